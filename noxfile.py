@@ -1,0 +1,75 @@
+"""What a contributor runs: `python3 -m nox -s tests typecheck`, `-s demo`, and the rest of `nox --list`.
+
+All sessions share one environment, .nox/dev, which is built when pyproject.toml or constraints.txt has changed.
+"""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["tests", "typecheck", "lint"]
+# The shared environment is ours to build: nox would make one for each session, a gigabyte each.
+nox.options.default_venv_backend = "none"
+
+HERE = Path(__file__).resolve().parent
+VENV = HERE / ".nox" / "dev"
+PYTHON = VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+MADE_OF = ("pyproject.toml", "constraints.txt")
+# Two test processes of one thread each: torch's threads wait for each other by spinning, which shared cores punish.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+def run(session: nox.Session, *command: str) -> None:
+    """Run Python with these arguments in the shared environment."""
+    session.run(environment(session), *command, external=True, env=ONE_THREAD)
+
+
+def environment(session: nox.Session) -> str:
+    """Return the shared environment's interpreter, the environment built anew if what it is made of has changed."""
+    digest = hashlib.sha256(sys.version.encode())
+    for name in MADE_OF:
+        digest.update((HERE / name).read_bytes())
+    stamp = VENV / ".stamp"
+    if not (stamp.is_file() and stamp.read_text() == digest.hexdigest()):
+        session.log("building .nox/dev: about a minute")
+        session.run(sys.executable, "-m", "venv", "--clear", str(VENV), external=True)
+        install = ("-m", "pip", "install", "--quiet", "-c", "constraints.txt", "-e", ".[dev]")
+        # Modules are compiled when they are first imported: that halves the installation.
+        session.run(str(PYTHON), *install, external=True, env={"PIP_NO_COMPILE": "1"})
+        stamp.write_text(digest.hexdigest())
+    return str(PYTHON)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Train iCT on real digits and score its samples: three minutes on two cores; fails below the bars."""
+    run(session, "-m", "ict_ref.launch", "--config", "digits", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run examples and laws with shapes and types checked (`nox -s tests -- -k grid` for some of them)."""
+    run(session, "-m", "pytest", "-n", str(min(os.cpu_count() or 1, 4)), *session.posargs)
+
+
+@nox.session
+def properties(session: nox.Session) -> None:
+    """Run the laws alone, each on many more and ever new examples."""
+    run(session, "-m", "pytest", "properties", "--hypothesis-profile=thorough", *session.posargs)
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """Check every line with mypy --strict."""
+    run(session, "-m", "mypy", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting with ruff (`ruff format` and `ruff check --fix` mend most of it)."""
+    run(session, "-m", "ruff", "check")
+    run(session, "-m", "ruff", "format", "--check")

@@ -1,0 +1,1 @@
+"""Laws: what every formula must satisfy, tried on examples that Hypothesis draws."""

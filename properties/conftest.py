@@ -1,0 +1,13 @@
+"""How many examples a law is tried on: some by default, fixed ones in CI, many new ones in `nox -s properties`."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# No deadline: the first call of a torch function is slow, and the machine may be shared.
+settings.register_profile("dev", max_examples=50, deadline=None)
+settings.register_profile(
+    "ci", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("thorough", max_examples=2000, deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")

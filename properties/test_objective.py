@@ -1,0 +1,168 @@
+"""Laws of the consistency training loss and of averaging."""
+
+from functools import partial
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given
+from torch import Tensor
+
+from ict_ref.formulas import consistency_training_loss, ema_update, inverse_gap_weights, pseudo_huber
+from properties.strategies import grids, seeds, tensor_lists
+
+distance = partial(pseudo_huber, c=0.03)
+decays = st.floats(0.0, 0.999)
+
+
+def like_batch(sigma: Tensor, x: Tensor) -> Tensor:
+    """Return sigma with the trailing axes of x."""
+    return sigma.reshape(-1, *(1 for _ in x.shape[1:]))
+
+
+def cells(sigmas: Tensor, batch: int, seed: int) -> Tensor:
+    """Return a random cell for each example."""
+    return torch.randint(len(sigmas) - 1, (batch,), generator=torch.Generator().manual_seed(seed))
+
+
+class Recorder:
+    """A consistency function with a parameter, which remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.theta = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+        self.x = self.sigma = torch.empty(0)
+        self.had_gradient = False
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return theta x / (1 + sigma)."""
+        self.x, self.sigma, self.had_gradient = x, sigma, torch.is_grad_enabled()
+        return self.theta * x / (1 + like_batch(sigma, x))
+
+
+@given(tensor_lists(2), grids(), seeds)
+def test_loss_compares_neighbouring_levels_of_one_path(pair: list[Tensor], sigmas: Tensor, seed: int) -> None:
+    """The student is asked at (x + sigma_{i+1} z, sigma_{i+1}), the teacher at (x + sigma_i z, sigma_i)."""
+    x, z = pair
+    index, student, teacher = cells(sigmas, len(x), seed), Recorder(), Recorder()
+    consistency_training_loss(
+        student, teacher, x, z, index, sigmas, distance=distance, weights=inverse_gap_weights(sigmas)
+    )
+    assert torch.equal(student.sigma, sigmas[index + 1])
+    assert torch.equal(teacher.sigma, sigmas[index])
+    torch.testing.assert_close(student.x, x + like_batch(sigmas[index + 1], x) * z)
+    torch.testing.assert_close(teacher.x, x + like_batch(sigmas[index], x) * z)
+
+
+@given(tensor_lists(2), grids(), seeds)
+def test_loss_sends_no_gradient_to_the_teacher(pair: list[Tensor], sigmas: Tensor, seed: int) -> None:
+    """D loss / d theta- = 0, and the teacher builds no graph; d loss / d theta is the student's alone."""
+    x, z = pair
+    index, student, teacher = cells(sigmas, len(x), seed), Recorder(), Recorder()
+    loss = consistency_training_loss(
+        student, teacher, x, z, index, sigmas, distance=distance, weights=inverse_gap_weights(sigmas)
+    )
+    torch.autograd.backward(loss.sum())
+    assert student.theta.grad is not None
+    assert float(student.theta.grad) != 0
+    assert teacher.theta.grad is None
+    assert student.had_gradient
+    assert not teacher.had_gradient
+
+
+@given(tensor_lists(2), grids(), seeds)
+def test_loss_is_0_for_the_exact_function_of_a_point(pair: list[Tensor], sigmas: Tensor, seed: int) -> None:
+    """p_data = delta(x - xi): f*(x, sigma) = sigma_min / sigma x + (1 - sigma_min / sigma) xi has no loss."""
+    z = pair[0]
+    xi = pair[1][:1]
+    share = sigmas[0]
+
+    def exact(x: Tensor, sigma: Tensor) -> Tensor:
+        kept = share / like_batch(sigma, x)
+        return kept * x + (1 - kept) * xi
+
+    loss = consistency_training_loss(
+        exact,
+        exact,
+        xi.expand_as(z),
+        z,
+        cells(sigmas, len(z), seed),
+        sigmas,
+        distance=lambda a, b: (a - b).abs().reshape(len(a), -1).sum(1),
+        weights=torch.ones_like(sigmas[1:]),
+    )
+    # Rounding of x + sigma z grows with sigma_max; nothing else is left.
+    assert float(loss.max()) < 1e-11 * float(sigmas[-1]) * (1 + float(z.abs().max() + xi.abs().max())) * xi[0].numel()
+
+
+@given(tensor_lists(2), grids(), seeds)
+def test_loss_is_weighted_by_its_own_cell(pair: list[Tensor], sigmas: Tensor, seed: int) -> None:
+    """loss(lambda) = lambda(sigma_i) loss(1)."""
+    x, z = pair
+    index, f = cells(sigmas, len(x), seed), Recorder()
+    weights = torch.rand(len(sigmas) - 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    plain, weighted = (
+        consistency_training_loss(f, f, x, z, index, sigmas, distance=distance, weights=w).detach()
+        for w in (torch.ones_like(weights), weights)
+    )
+    torch.testing.assert_close(weighted, weights[index] * plain)
+
+
+@given(tensor_lists(2), grids(), seeds)
+def test_loss_of_an_example_does_not_depend_on_the_others(pair: list[Tensor], sigmas: Tensor, seed: int) -> None:
+    """The losses of a batch are the losses of its examples alone."""
+    x, z = pair
+    index, f = cells(sigmas, len(x), seed), Recorder()
+    loss = partial(
+        consistency_training_loss, f, f, sigmas=sigmas, distance=distance, weights=inverse_gap_weights(sigmas)
+    )
+    alone = torch.cat([loss(x[j : j + 1], z[j : j + 1], index[j : j + 1]) for j in range(len(x))])
+    torch.testing.assert_close(loss(x, z, index), alone)
+
+
+@given(tensor_lists(2), decays, st.integers(0, 50))
+def test_ema_has_a_closed_form(pair: list[Tensor], decay: float, n: int) -> None:
+    """After n updates by a constant v: decay^n a + (1 - decay^n) v."""
+    start, value = pair
+    average = start
+    for _ in range(n):
+        average = ema_update(average, value, decay=decay)
+    torch.testing.assert_close(average, decay**n * start + (1 - decay**n) * value, rtol=1e-11, atol=1e-12)
+
+
+@given(tensor_lists(2), decays)
+def test_ema_lies_between_and_changes_neither(pair: list[Tensor], decay: float) -> None:
+    """min(a, v) <= ema <= max(a, v); a and v stay as they were, and no gradient reaches them."""
+    average, value = (tensor.clone().requires_grad_() for tensor in pair)
+    updated = ema_update(average, value, decay=decay)
+    slack = 1e-12 * (average.abs() + value.abs())
+    assert bool((updated >= torch.minimum(average, value) - slack).all())
+    assert bool((updated <= torch.maximum(average, value) + slack).all())
+    assert torch.equal(average, pair[0])
+    assert torch.equal(value, pair[1])
+    assert not updated.requires_grad
+
+
+@given(tensor_lists(2))
+def test_ema_of_decay_0_is_the_value(pair: list[Tensor]) -> None:
+    """Mu = 0, iCT's teacher: theta- = theta."""
+    assert torch.equal(ema_update(pair[0], pair[1], decay=0.0), pair[1])
+
+
+@given(tensor_lists(2), st.sampled_from([-0.1, 1.0, 1.5, float("nan"), float("inf")]), st.sampled_from([-1, 4]))
+def test_objectives_refuse_what_is_outside_their_domain(pair: list[Tensor], decay: float, cell: int) -> None:
+    """0 <= decay < 1; an index is a cell of the grid, counted from 0."""
+    x, z = pair
+    sigmas = torch.tensor([0.002, 0.1, 1.0, 10.0, 80.0], dtype=torch.float64)
+    with pytest.raises(ValueError, match="decay"):
+        ema_update(x, z, decay=decay)
+    with pytest.raises(ValueError, match="index"):
+        consistency_training_loss(
+            Recorder(),
+            Recorder(),
+            x,
+            z,
+            torch.full((len(x),), cell),
+            sigmas,
+            distance=distance,
+            weights=inverse_gap_weights(sigmas),
+        )

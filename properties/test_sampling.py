@@ -1,0 +1,109 @@
+"""Laws of sampling in one step and in several."""
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given
+from torch import Tensor
+
+from ict_ref.formulas import multistep_sample, one_step_sample
+from properties.strategies import tensor_lists
+
+sigma_min = 0.002
+descending = st.lists(st.floats(sigma_min, 79.0), max_size=5, unique=True).map(
+    lambda inner: torch.tensor([80.0, *sorted(inner, reverse=True)], dtype=torch.float64)
+)
+
+
+class Gaussian:
+    """f*(x, sigma) = m + sqrt((s^2 + sigma_min^2) / (s^2 + sigma^2)) (x - m); linear in x, and it counts its calls."""
+
+    def __init__(self, mean: float, deviation: float) -> None:
+        self.mean, self.variance, self.calls = mean, deviation**2, 0
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return f*(x, sigma)."""
+        self.calls += 1
+        gain = ((self.variance + sigma_min**2) / (self.variance + sigma**2)).sqrt()
+        return self.mean + gain.reshape(-1, *(1 for _ in x.shape[1:])) * (x - self.mean)
+
+
+@given(descending, st.floats(-2.0, 2.0), st.floats(0.1, 2.0))
+def test_multistep_sample_of_a_gaussian_has_its_mean_and_variance(
+    levels: Tensor, mean: float, deviation: float
+) -> None:
+    """Samples are linear in the unit normals: their variance is the sum of squared responses, one noise at a time."""
+    f = Gaussian(mean, deviation)
+    count = len(levels)
+    # Row 0 answers to no noise at all; row 1 + k to a unit of noise k alone.
+    noises = torch.cat([torch.zeros(count, 1), torch.eye(count)], dim=1).double()
+    x = multistep_sample(f, noises, levels)
+    variance = (x[1:] - x[0]).square().sum()
+    # Starting from N(0, sigma_max^2) instead of N(mean, s^2 + sigma_max^2) is all that separates x from the data.
+    gain = (deviation**2 + sigma_min**2) / (deviation**2 + float(levels[0]) ** 2)
+    started = gain * float(levels[0]) ** 2
+    shift = (1 - gain**0.5) * mean
+    for level in levels[1:].tolist():
+        gain = (deviation**2 + sigma_min**2) / (deviation**2 + level**2)
+        started = gain * (started + level**2 - sigma_min**2)
+        shift = mean + gain**0.5 * (shift - mean)
+    assert float(variance) == pytest.approx(started, rel=1e-10)
+    assert float(x[0]) == pytest.approx(shift, rel=1e-10, abs=1e-12)
+    # With one exact start the fixed point is the data's own variance (and sigma_min^2), to the order 1 / sigma_max^2.
+    assert float(variance) == pytest.approx(deviation**2 + sigma_min**2, rel=2 * (deviation / 80) ** 2 + 1e-9)
+
+
+@given(tensor_lists(2))
+def test_multistep_sample_adds_nothing_at_sigma_min(pair: list[Tensor]) -> None:
+    """sqrt(sigma_min^2 - sigma_min^2) z = 0 and f(x, sigma_min) = x, exactly: a last level sigma_min changes nothing."""
+    f = Gaussian(0.3, 0.5)
+    once = multistep_sample(f, pair[0][None], torch.tensor([80.0], dtype=torch.float64))
+    twice = multistep_sample(f, torch.stack(pair), torch.tensor([80.0, sigma_min], dtype=torch.float64))
+    assert torch.equal(once, twice)
+
+
+@given(descending)
+def test_multistep_sample_costs_one_evaluation_per_level(levels: Tensor) -> None:
+    """K levels, K network evaluations."""
+    f = Gaussian(0.0, 1.0)
+    multistep_sample(f, torch.zeros(len(levels), 2, 3, dtype=torch.float64), levels)
+    assert f.calls == len(levels)
+
+
+@given(tensor_lists(1), st.floats(1.0, 1e3))
+def test_one_step_sample_is_multistep_of_one_level(noises: list[Tensor], sigma_max: float) -> None:
+    """One level is one step."""
+    f = Gaussian(0.3, 0.5)
+    level = torch.tensor([sigma_max], dtype=torch.float64)
+    assert torch.equal(one_step_sample(f, noises[0], sigma_max=sigma_max), multistep_sample(f, noises[0][None], level))
+
+
+@given(tensor_lists(1), st.floats(1.0, 1e3))
+def test_one_step_sample_asks_f_at_sigma_max(noises: list[Tensor], sigma_max: float) -> None:
+    """X = f(sigma_max z, sigma_max): the identity returns sigma_max z, and sigma is sigma_max for each example."""
+    z = noises[0]
+    assert torch.equal(one_step_sample(lambda x, _: x, z, sigma_max=sigma_max), sigma_max * z)
+    asked = one_step_sample(lambda x, sigma: sigma.reshape(-1, *(1 for _ in x.shape[1:])).expand_as(x), z)
+    assert torch.equal(asked, torch.full_like(z, 80.0))
+
+
+@given(tensor_lists(3))
+def test_one_step_sample_of_an_example_does_not_depend_on_the_others(noises: list[Tensor]) -> None:
+    """The samples of a batch are the samples of its noises alone."""
+    f, z = Gaussian(0.3, 0.5), noises[0]
+    alone = torch.cat([one_step_sample(f, z[j : j + 1]) for j in range(len(z))])
+    torch.testing.assert_close(one_step_sample(f, z), alone)
+
+
+@given(descending, st.sampled_from([0.0, 0.001, -1.0, float("nan"), float("inf")]))
+def test_samplers_refuse_levels_outside_their_domain(levels: Tensor, bad: float) -> None:
+    """Levels descend from sigma_max and stay at or above sigma_min."""
+    f = Gaussian(0.0, 1.0)
+    spoiled = torch.cat([levels, torch.tensor([bad], dtype=torch.float64)])
+    with pytest.raises(ValueError, match="sigma"):
+        multistep_sample(f, torch.zeros(len(spoiled), 2), spoiled)
+    with pytest.raises(ValueError, match="descend"):
+        multistep_sample(f, torch.zeros(len(levels) + 1, 2), torch.cat([levels, levels[-1:]]))
+    if not bad > 0.001:
+        with pytest.raises(ValueError, match="sigma"):
+            one_step_sample(f, torch.zeros(2), sigma_max=bad if bad != 0.001 else -bad)

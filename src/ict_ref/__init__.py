@@ -1,0 +1,7 @@
+"""Improved consistency training (Song & Dhariwal 2023), typed, tested, and checked by laws.
+
+Read it in this order: `formulas`, the equations; `config`, what can be chosen; `networks`, F_theta; `data`; `step`,
+one training step; `training`, many of them; `sample` and `evaluate`, what comes out; `launch`, the command.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,46 @@
+"""The formulas of improved consistency training, as pure functions in one flat namespace.
+
+Keys in `Source:` lines: iCT = Song & Dhariwal 2023, arXiv:2310.14189; CM = Song et al. 2023, arXiv:2303.01469;
+EDM = Karras et al. 2022, arXiv:2206.00364.
+
+Nothing here draws a random number, reads a file or knows a configuration: noise, uniforms and indices are arguments.
+Schedules are float64; everything else computes in the dtype that it gets. Hyper-parameters are keywords; those that
+the paper fixes for all its experiments have its value as default. What lies outside a formula's domain is refused
+with a ValueError that names the symbol, its source and the value.
+"""
+
+from ict_ref.formulas.distance import pseudo_huber, pseudo_huber_constant
+from ict_ref.formulas.objective import ConsistencyFunction, Distance, consistency_training_loss, ema_update
+from ict_ref.formulas.parameterization import c_in, c_noise, c_out, c_skip, positional_embedding
+from ict_ref.formulas.sampling import multistep_sample, one_step_sample
+from ict_ref.formulas.schedule import (
+    exponential_curriculum,
+    index_from_uniform,
+    inverse_gap_weights,
+    lognormal_pmf,
+    sigma_grid,
+)
+from ict_ref.formulas.statistics import frechet_distance, precision_recall
+
+__all__ = [
+    "ConsistencyFunction",
+    "Distance",
+    "c_in",
+    "c_noise",
+    "c_out",
+    "c_skip",
+    "consistency_training_loss",
+    "ema_update",
+    "exponential_curriculum",
+    "frechet_distance",
+    "index_from_uniform",
+    "inverse_gap_weights",
+    "lognormal_pmf",
+    "multistep_sample",
+    "one_step_sample",
+    "positional_embedding",
+    "precision_recall",
+    "pseudo_huber",
+    "pseudo_huber_constant",
+    "sigma_grid",
+]

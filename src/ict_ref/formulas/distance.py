@@ -1,0 +1,38 @@
+"""The distance d(x, y) between two examples, and the paper's choice of its constant."""
+
+import math
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ict_ref.formulas import _domain
+
+
+def pseudo_huber(
+    x: Float[Tensor, " batch *event"],
+    y: Float[Tensor, " batch *event"],
+    *,
+    c: float,
+) -> Float[Tensor, " batch"]:
+    """Return d(x, y) = sqrt(||x - y||_2^2 + c^2) - c, one value per example.
+
+    Source: iCT, Section 3.3, Eq. (8).
+
+    The norm runs over all event axes at once. Applying the formula to each element and averaging is a different
+    function: deviation `Elementwise`. Needs c > 0: at c = 0 the gradient has no limit where x = y.
+    """
+    _domain.positive("c", c, "iCT Eq. (8)")
+    _domain.same_batch("iCT Eq. (8)", x=x, y=y)
+    squared_norm = (x - y).reshape(len(x), -1).square().sum(1)
+    # sqrt(s + c^2) - c = s / (sqrt(s + c^2) + c): for s far below c^2 the difference has no digits left.
+    return squared_norm / ((squared_norm + c * c).sqrt() + c)
+
+
+def pseudo_huber_constant(dim: int) -> float:
+    """Return c = 0.00054 sqrt(d), d the number of values in an example: channels times height times width.
+
+    Source: iCT, Section 3.3 and Table 1.
+    """
+    if dim < 1:
+        _domain.refuse("dim >= 1 (iCT Section 3.3)", f"dim = {dim}", "give channels * height * width")
+    return 0.00054 * math.sqrt(dim)

@@ -1,0 +1,79 @@
+"""What training minimises, and how parameters are averaged.
+
+Losses are one value per example: the mean over the batch is the caller's, because only the caller knows the whole
+batch. Student and teacher are consistency functions (x, sigma) -> x, with one sigma per example.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from ict_ref.formulas import _domain
+
+ConsistencyFunction: TypeAlias = Callable[
+    [Float[Tensor, " batch *event"], Float[Tensor, " batch"]], Float[Tensor, " batch *event"]
+]
+Distance: TypeAlias = Callable[
+    [Float[Tensor, " batch *event"], Float[Tensor, " batch *event"]], Float[Tensor, " batch"]
+]
+
+
+def consistency_training_loss(
+    student: ConsistencyFunction,
+    teacher: ConsistencyFunction,
+    x: Float[Tensor, " batch *event"],
+    z: Float[Tensor, " batch *event"],
+    index: Int64[Tensor, " batch"],
+    sigmas: Float64[Tensor, " n"],
+    *,
+    distance: Distance,
+    weights: Float64[Tensor, " n-1"],
+) -> Float[Tensor, " batch"]:
+    """Return lambda(sigma_i) d(f_theta(x + sigma_{i+1} z, sigma_{i+1}), f_theta-(x + sigma_i z, sigma_i)).
+
+    Source: iCT, Section 2, Eq. (5).
+
+    One value per example. `index` is the 0-based cell, i - 1. Both calls get the same x and the same z; the student
+    has the larger noise level; no gradient passes through the teacher. Levels and weights are looked up in float64
+    and rounded to the dtype of x last.
+    """
+    _domain.ascending(sigmas, "iCT Eq. (5)")
+    _domain.same_batch("iCT Eq. (5)", x=x, z=z, index=index)
+    _domain.same_batch("iCT Eq. (5): one weight per cell", weights=weights, cells=sigmas[1:])
+    if _domain.looks_at(index) and not bool(((index >= 0) & (index < len(weights))).all()):
+        _domain.refuse(
+            f"0 <= index < {len(weights)}, a cell of sigmas (iCT Eq. (5))",
+            f"index from {int(index.min())} to {int(index.max())}",
+            "count cells from 0: the paper's i - 1",
+        )
+    sigma_low, sigma_high = sigmas[index].to(x), sigmas[index + 1].to(x)
+    student_value = student(x + _per_example(sigma_high, x) * z, sigma_high)
+    with torch.no_grad():
+        teacher_value = teacher(x + _per_example(sigma_low, x) * z, sigma_low)
+    d = distance(student_value, teacher_value.detach())
+    return weights[index].to(d) * d
+
+
+def ema_update(
+    average: Float[Tensor, "*shape"],
+    value: Float[Tensor, "*shape"],
+    *,
+    decay: float,
+) -> Float[Tensor, "*shape"]:
+    """Return decay average + (1 - decay) value, without gradient.
+
+    Source: iCT, Section 2, Eq. (4).
+
+    The average comes first; neither argument is changed. `decay` is mu for the teacher, and for the student's
+    average at inference the EMA decay rate of Appendix B. Needs 0 <= decay < 1.
+    """
+    if not 0 <= decay < 1:
+        _domain.refuse("0 <= decay < 1 (iCT Eq. (4))", f"decay = {decay}", "decay is the weight of the old average")
+    return (decay * average + (1 - decay) * value).detach()
+
+
+def _per_example(sigma: Float[Tensor, " batch"], x: Float[Tensor, " batch *event"]) -> Float[Tensor, " batch *ones"]:
+    return sigma.reshape(-1, *(1 for _ in x.shape[1:]))

@@ -1,0 +1,103 @@
+"""The coefficients that make any network F a consistency model: f(x, sigma) = c_skip x + c_out F(c_in x, c_noise).
+
+iCT prints only that c_skip(sigma_min) = 1 and c_out(sigma_min) = 0, Eq. (2); the functions are those of the
+consistency models paper. Numbers are rounded to the dtype of sigma before they are used, so that the boundary
+condition holds exactly in every dtype.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ict_ref.formulas import _domain
+
+
+def c_skip(
+    sigma: Float[Tensor, "*shape"],
+    *,
+    sigma_min: float = 0.002,
+    sigma_data: float = 0.5,
+) -> Float[Tensor, "*shape"]:
+    """Return c_skip(sigma) = sigma_data^2 / ((sigma - sigma_min)^2 + sigma_data^2).
+
+    Source: iCT, Section 2, Eq. (2); CM, Appendix C.
+
+    Exactly 1 at sigma_min. With sigma instead of sigma - sigma_min it would be EDM's, 1 at noise level 0.
+    """
+    _check(sigma, sigma_min, sigma_data)
+    gap = sigma - sigma.new_tensor(sigma_min)
+    variance = sigma.new_tensor(sigma_data) ** 2
+    return variance / (gap**2 + variance)
+
+
+def c_out(
+    sigma: Float[Tensor, "*shape"],
+    *,
+    sigma_min: float = 0.002,
+    sigma_data: float = 0.5,
+) -> Float[Tensor, "*shape"]:
+    """Return c_out(sigma) = sigma_data (sigma - sigma_min) / sqrt(sigma_data^2 + sigma^2).
+
+    Source: iCT, Section 2, Eq. (2); CM, Appendix C.
+
+    Exactly 0 at sigma_min; sigma_data far above it. The root holds sigma itself, not sigma - sigma_min.
+    """
+    _check(sigma, sigma_min, sigma_data)
+    gap = sigma - sigma.new_tensor(sigma_min)
+    variance = sigma.new_tensor(sigma_data) ** 2
+    return sigma_data * gap / (variance + sigma**2).sqrt()
+
+
+def c_in(sigma: Float[Tensor, "*shape"], *, sigma_data: float = 0.5) -> Float[Tensor, "*shape"]:
+    """Return c_in(sigma) = 1 / sqrt(sigma^2 + sigma_data^2).
+
+    Source: CM, Appendix C; EDM, Table 1. iCT does not print it.
+
+    It gives the network an input of variance 1 where the data have variance sigma_data^2. Not 1 / (sigma^2 +
+    sigma_data^2).
+    """
+    _check(sigma, None, sigma_data)
+    return 1 / (sigma**2 + sigma.new_tensor(sigma_data) ** 2).sqrt()
+
+
+def c_noise(sigma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return c_noise(sigma) = log(sigma) / 4, what the network is told of the noise level.
+
+    Source: CM, Appendix C; EDM, Table 1. iCT does not print it.
+
+    The natural logarithm. A factor such as 1000 in front belongs to the network's embedding, not here.
+    """
+    _domain.levels(sigma, "CM Appendix C")
+    return sigma.log() / 4
+
+
+def positional_embedding(
+    c: Float[Tensor, " batch"],
+    dim: int,
+    *,
+    max_period: float = 10000.0,
+) -> Float[Tensor, " batch {dim}"]:
+    """Return [cos(c f_1), ..., cos(c f_h), sin(c f_1), ..., sin(c f_h)], f_k = max_period^(-(k-1)/h), h = dim / 2.
+
+    Source: iCT, Section 3.1, Figure 1a; CM, public ImageNet code.
+
+    Cosines first; the exponent is divided by h, not h - 1. `c` is c_noise(sigma) = log(sigma) / 4: only then is this
+    embedding as insensitive to the noise level as Fourier features of scale 0.02, as Section 3.1 says. The public
+    ImageNet code of CM embeds 1000 times as much. Needs an even dim >= 2 and max_period > 0.
+    """
+    if dim < 2 or dim % 2:
+        _domain.refuse("an even dim >= 2 (iCT Section 3.1)", f"dim = {dim}", "half of it are cosines, half sines")
+    _domain.positive("max_period", max_period, "iCT Section 3.1")
+    half = dim // 2
+    frequencies = torch.exp(-math.log(max_period) / half * torch.arange(half, dtype=c.dtype, device=c.device))
+    angles = c[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _check(sigma: Float[Tensor, "*shape"], sigma_min: float | None, sigma_data: float) -> None:
+    _domain.levels(sigma, "CM Appendix C")
+    _domain.positive("sigma_data", sigma_data, "CM Appendix C")
+    if sigma_min is not None:
+        _domain.positive("sigma_min", sigma_min, "iCT Section 2")

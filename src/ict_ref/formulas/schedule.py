@@ -1,0 +1,142 @@
+"""The noise levels, how many there are at training step k, how often each is drawn and how much it weighs.
+
+Arrays ascend: `sigmas[0]` is sigma_min, `sigmas[-1]` is sigma_max. The paper's index i = 1, ..., N - 1 is here the
+0-based cell i - 1, which lies between `sigmas[cell]` and `sigmas[cell + 1]`; `pmf[cell]` and `weights[cell]` belong
+to it. Everything is float64: neighbouring levels of a fine grid are equal in half precision.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from ict_ref.formulas import _domain
+
+
+def sigma_grid(
+    n: int,
+    *,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+) -> Float64[Tensor, " {n}"]:
+    """Return sigma_i = (sigma_min^(1/rho) + (i-1)/(N-1) (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho, i = 1, ..., N.
+
+    Source: iCT, Section 2 and Table 1.
+
+    Both ends are the given numbers exactly, not their rounded roots' powers: at a level below sigma_min the sampler
+    would take the root of a negative number. Needs n >= 2, 0 < sigma_min < sigma_max and rho > 0.
+    """
+    if n < 2:
+        _domain.refuse("n >= 2 levels (iCT Section 2)", f"n = {n}", "a grid has at least sigma_min and sigma_max")
+    _domain.noise_range(sigma_min, sigma_max, "iCT Section 2")
+    _domain.positive("rho", rho, "iCT Section 2")
+    low, high = math.pow(sigma_min, 1 / rho), math.pow(sigma_max, 1 / rho)
+    fraction = torch.arange(n, dtype=torch.float64) / (n - 1)
+    sigmas = (low + fraction * (high - low)) ** rho
+    sigmas[0], sigmas[-1] = sigma_min, sigma_max
+    _domain.ascending(sigmas, "iCT Section 2: n levels must be distinct in float64")
+    return sigmas
+
+
+def exponential_curriculum(step: int, *, total_steps: int, s0: int = 10, s1: int = 1280) -> int:
+    """Return N(k) = min(s0 2^floor(k / K'), s1) + 1 with K' = floor(K / (log2 floor(s1 / s0) + 1)).
+
+    Source: iCT, Section 3.4, Eq. (9).
+
+    The bracket of the printed log2[s1/s0] is a floor. `step` is k, the number of updates made so far, in [0, K];
+    `total_steps` is K. The value counts levels, one more than cells. Needs 1 <= s0 <= s1, and K large enough that
+    K' >= 1. It counts steps, not examples or epochs: the batch size does not change it.
+    """
+    if not 1 <= s0 <= s1:
+        _domain.refuse("1 <= s0 <= s1 (iCT Eq. (9))", f"s0 = {s0}, s1 = {s1}", "give s0 and s1 in this order")
+    if not 0 <= step <= total_steps:
+        _domain.refuse(
+            "0 <= step <= total_steps (iCT Eq. (9))",
+            f"step = {step}, total_steps = {total_steps}",
+            "the curriculum ends with the training",
+        )
+    # math.log2 is exact for powers of two; otherwise the quotient is irrational and its floor is not at stake.
+    k_prime = math.floor(total_steps / (math.log2(s1 // s0) + 1))
+    if k_prime < 1:
+        _domain.refuse(
+            "K' >= 1 (iCT Eq. (9))",
+            f"K' = {k_prime} for total_steps = {total_steps}, s0 = {s0}, s1 = {s1}",
+            f"train for at least {math.ceil(math.log2(s1 // s0) + 1)} steps, or choose s0 and s1 closer together",
+        )
+    # After bit_length(s1) doublings the cap holds whatever comes: no need to form a number of thousands of digits.
+    doublings = min(step // k_prime, s1.bit_length())
+    return min(s0 << doublings, s1) + 1
+
+
+def lognormal_pmf(
+    sigmas: Float64[Tensor, " n"],
+    *,
+    p_mean: float = -1.1,
+    p_std: float = 2.0,
+) -> Float64[Tensor, " n-1"]:
+    """Return p(i) ~ erf((log sigma_{i+1} - P_mean) / (sqrt2 P_std)) - erf((log sigma_i - P_mean) / (sqrt2 P_std)).
+
+    Source: iCT, Section 3.5, Eq. (10).
+
+    The normal distribution of log sigma, cut off outside the grid and gathered in its cells; it sums to 1. The paper
+    prints p over N levels, but sigma_{N+1} does not exist: it is over the N - 1 cells. `sigmas` ascends; on a grid
+    that descends p would be mirrored. Needs p_std > 0 and a grid that carries probability.
+    """
+    _domain.ascending(sigmas, "iCT Eq. (10)")
+    _domain.positive("p_std", p_std, "iCT Eq. (10)")
+    if not math.isfinite(p_mean):
+        _domain.refuse("a finite p_mean (iCT Eq. (10))", f"p_mean = {p_mean}", "the paper's is -1.1")
+    z = (sigmas.log() - p_mean) / (math.sqrt(2) * p_std)
+    low, high = z[:-1], z[1:]
+    # erf(high) - erf(low), written with the tail that is small on this side of the mean: near +-1 the difference of
+    # two erf has lost its digits. erf(t) = 1 - erfc(t) = erfc(-t) - 1.
+    mass = torch.where(
+        low + high > 0,
+        torch.special.erfc(low) - torch.special.erfc(high),
+        torch.special.erfc(-high) - torch.special.erfc(-low),
+    )
+    total = mass.sum()
+    if _domain.looks_at(total) and not bool(total > 0):
+        _domain.refuse(
+            "sigmas where the lognormal density is not zero (iCT Eq. (10))",
+            f"p_mean = {p_mean}, p_std = {p_std} for levels from {float(sigmas[0])} to {float(sigmas[-1])}",
+            "move p_mean towards the logarithm of the levels, or widen p_std",
+        )
+    return mass / total
+
+
+def index_from_uniform(
+    u: Float64[Tensor, " batch"],
+    pmf: Float64[Tensor, " cells"],
+) -> Int64[Tensor, " batch"]:
+    """Return the cell j with pmf[0] + ... + pmf[j-1] <= u < pmf[0] + ... + pmf[j], for u uniform on [0, 1).
+
+    Source: iCT, Section 3.5, Eq. (10): "i ~ p(i)" by the inverse of its distribution function.
+
+    The cell is 0-based, the paper's i - 1. A cell of probability 0 is never returned.
+    """
+    if len(pmf) < 1:
+        _domain.refuse("pmf with at least one cell (iCT Eq. (10))", "an empty pmf", "give p(i) of a grid")
+    if _domain.looks_at(pmf) and not (bool((pmf >= 0).all()) and abs(float(pmf.sum()) - 1) <= 1e-9):
+        _domain.refuse(
+            "pmf >= 0 with sum 1 (iCT Eq. (10))",
+            f"sum {float(pmf.sum())}, smallest {float(pmf.min())}",
+            "normalise it",
+        )
+    if _domain.looks_at(u) and not bool(((u >= 0) & (u < 1)).all()):
+        worst = u[~((u >= 0) & (u < 1))][0]
+        _domain.refuse("0 <= u < 1 (iCT Eq. (10))", f"u = {float(worst)}", "draw u uniformly from [0, 1)")
+    cdf = pmf.cumsum(0)
+    # Divided by its own last value the sum ends at 1 exactly, above every u, whatever rounding did before.
+    return torch.searchsorted(cdf / cdf[-1], u, right=True)
+
+
+def inverse_gap_weights(sigmas: Float64[Tensor, " n"]) -> Float64[Tensor, " n-1"]:
+    """Return lambda(sigma_i) = 1 / (sigma_{i+1} - sigma_i), one weight per cell.
+
+    Source: iCT, Section 3.1 and Table 1.
+    """
+    _domain.ascending(sigmas, "iCT Section 3.1")
+    return 1 / (sigmas[1:] - sigmas[:-1])

@@ -1,0 +1,232 @@
+"""Train, sample and score: `python -m ict_ref.launch --config digits`.
+
+Started again with the same configuration, it goes on where it was stopped.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import difflib
+import io
+import json
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from ict_ref.config import PRESETS, Config
+
+# torch is imported once the arguments are known to be good: help and errors come at once.
+if TYPE_CHECKING:
+    from ict_ref.data import Dataset
+    from ict_ref.training import Trainer
+
+PROGRAM = "python -m ict_ref.launch"
+FAILED, REFUSED = 1, 2
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Train a consistency model, make samples of it in one and two steps, and score them.
+
+    The run has a folder of its own with its configuration, metrics, checkpoint, samples.png and scores.json. The same
+    command goes on where it was stopped. Exit status: 0 done, 1 below the bars, 2 refused, 130 stopped by Ctrl-C.
+    """
+
+    preset: Annotated[str, tyro.conf.arg(name="config", metavar="{" + ",".join(PRESETS) + "}")]
+    """Preset to start from; every option below changes one of its fields."""
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    out: Path | None = None
+    """Run folder; by default runs/PRESET-DIGITS, the digits differing between configurations."""
+
+    def folder(self) -> Path:
+        """Return the run folder."""
+        return self.out or Path("runs") / f"{self.preset}-{self.config.digest()}"
+
+
+class StopRequest:
+    """Ctrl-C and SIGTERM as a wish to stop soon; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def __call__(self) -> bool:
+        """Return whether somebody wants the run to stop."""
+        return self.signal is not None
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Receive the signals while the block runs."""
+        before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+
+
+def parse(arguments: Sequence[str]) -> Launch:
+    """Return the run that the arguments describe. Raises ValueError with one line, or exits 0 after --help."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--config")
+    try:
+        known, rest = first.parse_known_args(arguments)
+    except argparse.ArgumentError:
+        raise ValueError(f"--config needs a preset: {', '.join(PRESETS)}") from None
+    wants_help = "--help" in rest or "-h" in rest
+    name = known.config or ("digits" if wants_help else None)
+    if name is None:
+        raise ValueError(f"needs --config, one of {', '.join(PRESETS)}; see {PROGRAM} --help")
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"perhaps you meant {near[0]}" if near else f"there are {', '.join(PRESETS)}"
+        raise ValueError(f"unknown preset {name}; {hint}")
+    default = Launch(name, PRESETS[name]())
+    if wants_help:
+        return tyro.cli(Launch, prog=PROGRAM, default=default, args=rest)
+    _refuse_unknown(rest, default.config)
+    # What is left for tyro to refuse are values, and it draws the message in a box.
+    box = io.StringIO()
+    with contextlib.redirect_stderr(box):
+        try:
+            return tyro.cli(Launch, prog=PROGRAM, default=default, args=rest)
+        except SystemExit:
+            raise ValueError(_one_line(box.getvalue())) from None
+
+
+def _refuse_unknown(arguments: Sequence[str], config: Config) -> None:
+    known = ["--out"]
+    for group, fields in dataclasses.asdict(config).items():
+        for name, value in fields.items():
+            known.append(f"--{group}.{name.replace('_', '-')}")
+            if isinstance(value, bool):
+                known.append(f"--{group}.no-{name.replace('_', '-')}")
+    for argument in arguments:
+        option = argument.split("=")[0].replace("_", "-")
+        if option.startswith("--") and option not in known:
+            near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
+            hint = f"perhaps you meant {near[0]}" if near else f"see {PROGRAM} --help"
+            raise ValueError(f"unknown option {option}; {hint}")
+
+
+def _one_line(box: str) -> str:
+    """Return the message in one of tyro's boxes as one line."""
+    rows = [row.strip("│ ") for row in box.splitlines() if row.startswith("│")]
+    rule = next((number for number, row in enumerate(rows) if set(row) == {"─"}), len(rows))
+    return f"{' '.join(rows[:rule]) or ' '.join(box.split())}; see {PROGRAM} --help"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        launch = parse(sys.argv[1:] if arguments is None else arguments)
+        return run(launch)
+    except (ValueError, OSError) as error:
+        print(f"ict_ref.launch: {_describe(error)}", file=sys.stderr)
+        return REFUSED
+    except FloatingPointError as error:
+        print(f"ict_ref.launch: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("ict_ref.launch: stopped; the run goes on from its last checkpoint", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def run(launch: Launch) -> int:
+    """Train, sample and score in the run's folder, and return the exit status."""
+    import torch
+
+    from ict_ref.data import load
+    from ict_ref.run_folder import open_run
+    from ict_ref.training import Trainer, fit, resume
+
+    config, folder = launch.config, launch.folder()
+    if config.train.threads > 0:
+        torch.set_num_threads(config.train.threads)
+    dataset = load(config.data)
+    trainer = Trainer(config, dataset.train)
+    with open_run(folder, config):
+        resume(trainer, folder)
+        parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+        print(f"{launch.preset}: {len(dataset.train)} images, {parameters:,} parameters, run folder {folder}")
+        if trainer.step > 0:
+            print(f"going on after step {trainer.step} of {config.train.steps}")
+        stop = StopRequest()
+        with stop.listening():
+            finished = fit(trainer, folder, stop)
+        if not finished and stop.signal is not None:
+            print(
+                f"stopped by {stop.signal.name} and saved after step {trainer.step} of {config.train.steps} in "
+                f"{folder}; the same command goes on from there",
+                file=sys.stderr,
+            )
+            return 128 + stop.signal
+        return judge(launch, trainer, dataset)
+
+
+def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
+    """Sample from the average, save picture and scores, print the table and return the exit status."""
+    import torch
+
+    from ict_ref.evaluate import Judge, below_bars, table
+    from ict_ref.figures import sample_sheet
+    from ict_ref.run_folder import write_atomically
+    from ict_ref.sample import images
+
+    config, folder = launch.config, launch.folder()
+    labels = dataset.held_out.labels if config.data.labels else None
+    levels = {
+        "one step": [config.method.sigma_max],
+        f"two steps, sigma {config.sample.two_step_sigma}": [config.method.sigma_max, config.sample.two_step_sigma],
+    }
+    made = {
+        name: images(
+            trainer.average,
+            labels,
+            sigmas,
+            count=len(dataset.held_out),
+            event=trainer.event,
+            seed=config.train.seed,
+            clip=config.sample.clip,
+        )
+        for name, sigmas in levels.items()
+    }
+    rows = [torch.arange(row * 10, row * 10 + 10) for row in range(10)]
+    names = [""] * 10
+    if labels is not None:
+        rows = [(labels == label).nonzero()[:10, 0] for label in range(dataset.held_out.classes)]
+        names = [str(label) for label in range(dataset.held_out.classes)]
+    sample_sheet({name: pixels[torch.stack(rows)] for name, pixels in made.items()}, names, folder / "samples.png")
+
+    referee = Judge(dataset.held_out)
+    scores = [referee.score(name, pixels, labels) for name, pixels in made.items()]
+    yardsticks = referee.yardsticks(dataset.train, labels, config.train.seed)
+    content = [dataclasses.asdict(score) for score in scores + yardsticks]
+    write_atomically(folder / "scores.json", json.dumps(content, indent=2).encode() + b"\n")
+    print(f"\n{len(dataset.held_out)} images each, judged by as many held-out real ones\n")
+    print(table(scores + yardsticks, config.bars))
+    print(f"\nsamples: {folder / 'samples.png'}")
+    missed = below_bars(scores[0], config.bars)
+    for line in missed:
+        print(f"ict_ref.launch: one-step samples fail: {line}", file=sys.stderr)
+    return FAILED if missed else 0
+
+
+def _describe(error: ValueError | OSError) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"cannot use {error.filename}: {error.strerror}; choose another folder with --out"
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""A run's folder: what was run, how it went, and where it stands. Nothing in it is ever half-written or overwritten
+by another run.
+
+config.json             the configuration, and the version that began the run
+metrics.jsonl           one JSON object per line: step, levels N(k), loss, images per second
+checkpoint.safetensors  parameters, their average and the optimizer's state after some step
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+import ict_ref
+from ict_ref.config import Config
+
+CHECKPOINT = "checkpoint.safetensors"
+METRICS = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that the rest of a run depends on."""
+
+    step: int
+    tensors: Mapping[str, Shaped[Tensor, "..."]]
+
+
+@contextmanager
+def open_run(folder: Path, config: Config) -> Iterator[None]:
+    """Hold the folder for this run: new, or begun earlier with the same configuration and not in use.
+
+    Raises ValueError if it is another run's, or no run's and not empty; OSError if it cannot be written.
+    """
+    config_file = folder / "config.json"
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; choose a folder with --out")
+    ours = {".lock", "config.json.tmp"}  # what is there if we were killed while beginning
+    if folder.is_dir() and not config_file.exists() and any(file.name not in ours for file in folder.iterdir()):
+        raise ValueError(f"{folder} has files in it but no config.json: not a run folder; choose another with --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder} is in use by another process; wait for it, or choose another --out") from None
+        if config_file.exists():
+            _refuse_another(config_file, config)
+        else:
+            content = {"ict_ref": ict_ref.__version__, "config": json.loads(config.to_json())}
+            write_atomically(config_file, json.dumps(content, indent=2).encode() + b"\n")
+        yield
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that at every moment either the old one or the whole new one is there, also after a crash."""
+    aside = path.with_name(path.name + ".tmp")
+    with aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the checkpoint in place of the one before."""
+    metadata = {
+        "ict_ref": ict_ref.__version__,
+        "step": str(checkpoint.step),
+        "sha256": _digest(checkpoint),
+    }
+    tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
+    write_atomically(folder / CHECKPOINT, safetensors.torch.save(tensors, metadata))
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the folder's checkpoint, or None if there is none yet.
+
+    Raises ValueError if the file is damaged or is not a checkpoint. Safetensors hold numbers: nothing is executed.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    advice = "restore it from a copy, or move it away to train from the start"
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); {advice}") from None
+    if not {"step", "sha256"} <= metadata.keys() or not metadata["step"].isdecimal():
+        raise ValueError(f"{path} is not a checkpoint of ict_ref: it has no step or checksum; {advice}")
+    checkpoint = Checkpoint(int(metadata["step"]), tensors)
+    if _digest(checkpoint) != metadata["sha256"]:
+        raise ValueError(f"{path} is damaged (its checksum differs); {advice}")
+    return checkpoint
+
+
+def forget_metrics_after(folder: Path, step: int) -> None:
+    """Drop the lines that a killed process wrote after its last checkpoint, which will be written again."""
+    path = folder / METRICS
+    if path.exists():
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step]
+        if kept != lines:
+            write_atomically(path, b"".join(kept))
+
+
+def _digest(checkpoint: Checkpoint) -> str:
+    digest = hashlib.sha256(str(checkpoint.step).encode())
+    for name in sorted(checkpoint.tensors):
+        tensor = checkpoint.tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _refuse_another(config_file: Path, config: Config) -> None:
+    try:
+        there = _flat(json.loads(config_file.read_text())["config"])
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+        raise ValueError(f"{config_file} is damaged; choose another folder with --out") from None
+    here = _flat(json.loads(config.to_json()))
+    for name in [*there, *here]:
+        if there.get(name) != here.get(name):
+            raise ValueError(
+                f"{config_file.parent} is the run of another configuration: {name} is {there.get(name)} there and "
+                f"{here.get(name)} here; choose another folder with --out"
+            )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

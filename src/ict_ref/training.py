@@ -1,0 +1,138 @@
+"""The training loop: update after update, and the student's average, until the curriculum ends or somebody stops it."""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from ict_ref.config import Config
+from ict_ref.data import Images, positions, to_float
+from ict_ref.formulas import ema_update
+from ict_ref.networks.model import build_model
+from ict_ref.run_folder import METRICS, Checkpoint, forget_metrics_after, load_checkpoint, save_checkpoint
+from ict_ref.step import discretization, draw, training_loss
+
+
+class Trainer:
+    """Student, its average and its optimizer, after `step` updates."""
+
+    def __init__(self, config: Config, images: Images) -> None:
+        self.config, self.images = config, images
+        self.step = 0
+        self.event = tuple(images.pixels.shape[1:])
+        self.model = build_model(config, event=self.event, classes=images.classes)
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        # iCT, Appendix B: RAdam; betas, eps and the absence of decay, warm-up and clipping are those of CM's code.
+        self.optimizer = torch.optim.RAdam(
+            self.model.parameters(), lr=config.train.learning_rate, betas=(0.9, 0.999), eps=1e-8, foreach=True
+        )
+        # Every step's levels are refused here, or never: the curriculum only refines this grid.
+        discretization(0, config)
+        discretization(config.train.steps, config)
+
+    def update(self) -> Float[Tensor, ""]:
+        """Make one update and return the loss before it, the mean over the batch."""
+        train = self.config.train
+        chosen = positions(self.step, batch_size=train.batch_size, count=len(self.images), seed=train.seed)
+        x = to_float(self.images.pixels[chosen]).to(getattr(torch, train.dtype))
+        labels = self.images.labels[chosen] if self.config.data.labels else None
+        draws = draw(
+            self.step,
+            range(train.lanes),
+            self.config,
+            event=self.event,
+            sites=self.model.network.dropout_sites(),
+        )
+        loss = training_loss(self.model, x, labels, draws, discretization(self.step, self.config)).mean()
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            average.copy_(ema_update(average, value, decay=train.ema_decay))
+        self.step += 1
+        return loss.detach()
+
+    def checkpoint(self) -> Checkpoint:
+        """Return everything that later updates depend on; random numbers depend on the step alone."""
+        tensors: dict[str, Tensor] = {}
+        for (name, value), average in zip(self.model.named_parameters(), self.average.parameters(), strict=True):
+            tensors[f"student/{name}"] = value
+            tensors[f"average/{name}"] = average
+            for key, state in self.optimizer.state[value].items():
+                tensors[f"optimizer/{key}/{name}"] = state
+        return Checkpoint(self.step, tensors)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go to the checkpoint's step. Raises ValueError, and changes nothing, if it is of another model."""
+        names = [name for name, _ in self.model.named_parameters()]
+        keys = ("step", "exp_avg", "exp_avg_sq") if checkpoint.step > 0 else ()
+        kinds = ("student", "average", *(f"optimizer/{key}" for key in keys))
+        wanted = {f"{kind}/{name}" for kind in kinds for name in names}
+        if wanted != checkpoint.tensors.keys():
+            odd = sorted(wanted ^ checkpoint.tensors.keys())[0]
+            raise ValueError(f"the checkpoint is of another model: {odd} is missing or unknown")
+        for name, value in self.model.named_parameters():
+            there, here = tuple(checkpoint.tensors[f"student/{name}"].shape), tuple(value.shape)
+            if there != here:
+                raise ValueError(f"the checkpoint is of another model: {name} is {there} there and {here} here")
+        for kind, model in (("student", self.model), ("average", self.average)):
+            model.load_state_dict({name: checkpoint.tensors[f"{kind}/{name}"] for name in names})
+        state = {
+            number: {key: checkpoint.tensors[f"optimizer/{key}/{name}"] for key in keys}
+            for number, name in enumerate(names)
+            if keys
+        }
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+        self.step = checkpoint.step
+
+
+def resume(trainer: Trainer, folder: Path) -> None:
+    """Go on where the run in this folder was last saved, if it was. Raises ValueError for a damaged checkpoint."""
+    checkpoint = load_checkpoint(folder)
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+    forget_metrics_after(folder, trainer.step)
+
+
+def fit(trainer: Trainer, folder: Path, stop_requested: Callable[[], bool]) -> bool:
+    """Train to the end, saving on the way, and return True; or, once stop is requested, save and return False.
+
+    Raises FloatingPointError at the first loss that is not finite; the last checkpoint stays as it is.
+    """
+    train = trainer.config.train
+    bar = tqdm(
+        total=train.steps,
+        initial=trainer.step,
+        unit="step",
+        desc="training",
+        bar_format="{desc} {n}/{total} |{bar:20}| {postfix}, {remaining} left",
+        mininterval=0.5,
+    )
+    with bar, (folder / METRICS).open("a") as metrics:
+        began, first = time.monotonic(), trainer.step
+        while trainer.step < train.steps:
+            levels = len(discretization(trainer.step, trainer.config).sigmas)
+            loss = float(trainer.update())
+            if not math.isfinite(loss):
+                raise FloatingPointError(
+                    f"the loss is {loss} at step {trainer.step}, N = {levels}; the last good checkpoint is in {folder}"
+                )
+            speed = (trainer.step - first) * train.batch_size / (time.monotonic() - began)
+            line = {"step": trainer.step, "levels": levels, "loss": loss, "images_per_second": round(speed, 1)}
+            metrics.write(json.dumps(line) + "\n")
+            bar.set_postfix_str(f"N {levels}, loss {loss:.4g}, {speed:.0f} images/s", refresh=False)
+            bar.update()
+            stopping = stop_requested()
+            if stopping or trainer.step == train.steps or trainer.step % train.save_every == 0:
+                metrics.flush()
+                save_checkpoint(folder, trainer.checkpoint())
+            if stopping and trainer.step < train.steps:
+                return False
+    return True
