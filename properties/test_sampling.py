@@ -55,7 +55,7 @@ def test_multistep_sample_of_a_gaussian_has_its_mean_and_variance(
 
 @given(tensor_lists(2))
 def test_multistep_sample_adds_nothing_at_sigma_min(pair: list[Tensor]) -> None:
-    """sqrt(sigma_min^2 - sigma_min^2) z = 0 and f(x, sigma_min) = x, exactly: a last level sigma_min changes nothing."""
+    """sqrt(sigma_min^2 - sigma_min^2) z = 0 and f(x, sigma_min) = x, exactly: a last sigma_min changes nothing."""
     f = Gaussian(0.3, 0.5)
     once = multistep_sample(f, pair[0][None], torch.tensor([80.0], dtype=torch.float64))
     twice = multistep_sample(f, torch.stack(pair), torch.tensor([80.0, sigma_min], dtype=torch.float64))

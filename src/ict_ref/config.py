@@ -153,6 +153,12 @@ class Config:
     sample: Sample = field(default_factory=Sample)
     bars: Bars = field(default_factory=Bars)
 
+    def __post_init__(self) -> None:
+        low, high, sigma = self.method.sigma_min, self.method.sigma_max, self.sample.two_step_sigma
+        if low < high:  # or else the grid itself is refused
+            between = f"{low} <= sigma < {high} (method.sigma_min, method.sigma_max)"
+            _needs(low <= sigma < high, between, "sample.two_step_sigma", sigma)
+
     def to_json(self) -> str:
         """Return the configuration as JSON, one field a line."""
         return json.dumps(dataclasses.asdict(self), indent=2)
@@ -168,7 +174,7 @@ def digits() -> Config:
         network=Network(
             width=16, multipliers=(1, 2), blocks=1, attention_resolutions=(4,), head_channels=16, groups=4, dropout=0.1
         ),
-        train=Train(steps=1280, batch_size=64, learning_rate=3e-3, ema_decay=0.99, lanes=4, threads=1, save_every=160),
+        train=Train(steps=1280, batch_size=64, learning_rate=3e-3, ema_decay=0.995, lanes=4, threads=1, save_every=160),
         bars=Bars(accuracy=0.85, frechet_distance=2.5, recall=0.15),
     )
 

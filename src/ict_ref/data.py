@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from ict_ref.config import Data
@@ -59,7 +59,7 @@ def to_float(pixels: UInt8[Tensor, " *shape"]) -> Float32[Tensor, " *shape"]:
     return pixels.to(torch.float32) / 127.5 - 1
 
 
-def to_uint8(x: Float32[Tensor, " *shape"]) -> UInt8[Tensor, " *shape"]:
+def to_uint8(x: Float[Tensor, " *shape"]) -> UInt8[Tensor, " *shape"]:
     """Return the nearest pixel values, clipped to [0, 255]: the inverse of `to_float`, by rounding."""
     return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 

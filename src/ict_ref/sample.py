@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from ict_ref.data import to_uint8
@@ -30,7 +30,7 @@ def images(
     dtype = next(model.parameters()).dtype
     noises = np.stack([[_noise(seed, k, level, event) for k in range(count)] for level in range(len(sigmas))])
 
-    def f(x: Float32[Tensor, " n *event"], sigma: Float32[Tensor, " n"]) -> Float32[Tensor, " n *event"]:
+    def f(x: Float[Tensor, " n *event"], sigma: Float[Tensor, " n"]) -> Float[Tensor, " n *event"]:
         value: Tensor = model(x, sigma, labels)
         return value.clamp(-1, 1) if clip else value
 

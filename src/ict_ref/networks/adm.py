@@ -185,8 +185,8 @@ class ResidualBlock(nn.Module):
         h = F.silu(self.norm1(h))
         if masks is not None and self.site is not None:
             h = drop(h, masks[self.site], self.rate)
-        skip: Tensor = self.skip(x)
-        return skip + self.conv1(h)
+        out: Tensor = self.skip(x) + self.conv1(h)
+        return out
 
 
 def _fill(parameter: Tensor, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:

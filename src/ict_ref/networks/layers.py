@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-Masks: TypeAlias = tuple[Bool[Tensor, " batch channels height width"], ...]
+Masks: TypeAlias = tuple[Bool[Tensor, " batch _ _ _"], ...]
 """One mask per dropout of a network, in the order in which they act: true where a value is kept."""
 
 

@@ -1,0 +1,123 @@
+"""Which room may import which. A module that is not listed fails, and so does an import upward or in a circle."""
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "ict_ref"
+
+# From the ground floor upward: a room imports only from the rooms it names, which stand above it in this list.
+ROOMS: dict[str, set[str]] = {
+    "__init__": set(),
+    "formulas": set(),
+    "config": set(),
+    "randomness": set(),
+    "figures": set(),
+    "networks": {"formulas", "config", "randomness"},
+    "data": {"config", "randomness"},
+    "run_folder": {"__init__", "config"},
+    "step": {"formulas", "config", "randomness", "networks"},
+    "training": {"formulas", "config", "networks", "data", "step", "run_folder"},
+    "sample": {"formulas", "networks", "data", "randomness"},
+    "evaluate": {"formulas", "config", "data", "randomness"},
+    "launch": {"config", "data", "run_folder", "training", "sample", "evaluate", "figures"},
+}
+
+
+def modules(source: Path) -> dict[str, Path]:
+    """Return every module below `source` by its dotted name, a package by its own."""
+    paths = sorted(source.rglob("*.py"))
+    return {".".join(path.relative_to(source).with_suffix("").parts).replace(".__init__", ""): path for path in paths}
+
+
+def imports(path: Path, known: set[str]) -> set[str]:
+    """Return the modules of ours that a file imports anywhere, in functions and for type checking too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import in line {node.lineno}"
+            # `from a import b` is of the module a.b if there is one, else of a.
+            module = f"{node.module}."
+            names = [module + a.name if short(module + a.name) in known else f"{node.module}" for a in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found |= {short(name) for name in names if name.split(".")[0] == "ict_ref"}
+    return found
+
+
+def short(name: str) -> str:
+    """Return a module's name without the package's; the package itself is __init__."""
+    return name.removeprefix("ict_ref.") if name != "ict_ref" else "__init__"
+
+
+def violations(source: Path) -> list[str]:
+    """Return a line for each module in no room, import upward and circle below `source`."""
+    known = modules(source)
+    graph = {name: imports(path, set(known)) for name, path in known.items()}
+    found = []
+    for name, imported in graph.items():
+        room = name.split(".")[0]
+        if room not in ROOMS:
+            found.append(f"{name} is in no room")
+            continue
+        for other in sorted(imported):
+            if other.split(".")[0] not in ROOMS[room] | {room}:
+                found.append(f"{name} imports {other}")
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        found.append(f"circle: {' -> '.join(error.args[1])}")
+    return found
+
+
+def test_every_module_is_in_a_room_and_imports_only_downward() -> None:
+    assert violations(SOURCE) == []
+
+
+def test_rooms_are_listed_from_the_ground_floor_upward() -> None:
+    order = list(ROOMS)
+    for room, below in ROOMS.items():
+        assert all(order.index(other) < order.index(room) for other in below)
+
+
+@pytest.mark.parametrize(
+    ("files", "complaint"),
+    [
+        ({"formulas/schedule.py": "import ict_ref.config"}, "formulas.schedule imports config"),
+        (
+            {"formulas/__init__.py": "def f():\n    from ict_ref import step", "step.py": ""},
+            "formulas imports step",
+        ),
+        ({"step.py": "from ict_ref.training import fit"}, "step imports training"),
+        ({"attic.py": ""}, "attic is in no room"),
+        (
+            {
+                "formulas/a.py": "from ict_ref.formulas import b",
+                "formulas/b.py": "from ict_ref.formulas.a import x",
+            },
+            "circle: formulas.a -> formulas.b -> formulas.a",
+        ),
+    ],
+)
+def test_a_wrong_import_is_found(tmp_path: Path, files: dict[str, str], complaint: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert complaint in violations(tmp_path)
+
+
+def test_formulas_stand_on_torch_alone_and_draw_nothing() -> None:
+    allowed = {"collections", "math", "typing", "torch", "jaxtyping", "ict_ref"}
+    random = {"rand", "randn", "randint", "randperm", "normal", "normal_", "bernoulli", "multinomial", "dropout"}
+    for path in sorted((SOURCE / "formulas").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert {alias.name.split(".")[0] for alias in node.names} <= allowed, path
+            elif isinstance(node, ast.ImportFrom):
+                assert (node.module or "").split(".")[0] in allowed, path
+            elif isinstance(node, ast.Attribute):
+                assert node.attr not in random, f"{path}:{node.lineno}"

@@ -1,0 +1,94 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from ict_ref.config import Bars, minimal
+from ict_ref.data import load
+from ict_ref.evaluate import Judge, Score, below_bars, table
+from ict_ref.networks.model import build_model
+from ict_ref.sample import images
+
+DATASET = load(minimal().data)
+JUDGE = Judge(DATASET.held_out)
+
+
+def test_the_reference_itself_is_perfect() -> None:
+    score = JUDGE.score("itself", DATASET.held_out.pixels, DATASET.held_out.labels)
+    assert score.frechet_distance < 1e-9
+    assert (score.precision, score.recall) == (1.0, 1.0)
+    assert score.accuracy is not None
+    assert score.accuracy > 0.98
+
+
+def test_yardsticks_stand_in_their_order() -> None:
+    real, gaussian, noise = JUDGE.yardsticks(DATASET.train, DATASET.held_out.labels, seed=0)
+    # Real images 0.4 and a fitted Gaussian 1.2 were measured elsewhere for a split of 1200 and 597; noise 38.
+    assert real.frechet_distance == pytest.approx(0.4, abs=0.15)
+    assert gaussian.frechet_distance == pytest.approx(1.2, abs=0.3)
+    assert noise.frechet_distance == pytest.approx(38, abs=4)
+    assert real.precision > 0.85
+    assert real.recall > 0.85
+    assert (noise.precision, noise.recall) == (0.0, 0.0)
+    assert real.accuracy is not None
+    assert real.accuracy > 0.95
+    for chance in (gaussian, noise):
+        assert chance.accuracy == pytest.approx(0.1, abs=0.05)
+
+
+def test_wrong_labels_are_noticed() -> None:
+    score = JUDGE.score("shifted", DATASET.train.pixels[:500], (DATASET.train.labels[:500] + 1) % 10)
+    assert score.accuracy is not None
+    assert score.accuracy < 0.05
+
+
+def test_without_labels_there_is_no_accuracy() -> None:
+    assert JUDGE.score("unlabelled", DATASET.train.pixels[:500], None).accuracy is None
+
+
+GOOD = Score("good", frechet_distance=1.0, precision=0.5, recall=0.5, accuracy=0.9)
+BARS = Bars(accuracy=0.85, frechet_distance=2.5, recall=0.15)
+
+
+def test_a_good_score_is_above_the_bars_and_each_bar_can_be_missed() -> None:
+    assert below_bars(GOOD, BARS) == []
+    for bad, complaint in (
+        (dataclasses.replace(GOOD, accuracy=0.84), "accuracy 0.840 is below 0.85"),
+        (dataclasses.replace(GOOD, frechet_distance=2.6), "Frechet distance 2.600 is above 2.5"),
+        (dataclasses.replace(GOOD, recall=0.1), "recall 0.100 is below 0.15"),
+        (dataclasses.replace(GOOD, recall=math.nan), "recall nan is below 0.15"),
+    ):
+        assert below_bars(bad, BARS) == [complaint]
+    assert below_bars(dataclasses.replace(GOOD, accuracy=0.0, recall=0.0), Bars()) == []
+
+
+def test_the_table_has_a_row_for_each_score_and_one_for_the_bars() -> None:
+    lines = table([GOOD, dataclasses.replace(GOOD, name="unlabelled", accuracy=None)], BARS).splitlines()
+    assert [line.split()[0] for line in lines] == ["Frechet", "good", "unlabelled", "bars"]
+    assert lines[1].split()[1:] == ["1.000", "0.500", "0.500", "0.900"]
+    assert lines[2].split()[-1] == "-"
+    assert len({len(line) for line in lines}) == 1
+    assert len(table([GOOD], Bars()).splitlines()) == 2
+
+
+def test_sample_k_depends_on_seed_and_k_and_not_on_the_batch() -> None:
+    model = build_model(minimal(), event=(1, 8, 8), classes=10)
+    labels = torch.arange(10)
+    all_ten = images(model, labels, [80.0, 0.8], count=10, event=(1, 8, 8), seed=3)
+    first_four = images(model, labels[:4], [80.0, 0.8], count=4, event=(1, 8, 8), seed=3)
+    assert torch.equal(all_ten[:4], first_four)
+    assert not torch.equal(images(model, labels, [80.0, 0.8], count=10, event=(1, 8, 8), seed=4), all_ten)
+
+
+def test_samples_are_clipped_after_each_step_or_not_at_all() -> None:
+    # At the start the network is 0 and f = c_skip x. c_skip(2) = .25 / (1.998^2 + .25) = .0589: of noise of level 80
+    # hardly anything is left, c_skip(80) 80 z = .003 z; of a first level 2, .118 z; a second level .01 keeps all.
+    model = build_model(minimal(), event=(1, 8, 8), classes=10)
+    made = {
+        clip: images(model, torch.arange(10), [0.5, 0.002], count=10, event=(1, 8, 8), seed=0, clip=clip)
+        for clip in (True, False)
+    }
+    # c_skip(.5) .5 z = .25 z: nothing is beyond 1, so clipping changes nothing, and pixels are 127.5 (1 + .25 z).
+    assert torch.equal(made[True], made[False])
+    assert float(made[True].double().std()) == pytest.approx(127.5 * 0.25, rel=0.1)

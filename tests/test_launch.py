@@ -1,0 +1,191 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ict_ref.config import PRESETS, digits, minimal
+from ict_ref.launch import main, parse
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder with its content."""
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_trains_samples_and_scores_and_the_same_command_finds_it_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--config", "minimal", "--out", str(tmp_path / "run")]
+    assert main(command) == 0
+    first = capsys.readouterr()
+    assert "1198 images, 49,081 parameters" in first.out
+    assert re.search(r"40/40 .* N 1281, loss [\d.]+, \d+ images/s, 00:00 left", first.err)
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    names = ["one step", "two steps, sigma 0.821", "real images", "fitted Gaussian", "noise"]
+    assert [score["name"] for score in scores] == names
+    assert all(name in first.out for name in names)
+    with Image.open(tmp_path / "run" / "samples.png") as sheet:
+        assert sheet.size[0] > 900
+    before = files(tmp_path)
+    assert main(command) == 0
+    assert "going on after step 40 of 40" in capsys.readouterr().out
+    assert files(tmp_path) == before
+
+
+def test_a_run_without_labels_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", "minimal", "--data.no-labels", "--train.steps", "8", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("-\n") == 5
+
+
+def test_a_run_below_its_bars_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--config", "minimal", "--train.steps", "8", "--bars.accuracy", "0.99", "--out", str(tmp_path)]
+    assert main(command) == 1
+    assert "one-step samples fail: accuracy" in capsys.readouterr().err
+
+
+def test_the_run_folder_is_named_by_preset_and_configuration() -> None:
+    plain, other = (parse(["--config", "minimal", *more]) for more in ([], ["--train.seed", "1"]))
+    assert re.fullmatch(r"runs/minimal-[0-9a-f]{8}", str(plain.folder()))
+    assert plain.folder() != other.folder()
+    assert str(parse(["--config", "minimal", "--out", "here"]).folder()) == "here"
+
+
+def test_options_change_the_preset() -> None:
+    launch = parse(["--config", "digits", "--train.batch-size", "32", "--network.multipliers", "1", "2", "2"])
+    assert launch.config.train.batch_size == 32
+    assert launch.config.network.multipliers == (1, 2, 2)
+    assert launch.config.method == digits().method
+    assert parse(["--config=minimal"]).config == minimal()
+
+
+def test_help_names_presets_options_and_their_sources(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for expected in (*PRESETS, "--train.batch-size", "iCT, Section 3.5", "--out", "130"):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "needs --config, one of digits, minimal"),
+        (["--config"], "--config needs a preset: digits, minimal"),
+        (["--config", "digit"], "unknown preset digit; perhaps you meant digits"),
+        (["--config", "zebra"], "unknown preset zebra; there are digits, minimal"),
+        (["--config", "minimal", "--train.batchsize", "3"], "perhaps you meant --train.batch-size"),
+        (["--config", "minimal", "--train.batch-size", "many"], "--train.batch-size"),
+        (["--config", "minimal", "--train.batch-size", "0"], "train.batch_size needs an integer >= 1; got 0"),
+        (["--config", "minimal", "--train.lanes", "3"], "train.lanes needs a divisor of train.batch_size 16; got 3"),
+        (["--config", "minimal", "--network.dropout", "1"], "network.dropout needs 0 <= rate < 1; got 1.0"),
+        (["--config", "minimal", "--network.groups", "3"], "network.groups needs a divisor of 8 channels"),
+        (["--config", "minimal", "--method.sigma-min", "90"], "needs 0 < sigma_min < sigma_max (iCT Section 2)"),
+        (["--config", "minimal", "--train.steps", "3"], "train for at least 8 steps"),
+        (["--config", "minimal", "--sample.two-step-sigma", "90"], "sample.two_step_sigma needs 0.002 <= sigma < 80.0"),
+        (["--config", "minimal", "stray"], "stray"),
+        (["--config", "minimal", "--out", "/proc/nowhere"], "/proc/nowhere"),
+        (["--config", "minimal", "--out", "/dev/null"], "/dev/null is a file"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    (line,) = streams.err.splitlines()
+    assert line.startswith("ict_ref.launch: ")
+    assert message in line
+    assert files(tmp_path) == {}
+
+
+def test_a_damaged_checkpoint_is_refused_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--config", "minimal", "--train.steps", "8", "--out", str(tmp_path)]
+    assert main(command) == 0
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    before = files(tmp_path)
+    capsys.readouterr()
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "checkpoint.safetensors is damaged" in line
+    assert files(tmp_path) == before
+
+
+def test_another_configuration_s_folder_is_refused_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--config", "minimal", "--train.steps", "8", "--out", str(tmp_path)]
+    assert main(command) == 0
+    before = files(tmp_path)
+    capsys.readouterr()
+    assert main([*command, "--train.seed", "1"]) == 2
+    assert "train.seed is 0 there and 1 here" in capsys.readouterr().err
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_saves_says_how_to_go_on_and_does(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    command = [sys.executable, "-m", "ict_ref.launch", "--config", "minimal", "--train.steps", "120"]
+    command += ["--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    # The tenth step is saved, and with it its line is written out.
+    while not (metrics.exists() and metrics.stat().st_size > 0):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == status
+    stopped = re.search(
+        rf"stopped by {number.name} and saved after step (\d+) of 120 in .*; the same command goes", err
+    )
+    assert stopped is not None, err
+    again = subprocess.run([*command], capture_output=True, text=True, check=False, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert f"going on after step {stopped[1]} of 120" in again.stdout
+
+
+def test_training_runs_without_run_time_shape_checks() -> None:
+    # What checks shapes in the tests would cost time in a run: neither the checker nor its hook is loaded.
+    code = (
+        "import sys, ict_ref.launch, ict_ref.training, ict_ref.evaluate, ict_ref.figures\n"
+        "assert 'beartype' not in sys.modules\n"
+        "assert not any('jaxtyping' in type(finder).__module__ for finder in sys.meta_path)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_tests_run_with_run_time_shape_checks() -> None:
+    import torch
+    from jaxtyping import TypeCheckError
+
+    from ict_ref.formulas import inverse_gap_weights, pseudo_huber
+
+    with pytest.raises(TypeCheckError):
+        pseudo_huber(torch.ones(2, 3), torch.ones(2, 4), c=1.0)
+    with pytest.raises(TypeCheckError):
+        inverse_gap_weights(torch.ones(3, dtype=torch.float32))
+
+
+def test_help_and_errors_come_without_importing_torch() -> None:
+    code = (
+        "import sys\nfrom ict_ref.launch import parse\nparse(['--config', 'digits'])\nassert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

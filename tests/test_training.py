@@ -1,0 +1,156 @@
+import dataclasses
+import json
+import math
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from ict_ref.config import Config, minimal
+from ict_ref.data import Images, load
+from ict_ref.run_folder import Checkpoint, load_checkpoint
+from ict_ref.training import Trainer, fit, resume
+
+
+def config(**train: object) -> Config:
+    """Return the minimal preset with these training options."""
+    return dataclasses.replace(minimal(), train=dataclasses.replace(minimal().train, **train))  # type: ignore[arg-type]
+
+
+def images() -> Images:
+    """Return the digits to train on."""
+    return load(minimal().data).train
+
+
+def lines(folder: Path) -> list[dict[str, float]]:
+    """Return the metrics of a run."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def same(a: Checkpoint, b: Checkpoint) -> bool:
+    """Return whether two checkpoints are equal bit for bit."""
+    return (
+        a.step == b.step
+        and a.tensors.keys() == b.tensors.keys()
+        and all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
+    )
+
+
+def reached(trainer: Trainer, limit: int) -> bool:
+    """Return whether the trainer has come to this step."""
+    return trainer.step >= limit
+
+
+def never() -> bool:
+    """Return that nobody wants to stop."""
+    return False
+
+
+def test_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
+    whole = Trainer(config(), images())
+    (tmp_path / "whole").mkdir()
+    assert fit(whole, tmp_path / "whole", never)
+
+    folder = tmp_path / "cut"
+    folder.mkdir()
+    for limit in (3, 17, 24, 99):
+        cut = Trainer(config(), images())
+        resume(cut, folder)
+        stops = partial(reached, cut, limit)
+        assert fit(cut, folder, stops) is (limit == 99)
+        torch.rand(7)  # nothing depends on a global generator
+    assert same(cut.checkpoint(), whole.checkpoint())
+
+    assert [line["step"] for line in lines(folder)] == list(range(1, 41))
+    assert [line["loss"] for line in lines(folder)] == [line["loss"] for line in lines(tmp_path / "whole")]
+
+
+def test_a_killed_run_writes_the_lines_after_its_checkpoint_again(tmp_path: Path) -> None:
+    trainer = Trainer(config(), images())
+    assert not fit(trainer, tmp_path, lambda: trainer.step >= 12)
+    with (tmp_path / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"step": 13, "loss": 0}\n{"step": 14, "lo')
+    again = Trainer(config(), images())
+    resume(again, tmp_path)
+    assert again.step == 12
+    assert [line["step"] for line in lines(tmp_path)] == list(range(1, 13))
+
+
+def test_the_metrics_trace_the_curriculum(tmp_path: Path) -> None:
+    assert fit(Trainer(config(), images()), tmp_path, never)
+    assert [line["levels"] for line in lines(tmp_path)] == [
+        n for n in (11, 21, 41, 81, 161, 321, 641, 1281) for _ in range(5)
+    ]
+
+
+def test_the_average_follows_the_updated_student() -> None:
+    trainer = Trainer(config(ema_decay=0.75), images())
+    names = [name for name, _ in trainer.model.named_parameters()]
+    start = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+    expected = start
+    for _ in range(3):
+        trainer.update()
+        after = dict(trainer.model.named_parameters())
+        # 3/4 and 1/4 are exact: nothing but this order of arguments gives these bits.
+        expected = {name: 0.75 * expected[name] + 0.25 * after[name].detach() for name in names}
+    for name, average in trainer.average.named_parameters():
+        assert torch.equal(average, expected[name])
+        assert not average.requires_grad
+    assert any(not torch.equal(start[name], expected[name]) for name in names)
+
+
+def test_the_optimizer_is_radam_as_appendix_b_says() -> None:
+    trainer = Trainer(config(learning_rate=1e-4), images())
+    assert type(trainer.optimizer) is torch.optim.RAdam
+    (group,) = trainer.optimizer.param_groups
+    assert (group["lr"], group["betas"], group["eps"], group["weight_decay"]) == (1e-4, (0.9, 0.999), 1e-8, 0)
+
+
+def test_the_first_updates_are_unrectified_momentum() -> None:
+    # RAdam's first update is lr g: rho_1 < 5, and the bias-corrected momentum is the gradient.
+    trainer = Trainer(config(learning_rate=0.5, dtype="float64"), images())
+    before = [value.detach().clone() for value in trainer.model.parameters()]
+    trainer.update()
+    for old, value in zip(before, trainer.model.parameters(), strict=True):
+        assert value.grad is not None
+        torch.testing.assert_close(value.detach(), old - 0.5 * value.grad, rtol=1e-12, atol=1e-12)
+
+
+def test_the_loss_is_the_same_however_the_batch_is_cut_into_calls() -> None:
+    # One lane or four are different draws; the same lanes give the same loss in float64 on every call.
+    first, second = Trainer(config(dtype="float64"), images()), Trainer(config(dtype="float64"), images())
+    assert float(first.update()) == float(second.update())
+    assert float(Trainer(config(dtype="float64", lanes=1), images()).update()) != float(first.update())
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tmp_path: Path, bad: float) -> None:
+    trainer = Trainer(config(), images())
+    assert not fit(trainer, tmp_path, lambda: trainer.step >= 4)
+    saved = (tmp_path / "checkpoint.safetensors").read_bytes()
+    with torch.no_grad():
+        next(trainer.model.parameters()).fill_(bad)
+    with pytest.raises(FloatingPointError, match="at step 5, N = 11"):
+        fit(trainer, tmp_path, never)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == saved
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_checkpoint_of_another_model_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    trainer = Trainer(config(), images())
+    before = Checkpoint(0, {name: value.clone() for name, value in trainer.checkpoint().tensors.items()})
+    larger = dataclasses.replace(config(), network=dataclasses.replace(config().network, blocks=2))
+    with pytest.raises(ValueError, match="another model"):
+        trainer.restore(Trainer(larger, images()).checkpoint())
+    wider = dataclasses.replace(config(), network=dataclasses.replace(config().network, width=16))
+    with pytest.raises(ValueError, match=r"another model: .* there and .* here"):
+        trainer.restore(Trainer(wider, images()).checkpoint())
+    assert same(trainer.checkpoint(), before)
+    assert load_checkpoint(tmp_path) is None
+
+
+def test_options_outside_a_formula_s_domain_are_refused_before_training() -> None:
+    method = dataclasses.replace(config().method, sigma_min=100.0)
+    with pytest.raises(ValueError, match="sigma_min < sigma_max"):
+        Trainer(dataclasses.replace(config(), method=method), images())
