@@ -32,7 +32,8 @@ def test_a_run_trains_samples_and_scores_and_the_same_command_finds_it_done(
     assert [score["name"] for score in scores] == names
     assert all(name in first.out for name in names)
     with Image.open(tmp_path / "run" / "samples.png") as sheet:
-        assert sheet.size[0] > 900
+        # Three sets of 8 columns and 10 rows; 8 pixels of 5 and a gap of 5 each; margins of 26, a title of 28.
+        assert sheet.size == (3 * (26 + 8 * 45), 28 + 10 * 45)
     before = files(tmp_path)
     assert main(command) == 0
     assert "going on after step 40 of 40" in capsys.readouterr().out

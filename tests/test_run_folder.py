@@ -26,6 +26,18 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     assert torch.equal(checkpoint.tensors["optimizer/step/w"], torch.tensor(3.0))
 
 
+def test_equal_checkpoints_are_equal_files(tmp_path: Path) -> None:
+    contents = {saved(tmp_path).read_bytes() for _ in range(5)}
+    assert len(contents) == 1
+
+
+@pytest.mark.parametrize("about", ["", "[]", "{}", '{"step": "x", "sha256": ""}', '{"step": 3}'])
+def test_a_checkpoint_that_does_not_say_its_step_and_checksum_is_refused(tmp_path: Path, about: str) -> None:
+    safetensors.torch.save_file({"w": torch.ones(1)}, tmp_path / "checkpoint.safetensors", {"ict_ref": about})
+    with pytest.raises(ValueError, match="not a checkpoint of ict_ref"):
+        load_checkpoint(tmp_path)
+
+
 def test_no_checkpoint_yet_is_none(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path) is None
 

@@ -174,7 +174,7 @@ def digits() -> Config:
         network=Network(
             width=16, multipliers=(1, 2), blocks=1, attention_resolutions=(4,), head_channels=16, groups=4, dropout=0.1
         ),
-        train=Train(steps=1280, batch_size=64, learning_rate=3e-3, ema_decay=0.995, lanes=4, threads=1, save_every=160),
+        train=Train(steps=1600, batch_size=64, learning_rate=3e-3, ema_decay=0.995, lanes=4, threads=1, save_every=200),
         bars=Bars(accuracy=0.85, frechet_distance=2.5, recall=0.15),
     )
 

@@ -3,28 +3,37 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Int64, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+ROWS, COLUMNS = 10, 8
 PIXEL, GAP, MARGIN, TITLE = 5, 5, 26, 28
 
 
 def sample_sheet(
-    blocks: dict[str, UInt8[Tensor, " rows columns channels height width"]],
-    row_names: list[str],
+    blocks: dict[str, UInt8[Tensor, " n channels height width"]],
+    labels: Int64[Tensor, " n"] | None,
     path: Path,
 ) -> None:
-    """Save one PNG with the blocks side by side, each under its title, one row per class, pixels magnified."""
-    drawn = {title: _block(images) for title, images in blocks.items()}
-    height = TITLE + max(image.height for image in drawn.values()) + GAP
+    """Save a PNG with sets of images side by side, each under its title: the first eight images of each of the first
+    ten classes, a row per class; without labels, the first eighty. Image k stands in the same place in each set.
+    """
+    if labels is None:
+        names, rows = [""] * ROWS, list(torch.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS))
+    else:
+        classes = sorted(set(labels.tolist()))[:ROWS]
+        names, rows = [str(c) for c in classes], [(labels == c).nonzero()[:COLUMNS, 0] for c in classes]
+    drawn = {title: _block([images[row] for row in rows]) for title, images in blocks.items()}
     width = sum(MARGIN + image.width for image in drawn.values())
-    sheet = Image.new("RGB", (width, height), "white")
+    sheet = Image.new("RGB", (width, TITLE + max(image.height for image in drawn.values())), "white")
     pen = ImageDraw.Draw(sheet)
     pen.font = ImageFont.load_default(size=14)
-    step = (height - TITLE - GAP) / max(len(row_names), 1)
-    for row, name in enumerate(row_names):
-        pen.text((MARGIN / 2, TITLE + (row + 0.5) * step), name, fill="black", anchor="mm")
+    for row, name in enumerate(names):
+        pen.text(
+            (MARGIN / 2, TITLE + (row + 0.5) * (sheet.height - TITLE) / len(names)), name, fill="black", anchor="mm"
+        )
     left = MARGIN
     for title, image in drawn.items():
         sheet.paste(image, (left, TITLE))
@@ -33,14 +42,12 @@ def sample_sheet(
     sheet.save(path)
 
 
-def _block(images: UInt8[Tensor, " rows columns channels height width"]) -> Image.Image:
-    rows, columns, _, height, width = images.shape
-    cell_height, cell_width = height * PIXEL + GAP, width * PIXEL + GAP
-    canvas = np.full((rows * cell_height, columns * cell_width, 3), 255, dtype=np.uint8)
-    for row in range(rows):
-        for column in range(columns):
-            picture = images[row, column].permute(1, 2, 0).expand(-1, -1, 3).numpy()
-            picture = picture.repeat(PIXEL, axis=0).repeat(PIXEL, axis=1)
-            top, left = row * cell_height, column * cell_width
-            canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+def _block(rows: list[UInt8[Tensor, " columns channels height width"]]) -> Image.Image:
+    """Return the images in rows, each pixel magnified to a square."""
+    height, width = (PIXEL * side + GAP for side in rows[0].shape[-2:])
+    canvas = np.full((len(rows) * height, COLUMNS * width, 3), 255, dtype=np.uint8)
+    for top, row in enumerate(rows):
+        for left, image in enumerate(row):
+            square = image.permute(1, 2, 0).expand(-1, -1, 3).numpy().repeat(PIXEL, axis=0).repeat(PIXEL, axis=1)
+            canvas[top * height :, left * width :][: height - GAP, : width - GAP] = square
     return Image.fromarray(canvas)

@@ -176,44 +176,35 @@ def run(launch: Launch) -> int:
 
 def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
     """Sample from the average, save picture and scores, print the table and return the exit status."""
-    import torch
-
     from ict_ref.evaluate import Judge, below_bars, table
     from ict_ref.figures import sample_sheet
     from ict_ref.run_folder import write_atomically
     from ict_ref.sample import images
 
-    config, folder = launch.config, launch.folder()
-    labels = dataset.held_out.labels if config.data.labels else None
-    levels = {
-        "one step": [config.method.sigma_max],
-        f"two steps, sigma {config.sample.two_step_sigma}": [config.method.sigma_max, config.sample.two_step_sigma],
-    }
+    config, folder, held_out = launch.config, launch.folder(), dataset.held_out
+    labels = held_out.labels if config.data.labels else None
+    high, middle = config.method.sigma_max, config.sample.two_step_sigma
     made = {
         name: images(
             trainer.average,
             labels,
             sigmas,
-            count=len(dataset.held_out),
+            count=len(held_out),
             event=trainer.event,
             seed=config.train.seed,
             clip=config.sample.clip,
         )
-        for name, sigmas in levels.items()
+        for name, sigmas in {"one step": [high], f"two steps, sigma {middle}": [high, middle]}.items()
     }
-    rows = [torch.arange(row * 10, row * 10 + 10) for row in range(10)]
-    names = [""] * 10
-    if labels is not None:
-        rows = [(labels == label).nonzero()[:10, 0] for label in range(dataset.held_out.classes)]
-        names = [str(label) for label in range(dataset.held_out.classes)]
-    sample_sheet({name: pixels[torch.stack(rows)] for name, pixels in made.items()}, names, folder / "samples.png")
+    blocks = {**made, "real images, held out": held_out.pixels}
+    sample_sheet(blocks, held_out.labels if config.data.labels else None, folder / "samples.png")
 
-    referee = Judge(dataset.held_out)
+    referee = Judge(held_out)
     scores = [referee.score(name, pixels, labels) for name, pixels in made.items()]
     yardsticks = referee.yardsticks(dataset.train, labels, config.train.seed)
     content = [dataclasses.asdict(score) for score in scores + yardsticks]
     write_atomically(folder / "scores.json", json.dumps(content, indent=2).encode() + b"\n")
-    print(f"\n{len(dataset.held_out)} images each, judged by as many held-out real ones\n")
+    print(f"\n{len(held_out)} images each, judged by as many held-out real ones\n")
     print(table(scores + yardsticks, config.bars))
     print(f"\nsamples: {folder / 'samples.png'}")
     missed = below_bars(scores[0], config.bars)

@@ -79,13 +79,10 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write the checkpoint in place of the one before."""
-    metadata = {
-        "ict_ref": ict_ref.__version__,
-        "step": str(checkpoint.step),
-        "sha256": _digest(checkpoint),
-    }
+    about = {"version": ict_ref.__version__, "step": checkpoint.step, "sha256": _digest(checkpoint)}
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
-    write_atomically(folder / CHECKPOINT, safetensors.torch.save(tensors, metadata))
+    # One key: safetensors writes several in any order, and equal checkpoints shall be equal files.
+    write_atomically(folder / CHECKPOINT, safetensors.torch.save(tensors, {"ict_ref": json.dumps(about)}))
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
@@ -99,14 +96,14 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     advice = "restore it from a copy, or move it away to train from the start"
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            about = _about(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}); {advice}") from None
-    if not {"step", "sha256"} <= metadata.keys() or not metadata["step"].isdecimal():
-        raise ValueError(f"{path} is not a checkpoint of ict_ref: it has no step or checksum; {advice}")
-    checkpoint = Checkpoint(int(metadata["step"]), tensors)
-    if _digest(checkpoint) != metadata["sha256"]:
+    if about is None:
+        raise ValueError(f"{path} is not a checkpoint of ict_ref: it has no step and checksum; {advice}")
+    checkpoint = Checkpoint(about[0], tensors)
+    if _digest(checkpoint) != about[1]:
         raise ValueError(f"{path} is damaged (its checksum differs); {advice}")
     return checkpoint
 
@@ -119,6 +116,15 @@ def forget_metrics_after(folder: Path, step: int) -> None:
         kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step]
         if kept != lines:
             write_atomically(path, b"".join(kept))
+
+
+def _about(metadata: Mapping[str, str]) -> tuple[int, str] | None:
+    """Return a checkpoint's step and checksum, or None where there are none."""
+    try:
+        about = json.loads(metadata["ict_ref"])
+        return int(about["step"]), str(about["sha256"])
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 def _digest(checkpoint: Checkpoint) -> str:

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ict_ref.figures import sample_sheet
+
+
+def sheet_of(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Return a picture's pixels."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_every_image_stands_in_the_row_of_its_class_and_in_order(tmp_path: Path) -> None:
+    # 2x2 images of one grey each, ten classes in turn: image k has grey k.
+    grey = torch.arange(200, dtype=torch.uint8)
+    pixels = grey.reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+    sample_sheet({"one": pixels, "inverse": 255 - pixels}, torch.arange(200) % 10, tmp_path / "sheet.png")
+    sheet = sheet_of(tmp_path / "sheet.png")
+    # A cell is 2 pixels of 5 and a gap of 5; blocks start at 26 and at 26 + 8 * 15 + 26; rows at 28.
+    for row in range(10):
+        for column in range(8):
+            top, left = 28 + 15 * row, 26 + 15 * column
+            assert (sheet[top : top + 10, left : left + 10] == 10 * column + row).all()
+            assert (sheet[top : top + 10, left + 10 : left + 15] == 255).all()
+            left += 8 * 15 + 26
+            assert (sheet[top : top + 10, left : left + 10] == 255 - (10 * column + row)).all()
+
+
+def test_without_labels_the_first_eighty_are_shown_in_order(tmp_path: Path) -> None:
+    pixels = torch.arange(100, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+    sample_sheet({"all": pixels}, None, tmp_path / "sheet.png")
+    sheet = sheet_of(tmp_path / "sheet.png")
+    shown = [sheet[28 + 15 * (k // 8), 26 + 15 * (k % 8), 0] for k in range(80)]
+    assert shown == list(range(80))
+
+
+def test_colours_stay_colours(tmp_path: Path) -> None:
+    pixels = torch.tensor([250, 120, 10], dtype=torch.uint8).reshape(1, 3, 1, 1).expand(80, 3, 2, 2)
+    sample_sheet({"all": pixels}, None, tmp_path / "sheet.png")
+    assert sheet_of(tmp_path / "sheet.png")[30, 30].tolist() == [250, 120, 10]
