@@ -12,6 +12,7 @@ from PIL import Image
 
 from ict_ref.config import PRESETS, digits, minimal
 from ict_ref.launch import main, parse
+from ict_ref.run_folder import load_checkpoint
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -137,9 +138,11 @@ def test_another_configuration_s_folder_is_refused_and_kept(tmp_path: Path, caps
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_saves_says_how_to_go_on_and_does(tmp_path: Path, number: signal.Signals, status: int) -> None:
-    command = [sys.executable, "-m", "ict_ref.launch", "--config", "minimal", "--train.steps", "120"]
-    command += ["--out", str(tmp_path / "run")]
+def test_a_stopped_run_saves_says_how_to_go_on_and_does(
+    tmp_path: Path, number: signal.Signals, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config", "minimal", "--train.steps", "120", "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "ict_ref.launch", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 120
@@ -155,9 +158,11 @@ def test_a_stopped_run_saves_says_how_to_go_on_and_does(tmp_path: Path, number: 
         rf"stopped by {number.name} and saved after step (\d+) of 120 in .*; the same command goes", err
     )
     assert stopped is not None, err
-    again = subprocess.run([*command], capture_output=True, text=True, check=False, timeout=300)
-    assert again.returncode == 0, again.stderr
-    assert f"going on after step {stopped[1]} of 120" in again.stdout
+    checkpoint = load_checkpoint(tmp_path / "run")
+    assert checkpoint is not None
+    assert checkpoint.step == int(stopped[1]) < 120
+    assert main(arguments) == 0
+    assert f"going on after step {stopped[1]} of 120" in capsys.readouterr().out
 
 
 def test_training_runs_without_run_time_shape_checks() -> None:
