@@ -92,6 +92,9 @@ def test_help_names_presets_options_and_their_sources(capsys: pytest.CaptureFixt
         (["--config", "minimal", "--method.sigma-min", "90"], "needs 0 < sigma_min < sigma_max (iCT Section 2)"),
         (["--config", "minimal", "--train.steps", "3"], "train for at least 8 steps"),
         (["--config", "minimal", "--sample.two-step-sigma", "90"], "sample.two_step_sigma needs 0.002 <= sigma < 80.0"),
+        (["--config", "minimal", "--method.sigma-data", "nan"], "needs sigma_data > 0"),
+        (["--config", "minimal", "--network.multipliers", "1", "1", "1", "1", "1"], "can be halved 4 times"),
+        (["--config", "minimal", "--network.time-scale", "inf"], "network.time_scale needs a finite number"),
         (["--config", "minimal", "stray"], "stray"),
         (["--config", "minimal", "--out", "/proc/nowhere"], "/proc/nowhere"),
         (["--config", "minimal", "--out", "/dev/null"], "/dev/null is a file"),
@@ -137,32 +140,47 @@ def test_another_configuration_s_folder_is_refused_and_kept(tmp_path: Path, caps
     assert files(tmp_path) == before
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_saves_says_how_to_go_on_and_does(
-    tmp_path: Path, number: signal.Signals, status: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--config", "minimal", "--train.steps", "120", "--out", str(tmp_path / "run")]
-    command = [sys.executable, "-m", "ict_ref.launch", *arguments]
+ARGUMENTS = ["--config", "minimal", "--train.steps", "120", "--out"]
+
+
+def stopped(folder: Path, number: signal.Signals) -> tuple[int, str]:
+    """Start a run, send it a signal after its tenth step, and return its exit status and what it wrote to stderr."""
+    command = [sys.executable, "-m", "ict_ref.launch", *ARGUMENTS, str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 120
     # The tenth step is saved, and with it its line is written out.
-    while not (metrics.exists() and metrics.stat().st_size > 0):
+    while not (folder / "checkpoint.safetensors").exists():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(number)
     err = process.communicate(timeout=60)[1]
-    assert process.returncode == status
-    stopped = re.search(
-        rf"stopped by {number.name} and saved after step (\d+) of 120 in .*; the same command goes", err
-    )
-    assert stopped is not None, err
-    checkpoint = load_checkpoint(tmp_path / "run")
+    return process.returncode, err
+
+
+def test_a_run_stopped_by_ctrl_c_saves_says_how_to_go_on_and_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, err = stopped(tmp_path, signal.SIGINT)
+    assert status == 130
+    said = re.search(r"stopped by SIGINT and saved after step (\d+) of 120 in .*; the same command goes on from", err)
+    assert said is not None, err
+    checkpoint = load_checkpoint(tmp_path)
     assert checkpoint is not None
-    assert checkpoint.step == int(stopped[1]) < 120
-    assert main(arguments) == 0
-    assert f"going on after step {stopped[1]} of 120" in capsys.readouterr().out
+    assert checkpoint.step == int(said[1]) < 120
+    assert main([*ARGUMENTS, str(tmp_path)]) == 0
+    assert f"going on after step {said[1]} of 120" in capsys.readouterr().out
+
+
+def test_a_run_stopped_by_sigterm_saves_and_a_killed_one_has_its_last_checkpoint(tmp_path: Path) -> None:
+    status, err = stopped(tmp_path / "terminated", signal.SIGTERM)
+    assert status == 143
+    assert "stopped by SIGTERM and saved after step" in err
+    assert stopped(tmp_path / "killed", signal.SIGKILL)[0] == -9
+    for name in ("terminated", "killed"):
+        checkpoint = load_checkpoint(tmp_path / name)
+        assert checkpoint is not None
+        assert 10 <= checkpoint.step < 120
 
 
 def test_training_runs_without_run_time_shape_checks() -> None:

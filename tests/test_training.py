@@ -131,10 +131,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tmp_path: Pat
     saved = (tmp_path / "checkpoint.safetensors").read_bytes()
     with torch.no_grad():
         next(trainer.model.parameters()).fill_(bad)
+    before = [value.detach().clone() for value in trainer.model.parameters()]
     with pytest.raises(FloatingPointError, match="at step 5, N = 11"):
         fit(trainer, tmp_path, never)
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == saved
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
+    assert len(lines(tmp_path)) == 4
+    for old, value in zip(before, trainer.model.parameters(), strict=True):
+        assert torch.equal(old.nan_to_num(7), value.nan_to_num(7))
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_spoils_the_parameters(tmp_path: Path) -> None:
+    trainer = Trainer(config(), images())
+    before = [value.detach().clone() for value in trainer.model.parameters()]
+    trainer.model.network.stem.weight.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]
+    with pytest.raises(FloatingPointError, match=r"norm of its gradient (inf|nan) at step 1"):
+        fit(trainer, tmp_path, never)
+    assert all(torch.equal(old, new) for old, new in zip(before, trainer.model.parameters(), strict=True))
+    assert list(tmp_path.glob("checkpoint*")) == []
 
 
 def test_a_checkpoint_of_another_model_is_refused_and_changes_nothing(tmp_path: Path) -> None:

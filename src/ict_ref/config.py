@@ -7,6 +7,7 @@ docstring; a value that departs from the paper says so where it is set.
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -62,6 +63,7 @@ class Network:
             _needs(channels % self.groups == 0, divisor, "network.groups", self.groups)
             _needs(channels % self.head_channels == 0, divisor, "network.head_channels", self.head_channels)
         _needs(0 <= self.dropout < 1, "0 <= rate < 1", "network.dropout", self.dropout)
+        _needs(math.isfinite(self.time_scale), "a finite number", "network.time_scale", self.time_scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,7 @@ class Train:
             _needs(getattr(self, name) >= 1, "an integer >= 1", f"train.{name}", getattr(self, name))
         divisor = f"a divisor of train.batch_size {self.batch_size}"
         _needs(self.batch_size % self.lanes == 0, divisor, "train.lanes", self.lanes)
-        _needs(0 < self.learning_rate < float("inf"), "a positive number", "train.learning_rate", self.learning_rate)
+        _needs(0 < self.learning_rate < math.inf, "a positive number", "train.learning_rate", self.learning_rate)
         _needs(0 <= self.ema_decay < 1, "0 <= decay < 1 (iCT Eq. (4))", "train.ema_decay", self.ema_decay)
         _needs(self.threads >= 0, "an integer >= 0", "train.threads", self.threads)
         _needs(self.seed >= 0, "an integer >= 0", "train.seed", self.seed)

@@ -128,50 +128,59 @@ def _one_line(box: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    try:
-        launch = parse(sys.argv[1:] if arguments is None else arguments)
-        return run(launch)
-    except (ValueError, OSError) as error:
-        print(f"ict_ref.launch: {_describe(error)}", file=sys.stderr)
-        return REFUSED
-    except FloatingPointError as error:
-        print(f"ict_ref.launch: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("ict_ref.launch: stopped; the run goes on from its last checkpoint", file=sys.stderr)
-        return 128 + signal.SIGINT
+    with contextlib.ExitStack() as stack:
+        try:
+            try:
+                launch = parse(sys.argv[1:] if arguments is None else arguments)
+                trainer, dataset = prepare(launch, stack)
+            except ValueError as error:
+                return _say(REFUSED, str(error))
+            return train(launch, trainer) or judge(launch, trainer, dataset)
+        except OSError as error:
+            return _say(REFUSED, f"cannot use {error.filename or 'the run folder'}: {error.strerror or error}")
+        except FloatingPointError as error:
+            return _say(FAILED, f"{error}; the last checkpoint, saved before it, is in {launch.folder()}")
+        except KeyboardInterrupt:
+            return _say(128 + signal.SIGINT, "stopped; the same command goes on from the last checkpoint")
 
 
-def run(launch: Launch) -> int:
-    """Train, sample and score in the run's folder, and return the exit status."""
+def prepare(launch: Launch, stack: contextlib.ExitStack) -> "tuple[Trainer, Dataset]":
+    """Return what the run needs, as it was last saved, its folder held until the stack ends.
+
+    Raises ValueError or OSError for what the user must mend.
+    """
     import torch
 
     from ict_ref.data import load
     from ict_ref.run_folder import open_run
-    from ict_ref.training import Trainer, fit, resume
+    from ict_ref.training import Trainer, resume
 
     config, folder = launch.config, launch.folder()
     if config.train.threads > 0:
         torch.set_num_threads(config.train.threads)
     dataset = load(config.data)
     trainer = Trainer(config, dataset.train)
-    with open_run(folder, config):
-        resume(trainer, folder)
-        parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-        print(f"{launch.preset}: {len(dataset.train)} images, {parameters:,} parameters, run folder {folder}")
-        if trainer.step > 0:
-            print(f"going on after step {trainer.step} of {config.train.steps}")
-        stop = StopRequest()
-        with stop.listening():
-            finished = fit(trainer, folder, stop)
-        if not finished and stop.signal is not None:
-            print(
-                f"stopped by {stop.signal.name} and saved after step {trainer.step} of {config.train.steps} in "
-                f"{folder}; the same command goes on from there",
-                file=sys.stderr,
-            )
-            return 128 + stop.signal
-        return judge(launch, trainer, dataset)
+    stack.enter_context(open_run(folder, config))
+    resume(trainer, folder)
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    print(f"{launch.preset}: {len(dataset.train)} images, {parameters:,} parameters, run folder {folder}")
+    if trainer.step > 0:
+        print(f"going on after step {trainer.step} of {config.train.steps}")
+    return trainer, dataset
+
+
+def train(launch: Launch, trainer: "Trainer") -> int:
+    """Train to the end, or until a signal; return 0, or the exit status of the signal."""
+    from ict_ref.training import fit
+
+    stop = StopRequest()
+    with stop.listening():
+        finished = fit(trainer, launch.folder(), stop)
+    if finished or stop.signal is None:
+        return 0
+    where = f"after step {trainer.step} of {launch.config.train.steps} in {launch.folder()}"
+    message = f"stopped by {stop.signal.name} and saved {where}; the same command goes on from there"
+    return _say(128 + stop.signal, message)
 
 
 def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
@@ -208,15 +217,13 @@ def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
     print(table(scores + yardsticks, config.bars))
     print(f"\nsamples: {folder / 'samples.png'}")
     missed = below_bars(scores[0], config.bars)
-    for line in missed:
-        print(f"ict_ref.launch: one-step samples fail: {line}", file=sys.stderr)
-    return FAILED if missed else 0
+    return _say(FAILED, f"one-step samples fail: {'; '.join(missed)}") if missed else 0
 
 
-def _describe(error: ValueError | OSError) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"cannot use {error.filename}: {error.strerror}; choose another folder with --out"
-    return " ".join(str(error).split())
+def _say(status: int, message: str) -> int:
+    """Print one line to standard error, and return the status."""
+    print(f"ict_ref.launch: {' '.join(message.split())}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

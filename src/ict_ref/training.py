@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +37,10 @@ class Trainer:
         discretization(config.train.steps, config)
 
     def update(self) -> Float[Tensor, ""]:
-        """Make one update and return the loss before it, the mean over the batch."""
+        """Make one update and return the loss before it, the mean over the batch.
+
+        Raises FloatingPointError, and leaves the parameters as they are, if loss or gradient is not finite.
+        """
         train = self.config.train
         chosen = positions(self.step, batch_size=train.batch_size, count=len(self.images), seed=train.seed)
         x = to_float(self.images.pixels[chosen]).to(getattr(torch, train.dtype))
@@ -50,9 +52,16 @@ class Trainer:
             event=self.event,
             sites=self.model.network.dropout_sites(),
         )
-        loss = training_loss(self.model, x, labels, draws, discretization(self.step, self.config)).mean()
+        levels = discretization(self.step, self.config)
+        loss = training_loss(self.model, x, labels, draws, levels).mean()
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        if not bool((loss.detach() + norm).isfinite()):
+            raise FloatingPointError(
+                f"the loss is {float(loss.detach())} and the norm of its gradient {float(norm)} at step "
+                f"{self.step + 1}, N = {len(levels.sigmas)}"
+            )
         self.optimizer.step()
         for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
             average.copy_(ema_update(average, value, decay=train.ema_decay))
@@ -104,7 +113,7 @@ def resume(trainer: Trainer, folder: Path) -> None:
 def fit(trainer: Trainer, folder: Path, stop_requested: Callable[[], bool]) -> bool:
     """Train to the end, saving on the way, and return True; or, once stop is requested, save and return False.
 
-    Raises FloatingPointError at the first loss that is not finite; the last checkpoint stays as it is.
+    Raises FloatingPointError at the first loss or gradient that is not finite; the last checkpoint stays as it is.
     """
     train = trainer.config.train
     bar = tqdm(
@@ -120,10 +129,6 @@ def fit(trainer: Trainer, folder: Path, stop_requested: Callable[[], bool]) -> b
         while trainer.step < train.steps:
             levels = len(discretization(trainer.step, trainer.config).sigmas)
             loss = float(trainer.update())
-            if not math.isfinite(loss):
-                raise FloatingPointError(
-                    f"the loss is {loss} at step {trainer.step}, N = {levels}; the last good checkpoint is in {folder}"
-                )
             speed = (trainer.step - first) * train.batch_size / (time.monotonic() - began)
             line = {"step": trainer.step, "levels": levels, "loss": loss, "images_per_second": round(speed, 1)}
             metrics.write(json.dumps(line) + "\n")

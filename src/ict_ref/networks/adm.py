@@ -30,7 +30,12 @@ class ADM(nn.Module):
         super().__init__()
         self._sites: list[DropoutSite] = []
         self._options = options
-        width = options.width
+        width, halvings = options.width, len(options.multipliers) - 1
+        if size % 2**halvings:
+            raise ValueError(
+                f"needs images whose size {size} can be halved {halvings} times; got {options.multipliers}; "
+                "give fewer network.multipliers"
+            )
         self.embedding = Embedding(width, 4 * width, classes, options.time_scale)
         self.stem = nn.Conv2d(channels, width * options.multipliers[0], 3, padding=1)
 
