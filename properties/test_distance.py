@@ -1,12 +1,14 @@
 """Laws of the distance between examples."""
 
+import math
+
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import assume, given
 from torch import Tensor
 
-from ict_ref.formulas import pseudo_huber, pseudo_huber_constant
+from ict_ref.formulas import l1, pseudo_huber, pseudo_huber_constant, squared_l2
 from properties.strategies import rotation, seeds, tensor_lists
 
 constants = st.floats(1e-3, 10.0)
@@ -16,6 +18,59 @@ pairs = tensor_lists(2)
 def norm(x: Tensor) -> Tensor:
     """Return the length of each example, as a plain sum of squares."""
     return x.reshape(len(x), -1).square().sum(1).sqrt()
+
+
+@given(pairs)
+def test_squared_l2_is_the_squared_length(pair: list[Tensor]) -> None:
+    """d(x, y) = d(y, x) = ||x - y||^2, and 0 for equals."""
+    x, y = pair
+    torch.testing.assert_close(squared_l2(x, y), norm(x - y) ** 2)
+    assert torch.equal(squared_l2(x, y), squared_l2(y, x))
+    assert bool((squared_l2(x, x) == 0).all())
+
+
+@given(pairs, st.floats(-9.0, 9.0), seeds)
+def test_squared_l2_scales_by_the_square_and_is_invariant_under_rotation(
+    pair: list[Tensor], a: float, seed: int
+) -> None:
+    """d(ax, ay) = a^2 d(x, y) and d(Qx, Qy) = d(x, y)."""
+    x, y = (tensor.reshape(len(tensor), -1) for tensor in pair)
+    q = rotation(x.shape[1], seed)
+    torch.testing.assert_close(squared_l2(a * x @ q, a * y @ q), a**2 * squared_l2(x, y), rtol=1e-10, atol=1e-300)
+
+
+@given(pairs)
+def test_squared_l2_has_the_difference_doubled_as_gradient(pair: list[Tensor]) -> None:
+    """Grad d = 2 (x - y)."""
+    x, y = pair[0].clone().requires_grad_(), pair[1]
+    (gradient,) = torch.autograd.grad(squared_l2(x, y).sum(), x)
+    torch.testing.assert_close(gradient, 2 * (x - y).detach())
+
+
+@given(tensor_lists(3))
+def test_l1_is_a_metric(triple: list[Tensor]) -> None:
+    """d(x, y) = d(y, x) > 0 = d(x, x), and d(x, z) <= d(x, y) + d(y, z)."""
+    x, y, z = triple
+    assert torch.equal(l1(x, y), l1(y, x))
+    assert bool((l1(x, y) > 0).all())
+    assert bool((l1(x, x) == 0).all())
+    assert bool((l1(x, z) <= (l1(x, y) + l1(y, z)) * (1 + 1e-12)).all())
+
+
+@given(pairs)
+def test_l1_lies_between_the_norm_and_root_d_times_it(pair: list[Tensor]) -> None:
+    """||x - y||_2 <= d(x, y) <= sqrt(d) ||x - y||_2."""
+    x, y = pair
+    length = norm(x - y)
+    assert bool((length <= l1(x, y) * (1 + 1e-12)).all())
+    assert bool((l1(x, y) <= math.sqrt(x[0].numel()) * length * (1 + 1e-12)).all())
+
+
+@given(pairs, st.floats(-9.0, 9.0))
+def test_l1_scales_by_the_absolute_value(pair: list[Tensor], a: float) -> None:
+    """d(ax, ay) = |a| d(x, y)."""
+    x, y = pair
+    torch.testing.assert_close(l1(a * x, a * y), abs(a) * l1(x, y), rtol=1e-10, atol=1e-300)
 
 
 @given(pairs, constants)

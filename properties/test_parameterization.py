@@ -8,7 +8,7 @@ import torch
 from hypothesis import assume, given
 from torch import Tensor
 
-from ict_ref.formulas import c_in, c_noise, c_out, c_skip, positional_embedding
+from ict_ref.formulas import c_in, c_noise, c_out, c_skip, fourier_embedding, positional_embedding
 from properties.strategies import dtypes, noise_levels, seeds, sigma_datas, sigma_mins
 
 
@@ -128,6 +128,36 @@ def test_positional_embedding_has_geometric_frequencies(c: Tensor, half: int, ma
     coarse = positional_embedding(c, 2 * half, max_period=max_period)
     fine = positional_embedding(c, 4 * half, max_period=max_period)
     torch.testing.assert_close(fine[:, ::2], coarse)
+
+
+frequency_lists = st.lists(st.floats(-40.0, 40.0), min_size=1, max_size=8).map(
+    lambda w: torch.tensor(w, dtype=torch.float64)
+)
+
+
+@given(embedded, frequency_lists)
+def test_fourier_embedding_has_constant_length(c: Tensor, w: Tensor) -> None:
+    """sin^2 + cos^2 = 1 for every frequency, the sine before the cosine by half the width."""
+    squared = fourier_embedding(c, w) ** 2
+    half = len(w)
+    torch.testing.assert_close(squared[:, :half] + squared[:, half:], torch.ones(len(c), half).double())
+
+
+@given(embedded, frequency_lists)
+def test_fourier_embedding_has_odd_sines_first_and_even_cosines(c: Tensor, w: Tensor) -> None:
+    """C -> -c turns the first half's sign and leaves the second half; at c = 0 they are 0 and 1."""
+    half = len(w)
+    there, back = fourier_embedding(c, w), fourier_embedding(-c, w)
+    assert torch.equal(back[:, :half], -there[:, :half])
+    assert torch.equal(back[:, half:], there[:, half:])
+    assert fourier_embedding(torch.zeros(1).double(), w).tolist() == [[0.0] * half + [1.0] * half]
+
+
+@given(embedded, st.lists(st.integers(-9, 9), min_size=1, max_size=8))
+def test_fourier_embedding_has_period_1_for_whole_frequencies(c: Tensor, whole: list[int]) -> None:
+    """W integer: c and c + 1 are embedded alike, for the angle is 2 pi c w."""
+    w = torch.tensor(whole, dtype=torch.float64)
+    torch.testing.assert_close(fourier_embedding(c + 1, w), fourier_embedding(c, w), rtol=0, atol=1e-11)
 
 
 @given(st.sampled_from([0.0, -0.002, float("nan"), float("inf")]), noise_levels())

@@ -1,4 +1,4 @@
-"""Laws of the noise levels, their number, their probabilities and their weights."""
+"""Laws of the noise levels, their probabilities and their weights."""
 
 import math
 
@@ -9,11 +9,14 @@ from hypothesis import assume, example, given
 from torch import Tensor
 
 from ict_ref.formulas import (
-    exponential_curriculum,
     index_from_uniform,
     inverse_gap_weights,
+    log_sigma_density,
+    lognormal_density,
     lognormal_pmf,
     sigma_grid,
+    uniform_pmf,
+    uniform_weights,
 )
 from properties.strategies import counts, grids, pmfs, rhos, sigma_maxs, sigma_mins
 
@@ -58,43 +61,22 @@ def test_sigma_grid_is_linear_for_rho_1(n: int, sigma_min: float, sigma_max: flo
     )
 
 
-curricula = st.tuples(st.integers(1, 40), st.integers(0, 2000), st.integers(1, 500)).map(
-    lambda t: {"s0": t[0], "s1": t[0] + t[1], "total_steps": t[2] + math.ceil(math.log2((t[0] + t[1]) // t[0]) + 1)}
-)
+@given(grids())
+def test_uniform_pmf_is_normalised_and_flat(sigmas: Tensor) -> None:
+    """p(i) = p(j) > 0 and sum_i p(i) = 1, one for each cell."""
+    pmf = uniform_pmf(sigmas)
+    assert len(pmf) == len(sigmas) - 1
+    assert len(set(pmf.tolist())) == 1
+    assert abs(float(pmf.sum()) - 1) < 1e-14 * len(pmf)
 
 
-@given(curricula)
-def test_exponential_curriculum_runs_from_s0_to_s1(curriculum: dict[str, int]) -> None:
-    """N(0) = s0 + 1 and N(K) = s1 + 1."""
-    assert exponential_curriculum(0, **curriculum) == curriculum["s0"] + 1
-    assert exponential_curriculum(curriculum["total_steps"], **curriculum) == curriculum["s1"] + 1
-
-
-@given(curricula)
-def test_exponential_curriculum_never_falls(curriculum: dict[str, int]) -> None:
-    """N(k) <= N(k + 1), and N is an int."""
-    numbers = [exponential_curriculum(k, **curriculum) for k in range(curriculum["total_steps"] + 1)]
-    assert numbers == sorted(numbers)
-    assert {type(number) for number in numbers} == {int}
-
-
-@given(curricula)
-def test_exponential_curriculum_doubles_or_is_capped(curriculum: dict[str, int]) -> None:
-    """Where N changes, N - 1 doubles or reaches s1; the changes are at multiples of the first one, K'."""
-    cells = [exponential_curriculum(k, **curriculum) - 1 for k in range(curriculum["total_steps"] + 1)]
-    changes = [k for k in range(1, len(cells)) if cells[k] != cells[k - 1]]
-    for k in changes:
-        assert cells[k] == min(2 * cells[k - 1], curriculum["s1"])
-        assert k % changes[0] == 0
-
-
-@given(st.integers(1, 30), st.integers(0, 10), st.integers(1, 200), st.integers(0, 4000))
-def test_exponential_curriculum_changes_every_k_prime_steps(s0: int, doublings: int, k_prime: int, step: int) -> None:
-    """s1 = s0 2^m and K = K' (m + 1): N(k) = s0 2^floor(k / K') + 1, up to the cap."""
-    total_steps = k_prime * (doublings + 1)
-    assume(step <= total_steps)
-    expected = s0 * 2 ** min(step // k_prime, doublings) + 1
-    assert exponential_curriculum(step, total_steps=total_steps, s0=s0, s1=s0 * 2**doublings) == expected
+@given(grids(), st.floats(0.01, 100.0))
+def test_uniform_pmf_sees_only_how_many_levels_there_are(sigmas: Tensor, scale: float) -> None:
+    """P is the same for any levels in the same number, and the index is uniform: u -> floor(u (N - 1))."""
+    pmf = uniform_pmf(sigmas)
+    assert torch.equal(uniform_pmf(scale * sigmas), pmf)
+    u = (torch.arange(len(pmf), dtype=torch.float64) + 0.5) / len(pmf)
+    assert torch.equal(index_from_uniform(u, pmf), torch.arange(len(pmf)))
 
 
 p_means, p_stds = st.floats(-2.0, 2.0), st.floats(0.5, 4.0)
@@ -166,6 +148,73 @@ def test_index_from_uniform_gives_each_cell_its_share(pmf: Tensor) -> None:
     assert bool(((shares - m * pmf).abs() <= 1.0).all())
 
 
+def integral(values: Tensor, at: Tensor) -> Tensor:
+    """Return the integral up to each of these points, by the trapezoidal rule."""
+    return torch.cat([torch.zeros(1).double(), torch.cumulative_trapezoid(values, at)])
+
+
+@given(sigma_mins, sigma_maxs, rhos)
+def test_log_sigma_density_is_the_limit_of_the_uniform_schedule(sigma_min: float, sigma_max: float, rho: float) -> None:
+    """Its distribution function at node i of the grid is (i - 1)/(N - 1): it sums to 1, and the index is uniform."""
+    sigmas = sigma_grid(20_001, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
+    at = sigmas.log()
+    at[0], at[-1] = math.log(sigma_min), math.log(sigma_max)
+    cdf = integral(log_sigma_density(at, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho), at)
+    torch.testing.assert_close(cdf, torch.arange(20_001).double() / 20_000, rtol=0, atol=2e-3)
+
+
+@given(st.floats(-20.0, 20.0))
+def test_log_sigma_density_is_0_outside_its_range(log_sigma: float) -> None:
+    """P = 0 outside [log sigma_min, log sigma_max], p > 0 inside."""
+    p = float(log_sigma_density(torch.tensor(log_sigma, dtype=torch.float64)))
+    assert (p > 0) == (math.log(0.002) <= log_sigma <= math.log(80.0))
+
+
+@given(st.floats(-6.0, 4.0), rhos, st.floats(0.01, 100.0))
+def test_log_sigma_density_is_scale_free(log_sigma: float, rho: float, a: float) -> None:
+    """Sigma -> a sigma, with both ends, changes nothing."""
+    here = torch.tensor(log_sigma, dtype=torch.float64)
+    moved = log_sigma_density(here + math.log(a), sigma_min=0.002 * a, sigma_max=80.0 * a, rho=rho)
+    torch.testing.assert_close(moved, log_sigma_density(here, rho=rho), rtol=1e-9, atol=0)
+
+
+@given(p_means, p_stds)
+def test_lognormal_density_is_normalised(p_mean: float, p_std: float) -> None:
+    """Its integral over the whole line is 1, half of it below P_mean."""
+    at = p_mean + p_std * torch.linspace(-12, 12, 2001, dtype=torch.float64)
+    cdf = integral(lognormal_density(at, p_mean=p_mean, p_std=p_std), at)
+    assert float(cdf[-1]) == pytest.approx(1, abs=1e-12)
+    assert float(cdf[1000]) == pytest.approx(0.5, abs=1e-12)
+
+
+@given(grids(), p_means, p_stds)
+def test_lognormal_density_is_what_the_cells_gather(sigmas: Tensor, p_mean: float, p_std: float) -> None:
+    """p(i) is proportional to the density's integral over cell i."""
+    inner = torch.linspace(0, 1, 1025, dtype=torch.float64)
+    at = sigmas[:-1].log()[:, None] + sigmas.log().diff()[:, None] * inner
+    mass = torch.trapezoid(lognormal_density(at, p_mean=p_mean, p_std=p_std), at)
+    pmf = lognormal_pmf(sigmas, p_mean=p_mean, p_std=p_std)
+    torch.testing.assert_close(mass / mass.sum(), pmf, rtol=2e-3, atol=1e-9)
+
+
+@given(p_means, p_stds, st.floats(0.0, 20.0))
+def test_lognormal_density_is_symmetric_and_falls(p_mean: float, p_std: float, t: float) -> None:
+    """p(P_mean + t) = p(P_mean - t) <= p(P_mean) = 1 / (sqrt(2 pi) P_std)."""
+    at = torch.tensor([p_mean + t, p_mean - t, p_mean], dtype=torch.float64)
+    above, below, top = lognormal_density(at, p_mean=p_mean, p_std=p_std)
+    torch.testing.assert_close(above, below, rtol=1e-9, atol=1e-300)
+    assert float(above) <= float(top) * (1 + 1e-12)
+    assert float(top) == pytest.approx(1 / (math.sqrt(2 * math.pi) * p_std), rel=1e-14)
+
+
+@given(grids())
+def test_uniform_weights_are_1_and_one_for_each_cell(sigmas: Tensor) -> None:
+    """Lambda = 1: of one length, dtype and place with the other weights."""
+    weights = uniform_weights(sigmas)
+    assert weights.tolist() == [1.0] * (len(sigmas) - 1)
+    assert weights.dtype == inverse_gap_weights(sigmas).dtype
+
+
 @given(grids())
 def test_inverse_gap_weights_undo_the_gap(sigmas: Tensor) -> None:
     """lambda(sigma_i) (sigma_{i+1} - sigma_i) = 1."""
@@ -205,5 +254,13 @@ def test_schedules_refuse_what_is_outside_their_domain(n: int, bad: float) -> No
         lognormal_pmf(grid, p_std=bad)
     with pytest.raises(ValueError, match="sigma"):
         inverse_gap_weights(torch.cat([grid[:2], torch.tensor([bad], dtype=torch.float64)]))
-    with pytest.raises(ValueError, match="ascend"):
-        lognormal_pmf(grid.flip(0))
+    for schedule in (uniform_pmf, uniform_weights, inverse_gap_weights, lognormal_pmf):
+        with pytest.raises(ValueError, match="ascend"):
+            schedule(grid.flip(0))
+    for density in (log_sigma_density, lognormal_density):
+        with pytest.raises(ValueError, match="log_sigma"):
+            density(torch.tensor([math.nan, 0.0], dtype=torch.float64))
+    with pytest.raises(ValueError, match="rho"):
+        log_sigma_density(grid.log(), rho=bad)
+    with pytest.raises(ValueError, match="p_std"):
+        lognormal_density(grid.log(), p_std=bad)

@@ -9,16 +9,28 @@ the paper fixes for all its experiments have its value as default. What lies out
 with a ValueError that names the symbol, its source and the value.
 """
 
-from ict_ref.formulas.distance import pseudo_huber, pseudo_huber_constant
+from ict_ref.formulas.curriculum import (
+    constant_curriculum,
+    cosine_curriculum,
+    exponential_curriculum,
+    linear_curriculum,
+    sqrt_curriculum,
+    square_curriculum,
+    teacher_ema_decay,
+)
+from ict_ref.formulas.distance import l1, pseudo_huber, pseudo_huber_constant, squared_l2
 from ict_ref.formulas.objective import ConsistencyFunction, Distance, consistency_training_loss, ema_update
-from ict_ref.formulas.parameterization import c_in, c_noise, c_out, c_skip, positional_embedding
+from ict_ref.formulas.parameterization import c_in, c_noise, c_out, c_skip, fourier_embedding, positional_embedding
 from ict_ref.formulas.sampling import multistep_sample, one_step_sample
 from ict_ref.formulas.schedule import (
-    exponential_curriculum,
     index_from_uniform,
     inverse_gap_weights,
+    log_sigma_density,
+    lognormal_density,
     lognormal_pmf,
     sigma_grid,
+    uniform_pmf,
+    uniform_weights,
 )
 from ict_ref.formulas.statistics import frechet_distance, precision_recall
 
@@ -30,11 +42,18 @@ __all__ = [
     "c_out",
     "c_skip",
     "consistency_training_loss",
+    "constant_curriculum",
+    "cosine_curriculum",
     "ema_update",
     "exponential_curriculum",
+    "fourier_embedding",
     "frechet_distance",
     "index_from_uniform",
     "inverse_gap_weights",
+    "l1",
+    "linear_curriculum",
+    "log_sigma_density",
+    "lognormal_density",
     "lognormal_pmf",
     "multistep_sample",
     "one_step_sample",
@@ -43,4 +62,10 @@ __all__ = [
     "pseudo_huber",
     "pseudo_huber_constant",
     "sigma_grid",
+    "sqrt_curriculum",
+    "square_curriculum",
+    "squared_l2",
+    "teacher_ema_decay",
+    "uniform_pmf",
+    "uniform_weights",
 ]

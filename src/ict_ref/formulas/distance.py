@@ -8,6 +8,28 @@ from torch import Tensor
 from ict_ref.formulas import _domain
 
 
+def squared_l2(x: Float[Tensor, " batch *event"], y: Float[Tensor, " batch *event"]) -> Float[Tensor, " batch"]:
+    """Return d(x, y) = ||x - y||_2^2, one value per example.
+
+    Source: iCT, Section 2, below Eq. (3).
+
+    The sum over all event axes, not the mean: the mean is this divided by the number of values.
+    """
+    _domain.same_batch("iCT Section 2", x=x, y=y)
+    return (x - y).reshape(len(x), -1).square().sum(1)
+
+
+def l1(x: Float[Tensor, " batch *event"], y: Float[Tensor, " batch *event"]) -> Float[Tensor, " batch"]:
+    """Return d(x, y) = ||x - y||_1, one value per example.
+
+    Source: CM, Section 3; iCT, Section 3.3 names it as not twice differentiable.
+
+    The sum over all event axes, not the mean.
+    """
+    _domain.same_batch("CM Section 3", x=x, y=y)
+    return (x - y).reshape(len(x), -1).abs().sum(1)
+
+
 def pseudo_huber(
     x: Float[Tensor, " batch *event"],
     y: Float[Tensor, " batch *event"],
@@ -22,8 +44,7 @@ def pseudo_huber(
     function: deviation `Elementwise`. Needs c > 0: at c = 0 the gradient has no limit where x = y.
     """
     _domain.positive("c", c, "iCT Eq. (8)")
-    _domain.same_batch("iCT Eq. (8)", x=x, y=y)
-    squared_norm = (x - y).reshape(len(x), -1).square().sum(1)
+    squared_norm = squared_l2(x, y)
     # sqrt(s + c^2) - c = s / (sqrt(s + c^2) + c): for s far below c^2 the difference has no digits left.
     return squared_norm / ((squared_norm + c * c).sqrt() + c)
 

@@ -73,6 +73,21 @@ def c_noise(sigma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return sigma.log() / 4
 
 
+def fourier_embedding(
+    c: Float[Tensor, " batch"],
+    frequencies: Float[Tensor, " half"],
+) -> Float[Tensor, " batch 2*half"]:
+    """Return [sin(2 pi c w_1), ..., sin(2 pi c w_h), cos(2 pi c w_1), ..., cos(2 pi c w_h)].
+
+    Source: iCT, Section 3.1, Figure 1a; Tancik et al. 2020.
+
+    Sines first. `frequencies` are w ~ N(0, scale^2), drawn once and never trained; iCT's scale is 0.02 where CM's is
+    16. `c` is c_noise(sigma).
+    """
+    angles = 2 * math.pi * c[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
 def positional_embedding(
     c: Float[Tensor, " batch"],
     dim: int,

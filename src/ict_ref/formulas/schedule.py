@@ -1,4 +1,4 @@
-"""The noise levels, how many there are at training step k, how often each is drawn and how much it weighs.
+"""The noise levels, how often each is drawn and how much it weighs.
 
 Arrays ascend: `sigmas[0]` is sigma_min, `sigmas[-1]` is sigma_max. The paper's index i = 1, ..., N - 1 is here the
 0-based cell i - 1, which lies between `sigmas[cell]` and `sigmas[cell + 1]`; `pmf[cell]` and `weights[cell]` belong
@@ -40,34 +40,15 @@ def sigma_grid(
     return sigmas
 
 
-def exponential_curriculum(step: int, *, total_steps: int, s0: int = 10, s1: int = 1280) -> int:
-    """Return N(k) = min(s0 2^floor(k / K'), s1) + 1 with K' = floor(K / (log2 floor(s1 / s0) + 1)).
+def uniform_pmf(sigmas: Float64[Tensor, " n"]) -> Float64[Tensor, " n-1"]:
+    """Return p(i) = 1 / (N - 1), the same for every cell.
 
-    Source: iCT, Section 3.4, Eq. (9).
+    Source: iCT, Table 1, left column: i ~ U[1, N(k) - 1].
 
-    The bracket of the printed log2[s1/s0] is a floor. `step` is k, the number of updates made so far, in [0, K];
-    `total_steps` is K. The value counts levels, one more than cells. Needs 1 <= s0 <= s1, and K large enough that
-    K' >= 1. It counts steps, not examples or epochs: the batch size does not change it.
+    Uniform in the index, not in sigma or log sigma: for the paper's grid most cells lie at high noise levels.
     """
-    if not 1 <= s0 <= s1:
-        _domain.refuse("1 <= s0 <= s1 (iCT Eq. (9))", f"s0 = {s0}, s1 = {s1}", "give s0 and s1 in this order")
-    if not 0 <= step <= total_steps:
-        _domain.refuse(
-            "0 <= step <= total_steps (iCT Eq. (9))",
-            f"step = {step}, total_steps = {total_steps}",
-            "the curriculum ends with the training",
-        )
-    # math.log2 is exact for powers of two; otherwise the quotient is irrational and its floor is not at stake.
-    k_prime = math.floor(total_steps / (math.log2(s1 // s0) + 1))
-    if k_prime < 1:
-        _domain.refuse(
-            "K' >= 1 (iCT Eq. (9))",
-            f"K' = {k_prime} for total_steps = {total_steps}, s0 = {s0}, s1 = {s1}",
-            f"train for at least {math.ceil(math.log2(s1 // s0) + 1)} steps, or choose s0 and s1 closer together",
-        )
-    # After bit_length(s1) doublings the cap holds whatever comes: no need to form a number of thousands of digits.
-    doublings = min(step // k_prime, s1.bit_length())
-    return min(s0 << doublings, s1) + 1
+    _domain.ascending(sigmas, "iCT Table 1")
+    return torch.ones_like(sigmas[1:]) / (len(sigmas) - 1)
 
 
 def lognormal_pmf(
@@ -85,9 +66,7 @@ def lognormal_pmf(
     that descends p would be mirrored. Needs p_std > 0 and a grid that carries probability.
     """
     _domain.ascending(sigmas, "iCT Eq. (10)")
-    _domain.positive("p_std", p_std, "iCT Eq. (10)")
-    if not math.isfinite(p_mean):
-        _domain.refuse("a finite p_mean (iCT Eq. (10))", f"p_mean = {p_mean}", "the paper's is -1.1")
+    _check_lognormal(p_mean, p_std)
     z = (sigmas.log() - p_mean) / (math.sqrt(2) * p_std)
     low, high = z[:-1], z[1:]
     # erf(high) - erf(low), written with the tail that is small on this side of the mean: near +-1 the difference of
@@ -133,6 +112,57 @@ def index_from_uniform(
     return torch.searchsorted(cdf / cdf[-1], u, right=True)
 
 
+def log_sigma_density(
+    log_sigma: Float64[Tensor, "*shape"],
+    *,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+) -> Float64[Tensor, "*shape"]:
+    """Return p(log sigma) = sigma sigma^(1/rho - 1) / (rho (sigma_max^(1/rho) - sigma_min^(1/rho))), 0 out of range.
+
+    Source: iCT, Section 3.5, Figure 4a.
+
+    The law of log sigma for N to infinity where the cell is drawn by `uniform_pmf`. A density of log sigma, not of
+    sigma: the first factor is the Jacobian.
+    """
+    _domain.noise_range(sigma_min, sigma_max, "iCT Section 3.5")
+    _domain.positive("rho", rho, "iCT Section 3.5")
+    _finite(log_sigma)
+    sigma = log_sigma.exp()
+    width = math.pow(sigma_max, 1 / rho) - math.pow(sigma_min, 1 / rho)
+    inside = (log_sigma >= math.log(sigma_min)) & (log_sigma <= math.log(sigma_max))
+    return torch.where(inside, sigma * sigma ** (1 / rho - 1) / (rho * width), 0)
+
+
+def lognormal_density(
+    log_sigma: Float64[Tensor, "*shape"],
+    *,
+    p_mean: float = -1.1,
+    p_std: float = 2.0,
+) -> Float64[Tensor, "*shape"]:
+    """Return p(log sigma) = exp(-(log sigma - P_mean)^2 / (2 P_std^2)) / (sqrt(2 pi) P_std).
+
+    Source: iCT, Section 3.5, Figure 4a.
+
+    The law of log sigma for N to infinity where the cell is drawn by `lognormal_pmf`, but for the cut at the grid's
+    ends, which takes 0.83 % of it for the paper's numbers.
+    """
+    _check_lognormal(p_mean, p_std)
+    _finite(log_sigma)
+    z = (log_sigma - p_mean) / p_std
+    return torch.exp(-(z**2) / 2) / (math.sqrt(2 * math.pi) * p_std)
+
+
+def uniform_weights(sigmas: Float64[Tensor, " n"]) -> Float64[Tensor, " n-1"]:
+    """Return lambda(sigma_i) = 1, one weight per cell.
+
+    Source: iCT, Section 3.1 and Table 1, left column.
+    """
+    _domain.ascending(sigmas, "iCT Section 3.1")
+    return torch.ones_like(sigmas[1:])
+
+
 def inverse_gap_weights(sigmas: Float64[Tensor, " n"]) -> Float64[Tensor, " n-1"]:
     """Return lambda(sigma_i) = 1 / (sigma_{i+1} - sigma_i), one weight per cell.
 
@@ -140,3 +170,14 @@ def inverse_gap_weights(sigmas: Float64[Tensor, " n"]) -> Float64[Tensor, " n-1"
     """
     _domain.ascending(sigmas, "iCT Section 3.1")
     return 1 / (sigmas[1:] - sigmas[:-1])
+
+
+def _check_lognormal(p_mean: float, p_std: float) -> None:
+    _domain.positive("p_std", p_std, "iCT Eq. (10)")
+    if not math.isfinite(p_mean):
+        _domain.refuse("a finite p_mean (iCT Eq. (10))", f"p_mean = {p_mean}", "the paper's is -1.1")
+
+
+def _finite(log_sigma: Float64[Tensor, "*shape"]) -> None:
+    if _domain.looks_at(log_sigma) and not bool(log_sigma.isfinite().all()):
+        _domain.refuse("finite log_sigma (iCT Section 3.5)", "NaN or infinity", "give logarithms of noise levels")

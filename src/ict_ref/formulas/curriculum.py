@@ -1,0 +1,127 @@
+"""How many noise levels there are at training step k: six curricula from s0 cells to s1, and the teacher's EMA rate.
+
+`step` is k, the number of updates made so far, in [0, K]; `total_steps` is K. Every curriculum returns N(k), a number
+of levels, one more than cells. All count steps, not examples or epochs: the batch size does not change them.
+Everything is integer arithmetic: the root of a sum that should be 10 may come out above 10, and its ceiling be 11.
+"""
+
+import math
+from fractions import Fraction
+
+from ict_ref.formulas import _domain
+
+
+def exponential_curriculum(step: int, *, total_steps: int, s0: int = 10, s1: int = 1280) -> int:
+    """Return N(k) = min(s0 2^floor(k / K'), s1) + 1 with K' = floor(K / (log2 floor(s1 / s0) + 1)).
+
+    Source: iCT, Section 3.4, Eq. (9).
+
+    The bracket of the printed log2[s1/s0] is a floor. Needs 1 <= s0 <= s1, and K large enough that K' >= 1.
+    """
+    _check(step, total_steps, s0, s1, "iCT Eq. (9)")
+    # math.log2 is exact for powers of two; otherwise the quotient is irrational and its floor is not at stake.
+    k_prime = math.floor(total_steps / (math.log2(s1 // s0) + 1))
+    if k_prime < 1:
+        _domain.refuse(
+            "K' >= 1 (iCT Eq. (9))",
+            f"K' = {k_prime} for total_steps = {total_steps}, s0 = {s0}, s1 = {s1}",
+            f"train for at least {math.ceil(math.log2(s1 // s0) + 1)} steps, or choose s0 and s1 closer together",
+        )
+    # After bit_length(s1) doublings the cap holds whatever comes: no need to form a number of thousands of digits.
+    doublings = min(step // k_prime, s1.bit_length())
+    return min(s0 << doublings, s1) + 1
+
+
+def sqrt_curriculum(step: int, *, total_steps: int, s0: int = 2, s1: int = 150) -> int:
+    """Return N(k) = ceil(sqrt(k/K ((s1 + 1)^2 - s0^2) + s0^2) - 1) + 1.
+
+    Source: iCT, Table 1, left column; CM, Appendix C.
+
+    Table 1 prints the root over k/K alone, which would give N(K) = 22 801 for s0 = 2, s1 = 150; it must reach s1 + 1 =
+    151, as it does in the authors' CM code. From s0 levels, not s0 + 1. Defaults: CIFAR-10; ImageNet has s1 = 200.
+    """
+    _check(step, total_steps, s0, s1, "iCT Table 1")
+    # ceil(sqrt(a) - 1) + 1 = ceil(sqrt(a)), and of a fraction a the least m with m^2 >= ceil(a).
+    a = -(-(step * ((s1 + 1) ** 2 - s0**2) + total_steps * s0**2) // total_steps)
+    return _ceil_sqrt(a)
+
+
+def constant_curriculum(step: int, *, total_steps: int, s0: int = 10, s1: int = 1280) -> int:
+    """Return N(k) = s1 + 1.
+
+    Source: iCT, Section 3.4, Figure 3b; interpretation: the paper names the curve and prints no formula.
+    """
+    _check(step, total_steps, s0, s1, "iCT Section 3.4")
+    return s1 + 1
+
+
+def linear_curriculum(step: int, *, total_steps: int, s0: int = 10, s1: int = 1280) -> int:
+    """Return N(k) = ceil(k/K (s1 + 1) + (1 - k/K) s0 - 1) + 1.
+
+    Source: iCT, Section 3.4, Figure 3b; interpretation: the paper names the curve and prints no formula.
+
+    The printed square root curve with exponent 1 in place of 2.
+    """
+    _check(step, total_steps, s0, s1, "iCT Section 3.4")
+    return -(-(step * (s1 + 1) + (total_steps - step) * s0) // total_steps)
+
+
+def square_curriculum(step: int, *, total_steps: int, s0: int = 10, s1: int = 1280) -> int:
+    """Return N(k) = ceil((k/K sqrt(s1 + 1) + (1 - k/K) sqrt(s0))^2 - 1) + 1.
+
+    Source: iCT, Section 3.4, Figure 3b; interpretation: the paper names the curve and prints no formula.
+
+    The printed square root curve with exponent 1/2 in place of 2.
+    """
+    _check(step, total_steps, s0, s1, "iCT Section 3.4")
+    k, rest = step, total_steps - step
+    # K^2 times the square is k^2 (s1 + 1) + (K - k)^2 s0 + 2 k (K - k) sqrt((s1 + 1) s0), of which only the root needs
+    # to be rounded up before the sum is.
+    root = _ceil_sqrt(4 * k**2 * rest**2 * (s1 + 1) * s0)
+    return -(-(k**2 * (s1 + 1) + rest**2 * s0 + root) // total_steps**2)
+
+
+def cosine_curriculum(step: int, *, total_steps: int, s0: int = 10, s1: int = 1280) -> int:
+    """Return N(k) = ceil(u (s1 + 1) + (1 - u) s0 - 1) + 1 with u = (1 - cos(pi k / K)) / 2.
+
+    Source: iCT, Section 3.4, Figure 3b; interpretation: the paper names the curve and prints no formula.
+    """
+    _check(step, total_steps, s0, s1, "iCT Section 3.4")
+    # The cosine of a rational part of pi is rational in these places only (Niven): elsewhere no ceiling is at stake.
+    quarters = {Fraction(sixths): u4 for sixths, u4 in ((0, 0), (2, 1), (3, 2), (4, 3), (6, 4))}
+    sixths = Fraction(6 * step, total_steps)
+    if sixths in quarters:
+        return s0 - (-quarters[sixths] * (s1 + 1 - s0) // 4)
+    u = math.sin(math.pi * step / (2 * total_steps)) ** 2
+    return s0 + math.ceil(u * (s1 + 1 - s0))
+
+
+def teacher_ema_decay(n: int, *, s0: int, mu0: float) -> float:
+    """Return mu = exp(s0 log(mu0) / N), with N = N(k).
+
+    Source: iCT, Table 1, left column; CM, Appendix C.
+
+    The paper writes N(k); the authors' CM code divides by N(k) - 1, for which mu(0) = mu0^2 where s0 = 2: an
+    acceptable variant. iCT's own teacher has mu = 0, no average at all. Needs n >= 1, s0 >= 1 and 0 < mu0 < 1.
+    """
+    if n < 1 or s0 < 1:
+        _domain.refuse("n >= 1 and s0 >= 1 (iCT Table 1)", f"n = {n}, s0 = {s0}", "give N(k) and its start")
+    if not 0 < mu0 < 1:
+        _domain.refuse("0 < mu0 < 1 (iCT Table 1)", f"mu0 = {mu0}", "the paper's are 0.9 and 0.95")
+    return math.exp(s0 * math.log(mu0) / n)
+
+
+def _check(step: int, total_steps: int, s0: int, s1: int, source: str) -> None:
+    if not 1 <= s0 <= s1:
+        _domain.refuse(f"1 <= s0 <= s1 ({source})", f"s0 = {s0}, s1 = {s1}", "give s0 and s1 in this order")
+    if total_steps < 1 or not 0 <= step <= total_steps:
+        _domain.refuse(
+            f"0 <= step <= total_steps and total_steps >= 1 ({source})",
+            f"step = {step}, total_steps = {total_steps}",
+            "the curriculum ends with the training",
+        )
+
+
+def _ceil_sqrt(a: int) -> int:
+    """Return the least integer whose square is at least a."""
+    return math.isqrt(a - 1) + 1 if a > 0 else 0
