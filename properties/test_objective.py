@@ -1,5 +1,6 @@
 """Laws of the consistency training loss and of averaging."""
 
+from collections.abc import Callable
 from functools import partial
 
 import hypothesis.strategies as st
@@ -8,7 +9,14 @@ import torch
 from hypothesis import given
 from torch import Tensor
 
-from ict_ref.formulas import consistency_training_loss, ema_update, inverse_gap_weights, pseudo_huber
+from ict_ref.formulas import (
+    consistency_matching_loss,
+    consistency_training_loss,
+    ema_update,
+    inverse_gap_weights,
+    pseudo_huber,
+    squared_l2,
+)
 from properties.strategies import grids, seeds, tensor_lists
 
 distance = partial(pseudo_huber, c=0.03)
@@ -119,6 +127,77 @@ def test_loss_of_an_example_does_not_depend_on_the_others(pair: list[Tensor], si
     torch.testing.assert_close(loss(x, z, index), alone)
 
 
+def point_score(xi: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the score of noisy data that are the single point xi."""
+    return lambda x, sigma: -(x - xi) / like_batch(sigma, x) ** 2
+
+
+@given(tensor_lists(2), grids(), seeds)
+def test_matching_loss_is_the_training_loss_for_a_single_point(pair: list[Tensor], sigmas: Tensor, seed: int) -> None:
+    """p_data = delta(x - xi): Euler's point is xi + sigma_i z, and Eqs. (3) and (5) are the same number."""
+    z, xi = pair[0], pair[1][:1]
+    index, f = cells(sigmas, len(z), seed), Recorder()
+    weights = inverse_gap_weights(sigmas)
+    training = consistency_training_loss(f, f, xi.expand_as(z), z, index, sigmas, distance=squared_l2, weights=weights)
+    x_hi = xi + like_batch(sigmas[index + 1], z) * z
+    matching = consistency_matching_loss(
+        f, f, point_score(xi), x_hi, index, sigmas, distance=squared_l2, weights=weights
+    )
+    # Relative to the largest values that enter: at sigma_max rounding is that of sigma_max z.
+    scale = float(weights.max() * (sigmas[-1] * (1 + z.abs().max()) + xi.abs().max()) ** 2) * z[0].numel()
+    torch.testing.assert_close(matching.detach(), training.detach(), rtol=1e-6, atol=1e-12 * scale)
+
+
+@given(tensor_lists(2), grids(), seeds)
+def test_matching_loss_sends_no_gradient_to_teacher_or_score(pair: list[Tensor], sigmas: Tensor, seed: int) -> None:
+    """D loss / d theta- = 0, and neither teacher nor score build a graph."""
+    x_hi = pair[0]
+    index, student, teacher, score = cells(sigmas, len(x_hi), seed), Recorder(), Recorder(), Recorder()
+    loss = consistency_matching_loss(
+        student, teacher, score, x_hi, index, sigmas, distance=distance, weights=inverse_gap_weights(sigmas)
+    )
+    torch.autograd.backward(loss.sum())
+    assert student.theta.grad is not None
+    assert teacher.theta.grad is None
+    assert score.theta.grad is None
+    assert not teacher.had_gradient
+    assert not score.had_gradient
+    assert student.had_gradient
+    assert torch.equal(student.sigma, sigmas[index + 1])
+    assert torch.equal(score.sigma, sigmas[index + 1])
+    assert torch.equal(teacher.sigma, sigmas[index])
+    assert torch.equal(student.x, x_hi)
+
+
+@given(tensor_lists(1), st.floats(0.2, 3.0))
+def test_matching_loss_of_the_exact_function_falls_with_the_grid(x: list[Tensor], deviation: float) -> None:
+    """Gaussian data: f* has the loss of Euler's error alone, and ||.||_2 of it falls like 1/N^2 at a fixed level."""
+
+    def score(y: Tensor, sigma: Tensor) -> Tensor:
+        return -y / (deviation**2 + like_batch(sigma, y) ** 2)
+
+    def exact(y: Tensor, sigma: Tensor) -> Tensor:
+        return ((deviation**2 + 0.1**2) / (deviation**2 + like_batch(sigma, y) ** 2)).sqrt() * y
+
+    x_hi = x[0] + 1
+    roots = []
+    for gap in (0.02, 0.01, 0.005):
+        sigmas = torch.tensor([0.1, 1.0 - gap, 1.0], dtype=torch.float64)
+        loss = consistency_matching_loss(
+            exact,
+            exact,
+            score,
+            x_hi,
+            torch.ones(len(x_hi), dtype=torch.int64),
+            sigmas,
+            distance=squared_l2,
+            weights=torch.ones(2).double(),
+        )
+        roots.append(float(loss.sum().sqrt()))
+    assert roots[0] / roots[1] == pytest.approx(4, abs=0.3)
+    assert roots[1] / roots[2] == pytest.approx(4, abs=0.2)
+
+
 @given(tensor_lists(2), decays, st.integers(0, 50))
 def test_ema_has_a_closed_form(pair: list[Tensor], decay: float, n: int) -> None:
     """After n updates by a constant v: decay^n a + (1 - decay^n) v."""
@@ -161,6 +240,17 @@ def test_objectives_refuse_what_is_outside_their_domain(pair: list[Tensor], deca
             Recorder(),
             x,
             z,
+            torch.full((len(x),), cell),
+            sigmas,
+            distance=distance,
+            weights=inverse_gap_weights(sigmas),
+        )
+    with pytest.raises(ValueError, match="index"):
+        consistency_matching_loss(
+            Recorder(),
+            Recorder(),
+            Recorder(),
+            x,
             torch.full((len(x),), cell),
             sigmas,
             distance=distance,

@@ -19,7 +19,14 @@ from ict_ref.formulas.curriculum import (
     teacher_ema_decay,
 )
 from ict_ref.formulas.distance import l1, pseudo_huber, pseudo_huber_constant, squared_l2
-from ict_ref.formulas.objective import ConsistencyFunction, Distance, consistency_training_loss, ema_update
+from ict_ref.formulas.objective import (
+    ConsistencyFunction,
+    Distance,
+    consistency_matching_loss,
+    consistency_training_loss,
+    ema_update,
+)
+from ict_ref.formulas.ode import ScoreFunction, euler_step, heun_step, probability_flow_drift
 from ict_ref.formulas.parameterization import c_in, c_noise, c_out, c_skip, fourier_embedding, positional_embedding
 from ict_ref.formulas.sampling import multistep_sample, one_step_sample
 from ict_ref.formulas.schedule import (
@@ -37,17 +44,21 @@ from ict_ref.formulas.statistics import frechet_distance, precision_recall
 __all__ = [
     "ConsistencyFunction",
     "Distance",
+    "ScoreFunction",
     "c_in",
     "c_noise",
     "c_out",
     "c_skip",
+    "consistency_matching_loss",
     "consistency_training_loss",
     "constant_curriculum",
     "cosine_curriculum",
     "ema_update",
+    "euler_step",
     "exponential_curriculum",
     "fourier_embedding",
     "frechet_distance",
+    "heun_step",
     "index_from_uniform",
     "inverse_gap_weights",
     "l1",
@@ -59,6 +70,7 @@ __all__ = [
     "one_step_sample",
     "positional_embedding",
     "precision_recall",
+    "probability_flow_drift",
     "pseudo_huber",
     "pseudo_huber_constant",
     "sigma_grid",

@@ -2,7 +2,7 @@
 
 `step` is k, the number of updates made so far, in [0, K]; `total_steps` is K. Every curriculum returns N(k), a number
 of levels, one more than cells. All count steps, not examples or epochs: the batch size does not change them.
-Everything is integer arithmetic: the root of a sum that should be 10 may come out above 10, and its ceiling be 11.
+Integer arithmetic where it can be: the root of a sum that should be 10 may come out above 10, and its ceiling be 11.
 """
 
 import math
@@ -85,6 +85,8 @@ def cosine_curriculum(step: int, *, total_steps: int, s0: int = 10, s1: int = 12
     """Return N(k) = ceil(u (s1 + 1) + (1 - u) s0 - 1) + 1 with u = (1 - cos(pi k / K)) / 2.
 
     Source: iCT, Section 3.4, Figure 3b; interpretation: the paper names the curve and prints no formula.
+
+    The cosine is float64's: its ceiling is that of the real number for K up to 10^9.
     """
     _check(step, total_steps, s0, s1, "iCT Section 3.4")
     # The cosine of a rational part of pi is rational in these places only (Niven): elsewhere no ceiling is at stake.

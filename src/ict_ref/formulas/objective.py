@@ -12,6 +12,8 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from ict_ref.formulas import _domain
+from ict_ref.formulas._axes import per_example
+from ict_ref.formulas.ode import ScoreFunction, euler_step
 
 ConsistencyFunction: TypeAlias = Callable[
     [Float[Tensor, " batch *event"], Float[Tensor, " batch"]], Float[Tensor, " batch *event"]
@@ -19,6 +21,37 @@ ConsistencyFunction: TypeAlias = Callable[
 Distance: TypeAlias = Callable[
     [Float[Tensor, " batch *event"], Float[Tensor, " batch *event"]], Float[Tensor, " batch"]
 ]
+
+
+def consistency_matching_loss(
+    student: ConsistencyFunction,
+    teacher: ConsistencyFunction,
+    score: ScoreFunction,
+    x_hi: Float[Tensor, " batch *event"],
+    index: Int64[Tensor, " batch"],
+    sigmas: Float64[Tensor, " n"],
+    *,
+    distance: Distance,
+    weights: Float64[Tensor, " n-1"],
+) -> Float[Tensor, " batch"]:
+    """Return lambda(sigma_i) d(f_theta(x_{i+1}, sigma_{i+1}), f_theta-(x_i, sigma_i)), x_i Euler's from x_{i+1}.
+
+    Source: iCT, Section 2, Eq. (3).
+
+    One value per example. With the score of the noisy data it is consistency matching, which needs what nobody has;
+    with a learned score it is consistency distillation. `x_hi` is x_{i+1}, at the larger level of the 0-based cell
+    `index`. No gradient passes through the teacher or the score.
+    """
+    source = "iCT Eq. (3)"
+    _domain.same_batch(source, x_hi=x_hi, index=index)
+    _check_cells(index, sigmas, weights, source)
+    sigma_low, sigma_high = sigmas[index].to(x_hi), sigmas[index + 1].to(x_hi)
+    student_value = student(x_hi, sigma_high)
+    with torch.no_grad():
+        x_lo = euler_step(x_hi, sigma_high, sigma_low, score(x_hi, sigma_high))
+        teacher_value = teacher(x_lo, sigma_low)
+    d = distance(student_value, teacher_value.detach())
+    return weights[index].to(d) * d
 
 
 def consistency_training_loss(
@@ -40,19 +73,13 @@ def consistency_training_loss(
     has the larger noise level; no gradient passes through the teacher. Levels and weights are looked up in float64
     and rounded to the dtype of x last.
     """
-    _domain.ascending(sigmas, "iCT Eq. (5)")
-    _domain.same_batch("iCT Eq. (5)", x=x, z=z, index=index)
-    _domain.same_batch("iCT Eq. (5): one weight per cell", weights=weights, cells=sigmas[1:])
-    if _domain.looks_at(index) and not bool(((index >= 0) & (index < len(weights))).all()):
-        _domain.refuse(
-            f"0 <= index < {len(weights)}, a cell of sigmas (iCT Eq. (5))",
-            f"index from {int(index.min())} to {int(index.max())}",
-            "count cells from 0: the paper's i - 1",
-        )
+    source = "iCT Eq. (5)"
+    _domain.same_batch(source, x=x, z=z, index=index)
+    _check_cells(index, sigmas, weights, source)
     sigma_low, sigma_high = sigmas[index].to(x), sigmas[index + 1].to(x)
-    student_value = student(x + _per_example(sigma_high, x) * z, sigma_high)
+    student_value = student(x + per_example(sigma_high, x) * z, sigma_high)
     with torch.no_grad():
-        teacher_value = teacher(x + _per_example(sigma_low, x) * z, sigma_low)
+        teacher_value = teacher(x + per_example(sigma_low, x) * z, sigma_low)
     d = distance(student_value, teacher_value.detach())
     return weights[index].to(d) * d
 
@@ -75,5 +102,17 @@ def ema_update(
     return (decay * average + (1 - decay) * value).detach()
 
 
-def _per_example(sigma: Float[Tensor, " batch"], x: Float[Tensor, " batch *event"]) -> Float[Tensor, " batch *ones"]:
-    return sigma.reshape(-1, *(1 for _ in x.shape[1:]))
+def _check_cells(
+    index: Int64[Tensor, " batch"],
+    sigmas: Float64[Tensor, " n"],
+    weights: Float64[Tensor, " cells"],
+    source: str,
+) -> None:
+    _domain.ascending(sigmas, source)
+    _domain.same_batch(f"{source}: one weight per cell", weights=weights, cells=sigmas[1:])
+    if _domain.looks_at(index) and not bool(((index >= 0) & (index < len(weights))).all()):
+        _domain.refuse(
+            f"0 <= index < {len(weights)}, a cell of sigmas ({source})",
+            f"index from {int(index.min())} to {int(index.max())}",
+            "count cells from 0: the paper's i - 1",
+        )

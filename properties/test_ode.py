@@ -1,0 +1,143 @@
+"""Laws of the probability flow ODE and of its steps, on data whose trajectories are known."""
+
+from collections.abc import Callable
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given
+from torch import Tensor
+
+from ict_ref.formulas import euler_step, heun_step, probability_flow_drift
+from properties.strategies import tensor_lists
+
+levels = st.floats(0.01, 80.0)
+deviations = st.floats(0.0, 3.0)
+means = st.floats(-2.0, 2.0)
+
+
+def gaussian_score(mean: float, deviation: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the score of noisy data N(mean, deviation^2): a single point for deviation 0."""
+
+    def score(x: Tensor, sigma: Tensor) -> Tensor:
+        return -(x - mean) / (deviation**2 + like(sigma, x) ** 2)
+
+    return score
+
+
+def exact(x: Tensor, high: Tensor, low: Tensor, mean: float, deviation: float) -> Tensor:
+    """Return where the trajectory through (x, high) stands at level low."""
+    return mean + ((deviation**2 + like(low, x) ** 2) / (deviation**2 + like(high, x) ** 2)).sqrt() * (x - mean)
+
+
+def like(sigma: Tensor, x: Tensor) -> Tensor:
+    """Return sigma with the trailing axes of x."""
+    return sigma.reshape(-1, *(1 for _ in x.shape[1:]))
+
+
+def of(level: float, x: Tensor) -> Tensor:
+    """Return this level once for each example."""
+    return torch.full((len(x),), level, dtype=x.dtype)
+
+
+@given(tensor_lists(1), levels, means, deviations)
+def test_probability_flow_drift_is_the_derivative_of_the_trajectory(
+    x: list[Tensor], level: float, mean: float, deviation: float
+) -> None:
+    """d/dsigma of the exact trajectory of a Gaussian, by a central difference."""
+    sigma, h = of(level, x[0]), 1e-5 * level
+    ahead, behind = (exact(x[0], sigma, sigma + sign * h, mean, deviation) for sign in (1, -1))
+    drift = probability_flow_drift(x[0], sigma, gaussian_score(mean, deviation))
+    torch.testing.assert_close(drift, (ahead - behind) / (2 * h), rtol=1e-5, atol=1e-5 * float(x[0].abs().max() + 2))
+
+
+@given(tensor_lists(3), levels, st.floats(-3.0, 3.0))
+def test_probability_flow_drift_is_linear_in_the_score(x: list[Tensor], level: float, a: float) -> None:
+    """drift(s + a t) = drift(s) + a drift(t)."""
+    sigma = of(level, x[0])
+
+    def drift(score: Tensor) -> Tensor:
+        return probability_flow_drift(x[0], sigma, lambda _x, _s: score)
+
+    s, t, both = drift(x[1]), drift(x[2]), drift(x[1] + a * x[2])
+    torch.testing.assert_close(both, s + a * t)
+
+
+@given(tensor_lists(2), levels)
+def test_probability_flow_drift_is_the_denoiser_s_residual(x: list[Tensor], level: float) -> None:
+    """Score = (D - x) / sigma^2: drift = (x - D) / sigma."""
+    sigma = of(level, x[0])
+    drift = probability_flow_drift(x[0], sigma, lambda y, s: (x[1] - y) / like(s, y) ** 2)
+    torch.testing.assert_close(drift, (x[0] - x[1]) / level, rtol=1e-11, atol=1e-11)
+
+
+@given(tensor_lists(2), levels, levels)
+def test_euler_step_is_exact_for_a_single_point(x: list[Tensor], one: float, other: float) -> None:
+    """p_data = delta(x - xi): from xi + sigma_{i+1} z the step leads to xi + sigma_i z."""
+    z, xi = x[0], x[1][:1]
+    high, low = of(max(one, other), z), of(min(one, other), z)
+    x_hi = xi + like(high, z) * z
+    x_lo = euler_step(x_hi, high, low, -(x_hi - xi) / like(high, z) ** 2)
+    torch.testing.assert_close(x_lo, xi + like(low, z) * z, rtol=1e-10, atol=1e-10 * float(xi.abs().max() + 80))
+
+
+@given(tensor_lists(2), levels, levels)
+def test_euler_step_follows_the_drift(x: list[Tensor], one: float, other: float) -> None:
+    """x_i = x_{i+1} + (sigma_i - sigma_{i+1}) dx/dsigma."""
+    high, low = of(max(one, other), x[0]), of(min(one, other), x[0])
+    drift = probability_flow_drift(x[0], high, lambda _x, _s: x[1])
+    torch.testing.assert_close(euler_step(x[0], high, low, x[1]), x[0] + like(low - high, x[0]) * drift)
+
+
+@given(tensor_lists(2), levels)
+def test_steps_of_no_length_stay(x: list[Tensor], level: float) -> None:
+    """sigma_i = sigma_{i+1}: x_i = x_{i+1}, exactly."""
+    sigma = of(level, x[0])
+    assert torch.equal(euler_step(x[0], sigma, sigma, x[1]), x[0])
+    assert torch.equal(heun_step(x[0], sigma, sigma, lambda _x, _s: x[1]), x[0])
+
+
+@given(tensor_lists(1), st.floats(0.5, 20.0), means, st.floats(0.2, 3.0))
+def test_steps_have_local_errors_of_second_and_third_order(
+    x: list[Tensor], level: float, mean: float, deviation: float
+) -> None:
+    """Halving a small step quarters Euler's error and divides Heun's by eight."""
+    score, high = gaussian_score(mean, deviation), of(level, x[0])
+    start = x[0] + mean + 1
+    errors: dict[str, list[float]] = {"euler": [], "heun": []}
+    for h in (0.02, 0.01):
+        low = high * (1 - h)
+        truth = exact(start, high, low, mean, deviation)
+        scale = float((start - mean).abs().max())
+        errors["euler"].append(float((euler_step(start, high, low, score(start, high)) - truth).abs().max()) / scale)
+        errors["heun"].append(float((heun_step(start, high, low, score) - truth).abs().max()) / scale)
+    # Far below rounding there is no order to see.
+    if errors["euler"][1] > 1e-9:
+        assert 3.5 < errors["euler"][0] / errors["euler"][1] < 4.5
+    if errors["heun"][1] > 1e-11:
+        assert 6.5 < errors["heun"][0] / errors["heun"][1] < 9.5
+
+
+@given(tensor_lists(1), levels, levels, means, deviations)
+def test_heun_step_is_the_trapezoidal_rule_on_euler_s_prediction(
+    x: list[Tensor], one: float, other: float, mean: float, deviation: float
+) -> None:
+    """x_i = (x_{i+1} + step(d) + x_{i+1} + step(d')) / 2: Euler's point and one with the drift at its end."""
+    score = gaussian_score(mean, deviation)
+    high, low = of(max(one, other), x[0]), of(min(one, other), x[0])
+    first = euler_step(x[0], high, low, score(x[0], high))
+    second = x[0] - like((low - high) * low, x[0]) * score(first, low)
+    torch.testing.assert_close(heun_step(x[0], high, low, score), (first + second) / 2, rtol=1e-9, atol=1e-9)
+
+
+@given(tensor_lists(1), st.sampled_from([0.0, -1.0, float("nan"), float("inf")]))
+def test_steps_refuse_what_is_outside_their_domain(x: list[Tensor], bad: float) -> None:
+    """Levels are positive and finite, and steps go from more noise to less."""
+    score, one, two = gaussian_score(0.0, 1.0), of(1.0, x[0]), of(2.0, x[0])
+    with pytest.raises(ValueError, match="sigma"):
+        probability_flow_drift(x[0], of(bad, x[0]), score)
+    for high, low in ((one, two), (of(bad, x[0]), one), (one, of(bad, x[0]))):
+        with pytest.raises(ValueError, match="sigma"):
+            euler_step(x[0], high, low, x[0])
+        with pytest.raises(ValueError, match="sigma"):
+            heun_step(x[0], high, low, score)
