@@ -13,6 +13,7 @@ from pathlib import Path
 import submitit
 
 from ict_ref.launch import main, parse
+from ict_ref.step import refuse_bad_numbers
 
 
 class Run:
@@ -44,7 +45,9 @@ def submit(arguments: Sequence[str]) -> int:
     parser.add_argument("launch", nargs="+", metavar="-- ARGUMENT", help="arguments of python -m ict_ref.launch")
     options = parser.parse_args(arguments)
     try:
-        folder = parse(options.launch).folder()  # bad arguments are refused here, not in the queue
+        launch = parse(options.launch)
+        refuse_bad_numbers(launch.config)  # here, not hours later in the queue
+        folder = launch.folder()
         if options.cluster == "slurm" and shutil.which("sbatch") is None:
             raise ValueError("this machine has no sbatch; submit where SLURM is, or use --cluster local")
         executor = submitit.AutoExecutor(folder=Path("logs") / "%j", cluster=options.cluster)

@@ -110,8 +110,8 @@ def test_a_wrong_import_is_found(tmp_path: Path, files: dict[str, str], complain
     assert complaint in violations(tmp_path)
 
 
-def test_formulas_stand_on_torch_alone_and_draw_nothing() -> None:
-    allowed = {"collections", "math", "typing", "torch", "jaxtyping", "ict_ref"}
+def test_formulas_stand_on_torch_and_arithmetic_alone_and_draw_nothing() -> None:
+    allowed = {"collections", "fractions", "math", "typing", "torch", "jaxtyping", "ict_ref"}
     random = {"rand", "randn", "randint", "randperm", "normal", "normal_", "bernoulli", "multinomial", "dropout"}
     for path in sorted((SOURCE / "formulas").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -95,6 +95,8 @@ def test_help_names_presets_options_and_their_sources(capsys: pytest.CaptureFixt
         (["--config", "minimal", "--method.sigma-data", "nan"], "needs sigma_data > 0"),
         (["--config", "minimal", "--network.multipliers", "1", "1", "1", "1", "1"], "can be halved 4 times"),
         (["--config", "minimal", "--network.time-scale", "inf"], "network.time_scale needs a finite number"),
+        (["--config", "minimal", "--bars.accuracy", "nan"], "bars.accuracy needs a share between 0 and 1; got nan"),
+        (["--config", "minimal", "--bars.frechet-distance", "inf"], "bars.frechet_distance needs a finite number"),
         (["--config", "minimal", "stray"], "stray"),
         (["--config", "minimal", "--out", "/proc/nowhere"], "/proc/nowhere"),
         (["--config", "minimal", "--out", "/dev/null"], "/dev/null is a file"),

@@ -7,7 +7,14 @@ import safetensors.torch
 import torch
 
 from ict_ref.config import minimal
-from ict_ref.run_folder import Checkpoint, load_checkpoint, open_run, save_checkpoint, write_atomically
+from ict_ref.run_folder import (
+    Checkpoint,
+    forget_metrics_after,
+    load_checkpoint,
+    open_run,
+    save_checkpoint,
+    write_atomically,
+)
 
 
 def saved(folder: Path) -> Path:
@@ -82,6 +89,24 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(OSError, match="No space left"):
         write_atomically(path, b"new and longer")
     assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("line", ["{}", "[1]", "nonsense", '{"step": "x"}', ""])
+def test_damaged_metrics_are_refused_and_kept(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged in line 2"):
+        forget_metrics_after(tmp_path, 5)
+    assert path.read_bytes() == before
+
+
+def test_metrics_after_a_step_and_a_cut_off_line_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for cut_off in ('{"st', '{"step": 4}', ""):
+        path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n' + cut_off)
+        forget_metrics_after(tmp_path, 2)
+        assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
 def test_a_new_folder_gets_the_configuration_and_is_opened_again(tmp_path: Path) -> None:

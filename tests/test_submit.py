@@ -29,6 +29,7 @@ def test_a_submitted_run_trains_in_a_process_of_its_own_and_returns_its_status(t
     [
         (["--cluster", "local", "--", "--config", "minmal"], "unknown preset minmal; perhaps you meant minimal"),
         (["--cluster", "local", "--", "--config", "minimal", "--train.batch-size", "0"], "train.batch_size needs"),
+        (["--cluster", "local", "--", "--config", "minimal", "--method.rho", "0"], "needs rho > 0"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_queued(

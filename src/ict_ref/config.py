@@ -143,6 +143,13 @@ class Bars:
     recall: float | None = None
     """Least share of held-out images within reach of the samples."""
 
+    def __post_init__(self) -> None:
+        for name in ("accuracy", "recall"):
+            value = getattr(self, name)
+            _needs(value is None or 0 <= value <= 1, "a share between 0 and 1", f"bars.{name}", value)
+        distance = self.frechet_distance
+        _needs(distance is None or 0 <= distance < math.inf, "a finite number >= 0", "bars.frechet_distance", distance)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:

@@ -109,13 +109,25 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def forget_metrics_after(folder: Path, step: int) -> None:
-    """Drop the lines that a killed process wrote after its last checkpoint, which will be written again."""
+    """Drop the lines that a killed process wrote after its last checkpoint, which will be written again.
+
+    Raises ValueError for a line that is whole and is not of these metrics.
+    """
     path = folder / METRICS
-    if path.exists():
-        lines = path.read_bytes().splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step]
-        if kept != lines:
-            write_atomically(path, b"".join(kept))
+    if not path.exists():
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = []
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):
+            break  # the last line, cut off by a kill
+        try:
+            if int(json.loads(line)["step"]) <= step:
+                kept.append(line)
+        except (ValueError, TypeError, KeyError):
+            raise ValueError(f"{path} is damaged in line {number}; mend it or move it away") from None
+    if kept != lines:
+        write_atomically(path, b"".join(kept))
 
 
 def _about(metadata: Mapping[str, str]) -> tuple[int, str] | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ict_ref.config import Config, Method
 from ict_ref.formulas import (
+    c_skip,
     consistency_training_loss,
     exponential_curriculum,
     index_from_uniform,
@@ -41,6 +42,13 @@ class Draws:
     index: Int64[Tensor, " batch"]
     z: Float[Tensor, " batch *event"]
     masks: Masks
+
+
+def refuse_bad_numbers(config: Config) -> None:
+    """Raise the ValueError of the first formula in whose domain the configuration does not lie."""
+    for step in (0, config.train.steps):
+        discretization(step, config)
+    c_skip(torch.ones(()), sigma_min=config.method.sigma_min, sigma_data=config.method.sigma_data)
 
 
 def discretization(step: int, config: Config) -> Discretization:

@@ -16,13 +16,14 @@ from ict_ref.data import Images, positions, to_float
 from ict_ref.formulas import ema_update
 from ict_ref.networks.model import build_model
 from ict_ref.run_folder import METRICS, Checkpoint, forget_metrics_after, load_checkpoint, save_checkpoint
-from ict_ref.step import discretization, draw, training_loss
+from ict_ref.step import discretization, draw, refuse_bad_numbers, training_loss
 
 
 class Trainer:
     """Student, its average and its optimizer, after `step` updates."""
 
     def __init__(self, config: Config, images: Images) -> None:
+        refuse_bad_numbers(config)
         self.config, self.images = config, images
         self.step = 0
         self.event = tuple(images.pixels.shape[1:])
@@ -32,9 +33,6 @@ class Trainer:
         self.optimizer = torch.optim.RAdam(
             self.model.parameters(), lr=config.train.learning_rate, betas=(0.9, 0.999), eps=1e-8, foreach=True
         )
-        # Every step's levels are refused here, or never: the curriculum only refines this grid.
-        discretization(0, config)
-        discretization(config.train.steps, config)
 
     def update(self) -> Float[Tensor, ""]:
         """Make one update and return the loss before it, the mean over the batch.

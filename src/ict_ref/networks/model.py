@@ -21,8 +21,6 @@ class ConsistencyModel(nn.Module):
         super().__init__()
         self.network = network
         self.sigma_min, self.sigma_data = sigma_min, sigma_data
-        # Refuses what is outside the domain now, not at the first step.
-        c_skip(torch.tensor(1.0), sigma_min=sigma_min, sigma_data=sigma_data)
 
     def forward(
         self,
