@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ict_ref.config import Config, Network, minimal
 from ict_ref.networks.adm import ADM, ResidualBlock
@@ -54,6 +54,19 @@ def test_the_model_combines_input_and_network_as_equation_2_says() -> None:
     torch.testing.assert_close(model(x, two, labels), expected, rtol=1e-12, atol=1e-12)
 
 
+def test_the_model_has_the_noise_range_and_deviation_of_its_configuration() -> None:
+    # sigma_min .1 and sigma_data .3 at sigma = .4: c_skip = .09 / (.09 + .09), c_out = .3 * .3 / .5, c_in = 1 / .5.
+    method = dataclasses.replace(minimal().method, sigma_min=0.1, sigma_data=0.3)
+    train = dataclasses.replace(minimal().train, dtype="float64")
+    config = dataclasses.replace(minimal(), method=method, train=train)
+    model = filled(build_model(config, event=(1, 8, 8), classes=10))
+    x, _, labels = inputs()
+    sigma = torch.full((3,), 0.4, dtype=torch.float64)
+    expected = 0.5 * x + 0.18 * model.network(2 * x, sigma.log() / 4, labels)
+    torch.testing.assert_close(model(x, sigma, labels), expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(model(x, torch.full_like(sigma, 0.1), labels), x)
+
+
 def test_the_network_is_0_at_the_start_so_that_the_model_is_c_skip_x() -> None:
     model = build_model(minimal(), event=(1, 8, 8), classes=10)
     x, sigma, labels = inputs(dtype=torch.float32)
@@ -82,6 +95,30 @@ def test_parameters_are_drawn_by_torchs_laws_and_depend_on_the_seed_alone() -> N
     assert float(weights.detach().var()) == pytest.approx(1 / 768, rel=0.02)
     assert network.embedding.label is not None
     assert float(network.embedding.label.weight.detach().var()) == pytest.approx(1, rel=0.05)
+
+
+def test_every_residual_branch_is_silent_at_the_start_and_the_rest_is_not() -> None:
+    network = build_model(minimal(), event=(1, 8, 8), classes=10).network
+    silent = [network.head[2]]
+    silent += [module.conv1 for module in network.modules() if isinstance(module, ResidualBlock)]
+    silent += [module.projection for module in network.modules() if isinstance(module, SelfAttention)]
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            fan_in = module.weight[0].numel()
+            for parameter in module.parameters():
+                largest = float(parameter.detach().abs().max())
+                if any(module is other for other in silent):
+                    assert largest == 0
+                else:
+                    # Uniform on +-1/sqrt(fan_in), kernel area included: of n values none beyond, the largest near it.
+                    assert 0.5 / math.sqrt(fan_in) < largest <= 1 / math.sqrt(fan_in)
+
+
+def test_every_normalisation_has_the_configured_groups() -> None:
+    network = build_model(minimal(), event=(1, 8, 8), classes=10).network
+    norms = [module for module in network.modules() if isinstance(module, nn.GroupNorm)]
+    assert {norm.num_groups for norm in norms} == {minimal().network.groups}
+    assert {norm.eps for norm in norms} == {1e-5}
 
 
 def test_the_paper_s_imagenet_network_has_its_number_of_parameters() -> None:
@@ -152,6 +189,16 @@ def test_masks_keep_the_configured_share() -> None:
     (mask,) = draw_masks([DropoutSite(10, 100, 100, 0.3)], 1, stream(0, "dropout"))
     # 100 000 draws: five standard deviations of a binomial share are 5 sqrt(.3 * .7 / 1e5) = .0073.
     assert float(mask.double().mean()) == pytest.approx(0.7, abs=0.0073)
+
+
+def test_masks_are_drawn_apart_for_examples_channels_pixels_and_sites() -> None:
+    site = DropoutSite(16, 8, 8, 0.5)
+    first, second = draw_masks([site, site], 4, stream(0, "dropout"))
+    assert first.shape == (4, 16, 8, 8)
+    # Along any axis two neighbouring slices agree in about half of their values, as independent coins do.
+    for here, there in [(first, second)] + [(first.select(axis, 0), first.select(axis, 1)) for axis in range(4)]:
+        agreement = float((here == there).double().mean())
+        assert agreement == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(here.numel()))
 
 
 def test_dropping_keeps_the_mean() -> None:

@@ -1,0 +1,105 @@
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from ict_ref.config import Bars, Config, Data, Method, Network, Sample, Train, digits, minimal
+
+
+def test_the_defaults_are_the_paper_s_for_imagenet() -> None:
+    # Section 2: sigma range and rho. Table 1, right column: s0, s1, P_mean, P_std. CM, Appendix C: sigma_data.
+    assert dataclasses.asdict(Method()) == {
+        "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0, "sigma_data": 0.5, "s0": 10, "s1": 1280, "p_mean": -1.1,
+        "p_std": 2.0,
+    }  # fmt: skip
+    # Appendix B: 3 blocks per resolution, dropout .2 up to 16x16; the rest is the authors' CM code for ImageNet 64x64.
+    assert dataclasses.asdict(Network()) == {
+        "width": 192, "multipliers": (1, 2, 3, 4), "blocks": 3, "attention_resolutions": (32, 16, 8),
+        "head_channels": 64, "groups": 32, "dropout": 0.2, "dropout_max_resolution": 16, "time_scale": 1.0,
+    }  # fmt: skip
+    # Appendix B: 800 000 iterations of 4096 at 1e-4, EMA .99997. The others are ours.
+    assert dataclasses.asdict(Train()) == {
+        "steps": 800_000, "batch_size": 4096, "learning_rate": 1e-4, "ema_decay": 0.99997, "seed": 0, "lanes": 1,
+        "dtype": "float32", "threads": 0, "save_every": 1000,
+    }  # fmt: skip
+    assert dataclasses.asdict(Sample()) == {"two_step_sigma": 0.821, "clip": True}
+    assert dataclasses.asdict(Data()) == {"name": "digits", "labels": True}
+    assert dataclasses.asdict(Bars()) == {"accuracy": None, "frechet_distance": None, "recall": None}
+
+
+def test_the_digits_preset_departs_from_the_paper_in_size_alone() -> None:
+    assert digits().method == Method()
+    assert digits().bars == Bars(accuracy=0.85, frechet_distance=2.5, recall=0.15)
+    assert digits().data == minimal().data == Data()
+    assert digits().train == Train(
+        steps=1600, batch_size=64, learning_rate=3e-3, ema_decay=0.995, lanes=4, threads=1, save_every=200
+    )
+    assert digits().network == Network(
+        width=16, multipliers=(1, 2), blocks=1, attention_resolutions=(4,), head_channels=16, groups=4, dropout=0.1
+    )
+
+
+@pytest.mark.parametrize(
+    ("room", "field", "bad"),
+    [
+        *((Network, name, 0) for name in ("width", "blocks", "head_channels", "groups")),
+        (Network, "width", 63),
+        (Network, "multipliers", ()),
+        (Network, "multipliers", (1, 0)),
+        (Network, "groups", 5),
+        (Network, "head_channels", 65),
+        *((Network, "dropout", bad) for bad in (-0.1, 1.0, math.nan)),
+        (Network, "time_scale", math.inf),
+        *((Train, name, 0) for name in ("steps", "batch_size", "lanes", "save_every")),
+        (Train, "lanes", 3),
+        *((Train, "learning_rate", bad) for bad in (0.0, -1.0, math.inf, math.nan)),
+        *((Train, "ema_decay", bad) for bad in (-0.1, 1.0, math.nan)),
+        *((Train, name, -1) for name in ("seed", "threads")),
+        *((Bars, name, bad) for name in ("accuracy", "recall") for bad in (-0.1, 1.1, math.nan)),
+        *((Bars, "frechet_distance", bad) for bad in (-0.1, math.inf, math.nan)),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_the_name_of_its_field(room: Any, field: str, bad: object) -> None:
+    with pytest.raises(ValueError, match=rf"{room.__name__.lower()}\.{field} needs .*; got"):
+        room(**{field: bad})
+
+
+@pytest.mark.parametrize("sigma", [0.001, 80.0, 81.0, math.nan])
+def test_the_intermediate_level_lies_within_the_noise_range(sigma: float) -> None:
+    with pytest.raises(ValueError, match=r"sample\.two_step_sigma needs 0\.002 <= sigma < 80\.0"):
+        Config(sample=Sample(two_step_sigma=sigma))
+
+
+def variants() -> list[Config]:
+    """Return configurations that differ from the minimal one in one field each, every field in turn."""
+    changed: dict[str, dict[str, object]] = {
+        "data": {"labels": False},
+        "network": {
+            "width": 16, "multipliers": (1, 1), "blocks": 2, "attention_resolutions": (8,), "head_channels": 4,
+            "groups": 2, "dropout": 0.2, "dropout_max_resolution": 4, "time_scale": 2.0,
+        },
+        "method": {
+            "sigma_min": 0.003, "sigma_max": 81.0, "rho": 6.0, "sigma_data": 0.4, "s0": 11, "s1": 1281, "p_mean": -1.0,
+            "p_std": 1.9,
+        },
+        "train": {
+            "steps": 41, "batch_size": 32, "learning_rate": 2e-3, "ema_decay": 0.8, "seed": 1, "lanes": 2,
+            "dtype": "float64", "threads": 2, "save_every": 11,
+        },
+        "sample": {"two_step_sigma": 0.9, "clip": False},
+        "bars": {"accuracy": 0.1, "frechet_distance": 1.0, "recall": 0.1},
+    }  # fmt: skip
+    found = []
+    for room, fields in changed.items():
+        for name, value in fields.items():
+            one = dataclasses.replace(getattr(minimal(), room), **{name: value})
+            found.append(dataclasses.replace(minimal(), **{room: one}))
+    return found
+
+
+def test_every_field_makes_another_run() -> None:
+    fields = sum(len(dataclasses.asdict(getattr(minimal(), room.name))) for room in dataclasses.fields(Config))
+    # All but the data set's name, of which there is one.
+    assert len(variants()) == fields - 1
+    assert len({config.digest() for config in [minimal(), *variants()]}) == len(variants()) + 1

@@ -1,0 +1,107 @@
+"""One whole update, written again from its definition: plain NumPy for what is drawn, loops for what is computed."""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ict_ref.config import Config, Method, Train, minimal
+from ict_ref.data import load
+from ict_ref.training import Trainer
+
+# Nothing at its default: what is not passed on shows. K' = floor(20 / (log2 8 + 1)) = 5, so N = 4 * 2 + 1 at step 7.
+METHOD = Method(sigma_min=0.01, sigma_max=50.0, rho=5.0, sigma_data=0.6, s0=4, s1=32, p_mean=-0.5, p_std=1.5)
+TRAIN = Train(
+    steps=20,
+    batch_size=8,
+    learning_rate=0.25,
+    ema_decay=0.75,
+    seed=3,
+    lanes=2,
+    dtype="float64",
+    threads=1,
+    save_every=5,
+)
+CONFIG = Config(network=minimal().network, method=METHOD, train=TRAIN)
+STEP, LEVELS = 7, 9
+
+
+def philox(purpose: int, step: int, lane: int) -> np.random.Generator:
+    # 1 order, 2 noise level, 3 noise, 4 dropout: fixed for ever, or old runs could not be repeated.
+    return np.random.Generator(np.random.Philox(key=3, counter=[0, lane, step, purpose]))
+
+
+def cell(u: float, levels: list[float]) -> int:
+    ends = [math.erf((math.log(sigma) + 0.5) / (math.sqrt(2) * 1.5)) for sigma in levels]
+    mass = [high - low for low, high in itertools.pairwise(ends)]
+    total = 0.0
+    for j, one in enumerate(mass):
+        total += one / sum(mass)
+        if u < total:
+            return j
+    raise AssertionError(u)
+
+
+def expected_loss(trainer: Trainer) -> Tensor:
+    digits = load(CONFIG.data).train
+    levels = [(0.01**0.2 + j / 8 * (50.0**0.2 - 0.01**0.2)) ** 5 for j in range(LEVELS)]
+    # Batch 8 at step 7: places 56 to 63 of the first epoch.
+    chosen = philox(1, 0, 0).permutation(1198)[56:64]
+    losses = []
+    for lane in range(2):
+        places = torch.from_numpy(chosen[4 * lane : 4 * lane + 4])
+        x, labels = digits.pixels[places].double() / 127.5 - 1, digits.labels[places]
+        i = [cell(u, levels) for u in philox(2, STEP, lane).random(4)]
+        z = torch.from_numpy(philox(3, STEP, lane).standard_normal((4, 1, 8, 8), dtype=np.float32)).double()
+        bits, masks = philox(4, STEP, lane).bit_generator, []
+        for site in trainer.model.network.dropout_sites():
+            shape = (4, site.channels, site.height, site.width)
+            numbers = np.asarray(bits.random_raw(math.prod(shape) // 4)).view(np.uint16)
+            masks.append(torch.from_numpy(numbers.reshape(shape) >= 6554))  # 0.1 * 65536 = 6553.6
+        low, high = (torch.tensor([levels[j + k] for j in i], dtype=torch.float64) for k in (0, 1))
+        student = trainer.model(x + high.reshape(4, 1, 1, 1) * z, high, labels, tuple(masks))
+        teacher = trainer.model(x + low.reshape(4, 1, 1, 1) * z, low, labels, tuple(masks)).detach()
+        c = 0.00054 * 8
+        for k in range(4):
+            distance = ((student[k] - teacher[k]) ** 2).sum().add(c**2).sqrt() - c
+            losses.append(distance / (high[k] - low[k]))
+    return torch.stack(losses).mean()
+
+
+def prepared() -> Trainer:
+    trainer = Trainer(CONFIG, load(CONFIG.data).train)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+        for average in trainer.average.parameters():
+            average.copy_(torch.randn(average.shape, generator=generator))
+    trainer.step = STEP
+    return trainer
+
+
+def test_an_update_is_what_its_definition_says() -> None:
+    trainer = prepared()
+    parameters = list(trainer.model.parameters())
+    before = [parameter.detach().clone() for parameter in parameters]
+    averages = [average.clone() for average in trainer.average.parameters()]
+    loss = expected_loss(trainer)
+    gradients = torch.autograd.grad(loss, parameters)
+    torch.testing.assert_close(trainer.update(), loss.detach(), rtol=1e-9, atol=0)
+    assert trainer.step == STEP + 1
+    # RAdam's first update is unrectified: the learning rate times the gradient.
+    rows = zip(parameters, before, gradients, trainer.average.parameters(), averages, strict=True)
+    for parameter, old, gradient, average, old_average in rows:
+        torch.testing.assert_close(parameter.detach(), old - 0.25 * gradient, rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(average, 0.75 * old_average + 0.25 * parameter.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_the_seed_moves_everything_that_is_drawn() -> None:
+    here = prepared()
+    there = Trainer(dataclasses.replace(CONFIG, train=dataclasses.replace(TRAIN, seed=4)), load(CONFIG.data).train)
+    there.model.load_state_dict(here.model.state_dict())
+    there.step = STEP
+    assert float(there.update()) != float(here.update())
