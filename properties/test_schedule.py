@@ -252,6 +252,9 @@ def test_schedules_refuse_what_is_outside_their_domain(n: int, bad: float) -> No
         sigma_grid(5, sigma_min=bad)
     with pytest.raises(ValueError, match="p_std"):
         lognormal_pmf(grid, p_std=bad)
+    for function in (lognormal_pmf, lognormal_density):
+        with pytest.raises(ValueError, match="p_mean"):
+            function(grid, p_mean=math.copysign(math.inf, bad))
     with pytest.raises(ValueError, match="sigma"):
         inverse_gap_weights(torch.cat([grid[:2], torch.tensor([bad], dtype=torch.float64)]))
     for schedule in (uniform_pmf, uniform_weights, inverse_gap_weights, lognormal_pmf):

@@ -94,6 +94,11 @@ def test_statistics_refuse_what_is_outside_their_domain(pair: list[Tensor], bad:
         frechet_distance(mean * bad, covariance, mean, covariance)
     with pytest.raises(ValueError, match="cov2"):
         frechet_distance(mean, covariance, mean, covariance * bad)
+    if len(mean) > 1:
+        skew = covariance.clone()
+        skew[0, 1] += 1
+        with pytest.raises(ValueError, match="symmetric cov1"):
+            frechet_distance(mean, skew, mean, covariance)
     with pytest.raises(ValueError, match="cov1"):
         frechet_distance(mean, -covariance - torch.eye(len(mean)).double(), mean, covariance)
     for k in (0, -1, len(fake)):

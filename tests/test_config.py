@@ -3,6 +3,7 @@ import math
 from typing import Any
 
 import pytest
+from tests.configs import variants
 
 from ict_ref.config import Bars, Config, Data, Method, Network, Sample, Train, digits, minimal
 
@@ -69,33 +70,6 @@ def test_a_value_out_of_range_is_refused_by_the_name_of_its_field(room: Any, fie
 def test_the_intermediate_level_lies_within_the_noise_range(sigma: float) -> None:
     with pytest.raises(ValueError, match=r"sample\.two_step_sigma needs 0\.002 <= sigma < 80\.0"):
         Config(sample=Sample(two_step_sigma=sigma))
-
-
-def variants() -> list[Config]:
-    """Return configurations that differ from the minimal one in one field each, every field in turn."""
-    changed: dict[str, dict[str, object]] = {
-        "data": {"labels": False},
-        "network": {
-            "width": 16, "multipliers": (1, 1), "blocks": 2, "attention_resolutions": (8,), "head_channels": 4,
-            "groups": 2, "dropout": 0.2, "dropout_max_resolution": 4, "time_scale": 2.0,
-        },
-        "method": {
-            "sigma_min": 0.003, "sigma_max": 81.0, "rho": 6.0, "sigma_data": 0.4, "s0": 11, "s1": 1281, "p_mean": -1.0,
-            "p_std": 1.9,
-        },
-        "train": {
-            "steps": 41, "batch_size": 32, "learning_rate": 2e-3, "ema_decay": 0.8, "seed": 1, "lanes": 2,
-            "dtype": "float64", "threads": 2, "save_every": 11,
-        },
-        "sample": {"two_step_sigma": 0.9, "clip": False},
-        "bars": {"accuracy": 0.1, "frechet_distance": 1.0, "recall": 0.1},
-    }  # fmt: skip
-    found = []
-    for room, fields in changed.items():
-        for name, value in fields.items():
-            one = dataclasses.replace(getattr(minimal(), room), **{name: value})
-            found.append(dataclasses.replace(minimal(), **{room: one}))
-    return found
 
 
 def test_every_field_makes_another_run() -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from ict_ref.figures import sample_sheet
 
@@ -27,6 +27,27 @@ def test_every_image_stands_in_the_row_of_its_class_and_in_order(tmp_path: Path)
             assert (sheet[top : top + 10, left + 10 : left + 15] == 255).all()
             left += 8 * 15 + 26
             assert (sheet[top : top + 10, left : left + 10] == 255 - (10 * column + row)).all()
+
+
+def test_every_row_has_its_class_s_name_beside_it_and_every_block_its_title_above(tmp_path: Path) -> None:
+    pixels = torch.zeros(260, 1, 2, 2, dtype=torch.uint8)
+    # Classes 2 to 14: the first ten are shown.
+    sample_sheet({"first": pixels, "second": pixels}, torch.arange(260) % 13 + 2, tmp_path / "sheet.png")
+    sheet = sheet_of(tmp_path / "sheet.png")
+    assert len(sheet) == 28 + 10 * 15
+    expected = Image.new("RGB", (26, len(sheet)), "white")
+    pen = ImageDraw.Draw(expected)
+    pen.font = ImageFont.load_default(size=14)
+    for row in range(10):
+        pen.text((13, 28 + 15 * row + 7.5), str(row + 2), fill="black", anchor="mm")
+    assert np.array_equal(sheet[28:, :26], np.asarray(expected)[28:])
+    width = 8 * 15
+    for title, left in (("first", 26), ("second", 26 + width + 26)):
+        above = Image.new("RGB", (width, 28), "white")
+        pen = ImageDraw.Draw(above)
+        pen.font = ImageFont.load_default(size=14)
+        pen.text((0, 14), title, fill="black", anchor="lm")
+        assert np.array_equal(sheet[:28, left : left + width], np.asarray(above))
 
 
 def test_without_labels_the_first_eighty_are_shown_in_order(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import re
@@ -11,8 +12,13 @@ import pytest
 from PIL import Image
 
 from ict_ref.config import PRESETS, digits, minimal
-from ict_ref.launch import main, parse
+from ict_ref.data import load
+from ict_ref.evaluate import Judge
+from ict_ref.figures import sample_sheet
+from ict_ref.launch import StopRequest, main, parse
+from ict_ref.networks.model import build_model
 from ict_ref.run_folder import load_checkpoint
+from ict_ref.sample import images
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -41,6 +47,96 @@ def test_a_run_trains_samples_and_scores_and_the_same_command_finds_it_done(
     assert files(tmp_path) == before
 
 
+def test_the_scores_and_the_picture_are_of_the_average_and_of_the_held_out_images(tmp_path: Path) -> None:
+    options = ["--train.steps", "16", "--train.seed", "5", "--sample.two-step-sigma", "0.5", "--sample.no-clip"]
+    command = ["--config", "minimal", "--method.sigma-max", "20", *options, "--out", str(tmp_path)]
+    assert main(command) == 0
+    config = parse(command).config
+    checkpoint = load_checkpoint(tmp_path)
+    assert checkpoint is not None
+    model = build_model(config, event=(1, 8, 8), classes=10)
+    names = [name for name, _ in model.named_parameters()]
+    model.load_state_dict({name: checkpoint.tensors[f"average/{name}"] for name in names})
+    dataset = load(config.data)
+    labels = dataset.held_out.labels
+    made = {
+        name: images(model, labels, levels, count=599, event=(1, 8, 8), seed=5, clip=False)
+        for name, levels in {"one step": [20.0], "two steps, sigma 0.5": [20.0, 0.5]}.items()
+    }
+    judge = Judge(dataset.held_out)
+    scores = [judge.score(name, pixels, labels) for name, pixels in made.items()]
+    scores += judge.yardsticks(dataset.train, labels, seed=5)
+    assert json.loads((tmp_path / "scores.json").read_text()) == [dataclasses.asdict(score) for score in scores]
+    sample_sheet({**made, "real images, held out": dataset.held_out.pixels}, labels, tmp_path / "again.png")
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "samples.png").read_bytes()
+
+
+def test_the_bars_are_for_one_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # After eight steps two-step samples are nearer to real ones than one-step samples: 38 lies between.
+    command = ["--config", "minimal", "--train.steps", "8", "--bars.frechet-distance", "38", "--out", str(tmp_path)]
+    assert main(command) == 1
+    one, two = (score["frechet_distance"] for score in json.loads((tmp_path / "scores.json").read_text())[:2])
+    assert two < 38 < one
+    assert f"Frechet distance {one:.3f} is above 38" in capsys.readouterr().err
+
+
+def test_the_number_of_threads_is_set_as_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr("torch.set_num_threads", chosen.append)
+    for threads in ("3", "0"):
+        options = ["--train.threads", threads, "--out", str(tmp_path / threads)]
+        assert main(["--config", "minimal", "--train.steps", "8", *options]) == 0
+    assert chosen == [3]
+
+
+def test_a_second_signal_stops_at_once_and_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    stop = StopRequest()
+    with stop.listening():
+        assert not stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop()
+        assert stop.signal == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (KeyboardInterrupt(), 130, "the same command goes on from the last checkpoint"),
+        (FloatingPointError("the loss is nan"), 1, "the loss is nan; the last checkpoint, saved before it, is in"),
+        (OSError(28, "No space left on device"), 2, "cannot use the run folder: No space left on device"),
+        (PermissionError(13, "Permission denied", "/x/y"), 2, "cannot use /x/y: Permission denied"),
+    ],
+)
+def test_what_happens_in_a_run_is_one_line_and_a_status(
+    error: BaseException,
+    status: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ict_ref.training.fit", fail)
+    assert main(["--config", "minimal", "--out", str(tmp_path)]) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_a_programming_error_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("ours")
+
+    monkeypatch.setattr("ict_ref.training.fit", fail)
+    with pytest.raises(ValueError, match="ours"):
+        main(["--config", "minimal", "--out", str(tmp_path)])
+
+
 def test_a_run_without_labels_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", "minimal", "--data.no-labels", "--train.steps", "8", "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.count("-\n") == 5
@@ -67,9 +163,10 @@ def test_options_change_the_preset() -> None:
     assert parse(["--config=minimal"]).config == minimal()
 
 
-def test_help_names_presets_options_and_their_sources(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_names_presets_options_and_their_sources(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["--help"])
+        main([flag])
     assert stop.value.code == 0
     text = capsys.readouterr().out
     for expected in (*PRESETS, "--train.batch-size", "iCT, Section 3.5", "--out", "130"):
@@ -183,6 +280,9 @@ def test_a_run_stopped_by_sigterm_saves_and_a_killed_one_has_its_last_checkpoint
         checkpoint = load_checkpoint(tmp_path / name)
         assert checkpoint is not None
         assert 10 <= checkpoint.step < 120
+        # No line of a saved step is lost.
+        steps = [json.loads(line)["step"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()[:10]]
+        assert steps == list(range(1, 11))
 
 
 def test_training_runs_without_run_time_shape_checks() -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ict_ref.randomness import stream
+from ict_ref.randomness import Purpose, stream
 
 
 def test_a_stream_depends_on_each_of_its_four_coordinates() -> None:
@@ -31,6 +31,14 @@ def test_the_values_of_a_stream_are_fixed() -> None:
     # NumPy's Philox 4x64 with key 0 and counter (0, lane, step, purpose), whose definition is Salmon et al. 2011.
     expected = np.random.Philox(key=0, counter=[0, 5, 4, 3]).random_raw(3)
     assert np.array_equal(stream(0, "noise", 4, 5).bit_generator.random_raw(3), expected)
+
+
+def test_the_numbers_of_the_purposes_are_fixed() -> None:
+    # Renumbered, they would make every old run another one.
+    purposes: list[Purpose] = ["parameters", "order", "noise level", "noise", "dropout", "sample", "yardstick"]
+    for number, purpose in enumerate(purposes):
+        expected = np.random.Philox(key=9, counter=[0, 2, 1, number]).random_raw(2)
+        assert np.array_equal(stream(9, purpose, 1, 2).bit_generator.random_raw(2), expected)
 
 
 @pytest.mark.parametrize("arguments", [(-1, "noise", 0, 0), (0, "noise", -1, 0), (0, "noise", 0, -1)])

@@ -1,12 +1,20 @@
 import dataclasses
+import hashlib
 import json
+import os
+import stat
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors
 import safetensors.torch
 import torch
+from tests.configs import variants
 
-from ict_ref.config import minimal
+import ict_ref
+from ict_ref.config import Config, minimal
 from ict_ref.run_folder import (
     Checkpoint,
     forget_metrics_after,
@@ -78,17 +86,87 @@ def test_a_pickle_is_refused_without_being_executed(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
+def forged(tensors: dict[str, torch.Tensor], **about: object) -> bytes:
+    """Return a checkpoint file with the checksum of the one that `saved` saves, and something else changed."""
+    original = {"student/w": torch.arange(6.0).reshape(2, 3), "optimizer/step/w": torch.tensor(3.0)}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        safetensors.safe_open(saved(Path(folder)), framework="pt") as file,
+    ):
+        metadata = json.loads(file.metadata()["ict_ref"])
+    return safetensors.torch.save(original | tensors, {"ict_ref": json.dumps(metadata | about)})
 
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
 
+def test_the_checksum_covers_step_names_shapes_and_dtypes(tmp_path: Path) -> None:
+    numbers = torch.arange(6.0)
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(forged({}))
+    assert load_checkpoint(tmp_path) is not None
+    for content in (
+        forged({}, step=4),
+        forged({"student/w": numbers.reshape(3, 2)}),
+        forged({"student/w": numbers.reshape(2, 3).view(torch.int32)}),
+        forged({"student/v": numbers}),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="its checksum differs"):
+            load_checkpoint(tmp_path)
+    renamed = safetensors.torch.load(forged({}))
+    renamed["student/v"] = renamed.pop("student/w")
+    metadata = json.dumps({"step": 3, "sha256": hashlib.sha256(b"").hexdigest()})
+    path.write_bytes(safetensors.torch.save(renamed, {"ict_ref": metadata}))
+    with pytest.raises(ValueError, match="its checksum differs"):
+        load_checkpoint(tmp_path)
+
+
+def full(_: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def begin(folder: Path) -> None:
+    with open_run(folder, minimal()):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("file", lambda folder: write_atomically(folder / "file", b"new and longer")),
+        ("checkpoint.safetensors", lambda folder: save_checkpoint(folder, Checkpoint(4, {"w": torch.ones(2)}))),
+        ("metrics.jsonl", lambda folder: forget_metrics_after(folder, 0)),
+        ("config.json", begin),
+    ],
+)
+def test_a_write_that_fails_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, write: Callable[[Path], None]
+) -> None:
+    if name != "config.json":
+        (tmp_path / name).write_bytes(b'{"step": 1}\n')
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        write_atomically(path, b"new and longer")
-    assert path.read_bytes() == b"old"
+        write(tmp_path)
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".tmp"}
+    after.pop(".lock", None)
+    assert after == before
+
+
+def test_a_file_is_on_disk_before_it_takes_the_old_one_s_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    happened = []
+    sync, replace = os.fsync, Path.replace
+
+    def fsync(number: int) -> None:
+        happened.append("folder" if stat.S_ISDIR(os.fstat(number).st_mode) else "file")
+        sync(number)
+
+    def rename(self: Path, target: Path) -> Path:
+        happened.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    monkeypatch.setattr(Path, "replace", rename)
+    write_atomically(tmp_path / "file", b"content")
+    assert happened == ["file", "rename", "folder"]
 
 
 @pytest.mark.parametrize("line", ["{}", "[1]", "nonsense", '{"step": "x"}', ""])
@@ -127,6 +205,40 @@ def test_the_run_of_another_configuration_is_refused_and_the_field_named(tmp_pat
     with pytest.raises(ValueError, match=r"train\.batch_size is 16 there and 32 here"), open_run(tmp_path, other):
         pass
     assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_a_run_that_was_killed_while_beginning_can_begin_again(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    (tmp_path / "config.json.tmp").write_text('{"con')
+    with open_run(tmp_path, minimal()):
+        pass
+    assert json.loads((tmp_path / "config.json").read_text())["ict_ref"] == ict_ref.__version__
+
+
+@pytest.mark.parametrize("config", variants(), ids=lambda config: config.digest())
+def test_a_difference_in_any_field_is_refused(tmp_path: Path, config: Config) -> None:
+    with open_run(tmp_path, minimal()):
+        pass
+    with (
+        pytest.raises(ValueError, match=r"is the run of another configuration: \w+\.\w+ is"),
+        open_run(tmp_path, config),
+    ):
+        pass
+
+
+def test_a_field_that_only_one_side_knows_is_refused(tmp_path: Path) -> None:
+    with open_run(tmp_path, minimal()):
+        pass
+    path = tmp_path / "config.json"
+    content = json.loads(path.read_text())
+    content["config"]["train"]["warm_up"] = 5
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"train\.warm_up is 5 there and None here"), open_run(tmp_path, minimal()):
+        pass
+    del content["config"]["train"]["warm_up"], content["config"]["train"]["seed"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"train\.seed is None there and 0 here"), open_run(tmp_path, minimal()):
+        pass
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:

@@ -108,6 +108,24 @@ def test_no_gradient_flows_through_the_teacher() -> None:
         torch.testing.assert_close(ours.grad, theirs.grad)
 
 
+def test_the_constant_of_the_distance_counts_channels_too() -> None:
+    # c = 0.00054 sqrt(3 * 8 * 8) for three channels.
+    chosen = config()
+    model = build_model(chosen, event=(3, 8, 8), classes=10)
+    x, labels = batch(chosen)
+    x = x.expand(-1, 3, -1, -1)
+    draws = draw(0, range(4), chosen, event=(3, 8, 8), sites=model.network.dropout_sites())
+    levels = discretization(0, chosen)
+    loss = training_loss(model, x, labels, draws, levels)
+    # The network is 0 at the start: f = c_skip x.
+    low, high = (levels.sigmas[draws.index + k].reshape(-1, 1, 1, 1) for k in (0, 1))
+    skip = [0.25 / ((sigma - 0.002) ** 2 + 0.25) for sigma in (low, high)]
+    delta = skip[1] * (x + high * draws.z) - skip[0] * (x + low * draws.z)
+    c = 0.00054 * 192**0.5
+    expected = ((delta**2).sum((1, 2, 3)) + c**2).sqrt() - c
+    torch.testing.assert_close(loss.detach(), expected / (high - low).flatten(), rtol=1e-9, atol=0)
+
+
 def test_the_levels_of_a_run_follow_the_curriculum() -> None:
     # s0 = 10, s1 = 1280, K = 40: K' = floor(40 / 8) = 5 steps for each of 8 stages.
     stages = [11, 21, 41, 81, 161, 321, 641, 1281]

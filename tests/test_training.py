@@ -2,12 +2,13 @@ import dataclasses
 import json
 import math
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
 import torch
 
-from ict_ref.config import Config, minimal
+from ict_ref.config import Config, Sample, minimal
 from ict_ref.data import Images, load
 from ict_ref.run_folder import Checkpoint, load_checkpoint
 from ict_ref.training import Trainer, fit, resume
@@ -124,6 +125,35 @@ def test_the_loss_is_the_same_however_the_batch_is_cut_into_calls() -> None:
     assert float(Trainer(config(dtype="float64", lanes=1), images()).update()) != float(first.update())
 
 
+def test_a_run_is_saved_every_so_many_steps_and_at_its_end(tmp_path: Path) -> None:
+    trainer = Trainer(config(), images())
+
+    def crash() -> bool:
+        if trainer.step == 25:
+            raise RuntimeError
+        return False
+
+    with pytest.raises(RuntimeError):
+        fit(trainer, tmp_path, crash)
+    checkpoint = load_checkpoint(tmp_path)
+    assert checkpoint is not None
+    assert checkpoint.step == 20  # save_every = 10
+    again = Trainer(config(steps=24), images())
+    (tmp_path / "short").mkdir()
+    # Whoever stops at the last step has a finished run.
+    assert fit(again, tmp_path / "short", partial(reached, again, 24))
+    checkpoint = load_checkpoint(tmp_path / "short")
+    assert checkpoint is not None
+    assert checkpoint.step == 24
+
+
+def test_the_speed_is_in_images_per_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A clock that goes on by one second whenever it is asked: once at the start and once a step, 16 images each.
+    monkeypatch.setattr("ict_ref.training.time.monotonic", count().__next__)
+    assert fit(Trainer(config(steps=8), images()), tmp_path, never)
+    assert [line["images_per_second"] for line in lines(tmp_path)] == [16.0] * 8
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tmp_path: Path, bad: float) -> None:
     trainer = Trainer(config(), images())
@@ -161,6 +191,13 @@ def test_a_checkpoint_of_another_model_is_refused_and_changes_nothing(tmp_path: 
         trainer.restore(Trainer(wider, images()).checkpoint())
     assert same(trainer.checkpoint(), before)
     assert load_checkpoint(tmp_path) is None
+
+
+def test_levels_that_only_the_end_of_the_curriculum_cannot_tell_apart_are_refused_before_training() -> None:
+    # Between 1 and 1 + 1e-13 there are 450 float64 numbers: enough for 11 levels, and not for 1281.
+    method = dataclasses.replace(config().method, sigma_min=1.0, sigma_max=1.0 + 1e-13)
+    with pytest.raises(ValueError, match="distinct in float64"):
+        Trainer(dataclasses.replace(config(), method=method, sample=Sample(two_step_sigma=1.0)), images())
 
 
 def test_options_outside_a_formula_s_domain_are_refused_before_training() -> None:
