@@ -66,6 +66,20 @@ def test_exponential_curriculum_changes_every_k_prime_steps(s0: int, doublings: 
     assert exponential_curriculum(step, total_steps=total_steps, s0=s0, s1=s0 * 2**doublings) == expected
 
 
+@given(st.integers(1, 40), st.integers(0, 4000))
+def test_exponential_curriculum_says_how_many_steps_it_needs(s0: int, beyond: int) -> None:
+    """With too few steps it is refused, and the number of steps that the message names is the least that is not."""
+    for total_steps in range(1, 20):
+        try:
+            exponential_curriculum(0, total_steps=total_steps, s0=s0, s1=s0 + beyond)
+        except ValueError as error:
+            hint = int(str(error).split("at least ")[1].split(" steps")[0])
+            assert hint > total_steps
+            assert exponential_curriculum(0, total_steps=hint, s0=s0, s1=s0 + beyond) == s0 + 1
+            with pytest.raises(ValueError, match="at least"):
+                exponential_curriculum(0, total_steps=hint - 1, s0=s0, s1=s0 + beyond)
+
+
 @given(every, curricula)
 @example(square_curriculum, {"s0": 10, "s1": 1280, "total_steps": 100})
 def test_curricula_never_fall_and_never_leave_their_range(curriculum: Curriculum, options: dict[str, int]) -> None:

@@ -132,6 +132,13 @@ def test_index_from_uniform_returns_cells_that_can_occur(u: list[float], pmf: Te
     assert bool((pmf[index] > 0).all())
 
 
+@given(pmfs(), st.sampled_from([1 - 1e-6, 1 + 1e-6, 0.5, 2.0, math.nan]))
+def test_index_from_uniform_refuses_what_does_not_sum_to_1(pmf: Tensor, factor: float) -> None:
+    """sum_i p(i) = 1, to 1e-9."""
+    with pytest.raises(ValueError, match="pmf"):
+        index_from_uniform(torch.zeros(1, dtype=torch.float64), factor * pmf)
+
+
 @given(uniforms, pmfs())
 def test_index_from_uniform_never_falls(u: list[float], pmf: Tensor) -> None:
     """U <= v implies index(u) <= index(v)."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import submitit
 
 from ict_ref.launch import main, parse
+from ict_ref.run_folder import open_run
 from ict_ref.step import refuse_bad_numbers
 
 
@@ -39,8 +40,8 @@ def submit(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--partition", help="SLURM partition (default: the cluster's own)")
     parser.add_argument("--account", help="SLURM account (default: yours)")
-    parser.add_argument("--minutes", type=int, default=60, help="time limit of one start (default: %(default)s)")
-    parser.add_argument("--memory-gb", type=int, default=4, help="memory of the job (default: %(default)s)")
+    parser.add_argument("--minutes", type=positive, default=60, help="time limit of one start (default: %(default)s)")
+    parser.add_argument("--memory-gb", type=positive, default=4, help="memory of the job (default: %(default)s)")
     parser.add_argument("--wait", action="store_true", help="wait for the end and return the run's exit status")
     parser.add_argument("launch", nargs="+", metavar="-- ARGUMENT", help="arguments of python -m ict_ref.launch")
     options = parser.parse_args(arguments)
@@ -48,6 +49,8 @@ def submit(arguments: Sequence[str]) -> int:
         launch = parse(options.launch)
         refuse_bad_numbers(launch.config)  # here, not hours later in the queue
         folder = launch.folder()
+        with open_run(folder, launch.config):
+            pass
         if options.cluster == "slurm" and shutil.which("sbatch") is None:
             raise ValueError("this machine has no sbatch; submit where SLURM is, or use --cluster local")
         executor = submitit.AutoExecutor(folder=Path("logs") / "%j", cluster=options.cluster)
@@ -62,10 +65,25 @@ def submit(arguments: Sequence[str]) -> int:
         )
         job = executor.submit(Run(options.launch))
     except (ValueError, OSError, submitit.core.utils.FailedJobError) as error:
-        print(f"slurm/submit.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return say(2, str(error))
     print(f"job {job.job_id}, log {job.paths.stdout}, run folder {folder}")
-    return int(job.result()) if options.wait else 0
+    try:
+        return int(job.result()) if options.wait else 0
+    except submitit.core.utils.UncompletedJobError:
+        return say(1, f"job {job.job_id} ended without a result; see {job.paths.stdout}")
+
+
+def say(status: int, message: str) -> int:
+    """Print one line to standard error, and return the status."""
+    print(f"slurm/submit.py: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def positive(text: str) -> int:
+    """Return the number, which must be at least 1."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
 
 
 if __name__ == "__main__":

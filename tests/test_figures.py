@@ -58,6 +58,14 @@ def test_without_labels_the_first_eighty_are_shown_in_order(tmp_path: Path) -> N
     assert shown == list(range(80))
 
 
+def test_an_image_stands_upright(tmp_path: Path) -> None:
+    pixels = torch.tensor([[10, 60, 110], [160, 210, 250]], dtype=torch.uint8).expand(80, 1, 2, 3)
+    sample_sheet({"all": pixels}, None, tmp_path / "sheet.png")
+    sheet = sheet_of(tmp_path / "sheet.png")
+    # Pixels are squares of 5: the middles of the six are at 2, 7, 12 and 2, 7.
+    assert [[int(sheet[28 + y, 26 + x, 0]) for x in (2, 7, 12)] for y in (2, 7)] == [[10, 60, 110], [160, 210, 250]]
+
+
 def test_colours_stay_colours(tmp_path: Path) -> None:
     pixels = torch.tensor([250, 120, 10], dtype=torch.uint8).reshape(1, 3, 1, 1).expand(80, 3, 2, 2)
     sample_sheet({"all": pixels}, None, tmp_path / "sheet.png")

@@ -106,7 +106,7 @@ def test_a_second_signal_stops_at_once_and_handlers_are_put_back() -> None:
     ("error", "status", "message"),
     [
         (KeyboardInterrupt(), 130, "the same command goes on from the last checkpoint"),
-        (FloatingPointError("the loss is nan"), 1, "the loss is nan; the last checkpoint, saved before it, is in"),
+        (FloatingPointError("the loss is nan"), 1, "the loss is nan; what was saved before it is in"),
         (OSError(28, "No space left on device"), 2, "cannot use the run folder: No space left on device"),
         (PermissionError(13, "Permission denied", "/x/y"), 2, "cannot use /x/y: Permission denied"),
     ],
@@ -156,7 +156,7 @@ def test_the_run_folder_is_named_by_preset_and_configuration() -> None:
 
 
 def test_options_change_the_preset() -> None:
-    launch = parse(["--config", "digits", "--train.batch-size", "32", "--network.multipliers", "1", "2", "2"])
+    launch = parse(["--config", "digits", "--train.batch_size=32", "--network.multipliers", "1", "2", "2"])
     assert launch.config.train.batch_size == 32
     assert launch.config.network.multipliers == (1, 2, 2)
     assert launch.config.method == digits().method
@@ -194,6 +194,7 @@ def test_help_names_presets_options_and_their_sources(flag: str, capsys: pytest.
         (["--config", "minimal", "--network.time-scale", "inf"], "network.time_scale needs a finite number"),
         (["--config", "minimal", "--bars.accuracy", "nan"], "bars.accuracy needs a share between 0 and 1; got nan"),
         (["--config", "minimal", "--bars.frechet-distance", "inf"], "bars.frechet_distance needs a finite number"),
+        (["--config", "digits", "--data.no-labels"], "bars.accuracy needs data.labels, or None; got 0.85"),
         (["--config", "minimal", "stray"], "stray"),
         (["--config", "minimal", "--out", "/proc/nowhere"], "/proc/nowhere"),
         (["--config", "minimal", "--out", "/dev/null"], "/dev/null is a file"),

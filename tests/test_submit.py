@@ -28,6 +28,12 @@ def test_a_submitted_run_trains_in_a_process_of_its_own_and_returns_its_status(t
     assert "one-step samples fail" in log.read_text()
 
 
+def test_a_time_limit_of_nothing_is_refused(tmp_path: Path) -> None:
+    done = submit(tmp_path, "--cluster", "local", "--minutes", "0", "--", "--config", "minimal")
+    assert done.returncode == 2
+    assert "argument --minutes: invalid positive value: '0'" in done.stderr
+
+
 def module() -> ModuleType:
     """Return the script as a module."""
     spec = importlib.util.spec_from_file_location("slurm_submit", SCRIPT)
@@ -65,6 +71,7 @@ def test_a_job_at_its_time_limit_submits_the_same_run_again() -> None:
         (["--cluster", "local", "--", "--config", "minmal"], "unknown preset minmal; perhaps you meant minimal"),
         (["--cluster", "local", "--", "--config", "minimal", "--train.batch-size", "0"], "train.batch_size needs"),
         (["--cluster", "local", "--", "--config", "minimal", "--method.rho", "0"], "needs rho > 0"),
+        (["--cluster", "local", "--", "--config", "minimal", "--out", "/dev/null"], "/dev/null is a file"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_queued(

@@ -38,6 +38,11 @@ def same(a: Checkpoint, b: Checkpoint) -> bool:
     )
 
 
+def copied(trainer: Trainer) -> Checkpoint:
+    """Return the trainer's checkpoint, its tensors copied."""
+    return Checkpoint(trainer.step, {name: value.clone() for name, value in trainer.checkpoint().tensors.items()})
+
+
 def reached(trainer: Trainer, limit: int) -> bool:
     """Return whether the trainer has come to this step."""
     return trainer.step >= limit
@@ -118,8 +123,8 @@ def test_the_first_updates_are_unrectified_momentum() -> None:
         torch.testing.assert_close(value.detach(), old - 0.5 * value.grad, rtol=1e-12, atol=1e-12)
 
 
-def test_the_loss_is_the_same_however_the_batch_is_cut_into_calls() -> None:
-    # One lane or four are different draws; the same lanes give the same loss in float64 on every call.
+def test_the_number_of_lanes_is_part_of_what_a_run_is() -> None:
+    # One lane or four are different draws; the same lanes give the same loss on every call.
     first, second = Trainer(config(dtype="float64"), images()), Trainer(config(dtype="float64"), images())
     assert float(first.update()) == float(second.update())
     assert float(Trainer(config(dtype="float64", lanes=1), images()).update()) != float(first.update())
@@ -154,13 +159,23 @@ def test_the_speed_is_in_images_per_second(tmp_path: Path, monkeypatch: pytest.M
     assert [line["images_per_second"] for line in lines(tmp_path)] == [16.0] * 8
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tmp_path: Path, bad: float) -> None:
+def test_parameters_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    # So large a learning rate that the first step leaves float32, by a loss and a gradient that are finite.
+    trainer = Trainer(config(learning_rate=1e38, save_every=1), images())
+    with torch.no_grad():
+        for parameter in trainer.model.network.head.parameters():
+            parameter.fill_(1.0)
+    with pytest.raises(FloatingPointError, match=r"is not finite after step 1; it is not saved"):
+        fit(trainer, tmp_path, never)
+    assert load_checkpoint(tmp_path) is None
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tmp_path: Path) -> None:
     trainer = Trainer(config(), images())
     assert not fit(trainer, tmp_path, lambda: trainer.step >= 4)
     saved = (tmp_path / "checkpoint.safetensors").read_bytes()
     with torch.no_grad():
-        next(trainer.model.parameters()).fill_(bad)
+        next(trainer.model.parameters()).fill_(math.nan)
     before = [value.detach().clone() for value in trainer.model.parameters()]
     with pytest.raises(FloatingPointError, match="at step 5, N = 11"):
         fit(trainer, tmp_path, never)
@@ -182,13 +197,20 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_it_spoils_the_parame
 
 def test_a_checkpoint_of_another_model_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     trainer = Trainer(config(), images())
-    before = Checkpoint(0, {name: value.clone() for name, value in trainer.checkpoint().tensors.items()})
     larger = dataclasses.replace(config(), network=dataclasses.replace(config().network, blocks=2))
-    with pytest.raises(ValueError, match="another model"):
+    with pytest.raises(ValueError, match=r"another model: .* is missing or unknown"):
         trainer.restore(Trainer(larger, images()).checkpoint())
     wider = dataclasses.replace(config(), network=dataclasses.replace(config().network, width=16))
     with pytest.raises(ValueError, match=r"another model: .* there and .* here"):
         trainer.restore(Trainer(wider, images()).checkpoint())
+    trainer.update()
+    before = copied(trainer)
+    for kind in ("average", "optimizer/exp_avg", "optimizer/step"):
+        tensors = dict(before.tensors)
+        name = next(name for name in tensors if name.startswith(kind))
+        tensors[name] = torch.zeros(7)
+        with pytest.raises(ValueError, match=r"another model: .* is \(7,\) there"):
+            trainer.restore(Checkpoint(1, tensors))
     assert same(trainer.checkpoint(), before)
     assert load_checkpoint(tmp_path) is None
 

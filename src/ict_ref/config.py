@@ -40,7 +40,7 @@ class Network:
     blocks: int = 3
     """Residual blocks per level (iCT, Appendix B: 3, and 6 for iCT-deep)."""
     attention_resolutions: tuple[int, ...] = (32, 16, 8)
-    """Resolutions at which every block is followed by attention."""
+    """Resolutions at which every block that does not resample is followed by attention; the middle always has it."""
     head_channels: int = 64
     """Channels of one attention head."""
     groups: int = 32
@@ -163,13 +163,15 @@ class Config:
     bars: Bars = field(default_factory=Bars)
 
     def __post_init__(self) -> None:
+        judged = self.data.labels or self.bars.accuracy is None
+        _needs(judged, "data.labels, or None", "bars.accuracy", self.bars.accuracy)
         low, high, sigma = self.method.sigma_min, self.method.sigma_max, self.sample.two_step_sigma
         if low < high:  # or else the grid itself is refused
             between = f"{low} <= sigma < {high} (method.sigma_min, method.sigma_max)"
             _needs(low <= sigma < high, between, "sample.two_step_sigma", sigma)
 
     def to_json(self) -> str:
-        """Return the configuration as JSON, one field a line."""
+        """Return the configuration as indented JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     def digest(self) -> str:
@@ -178,7 +180,12 @@ class Config:
 
 
 def digits() -> Config:
-    """Class-conditional iCT on 8x8 handwritten digits: minutes on two CPU cores."""
+    """Class-conditional iCT on 8x8 handwritten digits: minutes on two CPU cores.
+
+    The method is the paper's. Sizes are not, and what must go with them: a run five hundred times as short has a thirty
+    times larger learning rate and a shorter memory in its average, a small network half the dropout. Digits are not
+    flipped.
+    """
     return Config(
         network=Network(
             width=16, multipliers=(1, 2), blocks=1, attention_resolutions=(4,), head_channels=16, groups=4, dropout=0.1

@@ -35,7 +35,8 @@ class Launch:
     """Train a consistency model, make samples of it in one and two steps, and score them.
 
     The run has a folder of its own with its configuration, metrics, checkpoint, samples.png and scores.json. The same
-    command goes on where it was stopped. Exit status: 0 done, 1 below the bars, 2 refused, 130 stopped by Ctrl-C.
+    command goes on where it was stopped. Exit status: 0 done; 1 below the bars, or a loss that is not finite;
+    2 refused; 130 stopped by Ctrl-C, 143 by SIGTERM.
     """
 
     preset: Annotated[str, tyro.conf.arg(name="config", metavar="{" + ",".join(PRESETS) + "}")]
@@ -139,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OSError as error:
             return _say(REFUSED, f"cannot use {error.filename or 'the run folder'}: {error.strerror or error}")
         except FloatingPointError as error:
-            return _say(FAILED, f"{error}; the last checkpoint, saved before it, is in {launch.folder()}")
+            return _say(FAILED, f"{error}; what was saved before it is in {launch.folder()}")
         except KeyboardInterrupt:
             return _say(128 + signal.SIGINT, "stopped; the same command goes on from the last checkpoint")
 
@@ -206,7 +207,7 @@ def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
         for name, sigmas in {"one step": [high], f"two steps, sigma {middle}": [high, middle]}.items()
     }
     blocks = {**made, "real images, held out": held_out.pixels}
-    sample_sheet(blocks, held_out.labels if config.data.labels else None, folder / "samples.png")
+    sample_sheet(blocks, labels, folder / "samples.png")
 
     referee = Judge(held_out)
     scores = [referee.score(name, pixels, labels) for name, pixels in made.items()]

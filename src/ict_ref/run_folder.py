@@ -1,5 +1,5 @@
-"""A run's folder: what was run, how it went, and where it stands. Nothing in it is ever half-written or overwritten
-by another run.
+"""A run's folder: what was run, how it went, and where it stands. What a run needs to go on is never half-written, and
+never overwritten by another run.
 
 config.json             the configuration, and the version that began the run
 metrics.jsonl           one JSON object per line: step, levels N(k), loss, images per second

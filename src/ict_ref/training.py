@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,13 +68,19 @@ class Trainer:
         return loss.detach()
 
     def checkpoint(self) -> Checkpoint:
-        """Return everything that later updates depend on; random numbers depend on the step alone."""
+        """Return everything that later updates depend on; random numbers depend on the step alone.
+
+        The tensors are the trainer's own, not copies. Raises FloatingPointError if one of them is not finite.
+        """
         tensors: dict[str, Tensor] = {}
         for (name, value), average in zip(self.model.named_parameters(), self.average.parameters(), strict=True):
             tensors[f"student/{name}"] = value
             tensors[f"average/{name}"] = average
             for key, state in self.optimizer.state[value].items():
                 tensors[f"optimizer/{key}/{name}"] = state
+        for name, tensor in tensors.items():
+            if not bool(tensor.isfinite().all()):
+                raise FloatingPointError(f"{name} is not finite after step {self.step}; it is not saved")
         return Checkpoint(self.step, tensors)
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -86,9 +93,11 @@ class Trainer:
             odd = sorted(wanted ^ checkpoint.tensors.keys())[0]
             raise ValueError(f"the checkpoint is of another model: {odd} is missing or unknown")
         for name, value in self.model.named_parameters():
-            there, here = tuple(checkpoint.tensors[f"student/{name}"].shape), tuple(value.shape)
-            if there != here:
-                raise ValueError(f"the checkpoint is of another model: {name} is {there} there and {here} here")
+            for kind in kinds:
+                there = tuple(checkpoint.tensors[f"{kind}/{name}"].shape)
+                here = () if kind == "optimizer/step" else tuple(value.shape)
+                if there != here:
+                    raise ValueError(f"the checkpoint is of another model: {name} is {there} there and {here} here")
         for kind, model in (("student", self.model), ("average", self.average)):
             model.load_state_dict({name: checkpoint.tensors[f"{kind}/{name}"] for name in names})
         state = {
@@ -134,7 +143,9 @@ def fit(trainer: Trainer, folder: Path, stop_requested: Callable[[], bool]) -> b
             bar.update()
             stopping = stop_requested()
             if stopping or trainer.step == train.steps or trainer.step % train.save_every == 0:
+                # On disk before the checkpoint that says they are.
                 metrics.flush()
+                os.fsync(metrics.fileno())
                 save_checkpoint(folder, trainer.checkpoint())
             if stopping and trainer.step < train.steps:
                 return False

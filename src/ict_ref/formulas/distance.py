@@ -41,7 +41,8 @@ def pseudo_huber(
     Source: iCT, Section 3.3, Eq. (8).
 
     The norm runs over all event axes at once. Applying the formula to each element and averaging is a different
-    function: deviation `Elementwise`. Needs c > 0: at c = 0 the gradient has no limit where x = y.
+    function, whose c is sqrt(d) times too large: 55 times for 32x32 colour images. Needs c > 0: at c = 0 the gradient
+    has no limit where x = y.
     """
     _domain.positive("c", c, "iCT Eq. (8)")
     squared_norm = squared_l2(x, y)

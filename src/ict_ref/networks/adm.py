@@ -137,8 +137,8 @@ class Embedding(nn.Module):
     ) -> Float[Tensor, " batch out"]:
         """Return the embedding; labels are needed if, and only if, the network has classes."""
         if (labels is None) != (self.label is None):
-            needs = "no labels (classes = 0)" if self.label is None else "labels (classes > 0)"
-            raise ValueError(f"needs {needs}; got {labels}; see Network and Data in ict_ref.config")
+            needs, got = ("no labels", "labels") if self.label is None else ("labels", "none")
+            raise ValueError(f"needs {needs}; got {got}; a network learns with labels or without (data.labels)")
         e: Tensor = self.linear1(F.silu(self.linear0(positional_embedding(self.time_scale * c_noise, self.width))))
         if self.label is not None:
             e = e + self.label(labels)

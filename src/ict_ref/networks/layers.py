@@ -35,7 +35,7 @@ def draw_masks(sites: Sequence[DropoutSite], batch: int, generator: np.random.Ge
         count = int(np.prod(shape))
         # Each 64-bit word of the generator is four numbers of 16 bits: a sixth of the time of torch's bernoulli_.
         words = generator.bit_generator.random_raw(-(-count // 4))
-        numbers = np.asarray(words, dtype=np.uint64).view(np.uint16)[:count]
+        numbers = np.asarray(words, dtype="<u8").view("<u2")[:count]  # in this order on every machine
         return torch.from_numpy((numbers >= round(site.rate * 65536)).reshape(shape))
 
     return tuple(mask(site) for site in sites)
