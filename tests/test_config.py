@@ -52,6 +52,8 @@ def test_the_digits_preset_departs_from_the_paper_in_size_alone() -> None:
         (Network, "head_channels", 65),
         *((Network, "dropout", bad) for bad in (-0.1, 1.0, math.nan)),
         (Network, "time_scale", math.inf),
+        (Network, "dropout_max_resolution", -1),
+        (Train, "threads", 1025),
         *((Train, name, 0) for name in ("steps", "batch_size", "lanes", "save_every")),
         (Train, "lanes", 3),
         *((Train, "learning_rate", bad) for bad in (0.0, -1.0, math.inf, math.nan)),

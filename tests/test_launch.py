@@ -105,7 +105,9 @@ def test_a_second_signal_stops_at_once_and_handlers_are_put_back() -> None:
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        (KeyboardInterrupt(), 130, "the same command goes on from the last checkpoint"),
+        (KeyboardInterrupt(), 130, "the same command goes on from what was saved"),
+        (KeyboardInterrupt(signal.SIGTERM), 143, "the same command goes on from what was saved"),
+        (MemoryError("1 TiB"), 2, "not enough memory: 1 TiB"),
         (FloatingPointError("the loss is nan"), 1, "the loss is nan; what was saved before it is in"),
         (OSError(28, "No space left on device"), 2, "cannot use the run folder: No space left on device"),
         (PermissionError(13, "Permission denied", "/x/y"), 2, "cannot use /x/y: Permission denied"),
@@ -190,8 +192,11 @@ def test_help_names_presets_options_and_their_sources(flag: str, capsys: pytest.
         (["--config", "minimal", "--train.steps", "3"], "train for at least 8 steps"),
         (["--config", "minimal", "--sample.two-step-sigma", "90"], "sample.two_step_sigma needs 0.002 <= sigma < 80.0"),
         (["--config", "minimal", "--method.sigma-data", "nan"], "needs sigma_data > 0"),
+        (["--config", "minimal", "--method.rho", "1e-6"], "needs rho such that sigma_max^(1/rho) is finite"),
+        (["--config", "minimal", "--method.sigma-max", "1e308"], "needs sigma > 0"),
+        (["--config", "minimal", "--method.sigma-data", "1e200"], "needs method.sigma_data that float32 can square"),
         (["--config", "minimal", "--network.multipliers", "1", "1", "1", "1", "1"], "can be halved 4 times"),
-        (["--config", "minimal", "--network.time-scale", "inf"], "network.time_scale needs a finite number"),
+        (["--config", "minimal", "--network.time-scale", "inf"], "network.time_scale needs a number between"),
         (["--config", "minimal", "--bars.accuracy", "nan"], "bars.accuracy needs a share between 0 and 1; got nan"),
         (["--config", "minimal", "--bars.frechet-distance", "inf"], "bars.frechet_distance needs a finite number"),
         (["--config", "digits", "--data.no-labels"], "bars.accuracy needs data.labels, or None; got 0.85"),
@@ -228,6 +233,41 @@ def test_a_damaged_checkpoint_is_refused_and_kept(tmp_path: Path, capsys: pytest
     (line,) = capsys.readouterr().err.splitlines()
     assert "checkpoint.safetensors is damaged" in line
     assert files(tmp_path) == before
+
+
+def test_another_run_s_checkpoint_is_refused_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--config", "minimal", "--train.steps", "8"]
+    for seed in ("1", "2"):
+        assert main([*command, "--train.seed", seed, "--out", str(tmp_path / seed)]) == 0
+    (tmp_path / "2" / "checkpoint.safetensors").write_bytes((tmp_path / "1" / "checkpoint.safetensors").read_bytes())
+    before = files(tmp_path)
+    capsys.readouterr()
+    assert main([*command, "--train.seed", "2", "--out", str(tmp_path / "2")]) == 2
+    assert "the checkpoint is of another configuration" in capsys.readouterr().err
+    assert files(tmp_path) == before
+
+
+def test_output_that_nobody_reads_ends_the_run_without_a_word(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "ict_ref.launch",
+        "--config",
+        "minimal",
+        "--train.steps",
+        "8",
+        "--out",
+        str(tmp_path),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) in (0, 141)
+    assert "Traceback" not in err
+    assert "Broken pipe" not in err
 
 
 def test_another_configuration_s_folder_is_refused_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

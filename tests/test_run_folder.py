@@ -28,7 +28,7 @@ from ict_ref.run_folder import (
 def saved(folder: Path) -> Path:
     """Save a checkpoint of step 3 and return its file."""
     tensors = {"student/w": torch.arange(6.0).reshape(2, 3), "optimizer/step/w": torch.tensor(3.0)}
-    save_checkpoint(folder, Checkpoint(3, tensors))
+    save_checkpoint(folder, Checkpoint(3, tensors, "abc"))
     return folder / "checkpoint.safetensors"
 
 
@@ -46,7 +46,9 @@ def test_equal_checkpoints_are_equal_files(tmp_path: Path) -> None:
     assert len(contents) == 1
 
 
-@pytest.mark.parametrize("about", ["", "[]", "{}", '{"step": "x", "sha256": ""}', '{"step": 3}'])
+@pytest.mark.parametrize(
+    "about", ["", "[]", "{}", '{"step": "x", "config": "", "sha256": ""}', '{"step": 3, "sha256": ""}', '{"step": 3}']
+)
 def test_a_checkpoint_that_does_not_say_its_step_and_checksum_is_refused(tmp_path: Path, about: str) -> None:
     safetensors.torch.save_file({"w": torch.ones(1)}, tmp_path / "checkpoint.safetensors", {"ict_ref": about})
     with pytest.raises(ValueError, match="not a checkpoint of ict_ref"):
@@ -72,6 +74,12 @@ def test_every_changed_byte_of_the_numbers_is_noticed(tmp_path: Path) -> None:
         path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
         with pytest.raises(ValueError, match="damaged"):
             load_checkpoint(tmp_path)
+
+
+def test_a_folder_in_the_checkpoint_s_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.safetensors").mkdir()
+    with pytest.raises(ValueError, match="is not a file"):
+        load_checkpoint(tmp_path)
 
 
 def test_somebody_else_s_safetensors_are_refused(tmp_path: Path) -> None:
@@ -104,6 +112,7 @@ def test_the_checksum_covers_step_names_shapes_and_dtypes(tmp_path: Path) -> Non
     assert load_checkpoint(tmp_path) is not None
     for content in (
         forged({}, step=4),
+        forged({}, config="abd"),
         forged({"student/w": numbers.reshape(3, 2)}),
         forged({"student/w": numbers.reshape(2, 3).view(torch.int32)}),
         forged({"student/v": numbers}),
@@ -113,7 +122,7 @@ def test_the_checksum_covers_step_names_shapes_and_dtypes(tmp_path: Path) -> Non
             load_checkpoint(tmp_path)
     renamed = safetensors.torch.load(forged({}))
     renamed["student/v"] = renamed.pop("student/w")
-    metadata = json.dumps({"step": 3, "sha256": hashlib.sha256(b"").hexdigest()})
+    metadata = json.dumps({"step": 3, "config": "abc", "sha256": hashlib.sha256(b"").hexdigest()})
     path.write_bytes(safetensors.torch.save(renamed, {"ict_ref": metadata}))
     with pytest.raises(ValueError, match="its checksum differs"):
         load_checkpoint(tmp_path)
@@ -132,7 +141,7 @@ def begin(folder: Path) -> None:
     ("name", "write"),
     [
         ("file", lambda folder: write_atomically(folder / "file", b"new and longer")),
-        ("checkpoint.safetensors", lambda folder: save_checkpoint(folder, Checkpoint(4, {"w": torch.ones(2)}))),
+        ("checkpoint.safetensors", lambda folder: save_checkpoint(folder, Checkpoint(4, {"w": torch.ones(2)}, "abc"))),
         ("metrics.jsonl", lambda folder: forget_metrics_after(folder, 0)),
         ("config.json", begin),
     ],
@@ -146,7 +155,7 @@ def test_a_write_that_fails_leaves_what_was_there(
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write(tmp_path)
-    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".tmp"}
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     after.pop(".lock", None)
     assert after == before
 

@@ -40,7 +40,8 @@ def same(a: Checkpoint, b: Checkpoint) -> bool:
 
 def copied(trainer: Trainer) -> Checkpoint:
     """Return the trainer's checkpoint, its tensors copied."""
-    return Checkpoint(trainer.step, {name: value.clone() for name, value in trainer.checkpoint().tensors.items()})
+    now = trainer.checkpoint()
+    return Checkpoint(now.step, {name: value.clone() for name, value in now.tensors.items()}, now.config)
 
 
 def reached(trainer: Trainer, limit: int) -> bool:
@@ -199,10 +200,10 @@ def test_a_checkpoint_of_another_model_is_refused_and_changes_nothing(tmp_path: 
     trainer = Trainer(config(), images())
     larger = dataclasses.replace(config(), network=dataclasses.replace(config().network, blocks=2))
     with pytest.raises(ValueError, match=r"another model: .* is missing or unknown"):
-        trainer.restore(Trainer(larger, images()).checkpoint())
+        trainer.restore(dataclasses.replace(Trainer(larger, images()).checkpoint(), config=config().digest()))
     wider = dataclasses.replace(config(), network=dataclasses.replace(config().network, width=16))
     with pytest.raises(ValueError, match=r"another model: .* there and .* here"):
-        trainer.restore(Trainer(wider, images()).checkpoint())
+        trainer.restore(dataclasses.replace(Trainer(wider, images()).checkpoint(), config=config().digest()))
     trainer.update()
     before = copied(trainer)
     for kind in ("average", "optimizer/exp_avg", "optimizer/step"):
@@ -210,7 +211,7 @@ def test_a_checkpoint_of_another_model_is_refused_and_changes_nothing(tmp_path: 
         name = next(name for name in tensors if name.startswith(kind))
         tensors[name] = torch.zeros(7)
         with pytest.raises(ValueError, match=r"another model: .* is \(7,\) there"):
-            trainer.restore(Checkpoint(1, tensors))
+            trainer.restore(Checkpoint(1, tensors, before.config))
     assert same(trainer.checkpoint(), before)
     assert load_checkpoint(tmp_path) is None
 

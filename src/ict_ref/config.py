@@ -40,7 +40,8 @@ class Network:
     blocks: int = 3
     """Residual blocks per level (iCT, Appendix B: 3, and 6 for iCT-deep)."""
     attention_resolutions: tuple[int, ...] = (32, 16, 8)
-    """Resolutions at which every block that does not resample is followed by attention; the middle always has it."""
+    """Resolutions at which every block that does not resample is followed by attention; the middle always has it.
+    Resolutions that no level has do nothing."""
     head_channels: int = 64
     """Channels of one attention head."""
     groups: int = 32
@@ -63,7 +64,9 @@ class Network:
             _needs(channels % self.groups == 0, divisor, "network.groups", self.groups)
             _needs(channels % self.head_channels == 0, divisor, "network.head_channels", self.head_channels)
         _needs(0 <= self.dropout < 1, "0 <= rate < 1", "network.dropout", self.dropout)
-        _needs(math.isfinite(self.time_scale), "a finite number", "network.time_scale", self.time_scale)
+        _needs(abs(self.time_scale) <= 1e6, "a number between -1e6 and 1e6", "network.time_scale", self.time_scale)
+        limit = self.dropout_max_resolution
+        _needs(limit >= 0, "an integer >= 0", "network.dropout_max_resolution", limit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +121,7 @@ class Train:
         _needs(self.batch_size % self.lanes == 0, divisor, "train.lanes", self.lanes)
         _needs(0 < self.learning_rate < math.inf, "a positive number", "train.learning_rate", self.learning_rate)
         _needs(0 <= self.ema_decay < 1, "0 <= decay < 1 (iCT Eq. (4))", "train.ema_decay", self.ema_decay)
-        _needs(self.threads >= 0, "an integer >= 0", "train.threads", self.threads)
+        _needs(0 <= self.threads <= 1024, "an integer between 0 and 1024", "train.threads", self.threads)
         _needs(self.seed >= 0, "an integer >= 0", "train.seed", self.seed)
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import io
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -39,7 +40,9 @@ class Launch:
     2 refused; 130 stopped by Ctrl-C, 143 by SIGTERM.
     """
 
-    preset: Annotated[str, tyro.conf.arg(name="config", metavar="{" + ",".join(PRESETS) + "}")]
+    preset: Annotated[
+        str, tyro.conf.arg(name="config", metavar="{" + ",".join(PRESETS) + "}", help_behavior_hint="(required)")
+    ]
     """Preset to start from; every option below changes one of its fields."""
     config: Annotated[Config, tyro.conf.arg(name="")]
     out: Path | None = None
@@ -72,7 +75,7 @@ class StopRequest:
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
         self.signal = signal.Signals(number)
 
 
@@ -124,7 +127,10 @@ def _one_line(box: str) -> str:
     """Return the message in one of tyro's boxes as one line."""
     rows = [row.strip("│ ") for row in box.splitlines() if row.startswith("│")]
     rule = next((number for number, row in enumerate(rows) if set(row) == {"─"}), len(rows))
-    return f"{' '.join(rows[:rule]) or ' '.join(box.split())}; see {PROGRAM} --help"
+    message = " ".join(rows[:rule]) or " ".join(box.split())
+    if " needs " in message:  # our own, from a dataclass
+        return message.split(": ", maxsplit=1)[1]
+    return f"{message}; see {PROGRAM} --help"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -134,15 +140,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 launch = parse(sys.argv[1:] if arguments is None else arguments)
                 trainer, dataset = prepare(launch, stack)
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 return _say(REFUSED, str(error))
             return train(launch, trainer) or judge(launch, trainer, dataset)
+        except BrokenPipeError:
+            # Nobody reads any more. What is left in the buffer must not be written at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
+        except MemoryError as error:
+            return _say(REFUSED, f"this machine has not enough memory: {error}")
         except OSError as error:
             return _say(REFUSED, f"cannot use {error.filename or 'the run folder'}: {error.strerror or error}")
         except FloatingPointError as error:
             return _say(FAILED, f"{error}; what was saved before it is in {launch.folder()}")
-        except KeyboardInterrupt:
-            return _say(128 + signal.SIGINT, "stopped; the same command goes on from the last checkpoint")
+        except KeyboardInterrupt as error:
+            number = error.args[0] if error.args else signal.SIGINT
+            return _say(128 + number, "stopped at once; the same command goes on from what was saved, if anything was")
 
 
 def prepare(launch: Launch, stack: contextlib.ExitStack) -> "tuple[Trainer, Dataset]":

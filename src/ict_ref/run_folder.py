@@ -34,6 +34,8 @@ class Checkpoint:
 
     step: int
     tensors: Mapping[str, Shaped[Tensor, "..."]]
+    config: str
+    """Digest of the configuration."""
 
 
 @contextmanager
@@ -65,10 +67,14 @@ def open_run(folder: Path, config: Config) -> Iterator[None]:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that at every moment either the old one or the whole new one is there, also after a crash."""
     aside = path.with_name(path.name + ".tmp")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        aside.unlink(missing_ok=True)  # a full disk needs the room
+        raise
     aside.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
@@ -79,7 +85,12 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write the checkpoint in place of the one before."""
-    about = {"version": ict_ref.__version__, "step": checkpoint.step, "sha256": _digest(checkpoint)}
+    about = {
+        "version": ict_ref.__version__,
+        "config": checkpoint.config,
+        "step": checkpoint.step,
+        "sha256": _digest(checkpoint),
+    }
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
     # One key: safetensors writes several in any order, and equal checkpoints shall be equal files.
     write_atomically(folder / CHECKPOINT, safetensors.torch.save(tensors, {"ict_ref": json.dumps(about)}))
@@ -94,6 +105,8 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     if not path.exists():
         return None
     advice = "restore it from a copy, or move it away to train from the start"
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file; {advice}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             about = _about(file.metadata() or {})
@@ -102,8 +115,9 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         raise ValueError(f"{path} is damaged ({error}); {advice}") from None
     if about is None:
         raise ValueError(f"{path} is not a checkpoint of ict_ref: it has no step and checksum; {advice}")
-    checkpoint = Checkpoint(about[0], tensors)
-    if _digest(checkpoint) != about[1]:
+    step, config, sha256 = about
+    checkpoint = Checkpoint(step, tensors, config)
+    if _digest(checkpoint) != sha256:
         raise ValueError(f"{path} is damaged (its checksum differs); {advice}")
     return checkpoint
 
@@ -130,17 +144,17 @@ def forget_metrics_after(folder: Path, step: int) -> None:
         write_atomically(path, b"".join(kept))
 
 
-def _about(metadata: Mapping[str, str]) -> tuple[int, str] | None:
-    """Return a checkpoint's step and checksum, or None where there are none."""
+def _about(metadata: Mapping[str, str]) -> tuple[int, str, str] | None:
+    """Return a checkpoint's step, configuration and checksum, or None where there are none."""
     try:
         about = json.loads(metadata["ict_ref"])
-        return int(about["step"]), str(about["sha256"])
+        return int(about["step"]), str(about["config"]), str(about["sha256"])
     except (KeyError, ValueError, TypeError):
         return None
 
 
 def _digest(checkpoint: Checkpoint) -> str:
-    digest = hashlib.sha256(str(checkpoint.step).encode())
+    digest = hashlib.sha256(f"{checkpoint.step} {checkpoint.config}".encode())
     for name in sorted(checkpoint.tensors):
         tensor = checkpoint.tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

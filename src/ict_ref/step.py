@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ict_ref.config import Config, Method
 from ict_ref.formulas import (
+    c_out,
     c_skip,
     consistency_training_loss,
     exponential_curriculum,
@@ -48,7 +49,13 @@ def refuse_bad_numbers(config: Config) -> None:
     """Raise the ValueError of the first formula in whose domain the configuration does not lie."""
     for step in (0, config.train.steps):
         discretization(step, config)
-    c_skip(torch.ones(()), sigma_min=config.method.sigma_min, sigma_data=config.method.sigma_data)
+    method = config.method
+    ends = torch.tensor([method.sigma_min, method.sigma_max], dtype=getattr(torch, config.train.dtype))
+    coefficients = [
+        function(ends, sigma_min=method.sigma_min, sigma_data=method.sigma_data) for function in (c_skip, c_out)
+    ]
+    if not all(bool(coefficient.isfinite().all()) for coefficient in coefficients):
+        raise ValueError(f"needs method.sigma_data that {config.train.dtype} can square; got {method.sigma_data}")
 
 
 def discretization(step: int, config: Config) -> Discretization:

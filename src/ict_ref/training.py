@@ -81,10 +81,12 @@ class Trainer:
         for name, tensor in tensors.items():
             if not bool(tensor.isfinite().all()):
                 raise FloatingPointError(f"{name} is not finite after step {self.step}; it is not saved")
-        return Checkpoint(self.step, tensors)
+        return Checkpoint(self.step, tensors, self.config.digest())
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go to the checkpoint's step. Raises ValueError, and changes nothing, if it is of another model."""
+        if checkpoint.config != self.config.digest():
+            raise ValueError("the checkpoint is of another configuration; move it away to train from the start")
         names = [name for name, _ in self.model.named_parameters()]
         keys = ("step", "exp_avg", "exp_avg_sq") if checkpoint.step > 0 else ()
         kinds = ("student", "average", *(f"optimizer/{key}" for key in keys))

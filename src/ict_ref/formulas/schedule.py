@@ -28,11 +28,9 @@ def sigma_grid(
     Both ends are the given numbers exactly, not their rounded roots' powers: at a level below sigma_min the sampler
     would take the root of a negative number. Needs n >= 2, 0 < sigma_min < sigma_max and rho > 0.
     """
-    if n < 2:
+    if n < 2 or n % 1:
         _domain.refuse("n >= 2 levels (iCT Section 2)", f"n = {n}", "a grid has at least sigma_min and sigma_max")
-    _domain.noise_range(sigma_min, sigma_max, "iCT Section 2")
-    _domain.positive("rho", rho, "iCT Section 2")
-    low, high = math.pow(sigma_min, 1 / rho), math.pow(sigma_max, 1 / rho)
+    low, high = _roots(sigma_min, sigma_max, rho)
     fraction = torch.arange(n, dtype=torch.float64) / (n - 1)
     sigmas = (low + fraction * (high - low)) ** rho
     sigmas[0], sigmas[-1] = sigma_min, sigma_max
@@ -126,13 +124,11 @@ def log_sigma_density(
     The law of log sigma for N to infinity where the cell is drawn by `uniform_pmf`. A density of log sigma, not of
     sigma: the first factor is the Jacobian.
     """
-    _domain.noise_range(sigma_min, sigma_max, "iCT Section 3.5")
-    _domain.positive("rho", rho, "iCT Section 3.5")
     _finite(log_sigma)
     sigma = log_sigma.exp()
-    width = math.pow(sigma_max, 1 / rho) - math.pow(sigma_min, 1 / rho)
+    low, high = _roots(sigma_min, sigma_max, rho)
     inside = (log_sigma >= math.log(sigma_min)) & (log_sigma <= math.log(sigma_max))
-    return torch.where(inside, sigma * sigma ** (1 / rho - 1) / (rho * width), 0)
+    return torch.where(inside, sigma * sigma ** (1 / rho - 1) / (rho * (high - low)), 0)
 
 
 def lognormal_density(
@@ -181,3 +177,13 @@ def _check_lognormal(p_mean: float, p_std: float) -> None:
 def _finite(log_sigma: Float64[Tensor, "*shape"]) -> None:
     if _domain.looks_at(log_sigma) and not bool(log_sigma.isfinite().all()):
         _domain.refuse("finite log_sigma (iCT Section 3.5)", "NaN or infinity", "give logarithms of noise levels")
+
+
+def _roots(sigma_min: float, sigma_max: float, rho: float) -> tuple[float, float]:
+    """Return sigma_min^(1/rho) and sigma_max^(1/rho)."""
+    _domain.noise_range(sigma_min, sigma_max, "iCT Section 2")
+    _domain.positive("rho", rho, "iCT Section 2")
+    try:
+        return math.pow(sigma_min, 1 / rho), math.pow(sigma_max, 1 / rho)
+    except OverflowError:
+        _domain.refuse("rho such that sigma_max^(1/rho) is finite (iCT Section 2)", f"rho = {rho}", "the paper's is 7")
