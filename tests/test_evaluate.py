@@ -129,9 +129,13 @@ def test_samples_agree_with_a_loop_over_images_and_steps() -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+        for parameter in model.network.head.parameters():
+            parameter.mul_(8)  # so that a step's result leaves [-1, 1]
     labels, levels = torch.tensor([3, 1, 4]), [5.0, 2.0, 0.5]
+    sets = []
     for clip in (True, False):
         made = images(model, labels, levels, count=3, event=(1, 8, 8), seed=6, clip=clip)
+        sets.append(made)
         for k in range(3):
             x = torch.zeros(1, 1, 8, 8)
             for level, sigma in enumerate(levels):
@@ -144,3 +148,4 @@ def test_samples_agree_with_a_loop_over_images_and_steps() -> None:
             # Batches of three and of one may differ in the last float32 digits, and so a rounding by one.
             assert float((made[k] - pixels).abs().max()) <= 1
             assert float((made[k] != pixels).float().mean()) < 0.02
+    assert not torch.equal(sets[0], sets[1])
