@@ -129,7 +129,7 @@ def _one_line(box: str) -> str:
     rule = next((number for number, row in enumerate(rows) if set(row) == {"─"}), len(rows))
     message = " ".join(rows[:rule]) or " ".join(box.split())
     if " needs " in message:  # our own, from a dataclass
-        return message.split(": ", maxsplit=1)[1]
+        return message.split(": ", maxsplit=1)[-1]
     return f"{message}; see {PROGRAM} --help"
 
 
