@@ -12,15 +12,10 @@ import submitit
 SCRIPT = Path(__file__).parents[1] / "slurm" / "submit.py"
 
 
-def submit(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the script in this folder."""
-    command = [sys.executable, str(SCRIPT), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
-
-
 def test_a_submitted_run_trains_in_a_process_of_its_own_and_returns_its_status(tmp_path: Path) -> None:
     run = ["--config", "minimal", "--train.steps", "8", "--bars.accuracy", "0.99", "--out", "run"]
-    done = submit(tmp_path, "--cluster", "local", "--wait", "--", *run)
+    command = [sys.executable, str(SCRIPT), "--cluster", "local", "--wait", "--", *run]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 1, done.stderr  # below its bar, as it must be
     assert "run folder run" in done.stdout
     assert len(json.loads((tmp_path / "run" / "scores.json").read_text())) == 5
@@ -28,10 +23,11 @@ def test_a_submitted_run_trains_in_a_process_of_its_own_and_returns_its_status(t
     assert "one-step samples fail" in log.read_text()
 
 
-def test_a_time_limit_of_nothing_is_refused(tmp_path: Path) -> None:
-    done = submit(tmp_path, "--cluster", "local", "--minutes", "0", "--", "--config", "minimal")
-    assert done.returncode == 2
-    assert "argument --minutes: invalid positive value: '0'" in done.stderr
+def test_a_time_limit_of_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        module().submit(["--cluster", "local", "--minutes", "0", "--", "--config", "minimal"])
+    assert stop.value.code == 2
+    assert "argument --minutes: invalid positive value: '0'" in capsys.readouterr().err
 
 
 def module() -> ModuleType:
@@ -75,10 +71,14 @@ def test_a_job_at_its_time_limit_submits_the_same_run_again() -> None:
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_queued(
-    tmp_path: Path, arguments: list[str], message: str
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = submit(tmp_path, *arguments)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    monkeypatch.chdir(tmp_path)
+    assert module().submit(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert list(tmp_path.iterdir()) == []
