@@ -336,6 +336,12 @@ def test_training_runs_without_run_time_shape_checks() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_without_run_time_checks_a_formula_still_refuses_what_is_no_number_of_levels() -> None:
+    code = "from ict_ref.formulas import sigma_grid\ntry:\n    sigma_grid(2.5)\nexcept ValueError as e:\n    print(e)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "needs a whole n >= 2" in done.stdout, done.stderr
+
+
 def test_the_tests_run_with_run_time_shape_checks() -> None:
     import torch
     from jaxtyping import TypeCheckError

@@ -84,7 +84,10 @@ class Trainer:
         return Checkpoint(self.step, tensors, self.config.digest())
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go to the checkpoint's step. Raises ValueError, and changes nothing, if it is of another model."""
+        """Go to the checkpoint's step.
+
+        Raises ValueError, and changes nothing, if it is of another configuration or another model.
+        """
         if checkpoint.config != self.config.digest():
             raise ValueError("the checkpoint is of another configuration; move it away to train from the start")
         names = [name for name, _ in self.model.named_parameters()]

@@ -1,7 +1,8 @@
-"""How many noise levels there are at training step k: six curricula from s0 cells to s1, and the teacher's EMA rate.
+"""How many noise levels there are at training step k: the six curricula of Figure 3b, and the teacher's EMA rate.
 
 `step` is k, the number of updates made so far, in [0, K]; `total_steps` is K. Every curriculum returns N(k), a number
-of levels, one more than cells. All count steps, not examples or epochs: the batch size does not change them.
+of levels, one more than cells, and ends with s1 + 1. The exponential one begins with s0 + 1, the constant one is where
+it ends, the others begin with s0. All count steps, not examples or epochs: the batch size does not change them.
 Integer arithmetic where it can be: the root of a sum that should be 10 may come out above 10, and its ceiling be 11.
 """
 

@@ -29,7 +29,11 @@ def sigma_grid(
     would take the root of a negative number. Needs n >= 2, 0 < sigma_min < sigma_max and rho > 0.
     """
     if n < 2 or n % 1:
-        _domain.refuse("n >= 2 levels (iCT Section 2)", f"n = {n}", "a grid has at least sigma_min and sigma_max")
+        _domain.refuse(
+            "a whole n >= 2, the number of levels (iCT Section 2)",
+            f"n = {n}",
+            "a grid has at least sigma_min and sigma_max",
+        )
     low, high = _roots(sigma_min, sigma_max, rho)
     fraction = torch.arange(n, dtype=torch.float64) / (n - 1)
     sigmas = (low + fraction * (high - low)) ** rho
