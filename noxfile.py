@@ -69,6 +69,12 @@ def typecheck(session: nox.Session) -> None:
 
 
 @nox.session
+def readme(session: nox.Session) -> None:
+    """Write the table of equations, functions, laws and oracles into the README."""
+    run(session, "-m", "tests.equation_table")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting with ruff (`ruff format` and `ruff check --fix` mend most of it)."""
     run(session, "-m", "ruff", "check")

@@ -31,6 +31,12 @@ def noise_levels(draw: st.DrawFn) -> Tensor:
     return torch.tensor([0.002, *inner, 80.0], dtype=torch.float64)
 
 
+def levels_of(batch: int) -> st.SearchStrategy[Tensor]:
+    """One noise level in [0.002, 80] for each example, in float64."""
+    one = st.one_of(st.floats(0.002, 80.0), st.sampled_from([0.002, 80.0]))
+    return st.lists(one, min_size=batch, max_size=batch).map(lambda s: torch.tensor(s, dtype=torch.float64))
+
+
 @st.composite
 def pmfs(draw: st.DrawFn) -> Tensor:
     """Probabilities of up to 20 cells, some of them 0."""

@@ -48,7 +48,9 @@ class Recorder:
 
 
 @given(tensor_lists(2), grids(), seeds)
-def test_loss_compares_neighbouring_levels_of_one_path(pair: list[Tensor], sigmas: Tensor, seed: int) -> None:
+def test_consistency_training_loss_compares_neighbouring_levels_of_one_path(
+    pair: list[Tensor], sigmas: Tensor, seed: int
+) -> None:
     """The student is asked at (x + sigma_{i+1} z, sigma_{i+1}), the teacher at (x + sigma_i z, sigma_i)."""
     x, z = pair
     index, student, teacher = cells(sigmas, len(x), seed), Recorder(), Recorder()
@@ -62,8 +64,10 @@ def test_loss_compares_neighbouring_levels_of_one_path(pair: list[Tensor], sigma
 
 
 @given(tensor_lists(2), grids(), seeds)
-def test_loss_sends_no_gradient_to_the_teacher(pair: list[Tensor], sigmas: Tensor, seed: int) -> None:
-    """D loss / d theta- = 0, and the teacher builds no graph; d loss / d theta is the student's alone."""
+def test_consistency_training_loss_sends_no_gradient_to_the_teacher(
+    pair: list[Tensor], sigmas: Tensor, seed: int
+) -> None:
+    """d loss / d theta- = 0, and the teacher builds no graph; d loss / d theta is the student's alone."""
     x, z = pair
     index, student, teacher = cells(sigmas, len(x), seed), Recorder(), Recorder()
     loss = consistency_training_loss(
@@ -78,7 +82,9 @@ def test_loss_sends_no_gradient_to_the_teacher(pair: list[Tensor], sigmas: Tenso
 
 
 @given(tensor_lists(2), grids(), seeds)
-def test_loss_is_0_for_the_exact_function_of_a_point(pair: list[Tensor], sigmas: Tensor, seed: int) -> None:
+def test_consistency_training_loss_is_0_for_the_exact_function_of_a_point(
+    pair: list[Tensor], sigmas: Tensor, seed: int
+) -> None:
     """p_data = delta(x - xi): f*(x, sigma) = sigma_min / sigma x + (1 - sigma_min / sigma) xi has no loss."""
     z = pair[0]
     xi = pair[1][:1]
@@ -103,7 +109,7 @@ def test_loss_is_0_for_the_exact_function_of_a_point(pair: list[Tensor], sigmas:
 
 
 @given(tensor_lists(2), grids(), seeds)
-def test_loss_is_weighted_by_its_own_cell(pair: list[Tensor], sigmas: Tensor, seed: int) -> None:
+def test_consistency_training_loss_is_weighted_by_its_own_cell(pair: list[Tensor], sigmas: Tensor, seed: int) -> None:
     """loss(lambda) = lambda(sigma_i) loss(1)."""
     x, z = pair
     index, f = cells(sigmas, len(x), seed), Recorder()
@@ -116,7 +122,9 @@ def test_loss_is_weighted_by_its_own_cell(pair: list[Tensor], sigmas: Tensor, se
 
 
 @given(tensor_lists(2), grids(), seeds)
-def test_loss_of_an_example_does_not_depend_on_the_others(pair: list[Tensor], sigmas: Tensor, seed: int) -> None:
+def test_consistency_training_loss_of_an_example_does_not_depend_on_the_others(
+    pair: list[Tensor], sigmas: Tensor, seed: int
+) -> None:
     """The losses of a batch are the losses of its examples alone."""
     x, z = pair
     index, f = cells(sigmas, len(x), seed), Recorder()
@@ -133,7 +141,9 @@ def point_score(xi: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 @given(tensor_lists(2), grids(), seeds)
-def test_matching_loss_is_the_training_loss_for_a_single_point(pair: list[Tensor], sigmas: Tensor, seed: int) -> None:
+def test_consistency_matching_loss_is_the_training_loss_for_a_single_point(
+    pair: list[Tensor], sigmas: Tensor, seed: int
+) -> None:
     """p_data = delta(x - xi): Euler's point is xi + sigma_i z, and Eqs. (3) and (5) are the same number."""
     z, xi = pair[0], pair[1][:1]
     index, f = cells(sigmas, len(z), seed), Recorder()
@@ -149,8 +159,10 @@ def test_matching_loss_is_the_training_loss_for_a_single_point(pair: list[Tensor
 
 
 @given(tensor_lists(2), grids(), seeds)
-def test_matching_loss_sends_no_gradient_to_teacher_or_score(pair: list[Tensor], sigmas: Tensor, seed: int) -> None:
-    """D loss / d theta- = 0, and neither teacher nor score build a graph."""
+def test_consistency_matching_loss_sends_no_gradient_to_teacher_or_score(
+    pair: list[Tensor], sigmas: Tensor, seed: int
+) -> None:
+    """d loss / d theta- = 0, and neither teacher nor score build a graph."""
     x_hi = pair[0]
     index, student, teacher, score = cells(sigmas, len(x_hi), seed), Recorder(), Recorder(), Recorder()
     loss = consistency_matching_loss(
@@ -170,7 +182,7 @@ def test_matching_loss_sends_no_gradient_to_teacher_or_score(pair: list[Tensor],
 
 
 @given(tensor_lists(1), st.floats(0.2, 3.0))
-def test_matching_loss_of_the_exact_function_falls_with_the_grid(x: list[Tensor], deviation: float) -> None:
+def test_consistency_matching_loss_of_the_exact_function_falls_with_the_grid(x: list[Tensor], deviation: float) -> None:
     """Gaussian data: f* has the loss of Euler's error alone, and ||.||_2 of it falls like 1/N^2 at a fixed level."""
 
     def score(y: Tensor, sigma: Tensor) -> Tensor:
@@ -199,7 +211,7 @@ def test_matching_loss_of_the_exact_function_falls_with_the_grid(x: list[Tensor]
 
 
 @given(tensor_lists(2), decays, st.integers(0, 50))
-def test_ema_has_a_closed_form(pair: list[Tensor], decay: float, n: int) -> None:
+def test_ema_update_has_a_closed_form(pair: list[Tensor], decay: float, n: int) -> None:
     """After n updates by a constant v: decay^n a + (1 - decay^n) v."""
     start, value = pair
     average = start
@@ -209,7 +221,7 @@ def test_ema_has_a_closed_form(pair: list[Tensor], decay: float, n: int) -> None
 
 
 @given(tensor_lists(2), decays)
-def test_ema_lies_between_and_changes_neither(pair: list[Tensor], decay: float) -> None:
+def test_ema_update_lies_between_and_changes_neither(pair: list[Tensor], decay: float) -> None:
     """min(a, v) <= ema <= max(a, v); a and v stay as they were, and no gradient reaches them."""
     average, value = (tensor.clone().requires_grad_() for tensor in pair)
     updated = ema_update(average, value, decay=decay)
@@ -222,8 +234,8 @@ def test_ema_lies_between_and_changes_neither(pair: list[Tensor], decay: float) 
 
 
 @given(tensor_lists(2))
-def test_ema_of_decay_0_is_the_value(pair: list[Tensor]) -> None:
-    """Mu = 0, iCT's teacher: theta- = theta."""
+def test_ema_update_of_decay_0_is_the_value(pair: list[Tensor]) -> None:
+    """mu = 0, iCT's teacher: theta- = theta."""
     assert torch.equal(ema_update(pair[0], pair[1], decay=0.0), pair[1])
 
 

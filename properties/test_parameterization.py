@@ -8,8 +8,16 @@ import torch
 from hypothesis import assume, given
 from torch import Tensor
 
-from ict_ref.formulas import c_in, c_noise, c_out, c_skip, fourier_embedding, positional_embedding
-from properties.strategies import dtypes, noise_levels, seeds, sigma_datas, sigma_mins
+from ict_ref.formulas import (
+    boundary_parameterization,
+    c_in,
+    c_noise,
+    c_out,
+    c_skip,
+    fourier_embedding,
+    positional_embedding,
+)
+from properties.strategies import dtypes, levels_of, noise_levels, seeds, sigma_datas, sigma_mins, tensor_lists
 
 
 @given(sigma_mins, sigma_datas, dtypes)
@@ -26,16 +34,62 @@ def test_c_out_is_0_at_the_boundary(sigma_min: float, sigma_data: float, dtype: 
     assert float(c_out(sigma, sigma_min=sigma_min, sigma_data=sigma_data)) == 0.0
 
 
+def squash(x: Tensor, noise: Tensor) -> Tensor:
+    """Return some F(x, c_noise) with values between -1 and 1."""
+    return torch.tanh(x + noise.reshape(-1, *(1 for _ in x.shape[1:])))
+
+
 @given(seeds, sigma_mins, sigma_datas, dtypes)
-def test_boundary_condition_holds_for_any_network(
+def test_boundary_parameterization_is_x_at_sigma_min(
     seed: int, sigma_min: float, sigma_data: float, dtype: torch.dtype
 ) -> None:
-    """f(x, sigma_min) = c_skip x + c_out F = x, bit for bit, whatever F is."""
-    x, free = (1e3 * torch.randn(2, 64, generator=torch.Generator().manual_seed(seed))).to(dtype)
-    sigma = torch.tensor(sigma_min, dtype=dtype)
-    f = c_skip(sigma, sigma_min=sigma_min, sigma_data=sigma_data) * x
-    f = f + c_out(sigma, sigma_min=sigma_min, sigma_data=sigma_data) * free
+    """f(x, sigma_min) = x, bit for bit, whatever F is."""
+    x, free = (1e3 * torch.randn(2, 4, 16, generator=torch.Generator().manual_seed(seed))).to(dtype)
+    sigma = torch.full((4,), sigma_min, dtype=dtype)
+    f = boundary_parameterization(lambda *_: free, x, sigma, sigma_min=sigma_min, sigma_data=sigma_data)
     assert torch.equal(f, x)
+
+
+@given(tensor_lists(1), st.data(), sigma_datas)
+def test_boundary_parameterization_is_affine_in_the_network(
+    x: list[Tensor], data: st.DataObject, sigma_data: float
+) -> None:
+    """With F = 0 it is c_skip x, and each unit of F adds c_out."""
+    sigma = data.draw(levels_of(len(x[0])))
+    column = sigma.reshape(-1, *(1 for _ in x[0].shape[1:]))
+    none, one = (
+        boundary_parameterization(lambda y, _, k=k: k * torch.ones_like(y), x[0], sigma, sigma_data=sigma_data)  # type: ignore[misc]
+        for k in (0, 1)
+    )
+    torch.testing.assert_close(none, c_skip(column, sigma_data=sigma_data) * x[0])
+    torch.testing.assert_close(one, none + c_out(column, sigma_data=sigma_data))
+
+
+@given(tensor_lists(1), st.data(), sigma_datas)
+def test_boundary_parameterization_hands_the_network_unit_variance_and_log_sigma(
+    x: list[Tensor], data: st.DataObject, sigma_data: float
+) -> None:
+    """F is asked once, at x / sqrt(sigma^2 + sigma_data^2) and log(sigma) / 4."""
+    sigma = data.draw(levels_of(len(x[0])))
+    asked: list[tuple[Tensor, Tensor]] = []
+
+    def network(y: Tensor, noise: Tensor) -> Tensor:
+        asked.append((y, noise))
+        return y
+
+    boundary_parameterization(network, x[0], sigma, sigma_data=sigma_data)
+    [(y, noise)] = asked
+    size = torch.hypot(sigma, torch.full_like(sigma, sigma_data)).reshape(-1, *(1 for _ in x[0].shape[1:]))
+    torch.testing.assert_close(y * size, x[0])
+    torch.testing.assert_close((4 * noise).exp(), sigma, rtol=1e-13, atol=0)
+
+
+@given(tensor_lists(1), st.data())
+def test_boundary_parameterization_sees_each_example_alone(x: list[Tensor], data: st.DataObject) -> None:
+    """The values of a batch are the values of its examples."""
+    sigma = data.draw(levels_of(len(x[0])))
+    alone = [boundary_parameterization(squash, x[0][j : j + 1], sigma[j : j + 1]) for j in range(len(sigma))]
+    torch.testing.assert_close(torch.cat(alone), boundary_parameterization(squash, x[0], sigma))
 
 
 @given(noise_levels(), sigma_datas)
@@ -52,6 +106,20 @@ def test_c_out_rises_towards_sigma_data(sigma: Tensor, sigma_data: float) -> Non
     value = c_out(sigma.sort().values, sigma_data=sigma_data)
     assert bool(((value >= 0) & (value < sigma_data)).all())
     assert bool((value.diff() >= 0).all())
+
+
+@given(noise_levels(), sigma_datas, st.floats(0.1, 10.0))
+def test_c_skip_has_no_unit(sigma: Tensor, sigma_data: float, a: float) -> None:
+    """c_skip(a sigma; a sigma_min, a sigma_data) = c_skip(sigma)."""
+    scaled = c_skip(a * sigma, sigma_min=a * 0.002, sigma_data=a * sigma_data)
+    torch.testing.assert_close(scaled, c_skip(sigma, sigma_data=sigma_data), rtol=1e-11, atol=0)
+
+
+@given(noise_levels(), sigma_datas, st.floats(0.1, 10.0))
+def test_c_out_has_the_unit_of_the_data(sigma: Tensor, sigma_data: float, a: float) -> None:
+    """c_out(a sigma; a sigma_min, a sigma_data) = a c_out(sigma)."""
+    scaled = c_out(a * sigma, sigma_min=a * 0.002, sigma_data=a * sigma_data)
+    torch.testing.assert_close(scaled, a * c_out(sigma, sigma_data=sigma_data), rtol=1e-9, atol=1e-12 * a)
 
 
 @given(noise_levels(), sigma_datas)
@@ -105,7 +173,7 @@ def test_c_noise_is_odd_in_log_sigma(sigma: Tensor) -> None:
 
 @given(noise_levels())
 def test_coefficients_can_be_mapped_and_differentiated(sigma: Tensor) -> None:
-    """Vmap and forward-mode derivatives see through them: c_noise' = 1 / (4 sigma)."""
+    """vmap and forward-mode derivatives see through them: c_noise' = 1 / (4 sigma)."""
     for function in (c_skip, c_out, c_in, c_noise):
         torch.testing.assert_close(torch.func.vmap(function)(sigma), function(sigma))
     slope: Tensor = torch.func.jvp(c_noise, (sigma,), (torch.ones_like(sigma),))[1]

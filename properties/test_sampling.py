@@ -1,13 +1,15 @@
 """Laws of sampling in one step and in several."""
 
+import math
+
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from torch import Tensor
 
-from ict_ref.formulas import multistep_sample, one_step_sample
-from properties.strategies import tensor_lists
+from ict_ref.formulas import multistep_sample, one_step_sample, renoise, search_intermediate_sigma
+from properties.strategies import grids, tensor_lists
 
 sigma_min = 0.002
 descending = st.lists(st.floats(sigma_min, 79.0), max_size=5, unique=True).map(
@@ -80,7 +82,7 @@ def test_one_step_sample_is_multistep_of_one_level(noises: list[Tensor], sigma_m
 
 @given(tensor_lists(1), st.floats(1.0, 1e3))
 def test_one_step_sample_asks_f_at_sigma_max(noises: list[Tensor], sigma_max: float) -> None:
-    """X = f(sigma_max z, sigma_max): the identity returns sigma_max z, and sigma is sigma_max for each example."""
+    """x = f(sigma_max z, sigma_max): the identity returns sigma_max z, and sigma is sigma_max for each example."""
     z = noises[0]
     assert torch.equal(one_step_sample(lambda x, _: x, z, sigma_max=sigma_max), sigma_max * z)
     asked = one_step_sample(lambda x, sigma: sigma.reshape(-1, *(1 for _ in x.shape[1:])).expand_as(x), z)
@@ -107,3 +109,100 @@ def test_samplers_refuse_levels_outside_their_domain(levels: Tensor, bad: float)
     if not bad > 0.001:
         with pytest.raises(ValueError, match="sigma"):
             one_step_sample(f, torch.zeros(2), sigma_max=bad if bad != 0.001 else -bad)
+
+
+@given(tensor_lists(2), st.floats(0.002, 100.0))
+def test_renoise_adds_variances(pair: list[Tensor], sigma: float) -> None:
+    """sigma_min^2 + (added deviation)^2 = sigma^2, exactly nothing at sigma_min, and x comes through unchanged."""
+    x, z = pair
+    added = renoise(torch.zeros_like(z), torch.ones_like(z), sigma=sigma)
+    torch.testing.assert_close(added.square() + sigma_min**2, torch.full_like(z, sigma**2), rtol=1e-14, atol=0)
+    assert torch.equal(renoise(x, z, sigma=sigma_min), x)
+    assert torch.equal(renoise(x, torch.zeros_like(z), sigma=sigma), x)
+
+
+@given(tensor_lists(2), st.floats(0.002, 100.0), st.floats(0.1, 10.0))
+def test_renoise_scales_with_the_units(pair: list[Tensor], sigma: float, a: float) -> None:
+    """renoise(a x, z; a sigma, a sigma_min) = a renoise(x, z; sigma, sigma_min)."""
+    x, z = pair
+    torch.testing.assert_close(
+        renoise(a * x, z, sigma=a * sigma, sigma_min=a * sigma_min),
+        a * renoise(x, z, sigma=sigma, sigma_min=sigma_min),
+        rtol=1e-6,
+        atol=1e-6 * sigma * a,
+    )
+
+
+@given(tensor_lists(2), st.floats(0.01, 100.0), st.sampled_from([0.0, 0.001, -1.0, float("nan"), float("inf")]))
+def test_renoise_refuses_levels_below_sigma_min(pair: list[Tensor], sigma: float, bad: float) -> None:
+    """Needs 0 < sigma_min <= sigma < infinity: of less noise there is no real root."""
+    with pytest.raises(ValueError, match="sigma = "):
+        renoise(*pair, sigma=bad)
+    if bad != 0.001:
+        with pytest.raises(ValueError, match="sigma_min"):
+            renoise(*pair, sigma=sigma, sigma_min=bad)
+
+
+class Valley:
+    """A score that falls down to one level and rises from it, as steeply as it likes; it remembers what it scored."""
+
+    def __init__(self, bottom: float, left: float, right: float, position: int = 0) -> None:
+        self.bottom, self.left, self.right, self.position = bottom, left, right, position
+        self.seen: list[list[float]] = []
+
+    def __call__(self, levels: Tensor) -> float:
+        """Return the score of these levels."""
+        self.seen.append(levels.tolist())
+        away = math.log(float(levels[self.position]) / self.bottom)
+        return self.left * -away if away < 0 else self.right * away
+
+
+steepness = st.floats(0.01, 100.0)
+
+
+@given(grids(), st.data(), steepness, steepness)
+def test_search_intermediate_sigma_finds_the_bottom_of_a_valley(
+    grid: Tensor, data: st.DataObject, left: float, right: float
+) -> None:
+    """The arg min over the nodes, wherever between the ends it lies, however lopsided the valley is."""
+    bottom = float(grid[data.draw(st.integers(0, len(grid) - 1))])
+    assert search_intermediate_sigma(Valley(bottom, left, right), grid) == bottom
+
+
+@given(grids(), st.data())
+def test_search_intermediate_sigma_stays_between_its_neighbours(grid: Tensor, data: st.DataObject) -> None:
+    """Every list that is scored descends through before, a node strictly between, and after."""
+    assume(len(grid) >= 3)
+    nodes = grid.tolist()
+    low = data.draw(st.integers(0, len(grid) - 3))
+    high = data.draw(st.integers(low + 2, len(grid) - 1))
+    before, after = (2 * nodes[-1], nodes[high]), (nodes[low],)
+    valley = Valley(data.draw(st.sampled_from(nodes)), 1.0, 1.0, position=2)
+    found = search_intermediate_sigma(valley, grid, before=before, after=after)
+    assert found == min(nodes[low + 1 : high], key=lambda sigma: abs(math.log(sigma / valley.bottom)))
+    for levels in valley.seen:
+        assert levels == sorted(levels, reverse=True)
+        assert (levels[0], levels[1], levels[3]) == (*before, *after)
+        assert levels[2] in nodes
+
+
+@given(grids(), st.data())
+def test_search_intermediate_sigma_scores_few_levels_and_none_twice(grid: Tensor, data: st.DataObject) -> None:
+    """Two scores for each third that is cut off, ln(n) / ln(3/2) times, and at most four at the end."""
+    valley = Valley(data.draw(st.floats(1e-4, 1e3)), 1.0, 1.0)
+    search_intermediate_sigma(valley, grid)
+    asked = [levels[0] for levels in valley.seen]
+    assert len(asked) == len(set(asked))
+    assert len(asked) <= 2 * math.log(len(grid)) / math.log(1.5) + 4
+
+
+@given(grids(), st.sampled_from([(1.0, 2.0), (float("nan"),), (-1.0,), (0.0,), (1e-9,), (5.0, 5.0)]))
+def test_search_intermediate_sigma_refuses_what_leaves_no_level(grid: Tensor, bad: tuple[float, ...]) -> None:
+    """before and after descend, are positive, and leave a node between them; a score is a number."""
+    with pytest.raises(ValueError, match="before"):
+        search_intermediate_sigma(Valley(1.0, 1.0, 1.0), grid, before=bad)
+    if bad != (1e-9,):
+        with pytest.raises(ValueError, match="after"):
+            search_intermediate_sigma(Valley(1.0, 1.0, 1.0), grid, after=bad)
+    with pytest.raises(ValueError, match="NaN"):
+        search_intermediate_sigma(lambda _: float("nan"), grid)

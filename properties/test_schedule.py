@@ -1,6 +1,7 @@
 """Laws of the noise levels, their probabilities and their weights."""
 
 import math
+from collections.abc import Callable
 
 import hypothesis.strategies as st
 import pytest
@@ -72,11 +73,24 @@ def test_uniform_pmf_is_normalised_and_flat(sigmas: Tensor) -> None:
 
 @given(grids(), st.floats(0.01, 100.0))
 def test_uniform_pmf_sees_only_how_many_levels_there_are(sigmas: Tensor, scale: float) -> None:
-    """P is the same for any levels in the same number, and the index is uniform: u -> floor(u (N - 1))."""
+    """p is the same for any levels in the same number, and the index is uniform: u -> floor(u (N - 1))."""
     pmf = uniform_pmf(sigmas)
     assert torch.equal(uniform_pmf(scale * sigmas), pmf)
     u = (torch.arange(len(pmf), dtype=torch.float64) + 0.5) / len(pmf)
     assert torch.equal(index_from_uniform(u, pmf), torch.arange(len(pmf)))
+
+
+every_pmf = st.sampled_from([uniform_pmf, lognormal_pmf])
+
+
+@given(every_pmf, grids())
+def test_probabilities_are_positive_and_one_for_each_cell(pmf: Callable[[Tensor], Tensor], sigmas: Tensor) -> None:
+    """p(i) > 0 for i = 1, ..., N - 1, and sum_i p(i) = 1."""
+    p = pmf(sigmas)
+    assert p.shape == sigmas[1:].shape
+    assert p.dtype == torch.float64
+    assert bool((p > 0).all())
+    assert float(p.sum()) == pytest.approx(1, abs=1e-13 * len(p))
 
 
 p_means, p_stds = st.floats(-2.0, 2.0), st.floats(0.5, 4.0)
@@ -216,7 +230,7 @@ def test_lognormal_density_is_symmetric_and_falls(p_mean: float, p_std: float, t
 
 @given(grids())
 def test_uniform_weights_are_1_and_one_for_each_cell(sigmas: Tensor) -> None:
-    """Lambda = 1: of one length, dtype and place with the other weights."""
+    """lambda = 1: of one length, dtype and place with the other weights."""
     weights = uniform_weights(sigmas)
     assert weights.tolist() == [1.0] * (len(sigmas) - 1)
     assert weights.dtype == inverse_gap_weights(sigmas).dtype
@@ -242,6 +256,30 @@ def test_inverse_gap_weights_scale_inversely(sigmas: Tensor, scale: float) -> No
     torch.testing.assert_close(
         inverse_gap_weights(scale * sigmas), inverse_gap_weights(sigmas) / scale, rtol=1e-6, atol=0
     )
+
+
+every_weighting = st.sampled_from([uniform_weights, inverse_gap_weights])
+
+
+@given(every_weighting, grids(), st.data())
+def test_weights_belong_to_their_own_cells(
+    weighting: Callable[[Tensor], Tensor], sigmas: Tensor, data: st.DataObject
+) -> None:
+    """lambda(sigma_i) sees sigma_i and sigma_{i+1} alone: a part of the grid has that part of the weights."""
+    assume(len(sigmas) >= 3)
+    first = data.draw(st.integers(0, len(sigmas) - 3))
+    last = data.draw(st.integers(first + 2, len(sigmas)))
+    assert torch.equal(weighting(sigmas[first:last]), weighting(sigmas)[first : last - 1])
+
+
+@given(every_weighting, counts, sigma_mins, sigma_maxs, rhos)
+def test_weights_are_positive_and_do_not_rise(
+    weighting: Callable[[Tensor], Tensor], n: int, sigma_min: float, sigma_max: float, rho: float
+) -> None:
+    """lambda > 0, and errors at low noise weigh no less than those at high noise, for rho >= 1."""
+    weights = weighting(sigma_grid(n, sigma_min=sigma_min, sigma_max=sigma_max, rho=max(1.0, rho)))
+    assert bool((weights > 0).all())
+    assert bool((weights.diff() <= 1e-9 * weights[:-1]).all())
 
 
 not_positive = st.sampled_from([0.0, -1.0, float("nan"), float("inf"), -float("inf")])

@@ -1,12 +1,14 @@
 """Laws of the statistics that compare two sets of examples."""
 
+import itertools
+
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given
 from torch import Tensor
 
-from ict_ref.formulas import frechet_distance, precision_recall
+from ict_ref.formulas import frechet_distance, inception_score, kernel_distance, precision_recall
 from properties.strategies import feature_sets, rotation, seeds
 
 
@@ -58,7 +60,7 @@ def test_frechet_distance_of_commuting_covariances(axes: list[tuple[float, float
 
 
 @given(pairs, st.integers(1, 4))
-def test_precision_is_recall_the_other_way(pair: list[Tensor], k: int) -> None:
+def test_precision_recall_is_recall_the_other_way(pair: list[Tensor], k: int) -> None:
     """precision(a, b) = recall(b, a), and both are shares."""
     precision, recall = precision_recall(pair[0], pair[1], k=k)
     assert 0 <= float(precision) <= 1
@@ -66,13 +68,13 @@ def test_precision_is_recall_the_other_way(pair: list[Tensor], k: int) -> None:
 
 
 @given(feature_sets(1), st.integers(1, 4))
-def test_precision_and_recall_of_equals_are_1(sets: list[Tensor], k: int) -> None:
+def test_precision_recall_of_equals_are_1(sets: list[Tensor], k: int) -> None:
     """A set is within its own reach."""
     assert tuple(map(float, precision_recall(sets[0], sets[0], k=k))) == (1.0, 1.0)
 
 
 @given(pairs, st.integers(1, 3))
-def test_precision_and_recall_grow_with_k(pair: list[Tensor], k: int) -> None:
+def test_precision_recall_grow_with_k(pair: list[Tensor], k: int) -> None:
     """A farther neighbour means more reach."""
     near, far = precision_recall(pair[0], pair[1], k=k), precision_recall(pair[0], pair[1], k=k + 1)
     assert float(near[0]) <= float(far[0])
@@ -80,9 +82,77 @@ def test_precision_and_recall_grow_with_k(pair: list[Tensor], k: int) -> None:
 
 
 @given(pairs)
-def test_precision_and_recall_of_far_sets_are_0(pair: list[Tensor]) -> None:
+def test_precision_recall_of_far_sets_are_0(pair: list[Tensor]) -> None:
     """Sets that are far apart do not reach each other."""
     assert tuple(map(float, precision_recall(pair[0], pair[1] + 1e3))) == (0.0, 0.0)
+
+
+@st.composite
+def probabilities(draw: st.DrawFn) -> Tensor:
+    """Rows of probabilities, some of them 0."""
+    parts = draw(st.lists(st.integers(0, 5), min_size=1, max_size=24))
+    classes = draw(st.integers(1, len(parts)))
+    rows = torch.tensor(parts[: len(parts) // classes * classes], dtype=torch.float64).reshape(-1, classes)
+    rows[:, 0] += rows.sum(1) == 0
+    return rows / rows.sum(1, keepdim=True)
+
+
+@given(probabilities())
+def test_inception_score_lies_between_1_and_the_number_of_classes(p: Tensor) -> None:
+    """1 <= IS <= classes, and not above the number of examples either."""
+    assert 1 - 1e-12 <= float(inception_score(p)) <= min(p.shape) * (1 + 1e-12)
+
+
+@given(st.integers(1, 10), st.integers(1, 4))
+def test_inception_score_of_certain_and_balanced_examples_is_the_number_of_classes(classes: int, copies: int) -> None:
+    """Every class equally often, each time for sure: IS = classes; all the same: IS = 1."""
+    certain = torch.eye(classes, dtype=torch.float64).repeat(copies, 1)
+    assert float(inception_score(certain)) == pytest.approx(classes, rel=1e-12)
+    assert float(inception_score(certain[:1].expand(5, -1))) == pytest.approx(1, rel=1e-12)
+
+
+@given(probabilities(), st.integers(1, 4), seeds)
+def test_inception_score_sees_no_order_and_no_copies(p: Tensor, copies: int, seed: int) -> None:
+    """Examples and classes in another order, and each example several times: the same score."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = (torch.randperm(n, generator=generator) for n in p.shape)
+    other = p[rows][:, columns].repeat(copies, 1)
+    torch.testing.assert_close(inception_score(other), inception_score(p), rtol=1e-11, atol=0)
+
+
+@given(pairs)
+def test_kernel_distance_is_symmetric(pair: list[Tensor]) -> None:
+    """KD(a, b) = KD(b, a)."""
+    torch.testing.assert_close(kernel_distance(*pair), kernel_distance(pair[1], pair[0]), rtol=1e-9, atol=1e-9)
+
+
+@given(pairs, seeds)
+def test_kernel_distance_does_not_see_rotations(pair: list[Tensor], seed: int) -> None:
+    """k(Q x, Q y) = k(x, y) for orthogonal Q; moving both sets does change it."""
+    q = rotation(pair[0].shape[1], seed)
+    turned = kernel_distance(pair[0] @ q, pair[1] @ q)
+    torch.testing.assert_close(turned, kernel_distance(*pair), rtol=1e-8, atol=1e-8)
+
+
+@given(feature_sets(1))
+def test_kernel_distance_is_unbiased(sets: list[Tensor]) -> None:
+    """Drawn from one set, all disjoint pairs of pairs have mean 0."""
+    x = sets[0][:5]
+    total = torch.zeros((), dtype=torch.float64)
+    for a in itertools.combinations(range(len(x)), 2):
+        rest = [j for j in range(len(x)) if j not in a]
+        for b in itertools.combinations(rest, 2):
+            total += kernel_distance(x[list(a)], x[list(b)])
+    scale = float((x @ x.T / x.shape[1] + 1).abs().max() ** 3)
+    assert float(total.abs()) < 1e-11 * scale
+
+
+@given(feature_sets(1), st.floats(0.1, 5.0))
+def test_kernel_distance_grows_with_the_third_power_of_a_shift(sets: list[Tensor], shift: float) -> None:
+    """Two points at 0 against two at v: 1 + (v . v / d + 1)^3 - 2."""
+    zero = torch.zeros(2, sets[0].shape[1], dtype=torch.float64)
+    expected = (shift**2 + 1) ** 3 - 1
+    assert float(kernel_distance(zero, zero + shift)) == pytest.approx(expected, rel=1e-12)
 
 
 @given(pairs, st.sampled_from([float("nan"), float("inf")]))
@@ -106,3 +176,13 @@ def test_statistics_refuse_what_is_outside_their_domain(pair: list[Tensor], bad:
             precision_recall(fake, fake, k=k)
     with pytest.raises(ValueError, match="real"):
         precision_recall(real * bad, fake)
+    with pytest.raises(ValueError, match="fake"):
+        kernel_distance(real, fake * bad)
+    with pytest.raises(ValueError, match="two examples in real"):
+        kernel_distance(real[:1], fake)
+    p = torch.full((3, 4), 0.25, dtype=torch.float64)
+    with pytest.raises(ValueError, match="at least one example in p"):
+        inception_score(p[:0])
+    for wrong in (p * bad, p * 1.001, p - torch.tensor([0.5, -0.5, 0, 0], dtype=torch.float64)):
+        with pytest.raises(ValueError, match="p >= 0 with sum 1"):
+            inception_score(wrong)

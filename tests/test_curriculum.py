@@ -1,3 +1,8 @@
+"""Numbers of noise levels.
+
+Oracle: exact fractions and integers; mpmath, 60 digits, for the cosine.
+"""
+
 import math
 from collections.abc import Callable
 from fractions import Fraction

@@ -1,3 +1,8 @@
+"""Laws of log sigma, uniform schedule.
+
+Oracle: mpmath, 50 digits, and quadrature.
+"""
+
 import math
 from itertools import pairwise
 

@@ -1,3 +1,8 @@
+"""The Fourier embedding.
+
+Oracle: mpmath, 50 digits.
+"""
+
 import math
 
 import mpmath

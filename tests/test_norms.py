@@ -1,3 +1,8 @@
+"""The plain distances.
+
+Oracle: exact fractions.
+"""
+
 import math
 from collections.abc import Callable
 from fractions import Fraction

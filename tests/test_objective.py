@@ -1,3 +1,8 @@
+"""The consistency training loss and the teacher's average.
+
+Oracle: loops in plain Python; SciPy's DOP853 for Eq. (1).
+"""
+
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise, product

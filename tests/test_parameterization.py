@@ -1,3 +1,8 @@
+"""The coefficients of the parameterization.
+
+Oracle: mpmath, 50 digits.
+"""
+
 import math
 from collections.abc import Callable
 
@@ -6,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ict_ref.formulas import c_in, c_noise, c_out, c_skip
+from ict_ref.formulas import boundary_parameterization, c_in, c_noise, c_out, c_skip, positional_embedding
 
 COEFFICIENTS = [c_skip, c_out, c_in, c_noise]
 LEVELS = [0.002, 0.0021, 0.003, 0.02, 0.1, 0.5, 1.0, 3.7, 80.0]
@@ -139,3 +144,32 @@ def test_a_lowest_level_outside_its_domain_is_refused(sigma_min: float) -> None:
         c_skip(f64(1.0), sigma_min=sigma_min)
     with pytest.raises(ValueError, match="sigma_min"):
         c_out(f64(1.0), sigma_min=sigma_min)
+
+
+@pytest.mark.parametrize("shape", [(9,), (9, 2), (9, 1, 2, 2)])
+def test_the_model_agrees_with_a_loop_over_pixels_at_fifty_digits(shape: tuple[int, ...]) -> None:
+    # F(x, c) = tanh(x) + c^2, with the scaled input and a quarter of the logarithm
+    x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    rows = []
+    with mpmath.workdps(50):
+        for level, pixels in zip(LEVELS, x.reshape(9, -1).tolist(), strict=True):
+            sigma = mpmath.mpf(level)
+            skip, out, scale, noise = (exact(c.__name__, sigma, 0.002, 0.5) for c in COEFFICIENTS)
+            rows.append([float(skip * p + out * (mpmath.tanh(scale * p) + noise**2)) for p in map(mpmath.mpf, pixels)])
+    got = boundary_parameterization(lambda y, c: y.tanh() + c.reshape(-1, *[1] * (y.ndim - 1)) ** 2, x, f64(*LEVELS))
+    assert got.shape == shape
+    torch.testing.assert_close(got.reshape(9, -1), torch.tensor(rows, dtype=torch.float64), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(("dim", "max_period"), [(2, 10000.0), (6, 10000.0), (64, 10000.0), (10, 50.0)])
+def test_the_positional_embedding_agrees_with_fifty_digits(dim: int, max_period: float) -> None:
+    levels = [-1.553652, -0.5756, 0.0, 0.25, 1.0955, 1095.5]
+    rows = []
+    with mpmath.workdps(50):
+        frequencies = [mpmath.mpf(max_period) ** (-mpmath.mpf(k) / (dim // 2)) for k in range(dim // 2)]
+        for c in map(mpmath.mpf, levels):
+            rows.append(
+                [*(float(mpmath.cos(c * w)) for w in frequencies), *(float(mpmath.sin(c * w)) for w in frequencies)]
+            )
+    got = positional_embedding(f64(*levels), dim, max_period=max_period)
+    torch.testing.assert_close(got, torch.tensor(rows, dtype=torch.float64), rtol=0, atol=1e-12)

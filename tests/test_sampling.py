@@ -1,3 +1,8 @@
+"""Sampling in one step and in several.
+
+Oracle: loops in NumPy; SciPy's DOP853 for Eq. (1).
+"""
+
 import math
 from collections.abc import Callable
 from itertools import product
@@ -9,7 +14,7 @@ from jaxtyping import TypeCheckError
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from ict_ref.formulas import multistep_sample, one_step_sample
+from ict_ref.formulas import multistep_sample, one_step_sample, renoise
 
 Network = Callable[[Tensor, Tensor], Tensor]
 
@@ -136,6 +141,17 @@ def test_samples_are_not_clipped() -> None:
     # (2 * 3 + sqrt(1.25^2 - 0.75^2) * 4) = 6 + 1 * 4
     got = multistep_sample(lambda x, sigma: x, f64(3.0, 4.0).reshape(2, 1), f64(2.0, 1.25), sigma_min=0.75)
     assert got.tolist() == [10.0]
+
+
+@pytest.mark.parametrize(
+    ("sigma", "sigma_min", "root"), [(1.25, 0.75, 1.0), (0.0029, 0.0021, 0.002), (13.0, 5.0, 12.0)]
+)
+def test_noise_is_added_up_to_a_level_as_pythagoras_has_it(sigma: float, sigma_min: float, root: float) -> None:
+    # 125^2 = 75^2 + 100^2, 29^2 = 21^2 + 20^2, 13^2 = 5^2 + 12^2
+    x, z = normal(3, 2, seed=5), normal(3, 2, seed=6)
+    expected = [[a + root * b for a, b in zip(*pair, strict=True)] for pair in zip(x.tolist(), z.tolist(), strict=True)]
+    got = renoise(x, z, sigma=sigma, sigma_min=sigma_min)
+    torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("sigma_min", [0.002, 0.3])

@@ -1,3 +1,8 @@
+"""Noise levels and how often each is drawn.
+
+Oracle: mpmath, 50 digits; exact fractions.
+"""
+
 import math
 from fractions import Fraction
 from itertools import pairwise

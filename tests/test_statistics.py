@@ -1,3 +1,8 @@
+"""Frechet distance, precision and recall.
+
+Oracle: scipy.linalg.sqrtm; prdc.
+"""
+
 import math
 
 import numpy as np

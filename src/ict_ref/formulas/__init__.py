@@ -6,9 +6,14 @@ EDM = Karras et al. 2022, arXiv:2206.00364.
 Nothing here draws a random number, reads a file or knows a configuration: noise, uniforms and indices are arguments.
 Schedules are float64; everything else computes in the dtype that it gets. Hyper-parameters are keywords; those that
 the paper fixes for all its experiments have its value as default. What lies outside a formula's domain is refused
-with a ValueError that names the symbol, its source and the value.
+with a ValueError that names the symbol, its source and the value: levels, indices, probabilities and hyper-parameters.
+Every tensor is in the domain of the data: a NaN among x or z, or from a network, comes out as a NaN and is not hidden.
 """
 
+from ict_ref.formulas.continuous import (
+    continuous_consistency_distillation_loss,
+    continuous_consistency_training_loss,
+)
 from ict_ref.formulas.curriculum import (
     constant_curriculum,
     cosine_curriculum,
@@ -19,6 +24,18 @@ from ict_ref.formulas.curriculum import (
     teacher_ema_decay,
 )
 from ict_ref.formulas.distance import l1, pseudo_huber, pseudo_huber_constant, squared_l2
+from ict_ref.formulas.editing import (
+    Operator,
+    colorization_mask,
+    colorization_operator,
+    denoise,
+    edit,
+    inpainting_operator,
+    slerp,
+    stroke_edit,
+    super_resolution_mask,
+    super_resolution_operator,
+)
 from ict_ref.formulas.objective import (
     ConsistencyFunction,
     Distance,
@@ -27,8 +44,16 @@ from ict_ref.formulas.objective import (
     ema_update,
 )
 from ict_ref.formulas.ode import ScoreFunction, euler_step, heun_step, probability_flow_drift
-from ict_ref.formulas.parameterization import c_in, c_noise, c_out, c_skip, fourier_embedding, positional_embedding
-from ict_ref.formulas.sampling import multistep_sample, one_step_sample
+from ict_ref.formulas.parameterization import (
+    boundary_parameterization,
+    c_in,
+    c_noise,
+    c_out,
+    c_skip,
+    fourier_embedding,
+    positional_embedding,
+)
+from ict_ref.formulas.sampling import multistep_sample, one_step_sample, renoise, search_intermediate_sigma
 from ict_ref.formulas.schedule import (
     index_from_uniform,
     inverse_gap_weights,
@@ -39,28 +64,53 @@ from ict_ref.formulas.schedule import (
     uniform_pmf,
     uniform_weights,
 )
-from ict_ref.formulas.statistics import frechet_distance, precision_recall
+from ict_ref.formulas.statistics import frechet_distance, inception_score, kernel_distance, precision_recall
+from ict_ref.formulas.theory import (
+    ct_gradient_leading_term,
+    ct_gradient_limit,
+    ct_loss_limit,
+    delta_consistency_function,
+    gaussian_consistency_function,
+    gaussian_mixture_score,
+)
 
 __all__ = [
     "ConsistencyFunction",
     "Distance",
+    "Operator",
     "ScoreFunction",
+    "boundary_parameterization",
     "c_in",
     "c_noise",
     "c_out",
     "c_skip",
+    "colorization_mask",
+    "colorization_operator",
     "consistency_matching_loss",
     "consistency_training_loss",
     "constant_curriculum",
+    "continuous_consistency_distillation_loss",
+    "continuous_consistency_training_loss",
     "cosine_curriculum",
+    "ct_gradient_leading_term",
+    "ct_gradient_limit",
+    "ct_loss_limit",
+    "delta_consistency_function",
+    "denoise",
+    "edit",
     "ema_update",
     "euler_step",
     "exponential_curriculum",
     "fourier_embedding",
     "frechet_distance",
+    "gaussian_consistency_function",
+    "gaussian_mixture_score",
     "heun_step",
+    "inception_score",
     "index_from_uniform",
+    "inpainting_operator",
     "inverse_gap_weights",
+    "kernel_distance",
     "l1",
     "linear_curriculum",
     "log_sigma_density",
@@ -73,10 +123,16 @@ __all__ = [
     "probability_flow_drift",
     "pseudo_huber",
     "pseudo_huber_constant",
+    "renoise",
+    "search_intermediate_sigma",
     "sigma_grid",
+    "slerp",
     "sqrt_curriculum",
     "square_curriculum",
     "squared_l2",
+    "stroke_edit",
+    "super_resolution_mask",
+    "super_resolution_operator",
     "teacher_ema_decay",
     "uniform_pmf",
     "uniform_weights",

@@ -30,6 +30,12 @@ def positive(symbol: str, value: float, source: str) -> None:
         refuse(f"{symbol} > 0 ({source})", f"{symbol} = {value}", f"give a positive, finite {symbol}")
 
 
+def at_least(symbol: str, value: int, least: int, source: str) -> None:
+    """Refuse a number that is too small, as NaN is."""
+    if not value >= least:
+        refuse(f"{symbol} >= {least} ({source})", f"{symbol} = {value}", f"give a larger {symbol}")
+
+
 def noise_range(sigma_min: float, sigma_max: float, source: str) -> None:
     """Refuse noise levels that do not satisfy 0 < sigma_min < sigma_max < infinity."""
     if not (math.isfinite(sigma_max) and 0 < sigma_min < sigma_max):
@@ -42,27 +48,91 @@ def noise_range(sigma_min: float, sigma_max: float, source: str) -> None:
 
 def levels(sigma: Float[Tensor, "..."], source: str) -> None:
     """Refuse noise levels that are not all positive and finite."""
-    if looks_at(sigma) and not bool(((sigma > 0) & sigma.isfinite()).all()):
-        worst = sigma[~((sigma > 0) & sigma.isfinite())].flatten()[0]
-        refuse(f"sigma > 0 ({source})", f"sigma = {float(worst)}", "give positive, finite noise levels")
+    all_positive("sigma", sigma, source, "give positive, finite noise levels")
 
 
-def ascending(sigmas: Float[Tensor, " n"], source: str) -> None:
+def all_positive(symbol: str, tensor: Float[Tensor, "..."], source: str, do: str) -> None:
+    """Refuse a tensor with a value that is not positive and finite."""
+    if looks_at(tensor) and not bool(((tensor > 0) & tensor.isfinite()).all()):
+        worst = tensor[~((tensor > 0) & tensor.isfinite())].flatten()[0]
+        refuse(f"{symbol} > 0 ({source})", f"{symbol} = {float(worst)}", do)
+
+
+def ascending(sigmas: Float[Tensor, " n"], source: str, symbol: str = "sigmas") -> None:
     """Refuse a grid of noise levels that has fewer than two levels or does not ascend strictly."""
     if len(sigmas) < 2:
-        refuse(f"sigmas with at least two levels ({source})", f"{len(sigmas)}", "give a grid such as sigma_grid(11)")
-    levels(sigmas, source)
+        refuse(f"{symbol} with at least two levels ({source})", f"{len(sigmas)}", "give a grid such as sigma_grid(11)")
+    all_positive(symbol, sigmas, source, "give positive, finite noise levels")
     if looks_at(sigmas) and not bool((sigmas[1:] > sigmas[:-1]).all()):
         cell = int((sigmas[1:] <= sigmas[:-1]).nonzero()[0])
         refuse(
-            f"sigmas that ascend strictly ({source})",
-            f"sigmas[{cell}] = {float(sigmas[cell])} and sigmas[{cell + 1}] = {float(sigmas[cell + 1])}",
+            f"{symbol} that ascend strictly ({source})",
+            f"{symbol}[{cell}] = {float(sigmas[cell])} and {symbol}[{cell + 1}] = {float(sigmas[cell + 1])}",
             "sort them, lowest noise level first",
         )
 
 
-def same_batch(source: str, **tensors: Shaped[Tensor, "..."]) -> None:
-    """Refuse tensors whose first axes, the examples, differ in length."""
-    sizes = {symbol: len(tensor) for symbol, tensor in tensors.items()}
-    if len(set(sizes.values())) > 1:
-        refuse(f"the same number of examples in {', '.join(sizes)} ({source})", sizes, "give one entry per example")
+def descending(sigmas: Float[Tensor, " levels"], sigma_min: float, source: str) -> None:
+    """Refuse a sampler's noise levels that do not descend strictly, or that leave [sigma_min, infinity)."""
+    if len(sigmas) < 1:
+        refuse(f"at least one level in sigmas ({source})", "none", "give sigma_max")
+    positive("sigma_min", sigma_min, "iCT Section 2")
+    levels(sigmas, source)
+    if looks_at(sigmas) and not (bool((sigmas[1:] < sigmas[:-1]).all()) and float(sigmas[-1]) >= sigma_min):
+        refuse(
+            f"sigmas that descend and stay at or above sigma_min = {sigma_min} ({source})",
+            f"sigmas = {sigmas.tolist()}",
+            "list the levels from sigma_max downwards",
+        )
+
+
+def one_per_level(source: str, noises: Float[Tensor, "..."], sigmas: Float[Tensor, " levels"]) -> None:
+    """Refuse noises that are not one batch for each of a sampler's levels."""
+    if noises.ndim < 2 or len(noises) != len(sigmas):
+        refuse(
+            f"noises [levels, batch, ...], one batch per level ({source})",
+            f"noises {list(noises.shape)} for {len(sigmas)} levels",
+            "give one unit normal for each level",
+        )
+
+
+def finite(symbol: str, value: Float[Tensor, "..."] | float, source: str) -> None:
+    """Refuse a number or a tensor in which there is a NaN or an infinity."""
+    if isinstance(value, float | int):
+        if not math.isfinite(value):
+            refuse(f"a finite {symbol} ({source})", f"{symbol} = {value}", f"look where {symbol} comes from")
+    elif looks_at(value) and not bool(value.isfinite().all()):
+        worst = float(value[~value.isfinite()].flatten()[0])
+        refuse(f"a finite {symbol} ({source})", f"{worst} in {symbol}", f"look where {symbol} comes from")
+
+
+def probabilities(symbol: str, p: Float[Tensor, "*rows cells"], source: str) -> None:
+    """Refuse what is negative or does not sum to 1 along the last axis."""
+    if p.shape[-1] < 1:
+        refuse(f"{symbol} with at least one entry ({source})", f"an empty {symbol}", "give probabilities")
+    # Rounding of a sum of thousands of terms, in the dtype at hand.
+    slack = max(1e-9, 100 * torch.finfo(p.dtype).eps)
+    if looks_at(p) and not (bool((p >= 0).all()) and bool(((p.double().sum(-1) - 1).abs() <= slack).all())):
+        total = p.double().sum(-1).flatten()
+        worst = float(total[(total - 1).abs().argmax()])
+        refuse(f"{symbol} >= 0 with sum 1 ({source})", f"sum {worst}, smallest {float(p.min())}", "normalise it")
+
+
+def same_shape(source: str, **tensors: Shaped[Tensor, "..."]) -> None:
+    """Refuse tensors of different shapes, and examples that are not along a first axis; nothing is broadcast."""
+    shapes = {symbol: list(tensor.shape) for symbol, tensor in tensors.items()}
+    first = next(iter(shapes.values()))
+    if first == [] or any(shape != first for shape in shapes.values()):
+        got = ", ".join(f"{symbol} {shape}" for symbol, shape in shapes.items())
+        refuse(f"{' and '.join(shapes)} of one shape, [batch, ...] ({source})", got, "nothing is broadcast")
+
+
+def one_per_example(source: str, x: Shaped[Tensor, "..."], **tensors: Shaped[Tensor, "..."]) -> None:
+    """Refuse tensors that do not have one value for each example of x."""
+    for symbol, tensor in tensors.items():
+        if x.ndim < 1 or tensor.shape != x.shape[:1]:
+            refuse(
+                f"{symbol} with one value per example ({source})",
+                f"{symbol} {list(tensor.shape)} for examples {list(x.shape)}",
+                f"give {symbol} of shape [batch]",
+            )

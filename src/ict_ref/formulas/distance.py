@@ -15,7 +15,7 @@ def squared_l2(x: Float[Tensor, " batch *event"], y: Float[Tensor, " batch *even
 
     The sum over all event axes, not the mean: the mean is this divided by the number of values.
     """
-    _domain.same_batch("iCT Section 2", x=x, y=y)
+    _domain.same_shape("iCT Section 2", x=x, y=y)
     return (x - y).reshape(len(x), -1).square().sum(1)
 
 
@@ -26,7 +26,7 @@ def l1(x: Float[Tensor, " batch *event"], y: Float[Tensor, " batch *event"]) -> 
 
     The sum over all event axes, not the mean.
     """
-    _domain.same_batch("CM Section 3", x=x, y=y)
+    _domain.same_shape("CM Section 3", x=x, y=y)
     return (x - y).reshape(len(x), -1).abs().sum(1)
 
 

@@ -43,7 +43,7 @@ def consistency_matching_loss(
     `index`. No gradient passes through the teacher or the score.
     """
     source = "iCT Eq. (3)"
-    _domain.same_batch(source, x_hi=x_hi, index=index)
+    _domain.one_per_example(source, x_hi, index=index)
     _check_cells(index, sigmas, weights, source)
     sigma_low, sigma_high = sigmas[index].to(x_hi), sigmas[index + 1].to(x_hi)
     student_value = student(x_hi, sigma_high)
@@ -74,7 +74,8 @@ def consistency_training_loss(
     and rounded to the dtype of x last.
     """
     source = "iCT Eq. (5)"
-    _domain.same_batch(source, x=x, z=z, index=index)
+    _domain.same_shape(source, x=x, z=z)
+    _domain.one_per_example(source, x, index=index)
     _check_cells(index, sigmas, weights, source)
     sigma_low, sigma_high = sigmas[index].to(x), sigmas[index + 1].to(x)
     student_value = student(x + per_example(sigma_high, x) * z, sigma_high)
@@ -99,6 +100,12 @@ def ema_update(
     """
     if not 0 <= decay < 1:
         _domain.refuse("0 <= decay < 1 (iCT Eq. (4))", f"decay = {decay}", "decay is the weight of the old average")
+    if average.shape != value.shape:
+        _domain.refuse(
+            "average and value of one shape (iCT Eq. (4))",
+            f"average {list(average.shape)}, value {list(value.shape)}",
+            "average each parameter with itself",
+        )
     return (decay * average + (1 - decay) * value).detach()
 
 
@@ -109,7 +116,13 @@ def _check_cells(
     source: str,
 ) -> None:
     _domain.ascending(sigmas, source)
-    _domain.same_batch(f"{source}: one weight per cell", weights=weights, cells=sigmas[1:])
+    if weights.shape != sigmas[1:].shape:
+        _domain.refuse(
+            f"weights with one value per cell, {len(sigmas) - 1} ({source})",
+            f"weights {list(weights.shape)}",
+            "take them from the same grid",
+        )
+    _domain.all_positive("weights", weights, f"{source}: lambda(sigma) > 0", "give positive, finite weights")
     if _domain.looks_at(index) and not bool(((index >= 0) & (index < len(weights))).all()):
         _domain.refuse(
             f"0 <= index < {len(weights)}, a cell of sigmas ({source})",

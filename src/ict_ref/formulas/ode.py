@@ -26,7 +26,7 @@ def probability_flow_drift(
     For a denoiser D it is (x - D(x, sigma)) / sigma, because the score is (D - x) / sigma^2.
     """
     _domain.levels(sigma, "iCT Eq. (1)")
-    _domain.same_batch("iCT Eq. (1)", x=x, sigma=sigma)
+    _domain.one_per_example("iCT Eq. (1)", x, sigma=sigma)
     return -per_example(sigma, x) * score(x, sigma)
 
 
@@ -44,6 +44,7 @@ def euler_step(
     consistency training; they agree for a single data point, and otherwise on average only.
     """
     _check_pair(x_hi, sigma_hi, sigma_lo, "iCT Eq. (3)")
+    _domain.same_shape("iCT Eq. (3)", x_hi=x_hi, score_value=score_value)
     return x_hi - per_example((sigma_lo - sigma_hi) * sigma_hi, x_hi) * score_value
 
 
@@ -72,7 +73,7 @@ def _check_pair(
     sigma_lo: Float[Tensor, " batch"],
     source: str,
 ) -> None:
-    _domain.same_batch(source, x_hi=x_hi, sigma_hi=sigma_hi, sigma_lo=sigma_lo)
+    _domain.one_per_example(source, x_hi, sigma_hi=sigma_hi, sigma_lo=sigma_lo)
     _domain.levels(sigma_lo, source)
     _domain.levels(sigma_hi, source)
     if _domain.looks_at(sigma_lo, sigma_hi) and not bool((sigma_lo <= sigma_hi).all()):

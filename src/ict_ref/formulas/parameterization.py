@@ -1,4 +1,4 @@
-"""The coefficients that make any network F a consistency model: f(x, sigma) = c_skip x + c_out F(c_in x, c_noise).
+"""What makes any network F a consistency model, and how the noise level is embedded.
 
 iCT prints only that c_skip(sigma_min) = 1 and c_out(sigma_min) = 0, Eq. (2); the functions are those of the
 consistency models paper. Numbers are rounded to the dtype of sigma before they are used, so that the boundary
@@ -6,12 +6,36 @@ condition holds exactly in every dtype.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ict_ref.formulas import _domain
+from ict_ref.formulas._axes import per_example
+
+
+def boundary_parameterization(
+    network: Callable[[Float[Tensor, " batch *event"], Float[Tensor, " batch"]], Float[Tensor, " batch *event"]],
+    x: Float[Tensor, " batch *event"],
+    sigma: Float[Tensor, " batch"],
+    *,
+    sigma_min: float = 0.002,
+    sigma_data: float = 0.5,
+) -> Float[Tensor, " batch *event"]:
+    """Return f(x, sigma) = c_skip(sigma) x + c_out(sigma) F(c_in(sigma) x, c_noise(sigma)), F being `network`.
+
+    Source: iCT, Section 2, Eq. (2); CM, Appendix C.
+
+    At sigma_min it is x, bit for bit, whatever finite values F has: f(x, sigma_min) = x is built in, not learned. The
+    paper writes F(x, sigma); that x is scaled and sigma's logarithm taken first is CM's and EDM's.
+    """
+    _domain.one_per_example("iCT Eq. (2)", x, sigma=sigma)
+    skip = per_example(c_skip(sigma, sigma_min=sigma_min, sigma_data=sigma_data), x)
+    out = per_example(c_out(sigma, sigma_min=sigma_min, sigma_data=sigma_data), x)
+    scaled = per_example(c_in(sigma, sigma_data=sigma_data), x) * x
+    return skip * x + out * network(scaled, c_noise(sigma))
 
 
 def c_skip(
@@ -22,7 +46,7 @@ def c_skip(
 ) -> Float[Tensor, "*shape"]:
     """Return c_skip(sigma) = sigma_data^2 / ((sigma - sigma_min)^2 + sigma_data^2).
 
-    Source: iCT, Section 2, Eq. (2); CM, Appendix C.
+    Source: iCT, Section 2, below Eq. (2); CM, Appendix C.
 
     Exactly 1 at sigma_min. With sigma instead of sigma - sigma_min it would be EDM's, 1 at noise level 0.
     """
@@ -40,9 +64,10 @@ def c_out(
 ) -> Float[Tensor, "*shape"]:
     """Return c_out(sigma) = sigma_data (sigma - sigma_min) / sqrt(sigma_data^2 + sigma^2).
 
-    Source: iCT, Section 2, Eq. (2); CM, Appendix C.
+    Source: iCT, Section 2, below Eq. (2); CM, Appendix C.
 
-    Exactly 0 at sigma_min; sigma_data far above it. The root holds sigma itself, not sigma - sigma_min.
+    Exactly 0 at sigma_min; sigma_data far above it. The root holds sigma itself, not sigma - sigma_min. iCT prints only
+    what c_skip and c_out are at sigma_min.
     """
     _check(sigma, sigma_min, sigma_data)
     gap = sigma - sigma.new_tensor(sigma_min)
@@ -84,6 +109,8 @@ def fourier_embedding(
     Sines first. `frequencies` are w ~ N(0, scale^2), drawn once and never trained; iCT's scale is 0.02 where CM's is
     16. `c` is c_noise(sigma).
     """
+    _one_axis("c", c)
+    _one_axis("frequencies", frequencies)
     angles = 2 * math.pi * c[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
@@ -102,6 +129,7 @@ def positional_embedding(
     embedding as insensitive to the noise level as Fourier features of scale 0.02, as Section 3.1 says. The public
     ImageNet code of CM embeds 1000 times as much. Needs an even dim >= 2 and max_period > 0.
     """
+    _one_axis("c", c)
     if dim < 2 or dim % 2:
         _domain.refuse("an even dim >= 2 (iCT Section 3.1)", f"dim = {dim}", "half of it are cosines, half sines")
     _domain.positive("max_period", max_period, "iCT Section 3.1")
@@ -109,6 +137,13 @@ def positional_embedding(
     frequencies = torch.exp(-math.log(max_period) / half * torch.arange(half, dtype=c.dtype, device=c.device))
     angles = c[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _one_axis(symbol: str, tensor: Float[Tensor, "..."]) -> None:
+    if tensor.ndim != 1:
+        _domain.refuse(
+            f"{symbol} along one axis (iCT Section 3.1)", f"{symbol} {list(tensor.shape)}", f"give {symbol} of one axis"
+        )
 
 
 def _check(sigma: Float[Tensor, "*shape"], sigma_min: float | None, sigma_data: float) -> None:

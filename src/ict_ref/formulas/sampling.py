@@ -1,5 +1,11 @@
 """From noise to data with a consistency function, in one step or in several."""
 
+import functools
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
@@ -23,6 +29,30 @@ def one_step_sample(
     return f(sigma_max * noise, noise.new_full((len(noise),), sigma_max))
 
 
+def renoise(
+    x: Float[Tensor, " batch *event"],
+    z: Float[Tensor, " batch *event"],
+    *,
+    sigma: float,
+    sigma_min: float = 0.002,
+) -> Float[Tensor, " batch *event"]:
+    """Return x + sqrt(sigma^2 - sigma_min^2) z, the sample x of level sigma_min taken up to level sigma again.
+
+    Source: iCT, Section 2; CM, Algorithm 1.
+
+    Not x + sigma z: x has noise of level sigma_min already, and variances add. Needs sigma >= sigma_min.
+    """
+    _domain.same_shape("CM Algorithm 1", x=x, z=z)
+    _domain.positive("sigma_min", sigma_min, "iCT Section 2")
+    if not sigma_min <= sigma < math.inf:
+        _domain.refuse(
+            f"sigma_min <= sigma < infinity (CM Algorithm 1), sigma_min = {sigma_min}",
+            f"sigma = {sigma}",
+            "noise can be added, not taken away",
+        )
+    return x + math.sqrt(sigma**2 - sigma_min**2) * z
+
+
 def multistep_sample(
     f: ConsistencyFunction,
     noises: Float[Tensor, " levels batch *event"],
@@ -38,19 +68,79 @@ def multistep_sample(
     unit normal of level k. The paper's K = 3 is two levels: its last index adds noise of level sigma_min, which is
     exactly none. Nothing is clipped. Needs sigma_max = sigmas[0] > sigmas[1] > ... >= sigma_min.
     """
-    if len(sigmas) < 1:
-        _domain.refuse("at least one level in sigmas (CM Algorithm 1)", "none", "give sigma_max")
-    _domain.same_batch("CM Algorithm 1: one noise per level", noises=noises, sigmas=sigmas)
-    _domain.positive("sigma_min", sigma_min, "iCT Section 2")
-    _domain.levels(sigmas, "CM Algorithm 1")
-    if _domain.looks_at(sigmas) and not (bool((sigmas[1:] < sigmas[:-1]).all()) and float(sigmas[-1]) >= sigma_min):
-        _domain.refuse(
-            f"sigmas that descend and stay at or above sigma_min = {sigma_min} (CM Algorithm 1)",
-            f"sigmas = {sigmas.tolist()}",
-            "list the levels from sigma_max downwards",
-        )
-    x = one_step_sample(f, noises[0], sigma_max=float(sigmas[0]))
-    added = (sigmas**2 - sigma_min**2).sqrt()
-    for sigma, scale, noise in zip(sigmas[1:], added[1:], noises[1:], strict=True):
-        x = f(x + scale.to(x) * noise, sigma.to(x).expand(len(x)))
+    _domain.descending(sigmas, sigma_min, "CM Algorithm 1")
+    _domain.one_per_level("CM Algorithm 1", noises, sigmas)
+    return descend(f, torch.zeros_like(noises[0]), noises, sigmas, sigma_min=sigma_min)
+
+
+def descend(
+    f: ConsistencyFunction,
+    start: Float[Tensor, " batch *event"],
+    noises: Float[Tensor, " levels batch *event"],
+    sigmas: Float64[Tensor, " levels"],
+    *,
+    sigma_min: float,
+    keep: Callable[[Float[Tensor, " batch *event"]], Float[Tensor, " batch *event"]] = lambda x: x,
+) -> Float[Tensor, " batch *event"]:
+    """Return the last x of: x = keep(f(start + sigma_1 z_1, sigma_1)); x = keep(f(renoise(x, z_k), sigma_k)).
+
+    What sampling and editing share: sampling starts from 0, and only editing keeps anything.
+    """
+
+    def f_at(x: Float[Tensor, " batch *event"], sigma: float) -> Float[Tensor, " batch *event"]:
+        return keep(f(x, x.new_full((len(x),), sigma)))
+
+    levels = sigmas.tolist()
+    x = f_at(start + levels[0] * noises[0], levels[0])
+    for sigma, z in zip(levels[1:], noises[1:], strict=True):
+        x = f_at(renoise(x, z, sigma=sigma, sigma_min=sigma_min), sigma)
     return x
+
+
+def search_intermediate_sigma(
+    score: Callable[[Float64[Tensor, " levels"]], float],
+    grid: Float64[Tensor, " n"],
+    *,
+    before: Sequence[float] = (),
+    after: Sequence[float] = (),
+) -> float:
+    """Return the node sigma of the grid that minimises score(before, sigma, after), by ternary search.
+
+    Source: CM, Section 4 (greedy search of time points); iCT, Appendix B prints the levels it found.
+
+    `grid` ascends; `score` gets levels that descend, as `multistep_sample` takes them, and should be the same number
+    each time: keep the noise fixed. Candidates are the nodes strictly between `before` and `after`. The node is the
+    best one if the score falls, then rises along the grid; of any other score it is a guess. No level is scored
+    twice, and of n nodes about 4 log2(n).
+    """
+    source = "CM Section 4"
+    _domain.ascending(grid, source, "grid")
+    for symbol, given in (("before", before), ("after", after)):
+        for level in given:
+            _domain.positive(symbol, level, source)
+        if any(low >= high for high, low in pairwise(given)):
+            _domain.refuse(f"{symbol} that descends ({source})", f"{symbol} = {given}", "list the largest level first")
+    high, low = min(before, default=math.inf), max(after, default=0.0)
+    nodes: list[float] = [sigma for sigma in grid.tolist() if low < sigma < high]
+    if not nodes:
+        _domain.refuse(
+            f"a node of the grid between before and after ({source})",
+            f"none between {low} and {high}, in a grid from {float(grid[0])} to {float(grid[-1])}",
+            "give a finer grid, or levels farther apart",
+        )
+
+    @functools.cache
+    def value(j: int) -> float:
+        got = float(score(torch.tensor([*before, nodes[j], *after], dtype=torch.float64)))
+        if math.isnan(got):
+            _domain.refuse(f"a score that is a number ({source})", f"NaN at sigma = {nodes[j]}", "look at the samples")
+        return got
+
+    left, right = 0, len(nodes) - 1
+    while right - left >= 3:
+        third = (right - left) // 3
+        if value(left + third) < value(right - third):
+            right -= third
+        else:
+            left += third
+    return nodes[min(range(left, right + 1), key=value)]

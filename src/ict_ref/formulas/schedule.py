@@ -94,18 +94,11 @@ def index_from_uniform(
 ) -> Int64[Tensor, " batch"]:
     """Return the cell j with pmf[0] + ... + pmf[j-1] <= u < pmf[0] + ... + pmf[j], for u uniform on [0, 1).
 
-    Source: iCT, Section 3.5, Eq. (10): "i ~ p(i)" by the inverse of its distribution function.
+    Source: iCT, Section 3.5 and Table 1: "i ~ p(i)", by the inverse of its distribution function.
 
     The cell is 0-based, the paper's i - 1. A cell of probability 0 is never returned.
     """
-    if len(pmf) < 1:
-        _domain.refuse("pmf with at least one cell (iCT Eq. (10))", "an empty pmf", "give p(i) of a grid")
-    if _domain.looks_at(pmf) and not (bool((pmf >= 0).all()) and abs(float(pmf.sum()) - 1) <= 1e-9):
-        _domain.refuse(
-            "pmf >= 0 with sum 1 (iCT Eq. (10))",
-            f"sum {float(pmf.sum())}, smallest {float(pmf.min())}",
-            "normalise it",
-        )
+    _domain.probabilities("pmf", pmf, "iCT Eq. (10)")
     if _domain.looks_at(u) and not bool(((u >= 0) & (u < 1)).all()):
         worst = u[~((u >= 0) & (u < 1))][0]
         _domain.refuse("0 <= u < 1 (iCT Eq. (10))", f"u = {float(worst)}", "draw u uniformly from [0, 1)")
@@ -128,7 +121,7 @@ def log_sigma_density(
     The law of log sigma for N to infinity where the cell is drawn by `uniform_pmf`. A density of log sigma, not of
     sigma: the first factor is the Jacobian.
     """
-    _finite(log_sigma)
+    _domain.finite("log_sigma", log_sigma, "iCT Section 3.5")
     sigma = log_sigma.exp()
     low, high = _roots(sigma_min, sigma_max, rho)
     inside = (log_sigma >= math.log(sigma_min)) & (log_sigma <= math.log(sigma_max))
@@ -149,7 +142,7 @@ def lognormal_density(
     ends, which takes 0.83 % of it for the paper's numbers.
     """
     _check_lognormal(p_mean, p_std)
-    _finite(log_sigma)
+    _domain.finite("log_sigma", log_sigma, "iCT Section 3.5")
     z = (log_sigma - p_mean) / p_std
     return torch.exp(-(z**2) / 2) / (math.sqrt(2 * math.pi) * p_std)
 
@@ -174,13 +167,7 @@ def inverse_gap_weights(sigmas: Float64[Tensor, " n"]) -> Float64[Tensor, " n-1"
 
 def _check_lognormal(p_mean: float, p_std: float) -> None:
     _domain.positive("p_std", p_std, "iCT Eq. (10)")
-    if not math.isfinite(p_mean):
-        _domain.refuse("a finite p_mean (iCT Eq. (10))", f"p_mean = {p_mean}", "the paper's is -1.1")
-
-
-def _finite(log_sigma: Float64[Tensor, "*shape"]) -> None:
-    if _domain.looks_at(log_sigma) and not bool(log_sigma.isfinite().all()):
-        _domain.refuse("finite log_sigma (iCT Section 3.5)", "NaN or infinity", "give logarithms of noise levels")
+    _domain.finite("p_mean", p_mean, "iCT Eq. (10)")
 
 
 def _roots(sigma_min: float, sigma_max: float, rho: float) -> tuple[float, float]:

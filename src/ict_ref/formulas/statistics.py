@@ -20,9 +20,9 @@ def frechet_distance(
     The squared 2-Wasserstein distance of two normal distributions. FID is this distance for the features of one
     particular network; for any other features it is not FID. The covariances may be singular.
     """
+    _same_features("FID", mu1=mu1, cov1=cov1, mu2=mu2, cov2=cov2)
     for symbol, tensor in (("mu1", mu1), ("cov1", cov1), ("mu2", mu2), ("cov2", cov2)):
-        if _domain.looks_at(tensor) and not bool(tensor.isfinite().all()):
-            _domain.refuse(f"a finite {symbol} (FID)", "NaN or infinity", "look for it in the features")
+        _domain.finite(symbol, tensor, "FID")
     for symbol, cov in (("cov1", cov1), ("cov2", cov2)):
         if _domain.looks_at(cov) and not torch.allclose(cov, cov.mT, rtol=1e-5, atol=1e-8 * float(cov.abs().max())):
             _domain.refuse(f"a symmetric {symbol} (FID)", "cov != cov^T", "give a covariance matrix")
@@ -45,6 +45,7 @@ def precision_recall(
     Within reach of a point: no farther from it than its k-th nearest neighbour in its own set, itself not counted.
     The first is precision, how many fakes look real; the second recall, how many reals could be fakes.
     """
+    _same_features("precision and recall", real=real, fake=fake)
     for symbol, points in (("real", real), ("fake", fake)):
         if not 1 <= k < len(points):
             _domain.refuse(
@@ -52,9 +53,67 @@ def precision_recall(
                 f"k = {k}, {len(points)} examples",
                 "give more examples or a smaller k",
             )
-        if _domain.looks_at(points) and not bool(points.isfinite().all()):
-            _domain.refuse(f"finite {symbol} (precision and recall)", "NaN or infinity", "look for it in the features")
+        _domain.finite(symbol, points, "precision and recall")
     return _share_within_reach(fake, real, k), _share_within_reach(real, fake, k)
+
+
+def inception_score(p: Float[Tensor, " examples classes"]) -> Float[Tensor, ""]:
+    """Return exp(mean over examples of KL(p(y|x) || p(y))), p(y) the mean of p(y|x).
+
+    Source: iCT, Section 4, Table 2 (IS); Salimans et al. 2016, Section 4.
+
+    Between 1 and the number of classes. `p` are a classifier's probabilities, not its logits. Over all examples at
+    once: published scores are often the mean over ten parts, which is smaller. Only with the probabilities of one
+    particular network is it the Inception score.
+    """
+    if len(p) < 1:
+        _domain.refuse("at least one example in p (IS)", "none", "give a classifier's probabilities")
+    _domain.probabilities("p", p, "IS")
+    marginal = p.mean(0)
+    # 0 log 0 = 0, and where the marginal is 0 so is every p.
+    divergence = (torch.xlogy(p, p) - torch.xlogy(p, marginal)).sum(1)
+    return divergence.mean().exp()
+
+
+def kernel_distance(
+    real: Float[Tensor, " reals d"],
+    fake: Float[Tensor, " fakes d"],
+) -> Float[Tensor, ""]:
+    """Return mean k(x, x') + mean k(y, y') - 2 mean k(x, y), x != x', y != y', with k(x, y) = (x . y / d + 1)^3.
+
+    Source: Binkowski et al. 2018, Section 4 (KID); iCT does not print it.
+
+    The unbiased estimate of the squared maximum mean discrepancy, so that it may be negative; over all examples at
+    once, where published numbers are often means over subsets, times 1000. Only with the features of one particular
+    network is it KID.
+    """
+    _same_features("KID", real=real, fake=fake)
+    for symbol, points in (("real", real), ("fake", fake)):
+        if len(points) < 2:
+            _domain.refuse(f"at least two examples in {symbol} (KID)", f"{len(points)}", "give more examples")
+        _domain.finite(symbol, points, "KID")
+    return (
+        _mean_off_diagonal(_kernel(real, real))
+        + _mean_off_diagonal(_kernel(fake, fake))
+        - 2 * _kernel(real, fake).mean()
+    )
+
+
+def _same_features(source: str, **tensors: Float[Tensor, "..."]) -> None:
+    """Refuse tensors that differ in the number of features, their last axis."""
+    numbers = {symbol: tensor.shape[-1] for symbol, tensor in tensors.items()}
+    if len(set(numbers.values())) > 1:
+        got = ", ".join(f"{symbol} {number}" for symbol, number in numbers.items())
+        _domain.refuse(f"the same features in {' and '.join(numbers)} ({source})", got, "use one feature extractor")
+
+
+def _kernel(x: Float[Tensor, " m d"], y: Float[Tensor, " n d"]) -> Float[Tensor, " m n"]:
+    k: Tensor = (x @ y.mT / x.shape[1] + 1) ** 3
+    return k
+
+
+def _mean_off_diagonal(k: Float[Tensor, " n n"]) -> Float[Tensor, ""]:
+    return (k.sum() - k.trace()) / (len(k) * (len(k) - 1))
 
 
 def _root(symbol: str, cov: Float[Tensor, " d d"]) -> Float[Tensor, " d d"]:

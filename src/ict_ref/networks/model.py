@@ -5,7 +5,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ict_ref.config import Config
-from ict_ref.formulas import c_in, c_noise, c_out, c_skip
+from ict_ref.formulas import boundary_parameterization
 from ict_ref.networks.adm import ADM
 from ict_ref.networks.layers import Masks
 from ict_ref.randomness import stream
@@ -30,12 +30,13 @@ class ConsistencyModel(nn.Module):
         masks: Masks | None = None,
     ) -> Float[Tensor, " batch *event"]:
         """Return f; without masks nothing is dropped, as in sampling."""
-        per_example = sigma.reshape(-1, *(1 for _ in x.shape[1:]))
-        scale_in = c_in(per_example, sigma_data=self.sigma_data)
-        scale_skip = c_skip(per_example, sigma_min=self.sigma_min, sigma_data=self.sigma_data)
-        scale_out = c_out(per_example, sigma_min=self.sigma_min, sigma_data=self.sigma_data)
-        free: Tensor = self.network(scale_in * x, c_noise(sigma), labels, masks)
-        return scale_skip * x + scale_out * free
+        return boundary_parameterization(
+            lambda scaled, noise: self.network(scaled, noise, labels, masks),
+            x,
+            sigma,
+            sigma_min=self.sigma_min,
+            sigma_data=self.sigma_data,
+        )
 
 
 def build_model(config: Config, *, event: tuple[int, ...], classes: int) -> ConsistencyModel:

@@ -1,0 +1,331 @@
+"""Laws of the exact consistency functions, of the mixture's score, and of Proposition 1's limits."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import assume, example, given
+from torch import Tensor
+
+from ict_ref.formulas import (
+    consistency_training_loss,
+    ct_gradient_leading_term,
+    ct_gradient_limit,
+    ct_loss_limit,
+    delta_consistency_function,
+    gaussian_consistency_function,
+    gaussian_mixture_score,
+    sigma_grid,
+    squared_l2,
+)
+from properties.strategies import dtypes, levels_of, rotation, seeds, tensor_lists
+
+stds = st.floats(0.05, 5.0)
+values = st.floats(-10.0, 10.0)
+# Section 3.2's limits are seen at N that can be computed only where sigma_min is not far below sigma_max.
+ends = st.tuples(st.floats(0.05, 0.5), st.floats(0.1, 10.0)).map(
+    lambda t: {"sigma_min": t[0] * t[1], "sigma_max": t[1]}
+)
+any_ends = st.tuples(st.floats(1e-6, 0.999), st.floats(0.1, 100.0)).map(
+    lambda t: {"sigma_min": t[0] * t[1], "sigma_max": t[1]}
+)
+
+
+def column(sigma: Tensor, x: Tensor) -> Tensor:
+    """Return sigma with the trailing axes of x."""
+    return sigma.reshape(-1, *(1 for _ in x.shape[1:]))
+
+
+@given(tensor_lists(2), dtypes)
+def test_delta_consistency_function_is_x_at_sigma_min(pair: list[Tensor], dtype: torch.dtype) -> None:
+    """f*(x, sigma_min) = x, bit for bit, in every dtype."""
+    x, xi = pair[0].to(dtype), pair[1][0].to(dtype)
+    level = torch.full((len(x),), 0.002, dtype=dtype)
+    assert torch.equal(delta_consistency_function(x, level, xi=xi), x)
+
+
+@given(tensor_lists(2), st.data())
+def test_delta_consistency_function_is_constant_along_every_trajectory(pair: list[Tensor], data: st.DataObject) -> None:
+    """f*(xi + sigma z, sigma) = xi + sigma_min z, whatever sigma is."""
+    z, xi = pair[0], pair[1][0]
+    sigma = data.draw(levels_of(len(z)))
+    got = delta_consistency_function(xi + column(sigma, z) * z, sigma, xi=xi)
+    torch.testing.assert_close(got, xi + 0.002 * z, rtol=1e-12, atol=1e-13 * float(1 + xi.abs().max() + z.abs().max()))
+
+
+@given(tensor_lists(2), st.data())
+def test_delta_consistency_function_is_a_gaussian_one_of_no_width(pair: list[Tensor], data: st.DataObject) -> None:
+    """N(xi, 0) is the point xi."""
+    x, xi = pair[0], pair[1][0]
+    sigma = data.draw(levels_of(len(x)))
+    torch.testing.assert_close(
+        delta_consistency_function(x, sigma, xi=xi),
+        gaussian_consistency_function(x, sigma, mean=xi, std=0.0),
+        rtol=1e-12,
+        atol=1e-12 * float(1 + x.abs().max() + xi.abs().max()),
+    )
+
+
+@given(tensor_lists(2), stds, dtypes)
+def test_gaussian_consistency_function_is_x_at_sigma_min(pair: list[Tensor], std: float, dtype: torch.dtype) -> None:
+    """f*(x, sigma_min) = x: the factor of x - mean is exactly 1, and mean + (x - mean) rounds once."""
+    x, mean = pair[0].to(dtype), pair[1][0].to(dtype)
+    level = torch.full((len(x),), 0.002, dtype=dtype)
+    assert torch.equal(gaussian_consistency_function(x, level, mean=mean, std=std), mean + (x - mean))
+
+
+@given(tensor_lists(2), st.data(), stds)
+def test_gaussian_consistency_function_solves_the_ode(pair: list[Tensor], data: st.DataObject, std: float) -> None:
+    """(d/dsigma - sigma score . d/dx) f* = 0: f* does not change along Eq. (1)."""
+    x, mean = pair[0], pair[1][0]
+    sigma = data.draw(levels_of(len(x)))
+    f = partial(gaussian_consistency_function, mean=mean, std=std)
+    velocity = column(sigma / (std**2 + sigma**2), x) * (x - mean)
+    derivative = torch.func.jvp(f, (x, sigma), (velocity, torch.ones_like(sigma)))[1]
+    assert float(derivative.abs().max()) < 1e-12 * float(x.abs().max() + mean.abs().max()) / float(sigma.min())
+
+
+@given(tensor_lists(2), st.data(), stds)
+def test_gaussian_consistency_function_takes_noisy_variance_to_that_at_sigma_min(
+    pair: list[Tensor], data: st.DataObject, std: float
+) -> None:
+    """x = mean + sqrt(s^2 + sigma^2) u is taken to mean + sqrt(s^2 + sigma_min^2) u: every quantile to its own."""
+    u, mean = pair[0], pair[1][0]
+    sigma = data.draw(levels_of(len(u)))
+    x = mean + column((std**2 + sigma**2).sqrt(), u) * u
+    got = gaussian_consistency_function(x, sigma, mean=mean, std=std)
+    size = float(1 + u.abs().max() + mean.abs().max())
+    torch.testing.assert_close(got, mean + math.sqrt(std**2 + 0.002**2) * u, rtol=1e-11, atol=1e-12 * size)
+
+
+def mixture(data: st.DataObject, x: Tensor) -> dict[str, Tensor]:
+    """Return one to four components of the shape of x's examples, some of them points."""
+    count = data.draw(st.integers(1, 4))
+    generator = torch.Generator().manual_seed(data.draw(seeds))
+    parts = torch.rand(count, generator=generator, dtype=torch.float64) + 0.1
+    return {
+        "means": 2 * torch.randn(count, *x.shape[1:], generator=generator, dtype=torch.float64),
+        "stds": torch.rand(count, generator=generator, dtype=torch.float64).round(decimals=1),
+        "weights": parts / parts.sum(),
+    }
+
+
+@given(tensor_lists(1), st.data())
+def test_gaussian_mixture_score_is_the_gradient_of_the_log_density(x: list[Tensor], data: st.DataObject) -> None:
+    """Score = grad_x log p_sigma(x), the density summed over torch's own normal distributions."""
+    parts, sigma = mixture(data, x[0]), data.draw(levels_of(len(x[0])))
+    scale = (parts["stds"] ** 2 + sigma[:, None] ** 2).sqrt()
+
+    def log_density(y: Tensor) -> Tensor:
+        flat, means = y.reshape(len(y), 1, -1), parts["means"].reshape(1, len(parts["weights"]), -1)
+        normal: Callable[[Tensor], Tensor] = torch.distributions.Normal(means, scale[:, :, None]).log_prob
+        return (normal(flat).sum(2) + parts["weights"].log()).logsumexp(1)
+
+    expected = torch.func.grad(lambda y: log_density(y).sum())(x[0])
+    size = float(expected.abs().max())
+    torch.testing.assert_close(gaussian_mixture_score(x[0], sigma, **parts), expected, rtol=1e-8, atol=1e-9 * size)
+
+
+@given(tensor_lists(1), st.data())
+def test_gaussian_mixture_score_of_equal_components_is_that_of_one(x: list[Tensor], data: st.DataObject) -> None:
+    """The same component twice, with any weights, is that component: score = (mean - x) / (s^2 + sigma^2)."""
+    parts, sigma = mixture(data, x[0]), data.draw(levels_of(len(x[0])))
+    parts["means"], parts["stds"] = (
+        parts["means"][:1].expand_as(parts["means"]),
+        parts["stds"][:1].expand_as(parts["stds"]),
+    )
+    expected = (parts["means"][0] - x[0]) / column(parts["stds"][0] ** 2 + sigma**2, x[0])
+    torch.testing.assert_close(gaussian_mixture_score(x[0], sigma, **parts), expected, rtol=1e-11, atol=0)
+
+
+@given(st.data(), st.integers(2, 5), seeds)
+def test_gaussian_mixture_score_turns_and_moves_with_the_data(data: st.DataObject, dimension: int, seed: int) -> None:
+    """score(Q x + t; Q mu + t) = Q score(x; mu), Q orthogonal."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(3, dimension, generator=generator, dtype=torch.float64)
+    shift = torch.randn(dimension, generator=generator, dtype=torch.float64)
+    parts, sigma, q = mixture(data, x), data.draw(levels_of(3)), rotation(dimension, seed)
+    turned = {**parts, "means": parts["means"] @ q.mT + shift}
+    expected = gaussian_mixture_score(x, sigma, **parts) @ q.mT
+    size = float(expected.abs().max()) * (1 + 1 / float(sigma.min()))
+    torch.testing.assert_close(
+        gaussian_mixture_score(x @ q.mT + shift, sigma, **turned), expected, rtol=1e-9, atol=1e-11 * size
+    )
+
+
+@given(tensor_lists(1), st.data(), st.floats(1e3, 1e5))
+def test_gaussian_mixture_score_is_finite_far_from_the_data(
+    x: list[Tensor], data: st.DataObject, distance: float
+) -> None:
+    """Where every component's density is 0 in floating point the nearest one decides; no 0 / 0."""
+    parts, sigma = mixture(data, x[0]), data.draw(levels_of(len(x[0])))
+    score = gaussian_mixture_score(torch.full_like(x[0], distance), sigma, **parts)
+    assert bool(score.isfinite().all())
+    assert bool((score < 0).all())
+
+
+@given(any_ends, values, values)
+def test_ct_loss_limit_is_a_square_between_0_and_the_difference(
+    ends: dict[str, float], theta: float, theta_minus: float
+) -> None:
+    """0 <= Eq. (6) <= (theta - theta-)^2, symmetric, and 4 times as large for twice the difference."""
+    limit = ct_loss_limit(theta, theta_minus, **ends)
+    assert 0 <= limit <= (theta - theta_minus) ** 2
+    assert ct_loss_limit(theta_minus, theta, **ends) == limit
+    twice = ct_loss_limit(2 * theta, 2 * theta_minus, **ends)
+    assert twice == pytest.approx(4 * limit, rel=1e-12)
+
+
+@given(any_ends, st.floats(0.01, 100.0))
+def test_ct_limits_depend_on_the_ratio_of_levels(ends: dict[str, float], a: float) -> None:
+    """sigma -> a sigma: Eq. (6) does not change, Eq. (7) is divided by a."""
+    scaled = {symbol: a * sigma for symbol, sigma in ends.items()}
+    assert ct_loss_limit(1.0, 0.0, **scaled) == pytest.approx(ct_loss_limit(1.0, 0.0, **ends), rel=1e-9)
+    gradient = ct_gradient_limit(1.0, 1.0, 0.0, **ends)
+    assert ct_gradient_limit(1.0, 1.0, 0.0, **scaled) == pytest.approx(gradient / a, rel=1e-9)
+
+
+@given(st.floats(0.05, 0.2))
+def test_ct_loss_limit_has_no_seam_between_its_two_forms(u: float) -> None:
+    """1 - sigma_min / sigma_max = u: closed form and expansion are one smooth function; its slope hardly changes."""
+    at = [ct_loss_limit(1.0, 0.0, sigma_min=1 - v, sigma_max=1.0) / v**2 for v in (u - 1e-3, u, u + 1e-3)]
+    assert at[0] < at[1] < at[2]
+    assert at[2] - at[1] == pytest.approx(at[1] - at[0], rel=0.01)
+
+
+def toy(theta: Tensor, sigma_min: float) -> partial[Tensor]:
+    """Return Section 3.2's f_theta."""
+    return partial(delta_consistency_function, xi=theta, sigma_min=sigma_min)
+
+
+def toy_loss(theta: Tensor, theta_minus: Tensor, xi: float, n: int, ends: dict[str, float]) -> Tensor:
+    """Return L^N = L_CT^N of Section 3.2: the mean over its cells; z drops out of it."""
+    sigmas = sigma_grid(n, rho=1.0, **ends)
+    x = torch.full((n - 1,), xi, dtype=torch.float64)
+    loss = consistency_training_loss(
+        toy(theta, ends["sigma_min"]),
+        toy(theta_minus, ends["sigma_min"]),
+        x,
+        torch.linspace(-1, 1, n - 1, dtype=torch.float64),
+        torch.arange(n - 1),
+        sigmas,
+        distance=squared_l2,
+        weights=torch.ones_like(x),
+    )
+    return loss.mean()
+
+
+def gradient_of_toy_loss(theta: float, theta_minus: float, xi: float, n: int, ends: dict[str, float]) -> float:
+    """Return dL^N / dtheta."""
+    at = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
+    toy_loss(at, torch.tensor(theta_minus, dtype=torch.float64), xi, n, ends).backward()  # type: ignore[no-untyped-call]
+    assert at.grad is not None
+    return float(at.grad)
+
+
+def assert_falls_like_one_over_n(error: Callable[[int], float], first: float, second: float) -> None:
+    """error(N) = A / N + O(1 / N^2): where N doubles, what is left of 2 error(2N) - error(N) is of second order.
+
+    `first` and `second` bound the coefficients of 1 / N and 1 / N^2; rounding is far below either.
+    """
+    for cells in (1000, 2000, 4000, 8000):
+        coarse, fine = error(cells + 1), error(2 * cells + 1)
+        assert abs(coarse) <= first / cells
+        assert abs(2 * fine - coarse) <= second / cells**2 + 1e-9 * first / cells
+
+
+@given(ends, values, values, values)
+@example({"sigma_min": 0.05, "sigma_max": 1.0}, 1.0, -1.0, 3.0)
+def test_ct_loss_limit_is_the_limit_of_the_loss(
+    ends: dict[str, float], theta: float, theta_minus: float, xi: float
+) -> None:
+    """Eq. (6): the loss at N meets its limit, and the error falls like 1/N, over N = 1 001 to 16 001."""
+    limit = ct_loss_limit(theta, theta_minus, **ends)
+    tensors = [torch.tensor(value, dtype=torch.float64) for value in (theta, theta_minus)]
+    square = (abs(theta) + abs(theta_minus) + abs(xi) + 0.1) ** 2
+    assert_falls_like_one_over_n(
+        lambda n: float(toy_loss(tensors[0], tensors[1], xi, n, ends)) - limit,
+        first=2 * square,
+        second=2 * square * ends["sigma_max"] / ends["sigma_min"],
+    )
+
+
+@given(ends, values, values)
+@example({"sigma_min": 0.05, "sigma_max": 1.0}, 1.0, -1.0)
+def test_ct_gradient_limit_is_the_limit_of_the_scaled_gradient(ends: dict[str, float], theta: float, xi: float) -> None:
+    """Eq. (7), theta- = theta: 1 / Delta sigma times the gradient meets its limit, the error falls like 1/N."""
+    limit = ct_gradient_limit(theta, theta, xi, **ends)
+    slope = (abs(theta) + abs(xi) + 0.1) / ends["sigma_min"]
+    assert_falls_like_one_over_n(
+        lambda n: (
+            gradient_of_toy_loss(theta, theta, xi, n, ends) * (n - 1) / (ends["sigma_max"] - ends["sigma_min"]) - limit
+        ),
+        first=slope,
+        second=2 * slope * ends["sigma_max"] / ends["sigma_min"],
+    )
+
+
+@given(any_ends, values, values, values)
+def test_ct_gradient_limit_diverges_where_theta_minus_lags(
+    ends: dict[str, float], theta: float, theta_minus: float, xi: float
+) -> None:
+    """Eq. (7): +infinity for theta- < theta, -infinity for theta- > theta, 0 for theta- = theta = xi."""
+    got = ct_gradient_limit(theta, theta_minus, xi, **ends)
+    if theta_minus < theta:
+        assert got == math.inf
+    elif theta_minus > theta:
+        assert got == -math.inf
+    assert ct_gradient_limit(xi, xi, xi, **ends) == 0
+
+
+@given(any_ends, values, values)
+def test_ct_gradient_limit_pulls_theta_to_the_data(ends: dict[str, float], theta: float, xi: float) -> None:
+    """Gradient descent moves theta towards xi, in proportion to what is left."""
+    got = ct_gradient_limit(theta, theta, xi, **ends)
+    assert got * (theta - xi) >= 0
+    assert ct_gradient_limit(xi + 2 * (theta - xi), xi + 2 * (theta - xi), xi, **ends) == pytest.approx(
+        2 * got, rel=1e-9, abs=1e-12 / ends["sigma_max"]
+    )
+
+
+@given(any_ends, values, values, st.floats(1e-6, 1.0))
+def test_ct_gradient_leading_term_is_delta_sigma_times_the_limit(
+    ends: dict[str, float], theta: float, xi: float, delta_sigma: float
+) -> None:
+    """theta- = theta: Eq. (13) over Delta sigma is Eq. (7)."""
+    term = ct_gradient_leading_term(theta, theta, xi, delta_sigma=delta_sigma, **ends)
+    assert term / delta_sigma == pytest.approx(ct_gradient_limit(theta, theta, xi, **ends), rel=1e-12)
+
+
+@given(any_ends, values, values, values, st.floats(1e-6, 1.0))
+def test_ct_gradient_leading_term_is_the_derivative_of_the_loss_limit(
+    ends: dict[str, float], theta: float, gap: float, xi: float, delta_sigma: float
+) -> None:
+    """theta- != theta: Eq. (13) is d/dtheta of Eq. (6), here a central difference, exact for a square."""
+    gap = gap if abs(gap) > 0.01 else 1.0
+    term = ct_gradient_leading_term(theta, theta - gap, xi, delta_sigma=delta_sigma, **ends)
+    up, down = (ct_loss_limit(theta + step, theta - gap, **ends) for step in (0.5, -0.5))
+    assert term == pytest.approx(up - down, rel=1e-9, abs=1e-12 * (1 + gap**2))
+
+
+@given(ends, values, values, values)
+def test_ct_gradient_leading_term_is_what_the_gradient_comes_to(
+    ends: dict[str, float], theta: float, theta_minus: float, xi: float
+) -> None:
+    """Eq. (13), in both cases: what is left falls like 1/N, or like 1/N^2 where theta- = theta."""
+    size = abs(theta) + abs(theta_minus) + abs(xi) + 0.1
+    ratio = ends["sigma_max"] / ends["sigma_min"]
+
+    def error(n: int, lag: float) -> float:
+        delta_sigma = (ends["sigma_max"] - ends["sigma_min"]) / (n - 1)
+        return gradient_of_toy_loss(theta, lag, xi, n, ends) - ct_gradient_leading_term(
+            theta, lag, xi, delta_sigma=delta_sigma, **ends
+        )
+
+    assume(theta_minus != theta)
+    assert_falls_like_one_over_n(lambda n: error(n, theta_minus), first=4 * size, second=4 * size * ratio)
+    # One order smaller: n times the error still falls like 1/N.
+    assert_falls_like_one_over_n(lambda n: (n - 1) * error(n, theta), first=size * ratio, second=4 * size * ratio**2)

@@ -1,0 +1,106 @@
+"""`python -m ict_ref eq 9` says where Eq. (9) lives; `python -m ict_ref` says which commands there are."""
+
+import argparse
+import difflib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from ict_ref import __version__
+from ict_ref.ledger import EQUATIONS, Formula, formulas
+
+DESCRIPTION = """\
+Reference implementation of improved consistency training (iCT), arXiv:2310.14189.
+
+commands:
+  python -m ict_ref eq               where each equation of the paper lives, and every formula beside them
+  python -m ict_ref eq 9             what implements Eq. (9): file, line, signature, docstring
+  python -m ict_ref eq pseudo_huber  the same of a formula by its name
+  python -m ict_ref.launch           train, sample and score (--help lists its options)
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ict_ref", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"ict_ref {__version__}")
+    commands = parser.add_subparsers(dest="command", title="command", metavar="eq", prog="python -m ict_ref")
+    eq = commands.add_parser(
+        "eq",
+        help="where an equation lives",
+        description="Print what implements an equation, read from the Source: lines of the formulas.",
+    )
+    eq.add_argument(
+        "which", nargs="?", help="the number of an equation, 1 to 13, or the name of a formula; default: all"
+    )
+    eq.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 0
+    known = formulas()
+    try:
+        chosen = known if options.which is None else choose(known, options.which)
+    except LookupError as error:
+        print(f"python -m ict_ref eq: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps([formula.as_dict() for formula in chosen], indent=2))
+    elif options.which is None:
+        print(overview(known))
+    else:
+        print("\n\n\n".join(map(page, chosen)))
+    return 0
+
+
+def choose(known: list[Formula], which: str) -> list[Formula]:
+    """Return the formulas of an equation's number or of a name, or raise LookupError with what to do."""
+    number = which.strip("()")
+    if number.isdecimal():
+        if int(number) not in EQUATIONS:
+            raise LookupError(f"the paper numbers its equations from 1 to {EQUATIONS[-1]}; got {number}")
+        return [formula for formula in known if int(number) in formula.equations]
+    chosen = [formula for formula in known if formula.name == which]
+    if not chosen:
+        every = [formula.name for formula in known]
+        within = [name for name in every if len(which) > 2 and which in name]
+        near = ", ".join(within or difflib.get_close_matches(which, every))
+        hint = f"did you mean {near}" if near else "`python -m ict_ref eq` lists all"
+        raise LookupError(f"needs the number of an equation or the name of a formula; got {which}; {hint}")
+    return chosen
+
+
+def overview(known: list[Formula]) -> str:
+    """Return a line per equation and per formula that has no number."""
+    width = max(len(formula.name) for formula in known)
+
+    def line(place: str, formula: Formula) -> str:
+        return f"{place:8} {formula.name:{width}}  {shown(formula.file)}:{formula.line}"
+
+    numbered = [
+        line(f"Eq. ({number})", formula) for number in EQUATIONS for formula in known if number in formula.equations
+    ]
+    others = [line("", formula) + f"  {formula.source.split('; ')[0]}" for formula in known if not formula.equations]
+    return "\n".join(["Numbered equations", "", *numbered, "", "Everything else", "", *others])
+
+
+def page(formula: Formula) -> str:
+    """Return file, line, signature and docstring."""
+    docstring = "\n".join(f"    {line}".rstrip() for line in formula.docstring.split("\n"))
+    return f"{shown(formula.file)}:{formula.line}\n\n{formula.signature}\n\n{docstring}"
+
+
+def shown(file: Path) -> str:
+    """Return the path from here, if the file is below here."""
+    here = Path.cwd()
+    return os.fspath(file.relative_to(here) if file.is_relative_to(here) else file)
+
+
+if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` closes the pipe early; that is no error
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""Data for which everything is known: a point, a normal distribution, a mixture; and Proposition 1 on the first.
+
+Section 3.2's toy model is f_theta(x, sigma) = sigma_min/sigma x + (1 - sigma_min/sigma) theta, on data xi: it is
+`delta_consistency_function` with theta for xi. Its grid is *linear*, sigma_i = sigma_min + (i-1)/(N-1) (sigma_max -
+sigma_min), which is `sigma_grid` with rho = 1, so that sigma is uniform on [sigma_min, sigma_max] in the limit.
+
+Appendix A has one symbol for Euler's point and for x + sigma_i z, which agree here and not in general; and it writes
+terms of order Delta sigma, and an o(Delta sigma), behind a limit in which they are 0. Eqs. (6) and (7) are meant with
+the limit taken: (7) divides by Delta sigma first.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ict_ref.formulas import _domain
+from ict_ref.formulas._axes import per_example
+
+
+def delta_consistency_function(
+    x: Float[Tensor, " batch *event"],
+    sigma: Float[Tensor, " batch"],
+    *,
+    xi: Float[Tensor, "*event"],
+    sigma_min: float = 0.002,
+) -> Float[Tensor, " batch *event"]:
+    """Return f*(x, sigma) = sigma_min/sigma x + (1 - sigma_min/sigma) xi, for data that are the single point xi.
+
+    Source: iCT, Section 3.2.
+
+    With a parameter theta in place of xi it is the section's model f_theta.
+    """
+    source = "iCT Section 3.2"
+    _check(x, sigma, sigma_min, source)
+    _check_point("xi", xi, x, source)
+    kept = per_example(sigma.new_tensor(sigma_min) / sigma, x)
+    return kept * x + (1 - kept) * xi
+
+
+def gaussian_consistency_function(
+    x: Float[Tensor, " batch *event"],
+    sigma: Float[Tensor, " batch"],
+    *,
+    mean: Float[Tensor, "*event"],
+    std: float,
+    sigma_min: float = 0.002,
+) -> Float[Tensor, " batch *event"]:
+    """Return f*(x, sigma) = mean + sqrt((std^2 + sigma_min^2) / (std^2 + sigma^2)) (x - mean), for N(mean, std^2 I).
+
+    Source: iCT, Section 2; its ODE solved in closed form, which the paper does not print.
+
+    It ends at sigma_min, where the noisy data have variance std^2 + sigma_min^2, not at the data. Needs std >= 0; with
+    0 it is `delta_consistency_function`.
+    """
+    source = "iCT Eq. (1)"
+    _check(x, sigma, sigma_min, source)
+    _check_point("mean", mean, x, source)
+    if not 0 <= std < math.inf:
+        _domain.refuse(f"std >= 0 ({source})", f"std = {std}", "give a standard deviation")
+    # Rounded first, so that the ratio is exactly 1 at sigma_min in every dtype.
+    s, low = sigma.new_tensor(std), sigma.new_tensor(sigma_min)
+    return mean + per_example(torch.hypot(s, low) / torch.hypot(s, sigma), x) * (x - mean)
+
+
+def gaussian_mixture_score(
+    x: Float[Tensor, " batch *event"],
+    sigma: Float[Tensor, " batch"],
+    *,
+    means: Float[Tensor, " components *event"],
+    stds: Float[Tensor, " components"],
+    weights: Float[Tensor, " components"],
+) -> Float[Tensor, " batch *event"]:
+    """Return grad_x log sum_m weights_m N(x | means_m, (stds_m^2 + sigma^2) I).
+
+    Source: iCT, Section 2; the score of p_sigma for data that are a mixture of normal distributions.
+
+    Of the noisy data, not of the data. Weights sum to 1; a component may be a point, stds_m = 0.
+    """
+    source = "iCT Eq. (1)"
+    _domain.one_per_example(source, x, sigma=sigma)
+    _domain.levels(sigma, source)
+    _domain.one_per_example(source, means, stds=stds, weights=weights)
+    _check_point("means[0]", means[0], x, source)
+    _domain.probabilities("weights", weights, source)
+    _domain.finite("stds", stds, source)
+    if _domain.looks_at(stds) and not bool((stds >= 0).all()):
+        _domain.refuse(f"stds >= 0 ({source})", f"stds = {stds.tolist()}", "give standard deviations")
+    away = (x[:, None] - means).reshape(len(x), len(means), -1)
+    variance = stds**2 + sigma[:, None] ** 2
+    exponent = away.square().sum(2) / (2 * variance) + away.shape[2] / 2 * variance.log()
+    # p(component | x), by its logarithms: far from all means every density is 0 in floating point.
+    responsibility = (weights.log() - exponent).softmax(1)
+    return -(responsibility / variance)[:, :, None].mul(away).sum(1).reshape(x.shape)
+
+
+def ct_loss_limit(
+    theta: float,
+    theta_minus: float,
+    *,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+) -> float:
+    """Return lim L^N = lim L_CT^N = E[(1 - sigma_min/sigma)^2] (theta - theta-)^2, sigma ~ U[sigma_min, sigma_max].
+
+    Source: iCT, Section 3.2, Eq. (6), restated as Eq. (11) in Appendix A.
+
+    For theta- != theta, lambda = 1 and the squared l2 metric. The data xi are not in it: with theta- fixed there is
+    nothing to learn. For theta- = theta it is 0, and the gradient's first order is `ct_gradient_limit`.
+    """
+    _check_limit(sigma_min, sigma_max, theta=theta, theta_minus=theta_minus)
+    return _mean_square(sigma_min, sigma_max) * (theta - theta_minus) ** 2
+
+
+def ct_gradient_limit(
+    theta: float,
+    theta_minus: float,
+    xi: float,
+    *,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+) -> float:
+    """Return lim 1/Delta sigma dL^N/dtheta = d/dtheta E[sigma_min/sigma^2 (1 - sigma_min/sigma) (theta - xi)^2].
+
+    Source: iCT, Section 3.2, Eq. (7), restated as Eq. (12) in Appendix A.
+
+    That is for theta- = theta. For theta- < theta it is +infinity, for theta- > theta -infinity. Sigma is uniform on
+    [sigma_min, sigma_max]. L^N is near its limit only for Delta sigma far below sigma_min: for the paper's numbers
+    N far above 40 000.
+    """
+    _check_limit(sigma_min, sigma_max, theta=theta, theta_minus=theta_minus, xi=xi)
+    if theta_minus != theta:
+        return math.copysign(math.inf, theta - theta_minus)
+    return 2 * _mean_slope(sigma_min, sigma_max) * (theta - xi)
+
+
+def ct_gradient_leading_term(
+    theta: float,
+    theta_minus: float,
+    xi: float,
+    *,
+    delta_sigma: float,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+) -> float:
+    """Return dL^N/dtheta ~ 2 E[(1 - sigma_min/sigma)^2 (theta - theta-)], or if that is 0 its next term.
+
+    Source: iCT, Appendix A, Eq. (13).
+
+    The next term, for theta- = theta, is 2 E[sigma_min Delta sigma/sigma^2 (1 - sigma_min/sigma)] (theta - xi). The
+    paper prints the factor 1 - sigma_min/sigma_i outside the expectation, where sigma_i means nothing; the last line
+    of the proof has it inside. Divided by Delta sigma the first term diverges, and the second is Eq. (7).
+    """
+    _check_limit(sigma_min, sigma_max, theta=theta, theta_minus=theta_minus, xi=xi)
+    _domain.positive("delta_sigma", delta_sigma, "iCT Eq. (13)")
+    if theta_minus != theta:
+        return 2 * _mean_square(sigma_min, sigma_max) * (theta - theta_minus)
+    return 2 * delta_sigma * _mean_slope(sigma_min, sigma_max) * (theta - xi)
+
+
+def _mean_square(a: float, b: float) -> float:
+    """Return E[(1 - a/sigma)^2] for sigma ~ U[a, b]."""
+    u = (b - a) / b
+    if u < 0.1:
+        # The closed form below is a difference of numbers near 2; this is its expansion in u.
+        return math.fsum(2 * u**k / (k * (k + 1)) for k in range(2, 20))
+    # [sigma - 2 a log(sigma) - a^2/sigma] from a to b, divided by b - a.
+    return 1 + a / b - 2 * a * math.log(b / a) / (b - a)
+
+
+def _mean_slope(a: float, b: float) -> float:
+    """Return E[a/sigma^2 (1 - a/sigma)] = (1 - a/b) / (2 b) for sigma ~ U[a, b]."""
+    return (b - a) / b / (2 * b)
+
+
+def _check(x: Float[Tensor, " batch *event"], sigma: Float[Tensor, " batch"], sigma_min: float, source: str) -> None:
+    _domain.one_per_example(source, x, sigma=sigma)
+    _domain.levels(sigma, source)
+    _domain.positive("sigma_min", sigma_min, source)
+
+
+def _check_point(symbol: str, point: Float[Tensor, "*event"], x: Float[Tensor, " batch *event"], source: str) -> None:
+    if point.shape != x.shape[1:]:
+        _domain.refuse(
+            f"{symbol} of the shape of an example, {list(x.shape[1:])} ({source})",
+            f"{symbol} {list(point.shape)}",
+            "give one point",
+        )
+
+
+def _check_limit(sigma_min: float, sigma_max: float, **values: float) -> None:
+    _domain.noise_range(sigma_min, sigma_max, "iCT Section 3.2")
+    for symbol, value in values.items():
+        _domain.finite(symbol, value, "iCT Section 3.2")

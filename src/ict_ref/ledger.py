@@ -1,0 +1,75 @@
+"""Which function implements which equation, read from the `Source:` lines of the formulas themselves.
+
+Nothing is registered anywhere and nothing is imported: the formulas' files are parsed, so that the answer comes at
+once and is what the reader will see there.
+"""
+
+import ast
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FORMULAS = Path(__file__).parent / "formulas"
+# The paper numbers its equations from 1 to 13.
+EQUATIONS = range(1, 14)
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A public function of `ict_ref.formulas`, as it stands in its file."""
+
+    name: str
+    file: Path
+    line: int
+    signature: str
+    docstring: str
+
+    @property
+    def value(self) -> str:
+        """What it returns: the first sentence of its docstring, the equation."""
+        return " ".join(self.docstring.split("\n\n")[0].split()).removeprefix("Return ").removesuffix(".")
+
+    @property
+    def source(self) -> str:
+        """Its `Source:` line without the word, or nothing if there is not exactly one."""
+        lines = re.findall(r"^ *Source: (.+?)\.?$", self.docstring, re.MULTILINE)
+        return lines[0] if len(lines) == 1 else ""
+
+    @property
+    def equations(self) -> tuple[int, ...]:
+        """The numbered equations of the paper that it implements: not those of other papers, nor what is near one."""
+        ours = [part for part in self.source.split("; ") if part.startswith("iCT")]
+        return tuple(int(number) for part in ours for number in re.findall(r"(?<!below )Eq\. \((\d+)\)", part))
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it as JSON has it."""
+        properties = {"value": self.value, "source": self.source, "equations": list(self.equations)}
+        return {**asdict(self), "file": str(self.file), **properties}
+
+
+def formulas(folder: Path = FORMULAS) -> list[Formula]:
+    """Return every function of the flat namespace, in the order of the paper's equations, then as they are written."""
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
+    trees = {path: ast.parse(text) for path, text in texts.items()}
+    public = _public(trees[folder / "__init__.py"])
+    found = [
+        Formula(
+            node.name,
+            path,
+            node.lineno,
+            "\n".join(texts[path].splitlines()[node.lineno - 1 : node.body[0].lineno - 1]).removesuffix(":"),
+            ast.get_docstring(node) or "",
+        )
+        for path, tree in trees.items()
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.name in public
+    ]
+    return sorted(found, key=lambda formula: min(formula.equations, default=len(EQUATIONS) + 1))
+
+
+def _public(namespace: ast.Module) -> set[str]:
+    """Return the names in `__all__`."""
+    for node in namespace.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    raise LookupError("no __all__")
