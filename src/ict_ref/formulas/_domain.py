@@ -46,9 +46,9 @@ def noise_range(sigma_min: float, sigma_max: float, source: str) -> None:
         )
 
 
-def levels(sigma: Float[Tensor, "..."], source: str) -> None:
+def levels(sigma: Float[Tensor, "..."], source: str, symbol: str = "sigma") -> None:
     """Refuse noise levels that are not all positive and finite."""
-    all_positive("sigma", sigma, source, "give positive, finite noise levels")
+    all_positive(symbol, sigma, source, "give positive, finite noise levels")
 
 
 def all_positive(symbol: str, tensor: Float[Tensor, "..."], source: str, do: str) -> None:
@@ -62,7 +62,7 @@ def ascending(sigmas: Float[Tensor, " n"], source: str, symbol: str = "sigmas") 
     """Refuse a grid of noise levels that has fewer than two levels or does not ascend strictly."""
     if len(sigmas) < 2:
         refuse(f"{symbol} with at least two levels ({source})", f"{len(sigmas)}", "give a grid such as sigma_grid(11)")
-    all_positive(symbol, sigmas, source, "give positive, finite noise levels")
+    levels(sigmas, source, symbol)
     if looks_at(sigmas) and not bool((sigmas[1:] > sigmas[:-1]).all()):
         cell = int((sigmas[1:] <= sigmas[:-1]).nonzero()[0])
         refuse(
@@ -77,7 +77,7 @@ def descending(sigmas: Float[Tensor, " levels"], sigma_min: float, source: str) 
     if len(sigmas) < 1:
         refuse(f"at least one level in sigmas ({source})", "none", "give sigma_max")
     positive("sigma_min", sigma_min, "iCT Section 2")
-    levels(sigmas, source)
+    levels(sigmas, source, "sigmas")
     if looks_at(sigmas) and not (bool((sigmas[1:] < sigmas[:-1]).all()) and float(sigmas[-1]) >= sigma_min):
         refuse(
             f"sigmas that descend and stay at or above sigma_min = {sigma_min} ({source})",
@@ -90,7 +90,7 @@ def one_per_level(source: str, noises: Float[Tensor, "..."], sigmas: Float[Tenso
     """Refuse noises that are not one batch for each of a sampler's levels."""
     if noises.ndim < 2 or len(noises) != len(sigmas):
         refuse(
-            f"noises [levels, batch, ...], one batch per level ({source})",
+            f"noises [levels, batch, ...], one batch for each of sigmas ({source})",
             f"noises {list(noises.shape)} for {len(sigmas)} levels",
             "give one unit normal for each level",
         )
@@ -119,7 +119,7 @@ def probabilities(symbol: str, p: Float[Tensor, "*rows cells"], source: str) -> 
 
 
 def same_shape(source: str, **tensors: Shaped[Tensor, "..."]) -> None:
-    """Refuse tensors of different shapes, and examples that are not along a first axis; nothing is broadcast."""
+    """Refuse tensors of different shapes, and any whose examples are not along a first axis; nothing is broadcast."""
     shapes = {symbol: list(tensor.shape) for symbol, tensor in tensors.items()}
     first = next(iter(shapes.values()))
     if first == [] or any(shape != first for shape in shapes.values()):
@@ -127,12 +127,13 @@ def same_shape(source: str, **tensors: Shaped[Tensor, "..."]) -> None:
         refuse(f"{' and '.join(shapes)} of one shape, [batch, ...] ({source})", got, "nothing is broadcast")
 
 
-def one_per_example(source: str, x: Shaped[Tensor, "..."], **tensors: Shaped[Tensor, "..."]) -> None:
-    """Refuse tensors that do not have one value for each example of x."""
-    for symbol, tensor in tensors.items():
+def one_per_example(source: str, **tensors: Shaped[Tensor, "..."]) -> None:
+    """Refuse tensors that do not have one value for each example of the first one."""
+    (of, x), *others = tensors.items()
+    for symbol, tensor in others:
         if x.ndim < 1 or tensor.shape != x.shape[:1]:
             refuse(
-                f"{symbol} with one value per example ({source})",
-                f"{symbol} {list(tensor.shape)} for examples {list(x.shape)}",
+                f"{symbol} with one value per example of {of} ({source})",
+                f"{symbol} {list(tensor.shape)} for {of} {list(x.shape)}",
                 f"give {symbol} of shape [batch]",
             )

@@ -36,7 +36,7 @@ def continuous_consistency_training_loss(
     """
     source = "CM Theorem 6"
     _domain.same_shape(source, x=x, z=z)
-    _domain.one_per_example(source, x, sigma=sigma, weight=weight)
+    _domain.one_per_example(source, x=x, sigma=sigma, weight=weight)
     _domain.levels(sigma, source)
     return _along(f, x + per_example(sigma, x) * z, sigma, z, weight, metric)
 
@@ -58,7 +58,7 @@ def continuous_consistency_distillation_loss(
     passes through the score; everything else as in `continuous_consistency_training_loss`.
     """
     source = "CM Theorem 5"
-    _domain.one_per_example(source, x, sigma=sigma, weight=weight)
+    _domain.one_per_example(source, x=x, sigma=sigma, weight=weight)
     with torch.no_grad():
         drift = probability_flow_drift(x, sigma, score)
     return _along(f, x, sigma, drift, weight, metric)

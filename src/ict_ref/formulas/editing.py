@@ -166,7 +166,7 @@ def slerp(
     """
     source = "CM Appendix D"
     _domain.same_shape(source, z1=z1, z2=z2)
-    _domain.one_per_example(source, z1, alpha=alpha)
+    _domain.one_per_example(source, z1=z1, alpha=alpha)
     _domain.finite("alpha", alpha, source)
     flat1, flat2 = z1.reshape(len(z1), -1), z2.reshape(len(z2), -1)
     norm1, norm2 = flat1.norm(dim=1), flat2.norm(dim=1)
@@ -196,7 +196,7 @@ def denoise(
 
     A sample that could have led to x, not the mean of all that could: that would be a denoiser's D(x, sigma).
     """
-    _domain.one_per_example("CM Appendix D", x, sigma=sigma)
+    _domain.one_per_example("CM Appendix D", x=x, sigma=sigma)
     _domain.levels(sigma, "CM Appendix D")
     return f(x, sigma)
 

@@ -43,7 +43,7 @@ def consistency_matching_loss(
     `index`. No gradient passes through the teacher or the score.
     """
     source = "iCT Eq. (3)"
-    _domain.one_per_example(source, x_hi, index=index)
+    _domain.one_per_example(source, x_hi=x_hi, index=index)
     _check_cells(index, sigmas, weights, source)
     sigma_low, sigma_high = sigmas[index].to(x_hi), sigmas[index + 1].to(x_hi)
     student_value = student(x_hi, sigma_high)
@@ -75,7 +75,7 @@ def consistency_training_loss(
     """
     source = "iCT Eq. (5)"
     _domain.same_shape(source, x=x, z=z)
-    _domain.one_per_example(source, x, index=index)
+    _domain.one_per_example(source, x=x, index=index)
     _check_cells(index, sigmas, weights, source)
     sigma_low, sigma_high = sigmas[index].to(x), sigmas[index + 1].to(x)
     student_value = student(x + per_example(sigma_high, x) * z, sigma_high)

@@ -26,7 +26,7 @@ def probability_flow_drift(
     For a denoiser D it is (x - D(x, sigma)) / sigma, because the score is (D - x) / sigma^2.
     """
     _domain.levels(sigma, "iCT Eq. (1)")
-    _domain.one_per_example("iCT Eq. (1)", x, sigma=sigma)
+    _domain.one_per_example("iCT Eq. (1)", x=x, sigma=sigma)
     return -per_example(sigma, x) * score(x, sigma)
 
 
@@ -73,8 +73,8 @@ def _check_pair(
     sigma_lo: Float[Tensor, " batch"],
     source: str,
 ) -> None:
-    _domain.one_per_example(source, x_hi, sigma_hi=sigma_hi, sigma_lo=sigma_lo)
-    _domain.levels(sigma_lo, source)
-    _domain.levels(sigma_hi, source)
+    _domain.one_per_example(source, x_hi=x_hi, sigma_hi=sigma_hi, sigma_lo=sigma_lo)
+    _domain.levels(sigma_lo, source, "sigma_lo")
+    _domain.levels(sigma_hi, source, "sigma_hi")
     if _domain.looks_at(sigma_lo, sigma_hi) and not bool((sigma_lo <= sigma_hi).all()):
         _domain.refuse(f"sigma_lo <= sigma_hi ({source})", "sigma_lo > sigma_hi", "steps go from more noise to less")

@@ -31,7 +31,7 @@ def boundary_parameterization(
     At sigma_min it is x, bit for bit, whatever finite values F has: f(x, sigma_min) = x is built in, not learned. The
     paper writes F(x, sigma); that x is scaled and sigma's logarithm taken first is CM's and EDM's.
     """
-    _domain.one_per_example("iCT Eq. (2)", x, sigma=sigma)
+    _domain.one_per_example("iCT Eq. (2)", x=x, sigma=sigma)
     skip = per_example(c_skip(sigma, sigma_min=sigma_min, sigma_data=sigma_data), x)
     out = per_example(c_out(sigma, sigma_min=sigma_min, sigma_data=sigma_data), x)
     scaled = per_example(c_in(sigma, sigma_data=sigma_data), x) * x
@@ -52,8 +52,8 @@ def c_skip(
     """
     _check(sigma, sigma_min, sigma_data)
     gap = sigma - sigma.new_tensor(sigma_min)
-    variance = sigma.new_tensor(sigma_data) ** 2
-    return variance / (gap**2 + variance)
+    # sigma_data^2 / (gap^2 + sigma_data^2), divided by sigma_data^2: no square that underflows to 0 / 0.
+    return 1 / (1 + (gap / sigma_data) ** 2)
 
 
 def c_out(
@@ -71,8 +71,7 @@ def c_out(
     """
     _check(sigma, sigma_min, sigma_data)
     gap = sigma - sigma.new_tensor(sigma_min)
-    variance = sigma.new_tensor(sigma_data) ** 2
-    return sigma_data * gap / (variance + sigma**2).sqrt()
+    return sigma_data * (gap / torch.hypot(sigma.new_tensor(sigma_data), sigma))
 
 
 def c_in(sigma: Float[Tensor, "*shape"], *, sigma_data: float = 0.5) -> Float[Tensor, "*shape"]:
@@ -84,7 +83,7 @@ def c_in(sigma: Float[Tensor, "*shape"], *, sigma_data: float = 0.5) -> Float[Te
     sigma_data^2).
     """
     _check(sigma, None, sigma_data)
-    return 1 / (sigma**2 + sigma.new_tensor(sigma_data) ** 2).sqrt()
+    return 1 / torch.hypot(sigma, sigma.new_tensor(sigma_data))
 
 
 def c_noise(sigma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -140,6 +139,7 @@ def positional_embedding(
 
 
 def _one_axis(symbol: str, tensor: Float[Tensor, "..."]) -> None:
+    _domain.finite(symbol, tensor, "iCT Section 3.1")
     if tensor.ndim != 1:
         _domain.refuse(
             f"{symbol} along one axis (iCT Section 3.1)", f"{symbol} {list(tensor.shape)}", f"give {symbol} of one axis"

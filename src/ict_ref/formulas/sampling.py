@@ -26,6 +26,7 @@ def one_step_sample(
     Nothing is clipped.
     """
     _domain.positive("sigma_max", sigma_max, "iCT Section 2")
+    _domain.same_shape("iCT Section 2", noise=noise)
     return f(sigma_max * noise, noise.new_full((len(noise),), sigma_max))
 
 
@@ -50,7 +51,8 @@ def renoise(
             f"sigma = {sigma}",
             "noise can be added, not taken away",
         )
-    return x + math.sqrt(sigma**2 - sigma_min**2) * z
+    # The difference of squares as a product: no digits are lost near sigma_min, and no square overflows.
+    return x + math.sqrt(sigma - sigma_min) * math.sqrt(sigma + sigma_min) * z
 
 
 def multistep_sample(

@@ -79,20 +79,21 @@ def gaussian_mixture_score(
     Of the noisy data, not of the data. Weights sum to 1; a component may be a point, stds_m = 0.
     """
     source = "iCT Eq. (1)"
-    _domain.one_per_example(source, x, sigma=sigma)
+    _domain.one_per_example(source, x=x, sigma=sigma)
     _domain.levels(sigma, source)
-    _domain.one_per_example(source, means, stds=stds, weights=weights)
+    _domain.one_per_example(source, means=means, stds=stds, weights=weights)
     _check_point("means[0]", means[0], x, source)
     _domain.probabilities("weights", weights, source)
     _domain.finite("stds", stds, source)
     if _domain.looks_at(stds) and not bool((stds >= 0).all()):
         _domain.refuse(f"stds >= 0 ({source})", f"stds = {stds.tolist()}", "give standard deviations")
     away = (x[:, None] - means).reshape(len(x), len(means), -1)
-    variance = stds**2 + sigma[:, None] ** 2
-    exponent = away.square().sum(2) / (2 * variance) + away.shape[2] / 2 * variance.log()
+    scale = torch.hypot(stds, sigma[:, None])
+    standardized = away / scale[:, :, None]
+    exponent = standardized.square().sum(2) / 2 + away.shape[2] * scale.log()
     # p(component | x), by its logarithms: far from all means every density is 0 in floating point.
     responsibility = (weights.log() - exponent).softmax(1)
-    return -(responsibility / variance)[:, :, None].mul(away).sum(1).reshape(x.shape)
+    return -((responsibility / scale)[:, :, None] * standardized).sum(1).reshape(x.shape)
 
 
 def ct_loss_limit(
@@ -110,7 +111,8 @@ def ct_loss_limit(
     nothing to learn. For theta- = theta it is 0, and the gradient's first order is `ct_gradient_limit`.
     """
     _check_limit(sigma_min, sigma_max, theta=theta, theta_minus=theta_minus)
-    return _mean_square(sigma_min, sigma_max) * (theta - theta_minus) ** 2
+    difference = theta - theta_minus
+    return _mean_square(sigma_min, sigma_max) * difference * difference
 
 
 def ct_gradient_limit(
@@ -175,7 +177,7 @@ def _mean_slope(a: float, b: float) -> float:
 
 
 def _check(x: Float[Tensor, " batch *event"], sigma: Float[Tensor, " batch"], sigma_min: float, source: str) -> None:
-    _domain.one_per_example(source, x, sigma=sigma)
+    _domain.one_per_example(source, x=x, sigma=sigma)
     _domain.levels(sigma, source)
     _domain.positive("sigma_min", sigma_min, source)
 
