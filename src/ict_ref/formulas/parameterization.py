@@ -111,6 +111,7 @@ def fourier_embedding(
     _one_axis("c", c)
     _one_axis("frequencies", frequencies)
     angles = 2 * math.pi * c[:, None] * frequencies
+    _domain.finite("c frequencies", angles, "iCT Section 3.1")
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
@@ -135,6 +136,7 @@ def positional_embedding(
     half = dim // 2
     frequencies = torch.exp(-math.log(max_period) / half * torch.arange(half, dtype=c.dtype, device=c.device))
     angles = c[:, None] * frequencies
+    _domain.finite("c max_period^(-(k-1)/h)", angles, "iCT Section 3.1")
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 

@@ -91,6 +91,7 @@ def gaussian_mixture_score(
     scale = torch.hypot(stds, sigma[:, None])
     standardized = away / scale[:, :, None]
     exponent = standardized.square().sum(2) / 2 + away.shape[2] * scale.log()
+    _domain.finite("(x - means)^2 / sigma^2", exponent.amin(1), source)
     # p(component | x), by its logarithms: far from all means every density is 0 in floating point.
     responsibility = (weights.log() - exponent).softmax(1)
     return -((responsibility / scale)[:, :, None] * standardized).sum(1).reshape(x.shape)
@@ -168,7 +169,7 @@ def _mean_square(a: float, b: float) -> float:
         # The closed form below is a difference of numbers near 2; this is its expansion in u.
         return math.fsum(2 * u**k / (k * (k + 1)) for k in range(2, 20))
     # [sigma - 2 a log(sigma) - a^2/sigma] from a to b, divided by b - a.
-    return 1 + a / b - 2 * a * math.log(b / a) / (b - a)
+    return 1 + a / b - 2 * a * (math.log(b) - math.log(a)) / (b - a)
 
 
 def _mean_slope(a: float, b: float) -> float:
@@ -180,6 +181,13 @@ def _check(x: Float[Tensor, " batch *event"], sigma: Float[Tensor, " batch"], si
     _domain.one_per_example(source, x=x, sigma=sigma)
     _domain.levels(sigma, source)
     _domain.positive("sigma_min", sigma_min, source)
+    # Compared in the dtype of sigma, in which the lowest level of a grid is sigma_min itself.
+    if _domain.looks_at(sigma) and not bool((sigma >= sigma.new_tensor(sigma_min)).all()):
+        _domain.refuse(
+            f"sigma >= sigma_min ({source})",
+            f"sigma = {float(sigma.min())}, sigma_min = {sigma_min}",
+            "the trajectories of Eq. (1) end at sigma_min",
+        )
 
 
 def _check_point(symbol: str, point: Float[Tensor, "*event"], x: Float[Tensor, " batch *event"], source: str) -> None:
