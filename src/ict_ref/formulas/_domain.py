@@ -33,7 +33,7 @@ def positive(symbol: str, value: float, source: str) -> None:
 def at_least(symbol: str, value: int, least: int, source: str) -> None:
     """Refuse a number that is too small, as NaN is."""
     if not value >= least:
-        refuse(f"{symbol} >= {least} ({source})", f"{symbol} = {value}", f"give a larger {symbol}")
+        refuse(f"{symbol} >= {least} ({source})", f"{symbol} = {value}", f"give {least} or more")
 
 
 def noise_range(sigma_min: float, sigma_max: float, source: str) -> None:
@@ -66,7 +66,7 @@ def ascending(sigmas: Float[Tensor, " n"], source: str, symbol: str = "sigmas") 
     if looks_at(sigmas) and not bool((sigmas[1:] > sigmas[:-1]).all()):
         cell = int((sigmas[1:] <= sigmas[:-1]).nonzero()[0])
         refuse(
-            f"{symbol} that ascend strictly ({source})",
+            f"{symbol} ascending strictly ({source})",
             f"{symbol}[{cell}] = {float(sigmas[cell])} and {symbol}[{cell + 1}] = {float(sigmas[cell + 1])}",
             "sort them, lowest noise level first",
         )
@@ -100,10 +100,10 @@ def finite(symbol: str, value: Float[Tensor, "..."] | float, source: str) -> Non
     """Refuse a number or a tensor in which there is a NaN or an infinity."""
     if isinstance(value, float | int):
         if not math.isfinite(value):
-            refuse(f"a finite {symbol} ({source})", f"{symbol} = {value}", f"look where {symbol} comes from")
+            refuse(f"finite {symbol} ({source})", f"{symbol} = {value}", "look where it comes from")
     elif looks_at(value) and not bool(value.isfinite().all()):
         worst = float(value[~value.isfinite()].flatten()[0])
-        refuse(f"a finite {symbol} ({source})", f"{worst} in {symbol}", f"look where {symbol} comes from")
+        refuse(f"finite {symbol} ({source})", f"{symbol} with {worst} in it", "look where it comes from")
 
 
 def probabilities(symbol: str, p: Float[Tensor, "*rows cells"], source: str) -> None:
@@ -124,7 +124,8 @@ def same_shape(source: str, **tensors: Shaped[Tensor, "..."]) -> None:
     first = next(iter(shapes.values()))
     if first == [] or any(shape != first for shape in shapes.values()):
         got = ", ".join(f"{symbol} {shape}" for symbol, shape in shapes.items())
-        refuse(f"{' and '.join(shapes)} of one shape, [batch, ...] ({source})", got, "nothing is broadcast")
+        of_one = "of one shape, " if len(shapes) > 1 else ""
+        refuse(f"{' and '.join(shapes)} {of_one}[batch, ...] ({source})", got, "nothing is broadcast")
 
 
 def one_per_example(source: str, **tensors: Shaped[Tensor, "..."]) -> None:
@@ -135,5 +136,5 @@ def one_per_example(source: str, **tensors: Shaped[Tensor, "..."]) -> None:
             refuse(
                 f"{symbol} with one value per example of {of} ({source})",
                 f"{symbol} {list(tensor.shape)} for {of} {list(x.shape)}",
-                f"give {symbol} of shape [batch]",
+                f"give one {symbol} for each",
             )

@@ -121,7 +121,9 @@ def search_intermediate_sigma(
         for level in given:
             _domain.positive(symbol, level, source)
         if any(low >= high for high, low in pairwise(given)):
-            _domain.refuse(f"{symbol} that descends ({source})", f"{symbol} = {given}", "list the largest level first")
+            _domain.refuse(
+                f"{symbol} descending strictly ({source})", f"{symbol} = {given}", "list the largest level first"
+            )
     high, low = min(before, default=math.inf), max(after, default=0.0)
     nodes: list[float] = [sigma for sigma in grid.tolist() if low < sigma < high]
     if not nodes:

@@ -104,7 +104,7 @@ def _same_features(source: str, **tensors: Float[Tensor, "..."]) -> None:
     numbers = {symbol: tensor.shape[-1] for symbol, tensor in tensors.items()}
     if len(set(numbers.values())) > 1:
         got = ", ".join(f"{symbol} {number}" for symbol, number in numbers.items())
-        _domain.refuse(f"the same features in {' and '.join(numbers)} ({source})", got, "use one feature extractor")
+        _domain.refuse(f"the same features in {', '.join(numbers)} ({source})", got, "use one feature extractor")
 
 
 def _kernel(x: Float[Tensor, " m d"], y: Float[Tensor, " n d"]) -> Float[Tensor, " m n"]:
