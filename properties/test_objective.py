@@ -17,7 +17,7 @@ from ict_ref.formulas import (
     pseudo_huber,
     squared_l2,
 )
-from properties.strategies import grids, seeds, tensor_lists
+from properties.strategies import dtypes, grids, seeds, tensor_lists
 
 distance = partial(pseudo_huber, c=0.03)
 decays = st.floats(0.0, 0.999)
@@ -133,6 +133,38 @@ def test_consistency_training_loss_of_an_example_does_not_depend_on_the_others(
     )
     alone = torch.cat([loss(x[j : j + 1], z[j : j + 1], index[j : j + 1]) for j in range(len(x))])
     torch.testing.assert_close(loss(x, z, index), alone)
+
+
+@given(tensor_lists(2), grids(), seeds, dtypes)
+def test_consistency_training_loss_computes_in_the_dtype_of_x(
+    pair: list[Tensor], sigmas: Tensor, seed: int, dtype: torch.dtype
+) -> None:
+    """sigma_i and sigma_{i+1} are looked up in float64 and rounded last; networks and loss have the dtype of x."""
+    x, z = (tensor.to(dtype) for tensor in pair)
+    index, student, teacher = cells(sigmas, len(x), seed), Recorder(), Recorder()
+    student.theta, teacher.theta = (torch.tensor(0.7, dtype=dtype) for _ in range(2))
+    weights = torch.ones_like(sigmas[1:])
+    loss = consistency_training_loss(student, teacher, x, z, index, sigmas, distance=squared_l2, weights=weights)
+    assert {loss.dtype, student.x.dtype, teacher.x.dtype} == {dtype}
+    assert torch.equal(student.sigma, sigmas[index + 1].to(dtype))
+    assert torch.equal(teacher.sigma, sigmas[index].to(dtype))
+
+
+@given(tensor_lists(1), grids(), seeds, dtypes)
+def test_consistency_matching_loss_computes_in_the_dtype_of_x(
+    x: list[Tensor], sigmas: Tensor, seed: int, dtype: torch.dtype
+) -> None:
+    """sigma_i and sigma_{i+1} are rounded last; networks, score and loss have x's dtype."""
+    x_hi = x[0].to(dtype)
+    index, student, teacher, score = cells(sigmas, len(x_hi), seed), Recorder(), Recorder(), Recorder()
+    for network in (student, teacher, score):
+        network.theta = torch.tensor(0.7, dtype=dtype)
+    weights = torch.ones_like(sigmas[1:])
+    loss = consistency_matching_loss(student, teacher, score, x_hi, index, sigmas, distance=squared_l2, weights=weights)
+    assert {loss.dtype, student.x.dtype, teacher.x.dtype, score.x.dtype} == {dtype}
+    assert torch.equal(student.sigma, sigmas[index + 1].to(dtype))
+    assert torch.equal(teacher.sigma, sigmas[index].to(dtype))
+    assert torch.equal(score.sigma, sigmas[index + 1].to(dtype))
 
 
 def point_score(xi: Tensor) -> Callable[[Tensor, Tensor], Tensor]:

@@ -196,6 +196,15 @@ def test_search_intermediate_sigma_scores_few_levels_and_none_twice(grid: Tensor
     assert len(asked) <= 2 * math.log(len(grid)) / math.log(1.5) + 4
 
 
+@pytest.mark.parametrize("bottom", range(4))
+def test_search_intermediate_sigma_scores_three_levels_of_four(bottom: int) -> None:
+    """The inner two, and the end on the lower one's side."""
+    nodes = [0.1, 0.2, 0.4, 0.8]
+    valley = Valley(nodes[bottom], 1.0, 1.0)
+    assert search_intermediate_sigma(valley, torch.tensor(nodes, dtype=torch.float64)) == nodes[bottom]
+    assert [levels[0] for levels in valley.seen] == [0.2, 0.4, 0.1 if bottom < 2 else 0.8]
+
+
 @given(grids(), st.sampled_from([(1.0, 2.0), (float("nan"),), (-1.0,), (0.0,), (1e-9,), (5.0, 5.0)]))
 def test_search_intermediate_sigma_refuses_what_leaves_no_level(grid: Tensor, bad: tuple[float, ...]) -> None:
     """before and after descend, are positive, and leave a node between them; a score is a number."""

@@ -87,6 +87,32 @@ def test_precision_recall_of_far_sets_are_0(pair: list[Tensor]) -> None:
     assert tuple(map(float, precision_recall(pair[0], pair[1] + 1e3))) == (0.0, 0.0)
 
 
+@given(st.floats(1e2, 1e4), st.integers(30, 60))
+def test_precision_recall_sees_small_distances_far_from_the_origin(offset: float, count: int) -> None:
+    """Points a millionth apart are told apart, wherever they lie."""
+    line = torch.zeros(count, 2, dtype=torch.float64)
+    line[:, 0] = torch.arange(count) * 1e-6
+    beside, above = line + torch.tensor([0.4e-6, 0.0]), line + torch.tensor([0.0, 3e-6])
+    assert tuple(map(float, precision_recall(line + offset, beside + offset, k=1))) == (1.0, 1.0)
+    assert tuple(map(float, precision_recall(line + offset, above + offset, k=1))) == (0.0, 0.0)
+
+
+@given(st.floats(1e-3, 1e3), st.booleans())
+def test_frechet_distance_forgives_rounding_and_no_more(scale: float, transposed: bool) -> None:
+    """cov = cov^T up to 1e-5 of each entry and 1e-8 of the largest."""
+    mean = torch.zeros(2, dtype=torch.float64)
+    good = scale * torch.eye(2, dtype=torch.float64)
+    for entry, forgiven in ((9e-9, True), (1.1e-8, False)):
+        skew = good.clone()
+        skew[0, 1] = entry * scale
+        skew = skew.mT if transposed else skew
+        if forgiven:
+            assert float(frechet_distance(mean, skew, mean, good)) < 1e-6 * scale
+        else:
+            with pytest.raises(ValueError, match="symmetric cov1"):
+                frechet_distance(mean, skew, mean, good)
+
+
 @st.composite
 def probabilities(draw: st.DrawFn) -> Tensor:
     """Rows of probabilities, some of them 0."""

@@ -173,3 +173,17 @@ def test_the_positional_embedding_agrees_with_fifty_digits(dim: int, max_period:
             )
     got = positional_embedding(f64(*levels), dim, max_period=max_period)
     torch.testing.assert_close(got, torch.tensor(rows, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_the_positional_embedding_has_the_period_of_the_authors_code() -> None:
+    # frequencies 1 and 10000^(-1/2) = 0.01
+    torch.testing.assert_close(
+        positional_embedding(f64(100.0), 4),
+        f64(math.cos(100.0), math.cos(1.0), math.sin(100.0), math.sin(1.0))[None],
+        rtol=0,
+        atol=1e-13,
+    )
+
+
+def test_the_positional_embedding_stays_on_the_device_of_its_input() -> None:
+    assert positional_embedding(torch.empty(3, device="meta"), 6).device.type == "meta"

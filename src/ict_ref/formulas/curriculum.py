@@ -90,11 +90,12 @@ def cosine_curriculum(step: int, *, total_steps: int, s0: int = 10, s1: int = 12
     The cosine is float64's: its ceiling is that of the real number for K up to 10^9.
     """
     _check(step, total_steps, s0, s1, "iCT Section 3.4")
-    # The cosine of a rational part of pi is rational in these places only (Niven): elsewhere no ceiling is at stake.
-    quarters = {Fraction(sixths): u4 for sixths, u4 in ((0, 0), (2, 1), (3, 2), (4, 3), (6, 4))}
-    sixths = Fraction(6 * step, total_steps)
-    if sixths in quarters:
-        return s0 - (-quarters[sixths] * (s1 + 1 - s0) // 4)
+    # Between its ends the cosine of a rational part of pi is rational in these places only (Niven); there alone u is a
+    # fraction, and a ceiling at stake.
+    quarters = {Fraction(1, 3): 1, Fraction(1, 2): 2, Fraction(2, 3): 3}
+    share = Fraction(step, total_steps)
+    if share in quarters:
+        return s0 - (-quarters[share] * (s1 + 1 - s0) // 4)
     u = math.sin(math.pi * step / (2 * total_steps)) ** 2
     return s0 + math.ceil(u * (s1 + 1 - s0))
 

@@ -124,7 +124,7 @@ def super_resolution_operator(patch: int) -> Operator:
     times the patch's mean. What the other columns of Q are changes no result of `edit`.
     """
     _domain.at_least("patch", patch, 1, "CM Appendix D")
-    q = _orthogonal(torch.ones(patch**2, dtype=torch.float64))
+    q = _orthogonal(torch.ones(patch**2).double())
 
     def mixed(x: Float[Tensor, " batch patches height width"], matrix: Float64[Tensor, " m m"]) -> Tensor:
         pixels = x.reshape(len(x), -1, patch**2, *x.shape[2:])
@@ -214,8 +214,9 @@ def _check(
 
 
 def _covers(mask: Bool[Tensor, "..."], given: Float[Tensor, " batch *coordinates"], source: str) -> None:
-    axes = zip(reversed(mask.shape), reversed(given.shape), strict=False)
-    if mask.ndim > given.ndim or any(ours not in (1, theirs) for ours, theirs in axes):
+    try:
+        mask.expand(given.shape)
+    except RuntimeError:
         _domain.refuse(
             f"a mask that broadcasts to the shape of A y, {list(given.shape)} ({source})",
             f"mask {list(mask.shape)}",
@@ -223,9 +224,9 @@ def _covers(mask: Bool[Tensor, "..."], given: Float[Tensor, " batch *coordinates
         )
 
 
-def _orthogonal(first: Float64[Tensor, " m"]) -> Float64[Tensor, " m m"]:
-    """Return an orthogonal matrix whose first column is `first`, normalised."""
+def _orthogonal(first: Float64[Tensor, " m"]) -> Float64[Tensor, "m m"]:
+    """Return an orthogonal matrix whose first column is `first`, normalised; its first number is positive."""
     matrix = torch.eye(len(first), dtype=torch.float64)
     matrix[:, 0] = first
     q: Tensor = torch.linalg.qr(matrix).Q
-    return q * (q[0, 0] * first[0]).sign()
+    return q * q[0, 0].sign()
