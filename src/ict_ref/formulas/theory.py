@@ -129,8 +129,8 @@ def ct_gradient_limit(
     Source: iCT, Section 3.2, Eq. (7), restated as Eq. (12) in Appendix A.
 
     That is for theta- = theta. For theta- < theta it is +infinity, for theta- > theta -infinity. Sigma is uniform on
-    [sigma_min, sigma_max]. L^N is near its limit only for Delta sigma far below sigma_min: for the paper's numbers
-    N far above 40 000.
+    [sigma_min, sigma_max]. Undivided, the gradient's limit is 0: Appendix A keeps a Delta sigma behind its limits.
+    L^N is near its limit only for Delta sigma far below sigma_min: for the paper's numbers, N far above 40 000.
     """
     _check_limit(sigma_min, sigma_max, theta=theta, theta_minus=theta_minus, xi=xi)
     if theta_minus != theta:
