@@ -156,6 +156,14 @@ def test_cosine_curriculum_is_symmetric_about_the_middle(options: dict[str, int]
     assert 0 <= cosine_curriculum(step, **options) + cosine_curriculum(total - step, **options) - ends <= 1
 
 
+def test_curricula_of_figure_3b_begin_with_10_unless_told_otherwise() -> None:
+    """s0 = 10: s1 = 10 is the least s1, and N(0) is 10 where N rises."""
+    for curriculum in (constant_curriculum, linear_curriculum, square_curriculum, cosine_curriculum):
+        assert curriculum(0, total_steps=1, s1=10) == (11 if curriculum is constant_curriculum else 10)
+        with pytest.raises(ValueError, match="s0 = 10, s1 = 9"):
+            curriculum(0, total_steps=1, s1=9)
+
+
 @given(curricula)
 def test_constant_curriculum_is_constant(options: dict[str, int]) -> None:
     """N(k) = s1 + 1."""

@@ -126,6 +126,17 @@ def test_steps_have_local_errors_of_second_and_third_order(
         assert 2**order * 0.8 < coarse / fine < 2**order * 1.2
 
 
+@given(steps, tensor_lists(1), levels, levels)
+def test_steps_can_be_mapped(step: tuple[Step, int], x: list[Tensor], one: float, other: float) -> None:
+    """vmap over sigma_i alone, over sigma_{i+1} alone: the steps of each level."""
+    high, low, score = of(max(one, other), x[0]), of(min(one, other), x[0]), gaussian_score(0.0, 0.7)
+    expected = step[0](x[0], high, low, score)
+    by_low = torch.func.vmap(lambda level: step[0](x[0], high, level, score))(low[None])
+    by_high = torch.func.vmap(lambda level: step[0](x[0], level, low, score))(high[None])
+    torch.testing.assert_close(by_low[0], expected)
+    torch.testing.assert_close(by_high[0], expected)
+
+
 @given(steps, tensor_lists(1), levels, levels, means)
 def test_steps_move_with_the_data(
     step: tuple[Step, int], x: list[Tensor], one: float, other: float, mean: float

@@ -146,6 +146,18 @@ def test_inception_score_sees_no_order_and_no_copies(p: Tensor, copies: int, see
     torch.testing.assert_close(inception_score(other), inception_score(p), rtol=1e-11, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_inception_score_forgives_the_rounding_of_its_dtype_and_no_more(dtype: torch.dtype) -> None:
+    """|sum - 1| <= 100 eps."""
+    eps = torch.finfo(dtype).eps
+    parts = torch.tensor([[0.5, 0.5]], dtype=dtype)
+    far = 0.5 + torch.tensor([50, 51]) * eps  # half of 1 + 100 eps, exactly a number of each dtype; half of 1 + 102 eps
+    assert float(inception_score(torch.stack([far[0], far[0]]).to(dtype)[None])) == pytest.approx(1, rel=200 * eps)
+    with pytest.raises(ValueError, match="sum 1"):
+        inception_score(torch.stack([far[1], far[0]]).to(dtype)[None])
+    assert float(inception_score(parts)) == 1
+
+
 @given(pairs)
 def test_kernel_distance_is_symmetric(pair: list[Tensor]) -> None:
     """KD(a, b) = KD(b, a)."""
