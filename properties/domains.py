@@ -107,9 +107,9 @@ class Case:
     free: dict[str, str]
 
 
-NO_STEPS: dict[str, object] = {"step": 30, "total_steps": 80, "s0": 2, "s1": 16}
+STEPS: dict[str, object] = {"step": 30, "total_steps": 80, "s0": 2, "s1": 16}
 CURRICULUM = Case(
-    NO_STEPS,
+    STEPS,
     {
         "step": st.one_of(st.integers(max_value=-1), st.integers(81)),
         "total_steps": st.integers(max_value=29),
@@ -236,7 +236,7 @@ CASES: dict[str, Case] = {
         {},
     ),
     "exponential_curriculum": Case(
-        NO_STEPS, {**CURRICULUM.bad, "total_steps": st.one_of(st.integers(max_value=29), st.just(3))}, {}
+        STEPS, {**CURRICULUM.bad, "total_steps": st.one_of(st.integers(max_value=29), st.just(3))}, {}
     ),
     "fourier_embedding": Case(
         {"c": f64(1, 2), "frequencies": f64(0.1, 0.2, 0.3)},

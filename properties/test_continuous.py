@@ -215,7 +215,7 @@ def test_continuous_consistency_losses_refuse_what_is_outside_their_domain(
 ) -> None:
     """Needs 0 < sigma < infinity and 0 < lambda < infinity."""
     good, spoiled = torch.ones(len(pair[0])).double(), torch.full((len(pair[0]),), bad).double()
-    with pytest.raises(ValueError, match="sigma > 0"):
+    with pytest.raises(ValueError, match="0 < sigma < infinity"):
         loss(Network(), pair, spoiled)
-    with pytest.raises(ValueError, match="weight > 0"):
+    with pytest.raises(ValueError, match="0 < weight < infinity"):
         loss(Network(), pair, good, weight=spoiled)

@@ -98,6 +98,17 @@ def test_edit_never_sees_what_is_hidden(task: tuple[Tensor, Operator, Tensor], l
 
 
 @given(images(), descending)
+def test_edit_lets_holes_hold_nan(y: Tensor, levels: Tensor) -> None:
+    """What y holds under the mask is never seen, not even a NaN."""
+    holes = torch.zeros_like(y, dtype=torch.bool)
+    holes[..., 0] = True
+    broken = torch.where(holes, torch.nan, y)
+    noises = noises_for(levels, y)
+    expected = edit(network, y, inpainting_operator(), holes, noises, levels)
+    assert torch.equal(edit(network, broken, inpainting_operator(), holes, noises, levels), expected)
+
+
+@given(images(), descending)
 def test_edit_of_nothing_given_is_sampling_and_of_everything_is_y(y: Tensor, levels: Tensor) -> None:
     """Omega = 1 everywhere is multistep_sample; Omega = 0 everywhere is y."""
     noises = noises_for(levels, y)
@@ -332,7 +343,7 @@ def test_denoise_at_sigma_min_changes_nothing(x: list[Tensor]) -> None:
 @given(tensor_lists(1), st.sampled_from([0.0, -1.0, math.nan, math.inf]))
 def test_denoise_refuses_levels_outside_its_domain(x: list[Tensor], bad: float) -> None:
     """Needs 0 < sigma < infinity."""
-    with pytest.raises(ValueError, match="sigma > 0"):
+    with pytest.raises(ValueError, match="0 < sigma < infinity"):
         denoise(network, x[0], torch.full((len(x[0]),), bad, dtype=torch.float64))
 
 

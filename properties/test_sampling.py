@@ -133,6 +133,14 @@ def test_renoise_scales_with_the_units(pair: list[Tensor], sigma: float, a: floa
     )
 
 
+@given(st.floats(0.0020001, 0.01), st.sampled_from([torch.float32, torch.bfloat16]))
+def test_renoise_looks_levels_up_in_float64(sigma: float, dtype: torch.dtype) -> None:
+    """Near sigma_min the deviation is right to the last digit of the dtype: sigma is not rounded before the root."""
+    one = torch.ones(1, dtype=dtype)
+    expected = math.sqrt(sigma - sigma_min) * math.sqrt(sigma + sigma_min)
+    assert float(renoise(0 * one, one, sigma=sigma)) == pytest.approx(expected, rel=2 * torch.finfo(dtype).eps)
+
+
 @given(tensor_lists(2), st.floats(0.01, 100.0), st.sampled_from([0.0, 0.001, -1.0, float("nan"), float("inf")]))
 def test_renoise_refuses_levels_below_sigma_min(pair: list[Tensor], sigma: float, bad: float) -> None:
     """Needs 0 < sigma_min <= sigma < infinity: of less noise there is no real root."""
@@ -194,6 +202,21 @@ def test_search_intermediate_sigma_scores_few_levels_and_none_twice(grid: Tensor
     asked = [levels[0] for levels in valley.seen]
     assert len(asked) == len(set(asked))
     assert len(asked) <= 2 * math.log(len(grid)) / math.log(1.5) + 4
+
+
+@given(grids(), st.data())
+def test_search_intermediate_sigma_takes_scores_as_they_are(grid: Tensor, data: st.DataObject) -> None:
+    """Differences of the last digit of float64, infinite scores, and a score that keeps the lists that it was given."""
+    bottom, kept = float(grid[data.draw(st.integers(0, len(grid) - 1))]), []
+
+    def score(levels: Tensor) -> float:
+        kept.append(levels)
+        away = abs(grid.tolist().index(float(levels[0])) - grid.tolist().index(bottom))
+        return 1 + 1e-14 * away if away < 100 else math.inf
+
+    assume(len(grid) < 100)
+    assert search_intermediate_sigma(score, grid) == bottom
+    assert len({float(levels[0]) for levels in kept}) == len(kept)
 
 
 @pytest.mark.parametrize("bottom", range(4))

@@ -36,6 +36,13 @@ def test_frechet_distance_of_equals_is_0(sets: list[Tensor]) -> None:
     assert float(frechet_distance(*p, *p)) < 1e-12
 
 
+@given(feature_sets(1), st.floats(0.01, 100.0))
+def test_frechet_distance_is_not_negative_in_float32(sets: list[Tensor], scale: float) -> None:
+    """FD(p, p) >= 0 where rounding would have it below."""
+    mean, covariance = (moment.float() for moment in moments(scale * sets[0]))
+    assert float(frechet_distance(mean, covariance, mean, covariance)) >= 0
+
+
 @given(pairs, seeds)
 def test_frechet_distance_does_not_see_motions(pair: list[Tensor], seed: int) -> None:
     """FD is the same after both sets are rotated and moved alike."""
@@ -135,6 +142,15 @@ def test_inception_score_of_certain_and_balanced_examples_is_the_number_of_class
     certain = torch.eye(classes, dtype=torch.float64).repeat(copies, 1)
     assert float(inception_score(certain)) == pytest.approx(classes, rel=1e-12)
     assert float(inception_score(certain[:1].expand(5, -1))) == pytest.approx(1, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_inception_score_is_finite_at_the_bottom_of_the_dtype(dtype: torch.dtype) -> None:
+    """Of p's smallest number the mean over examples is 0: no log 0."""
+    p = torch.tensor([[1.0, 0.0]] * 5, dtype=dtype)
+    p[0, 1] = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    assert float(p[0, 1]) > 0
+    assert float(inception_score(p)) == pytest.approx(1, abs=1e-2)
 
 
 @given(probabilities(), st.integers(1, 4), seeds)

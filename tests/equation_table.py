@@ -3,8 +3,8 @@
 `nox -s readme` writes it into the README; tests/test_ledger.py fails where it is stale.
 
 A law of a function is a test in properties/ whose name begins with the function's, or which draws the function from a
-list in its decorators. An oracle of a function is a test module whose docstring has an `Oracle:` line and one of whose
-tests calls the function.
+list in its decorators. An oracle of a function is a test module whose docstring has an `Oracle:` line, which imports
+the function, and one of whose tests calls it; unless the docstring's `Ingredients:` line says that it only uses it.
 """
 
 import ast
@@ -43,6 +43,16 @@ def definitions(tree: ast.Module) -> dict[str, ast.AST]:
     return known
 
 
+def imported(tree: ast.Module) -> set[str]:
+    """Return the names that a module has from `ict_ref.formulas`."""
+    return {
+        alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module == "ict_ref.formulas"
+        for alias in node.names
+    }
+
+
 def reached(start: set[str], known: dict[str, ast.AST]) -> set[str]:
     """Return these names and all that their definitions lead to."""
     found: set[str] = set()
@@ -77,10 +87,13 @@ def oracles(root: Path = ROOT) -> dict[str, list[tuple[Path, str]]]:
     found: dict[str, list[tuple[Path, str]]] = {formula.name: [] for formula in formulas()}
     for path in sorted((root / "tests").glob("test_*.py")):
         tree = ast.parse(path.read_text())
-        said = re.search(r"^Oracles?: (.+?)\.?$", ast.get_docstring(tree) or "", re.MULTILINE)
+        docstring = ast.get_docstring(tree) or ""
+        said = re.search(r"^Oracles?: (.+?)\.?$", docstring, re.MULTILINE)
+        used = re.search(r"^Ingredients: (.+?)\.?$", docstring, re.MULTILINE)
         if said:
             called = reached(set().union(*map(names, tests_of(tree))), definitions(tree))
-            for name in called & set(found):
+            tested = imported(tree) & called - (set(used[1].split(", ")) if used else set())
+            for name in tested & set(found):
                 found[name].append((path.relative_to(root), said[1]))
     return found
 

@@ -1,6 +1,7 @@
 """Continuous-time objectives of CM, Appendix B, Theorems 5 and 6.
 
 Oracle: sympy, Jacobians written out, complex steps in NumPy, and quotient limits of the discrete losses.
+Ingredients: consistency_training_loss, consistency_matching_loss, squared_l2, pseudo_huber.
 """
 
 import itertools

@@ -44,7 +44,7 @@ def test_the_ledger_knows_every_function_of_the_flat_namespace() -> None:
 @pytest.mark.parametrize("formula", formulas(), ids=lambda formula: formula.name)
 def test_every_formula_says_what_it_returns_and_has_a_source_three_laws_and_an_oracle(formula: Formula) -> None:
     assert formula.docstring.startswith("Return ")
-    assert formula.source.startswith(("iCT, ", "CM, ", "Binkowski et al. 2018, "))
+    assert formula.source.startswith(("iCT, ", "CM, ", "EDM, ", "Binkowski et al. 2018, "))
     assert len(laws()[formula.name]) >= 3
     assert oracles()[formula.name]
 
@@ -96,10 +96,11 @@ def test_laws_are_counted_where_they_are_about_the_function(tmp_path: Path) -> N
 def test_oracles_are_counted_where_they_are_called(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_a.py").write_text(
-        '"""What.\n\nOracle: mpmath, 50 digits.\n"""\n'
-        "from ict_ref.formulas import c_in, c_out, l1\n"
+        '"""What.\n\nOracle: mpmath, 50 digits.\nIngredients: slerp.\n"""\n'
+        "from ict_ref.formulas import c_in, c_out, l1, slerp\n"
         "def helper(): return c_in\n"
-        "def test_it(): helper(); l1\n"
+        "def denoise(): return 0\n"
+        "def test_it(): helper(); l1; slerp; denoise()\n"
     )
     (tmp_path / "tests" / "test_b.py").write_text('"""No such line."""\ndef test_it(): c_noise\n')
     found = {name: where for name, where in oracles(tmp_path).items() if where}

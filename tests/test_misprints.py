@@ -20,13 +20,17 @@ from ict_ref.formulas import (
     c_out,
     c_skip,
     consistency_training_loss,
+    cosine_curriculum,
     ct_gradient_limit,
     delta_consistency_function,
+    edit,
     euler_step,
     exponential_curriculum,
     fourier_embedding,
     gaussian_mixture_score,
+    inpainting_operator,
     inverse_gap_weights,
+    linear_curriculum,
     lognormal_pmf,
     multistep_sample,
     positional_embedding,
@@ -67,7 +71,7 @@ def test_m1_the_printed_curriculum_of_table_1_ends_at_22801_levels() -> None:
 
 def test_m2_the_bracket_of_equation_9_is_a_floor() -> None:
     # 1 289 / 10 = 128.9: with the floor there are 7 doublings and K' is an eighth of the training; as a mere bracket
-    # the logarithm is 7.01, and N changes 64 steps before each eighth.
+    # the logarithm is 7.01, K' is 64 steps shorter, and every change comes too early.
     assert math.floor(400_000 / (math.log2(128.9) + 1)) == 49_936
     changes = [k for k in (49_936, 49_999, 50_000) if exponential_curriculum(k, total_steps=400_000, s1=1289) == 21]
     assert changes == [50_000]
@@ -199,15 +203,21 @@ def test_a12_the_curves_of_figure_3b_are_power_means_of_their_ends() -> None:
     # the square of the root of 10 is above 10 in floating point.
     assert square_curriculum(50, total_steps=100) == math.ceil(((math.sqrt(1281) + math.sqrt(10)) / 2) ** 2) == 380
     assert math.ceil(math.sqrt(10) ** 2) == 11
-    assert square_curriculum(0, total_steps=100) == 10
+    for curriculum in (square_curriculum, linear_curriculum, cosine_curriculum):
+        assert (curriculum(0, total_steps=100), curriculum(100, total_steps=100)) == (10, 1281)
+    # The cosine is half way at half of the training: (1281 + 10) / 2 = 645.5.
+    assert cosine_curriculum(50, total_steps=100) == 646
 
 
 def test_a13_the_sampler_clips_nothing() -> None:
     samples = multistep_sample(lambda x, sigma: x, f64(3.0)[None], f64(80.0))
     assert samples.tolist() == [240.0]
+    assert digits().sample.clip
 
 
 def test_c1_stroke_editing_with_everything_masked_would_forget_the_strokes() -> None:
     # Algorithm 4 keeps (A y)(1 - Omega) = 0 of y; Appendix D of CM wants samples that follow y.
     y, noises = f64(0.3, -0.4).reshape(1, 2), torch.zeros(1, 1, 2, dtype=torch.float64)
     assert torch.equal(stroke_edit(lambda x, sigma: x, y, noises, f64(5.38)), y)
+    forgotten = edit(lambda x, sigma: x, y, inpainting_operator(), torch.tensor(True), noises, f64(5.38))
+    assert torch.equal(forgotten, torch.zeros_like(y))

@@ -1,6 +1,7 @@
 """The probability flow ODE and its steps.
 
 Oracle: closed forms; SciPy's DOP853.
+Ingredients: sigma_grid.
 """
 
 import itertools

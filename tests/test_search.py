@@ -1,6 +1,7 @@
 """CM's greedy ternary search for one more noise level.
 
 Oracle: brute force over every candidate, with the evaluations counted.
+Ingredients: sigma_grid.
 """
 
 import math

@@ -66,7 +66,7 @@ def test_a_job_at_its_time_limit_submits_the_same_run_again() -> None:
     [
         (["--cluster", "local", "--", "--config", "minmal"], "unknown preset minmal; perhaps you meant minimal"),
         (["--cluster", "local", "--", "--config", "minimal", "--train.batch-size", "0"], "train.batch_size needs"),
-        (["--cluster", "local", "--", "--config", "minimal", "--method.rho", "0"], "needs rho > 0"),
+        (["--cluster", "local", "--", "--config", "minimal", "--method.rho", "0"], "needs 0 < rho < infinity"),
         (["--cluster", "local", "--", "--config", "minimal", "--out", "/dev/null"], "/dev/null is a file"),
     ],
 )

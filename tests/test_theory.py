@@ -1,6 +1,7 @@
 """Closed forms of iCT Section 3.2 and Appendix A, and exact consistency functions.
 
 Oracle: sympy and mpmath for Eqs. (6), (7), (13); limits of the losses on a linear grid; scipy's DOP853 for Eq. (1).
+Ingredients: sigma_grid, consistency_training_loss, consistency_matching_loss, squared_l2.
 """
 
 import functools

@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 def choose(known: list[Formula], which: str) -> list[Formula]:
     """Return the formulas of an equation's number or of a name, or raise LookupError with what to do."""
     number = which.strip("()")
-    if number.isdecimal():
+    if number.isascii() and number.isdecimal():
         if int(number) not in EQUATIONS:
             raise LookupError(f"the paper numbers its equations from 1 to {EQUATIONS[-1]}; got {number}")
         return [formula for formula in known if int(number) in formula.equations]
@@ -70,7 +70,7 @@ def choose(known: list[Formula], which: str) -> list[Formula]:
         within = [name for name in every if len(which) > 2 and which in name]
         near = ", ".join(within or difflib.get_close_matches(which, every))
         hint = f"did you mean {near}" if near else "`python -m ict_ref eq` lists all"
-        raise LookupError(f"needs the number of an equation or the name of a formula; got {which}; {hint}")
+        raise LookupError(f"needs the number of an equation or the name of a formula; got {which!r}; {hint}")
     return chosen
 
 

@@ -7,7 +7,8 @@ Nothing here draws a random number, reads a file or knows a configuration: noise
 Schedules are float64; everything else computes in the dtype that it gets. Hyper-parameters are keywords; those that
 the paper fixes for all its experiments have its value as default. What lies outside a formula's domain is refused
 with a ValueError that names the symbol, its source and the value: levels, indices, probabilities and hyper-parameters.
-Every tensor is in the domain of the data: a NaN among x or z, or from a network, comes out as a NaN and is not hidden.
+Images and networks are not looked at: a NaN among x or z, or from a network, comes out as a NaN and is not hidden;
+`slerp`, the mixture's score and the statistics of features, where it would spread to all examples, refuse it.
 """
 
 from ict_ref.formulas.continuous import (

@@ -27,7 +27,7 @@ def looks_at(*tensors: Shaped[Tensor, "..."]) -> bool:
 def positive(symbol: str, value: float, source: str) -> None:
     """Refuse a number that is not positive and finite."""
     if not (math.isfinite(value) and value > 0):
-        refuse(f"{symbol} > 0 ({source})", f"{symbol} = {value}", f"give a positive, finite {symbol}")
+        refuse(f"0 < {symbol} < infinity ({source})", f"{symbol} = {value}", f"give a positive, finite {symbol}")
 
 
 def at_least(symbol: str, value: int, least: int, source: str) -> None:
@@ -40,7 +40,7 @@ def noise_range(sigma_min: float, sigma_max: float, source: str) -> None:
     """Refuse noise levels that do not satisfy 0 < sigma_min < sigma_max < infinity."""
     if not (math.isfinite(sigma_max) and 0 < sigma_min < sigma_max):
         refuse(
-            f"0 < sigma_min < sigma_max ({source})",
+            f"0 < sigma_min < sigma_max < infinity ({source})",
             f"sigma_min = {sigma_min}, sigma_max = {sigma_max}",
             "give finite noise levels in this order",
         )
@@ -55,7 +55,7 @@ def all_positive(symbol: str, tensor: Float[Tensor, "..."], source: str, do: str
     """Refuse a tensor with a value that is not positive and finite."""
     if looks_at(tensor) and not bool(((tensor > 0) & tensor.isfinite()).all()):
         worst = tensor[~((tensor > 0) & tensor.isfinite())].flatten()[0]
-        refuse(f"{symbol} > 0 ({source})", f"{symbol} = {float(worst)}", do)
+        refuse(f"0 < {symbol} < infinity ({source})", f"{symbol} = {float(worst)}", do)
 
 
 def ascending(sigmas: Float[Tensor, " n"], source: str, symbol: str = "sigmas") -> None:
@@ -115,7 +115,7 @@ def probabilities(symbol: str, p: Float[Tensor, "*rows cells"], source: str) -> 
     if looks_at(p) and not (bool((p >= 0).all()) and bool(((p.double().sum(-1) - 1).abs() <= slack).all())):
         total = p.double().sum(-1).flatten()
         worst = float(total[(total - 1).abs().argmax()])
-        refuse(f"{symbol} >= 0 with sum 1 ({source})", f"sum {worst}, smallest {float(p.min())}", "normalise it")
+        refuse(f"{symbol} >= 0 with sum 1 ({source})", f"sum {worst}, smallest {float(p.min())}", "give probabilities")
 
 
 def same_shape(source: str, **tensors: Shaped[Tensor, "..."]) -> None:
@@ -125,7 +125,7 @@ def same_shape(source: str, **tensors: Shaped[Tensor, "..."]) -> None:
     if first == [] or any(shape != first for shape in shapes.values()):
         got = ", ".join(f"{symbol} {shape}" for symbol, shape in shapes.items())
         of_one = "of one shape, " if len(shapes) > 1 else ""
-        refuse(f"{' and '.join(shapes)} {of_one}[batch, ...] ({source})", got, "nothing is broadcast")
+        refuse(f"{' and '.join(shapes)} {of_one}[batch, ...] ({source})", got, "shapes are not broadcast")
 
 
 def one_per_example(source: str, **tensors: Shaped[Tensor, "..."]) -> None:
@@ -136,5 +136,5 @@ def one_per_example(source: str, **tensors: Shaped[Tensor, "..."]) -> None:
             refuse(
                 f"{symbol} with one value per example of {of} ({source})",
                 f"{symbol} {list(tensor.shape)} for {of} {list(x.shape)}",
-                f"give one {symbol} for each",
+                f"give one number of {symbol} for each",
             )

@@ -2,6 +2,7 @@
 
 Both are pseudo-objectives: their gradient is what one wants, their value means nothing. The network's derivative
 along its path is taken in forward mode, together with its value, so that one call (and one dropout mask) gives both.
+f may hold nothing that torch cannot differentiate forward or that changes when it is called, such as batch statistics.
 """
 
 from collections.abc import Callable
@@ -32,12 +33,14 @@ def continuous_consistency_training_loss(
     One value per example, whose gradient is the limit of that of `consistency_training_loss` divided by the cell's
     width; iCT's weights divide by it already. Only the first f_theta has a gradient. H is the Hessian of `metric` in
     its first argument where both are f_theta-: 2 I for `squared_l2`, I / c for `pseudo_huber`; a metric such as `l1`,
-    which has none, gives 0. `weight` is lambda(sigma) of each example.
+    which has none, gives 0. `weight` is lambda(sigma) of each example, and takes up the theorem's 1 / (tau^-1)'(sigma)
+    for sigma = tau(u), u uniform; CM's experiments choose lambda = (tau^-1)', so that weight is 1.
     """
     source = "CM Theorem 6"
     _domain.same_shape(source, x=x, z=z)
     _domain.one_per_example(source, x=x, sigma=sigma, weight=weight)
     _domain.levels(sigma, source)
+    sigma = sigma.to(x)
     return _along(f, x + per_example(sigma, x) * z, sigma, z, weight, metric)
 
 
@@ -59,6 +62,7 @@ def continuous_consistency_distillation_loss(
     """
     source = "CM Theorem 5"
     _domain.one_per_example(source, x=x, sigma=sigma, weight=weight)
+    sigma = sigma.to(x)
     with torch.no_grad():
         drift = probability_flow_drift(x, sigma, score)
     return _along(f, x, sigma, drift, weight, metric)
@@ -78,7 +82,7 @@ def _along(
     anchor = value.detach()
     metric_gradient = torch.func.grad(lambda y: metric(y, anchor).sum())
     _, hessian_derivative = _value_and_derivative(metric_gradient, (anchor,), (derivative.detach(),))
-    return weight * (value * hessian_derivative.detach()).reshape(len(x), -1).sum(1)
+    return weight.to(x) * (value * hessian_derivative.detach()).reshape(len(x), -1).sum(1)
 
 
 def _value_and_derivative(

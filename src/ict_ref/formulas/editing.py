@@ -93,8 +93,8 @@ def colorization_operator() -> Operator:
 
     Source: CM, Appendix D (colorization).
 
-    Images are [batch, 3, height, width], red, green and blue. Channel 0 of A x is the luma, up to its factor; what
-    the other two columns are changes no result of `edit`. CM prints the same Q, rounded.
+    Images are [batch, 3, height, width], red, green and blue; of a gray image, three times the same. Channel 0 of A x is
+    the luma, up to its factor; what the other two columns are changes no result of `edit`. CM prints the same Q, rounded.
     """
     q = _orthogonal(torch.tensor(LUMA, dtype=torch.float64))
 
@@ -121,7 +121,8 @@ def super_resolution_operator(patch: int) -> Operator:
 
     Images are [batch, channels, height, width], both sides multiples of `patch` = p; pixels of a patch are counted
     row by row. A x is [batch, channels p^2, height/p, width/p]; of the p^2 coordinates of each channel the first is p
-    times the patch's mean. What the other columns of Q are changes no result of `edit`.
+    times the patch's mean. What the other columns of Q are changes no result of `edit`, whose y has full size: the
+    small image with each pixel repeated.
     """
     _domain.at_least("patch", patch, 1, "CM Appendix D")
     q = _orthogonal(torch.ones(patch**2).double())
@@ -162,7 +163,8 @@ def slerp(
     Source: CM, Appendix D (interpolation): x = f(sigma_max slerp(z1, z2, alpha), sigma_max).
 
     One angle per example, between the whole flattened examples. Where z1 and z2 are parallel it is the limit, which
-    is linear. Needs vectors that are not 0 and not opposite: between opposite ones there is no one shortest way.
+    is linear; alpha outside [0, 1] goes on along the same circle. Needs vectors that are not 0 and not opposite:
+    between opposite ones there is no one shortest way.
     """
     source = "CM Appendix D"
     _domain.same_shape(source, z1=z1, z2=z2)
@@ -214,6 +216,8 @@ def _check(
 
 
 def _covers(mask: Bool[Tensor, "..."], given: Float[Tensor, " batch *coordinates"], source: str) -> None:
+    if mask.dtype != torch.bool:
+        _domain.refuse(f"a mask of truth values ({source})", f"a mask of {mask.dtype}", "give Omega > 0")
     try:
         mask.expand(given.shape)
     except RuntimeError:

@@ -56,11 +56,11 @@ def heun_step(
 ) -> Float[Tensor, " batch *event"]:
     """Return x_{i+1} + (sigma_i - sigma_{i+1}) (d + d') / 2, d and d' the drifts here and at the end of Euler's step.
 
-    Source: CM, Section 4 and Algorithm 2; EDM, Algorithm 1.
+    Source: EDM, Algorithm 1; CM, Section 6.1.
 
     Two evaluations of the score, and an error of third order in the step.
     """
-    _check_pair(x_hi, sigma_hi, sigma_lo, "CM Algorithm 2")
+    _check_pair(x_hi, sigma_hi, sigma_lo, "EDM Algorithm 1")
     step = per_example(sigma_lo - sigma_hi, x_hi)
     d = probability_flow_drift(x_hi, sigma_hi, score)
     d_end = probability_flow_drift(x_hi + step * d, sigma_lo, score)

@@ -28,7 +28,7 @@ def boundary_parameterization(
 
     Source: iCT, Section 2, Eq. (2); CM, Appendix C.
 
-    At sigma_min it is x, bit for bit, whatever finite values F has: f(x, sigma_min) = x is built in, not learned. The
+    At sigma_min it is x, bit for bit (but that -0 becomes 0), whatever finite values F has: built in, not learned. The
     paper writes F(x, sigma); that x is scaled and sigma's logarithm taken first is CM's and EDM's.
     """
     _domain.one_per_example("iCT Eq. (2)", x=x, sigma=sigma)
@@ -77,7 +77,7 @@ def c_out(
 def c_in(sigma: Float[Tensor, "*shape"], *, sigma_data: float = 0.5) -> Float[Tensor, "*shape"]:
     """Return c_in(sigma) = 1 / sqrt(sigma^2 + sigma_data^2).
 
-    Source: CM, Appendix C; EDM, Table 1. iCT does not print it.
+    Source: EDM, Table 1, which CM, Appendix C takes over; neither it nor iCT print it.
 
     It gives the network an input of variance 1 where the data have variance sigma_data^2. Not 1 / (sigma^2 +
     sigma_data^2).
@@ -89,7 +89,7 @@ def c_in(sigma: Float[Tensor, "*shape"], *, sigma_data: float = 0.5) -> Float[Te
 def c_noise(sigma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Return c_noise(sigma) = log(sigma) / 4, what the network is told of the noise level.
 
-    Source: CM, Appendix C; EDM, Table 1. iCT does not print it.
+    Source: EDM, Table 1, which CM, Appendix C takes over; neither it nor iCT print it.
 
     The natural logarithm. A factor such as 1000 in front belongs to the network's embedding, not here.
     """
@@ -131,7 +131,7 @@ def positional_embedding(
     """
     _one_axis("c", c)
     if dim < 2 or dim % 2:
-        _domain.refuse("an even dim >= 2 (iCT Section 3.1)", f"dim = {dim}", "half of it are cosines, half sines")
+        _domain.refuse("an even dim >= 2 (iCT Section 3.1)", f"dim = {dim}", "half of them are cosines, half sines")
     _domain.positive("max_period", max_period, "iCT Section 3.1")
     half = dim // 2
     frequencies = torch.exp(-math.log(max_period) / half * torch.arange(half, dtype=c.dtype, device=c.device))

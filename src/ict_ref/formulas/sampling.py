@@ -108,14 +108,14 @@ def search_intermediate_sigma(
 ) -> float:
     """Return the node sigma of the grid that minimises score(before, sigma, after), by ternary search.
 
-    Source: CM, Section 4 (greedy search of time points); iCT, Appendix B prints the levels it found.
+    Source: CM, Section 3 (greedy search of time points); iCT, Appendix B prints the levels it found.
 
     `grid` ascends; `score` gets levels that descend, as `multistep_sample` takes them, and should be the same number
     each time: keep the noise fixed. Candidates are the nodes strictly between `before` and `after`. The node is the
     best one if the score falls, then rises along the grid; of any other score it is a guess. No level is scored
     twice, and of n nodes about 4 log2(n).
     """
-    source = "CM Section 4"
+    source = "CM Section 3"
     _domain.ascending(grid, source, "grid")
     for symbol, given in (("before", before), ("after", after)):
         for level in given:

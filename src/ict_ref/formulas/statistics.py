@@ -18,14 +18,14 @@ def frechet_distance(
     Source: iCT, Section 4, Tables 2 and 3 (FID); Heusel et al. 2017, Eq. (6).
 
     The squared 2-Wasserstein distance of two normal distributions. FID is this distance for the features of one
-    particular network; for any other features it is not FID. The covariances may be singular.
+    particular network; for any other features it is not FID. The covariances may be singular. In float32 or better.
     """
     _same_features("FID", mu1=mu1, cov1=cov1, mu2=mu2, cov2=cov2)
     for symbol, tensor in (("mu1", mu1), ("cov1", cov1), ("mu2", mu2), ("cov2", cov2)):
         _domain.finite(symbol, tensor, "FID")
     for symbol, cov in (("cov1", cov1), ("cov2", cov2)):
         if _domain.looks_at(cov) and not torch.allclose(cov, cov.mT, atol=1e-8 * float(cov.abs().max())):
-            _domain.refuse(f"a symmetric {symbol} (FID)", "cov != cov^T", "give a covariance matrix")
+            _domain.refuse(f"a symmetric {symbol} (FID)", f"{symbol} != {symbol}^T", "give a covariance matrix")
     # tr (cov1 cov2)^(1/2) is the nuclear norm of cov1^(1/2) cov2^(1/2): real, and exact where a covariance is singular.
     trace_of_root = torch.linalg.matrix_norm(_root("cov1", cov1) @ _root("cov2", cov2), ord="nuc")
     squared: Tensor = (mu1 - mu2).square().sum() + cov1.trace() + cov2.trace() - 2 * trace_of_root
@@ -43,7 +43,8 @@ def precision_recall(
     Source: iCT, Section 4, Table 3; Kynkaanniemi et al. 2019, Eqs. (1) and (2).
 
     Within reach of a point: no farther from it than its k-th nearest neighbour in its own set, itself not counted.
-    The first is precision, how many fakes look real; the second recall, how many reals could be fakes.
+    The first is precision, how many fakes look real; the second recall, how many reals could be fakes. In float32 or
+    better.
     """
     _same_features("precision and recall", real=real, fake=fake)
     for symbol, points in (("real", real), ("fake", fake)):
@@ -63,14 +64,15 @@ def inception_score(p: Float[Tensor, " examples classes"]) -> Float[Tensor, ""]:
     Source: iCT, Section 4, Table 2 (IS); Salimans et al. 2016, Section 4.
 
     Between 1 and the number of classes. `p` are a classifier's probabilities, not its logits. Over all examples at
-    once: published scores are often the mean over ten parts, which is smaller. Only with the probabilities of one
-    particular network is it the Inception score.
+    once: published scores are often the mean over ten parts, which is usually smaller. Only with the probabilities of
+    one particular network is it the Inception score. Its gradient is not finite where a p is 0.
     """
     if len(p) < 1:
         _domain.refuse("at least one example in p (IS)", "none", "give a classifier's probabilities")
     _domain.probabilities("p", p, "IS")
     marginal = p.mean(0)
-    # 0 log 0 = 0, and where the marginal is 0 so is every p.
+    # 0 log 0 = 0. The mean of numbers at the very bottom of the dtype may be 0 where they are not.
+    marginal = marginal.clamp_min(torch.finfo(p.dtype).tiny)
     divergence = (torch.xlogy(p, p) - torch.xlogy(p, marginal)).sum(1)
     return divergence.mean().exp()
 
