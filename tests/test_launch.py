@@ -191,7 +191,7 @@ def test_help_names_presets_options_and_their_sources(flag: str, capsys: pytest.
         (["--config", "minimal", "--network.groups", "3"], "network.groups needs a divisor of 8 channels"),
         (
             ["--config", "minimal", "--method.sigma-min", "90"],
-            "needs 0 < sigma_min < sigma_max < infinity (iCT Section 2)",
+            "needs 0 < sigma_min < sigma_max < infinity (iCT",
         ),
         (["--config", "minimal", "--train.steps", "3"], "train for at least 8 steps"),
         (["--config", "minimal", "--sample.two-step-sigma", "90"], "sample.two_step_sigma needs 0.002 <= sigma < 80.0"),
