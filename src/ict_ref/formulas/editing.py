@@ -94,7 +94,7 @@ def colorization_operator() -> Operator:
     Source: CM, Appendix D (colorization).
 
     Images are [batch, 3, height, width]: red, green and blue, of a gray image three times the same. Channel 0 of A x
-    is the luma, up to its factor; what the other columns are changes no result of `edit`. CM prints the same Q, rounded.
+    is the luma, up to its factor; what the other columns are changes no result of `edit`. CM prints the same Q.
     """
     q = _orthogonal(torch.tensor(LUMA, dtype=torch.float64))
 
