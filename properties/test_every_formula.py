@@ -127,8 +127,28 @@ def test_what_overflows_is_infinite_and_not_a_nan(dtype: torch.dtype) -> None:
     assert float(got[1]) == pytest.approx(0.8365, rel=0.01)
 
 
-def test_a_constant_that_the_dtype_cannot_square_is_refused() -> None:
-    """float16 rounds 1e-8 to 0, and the gradient at x = y would be 0 / 0."""
-    y = torch.zeros(1, 2, dtype=torch.float16)
-    with pytest.raises(ValueError, match=r"c\^2 > 0 in torch.float16"):
-        formulas.pseudo_huber(y, y, c=1e-4)
+def test_the_least_constant_is_one_that_the_dtype_can_square() -> None:
+    """c^2 is the smallest normal number of float32: d = ||x - y|| but for c, and below it c is refused."""
+    x32, y32 = torch.ones(1, 4), torch.zeros(1, 4)
+    assert float(formulas.pseudo_huber(x32, y32, c=2.0**-63)) == 2
+    with pytest.raises(ValueError, match=r"c\^2 > 0 in torch.float32"):
+        formulas.pseudo_huber(x32, y32, c=2.0**-64)
+
+
+@pytest.mark.parametrize("name", ["training", "distillation"])
+def test_continuous_losses_take_levels_and_weights_of_a_schedule(name: str) -> None:
+    """Levels and weights in float64, as a grid has them, are rounded to the dtype of x, in which f and the loss are."""
+    x32, seen = x.float(), set()
+
+    def f(y: Tensor, levels: Tensor) -> Tensor:
+        seen.add((y.dtype, levels.dtype))
+        return tanh(y, levels)
+
+    second = z.float() if name == "training" else None
+    loss = (
+        formulas.continuous_consistency_training_loss(f, x32, second, sigma, weight=f64(1, 2, 3), metric=squared_l2)
+        if second is not None
+        else formulas.continuous_consistency_distillation_loss(f, f, x32, sigma, weight=f64(1, 2, 3), metric=squared_l2)
+    )
+    assert loss.dtype == torch.float32
+    assert seen == {(torch.float32, torch.float32)}
