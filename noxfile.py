@@ -82,6 +82,26 @@ def mutation(session: nox.Session) -> None:
 
 
 @nox.session
+def peers(session: nox.Session) -> None:
+    """Check diffusers' consistency scheduler, in an environment of its own: a minute to install; it may well fail."""
+    place = HERE / ".nox" / "peers"
+    python = place / PYTHON.relative_to(VENV)
+    if not (place / ".stamp").is_file():
+        session.run(sys.executable, "-m", "venv", "--clear", str(place), external=True)
+        install = ("-m", "pip", "install", "--quiet", "-c", "constraints.txt", "-e", ".", "diffusers==0.42.1")
+        session.run(str(python), *install, external=True, env={"PIP_NO_COMPILE": "1"})
+        (place / ".stamp").touch()
+    command = ("-m", "ict_ref.verify", "tests/peers/diffusers_scheduler.py", *session.posargs)
+    session.run(str(python), *command, external=True, env=ONE_THREAD, success_codes=[0, 1])
+
+
+@nox.session
+def vectors(session: nox.Session) -> None:
+    """Write the vectors of `ict_ref.verify` from their 50-digit oracles."""
+    run(session, "-m", "tests.vectors.generate")
+
+
+@nox.session
 def readme(session: nox.Session) -> None:
     """Write the table of equations, functions, laws and oracles into the README."""
     run(session, "-m", "tests.equation_table")

@@ -15,6 +15,7 @@ ROOMS: dict[str, set[str]] = {
     "config": set(),
     "ledger": set(),
     "__main__": {"__init__", "ledger"},
+    "verify": {"__init__", "formulas"},
     "randomness": set(),
     "figures": set(),
     "networks": {"formulas", "config", "randomness"},

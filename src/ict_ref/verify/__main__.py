@@ -1,0 +1,154 @@
+"""`python -m ict_ref.verify TARGET`: which formulas of an implementation are right, which are wrong, and how."""
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from ict_ref.verify import report, waivers
+from ict_ref.verify.audit import audit
+from ict_ref.verify.check import Result, check
+from ict_ref.verify.peer import Peer, PeerError
+from ict_ref.verify.target import Target, TargetError, load
+from ict_ref.verify.values import ARRAYS
+from ict_ref.verify.vectors import functions
+
+DESCRIPTION = """\
+Check an implementation of consistency training against the reference.
+
+TARGET is package.module, package.module:attribute or path/to/file.py[:attribute]: any module or object with some of
+the names of ict_ref.formulas (`python -m ict_ref eq` lists them). Each function that it has is called by parameter
+name with float64 arrays on the CPU, Python ints and floats; what comes back may be anything torch.as_tensor takes.
+Functions that it does not have are listed as missing, which is no failure.
+
+--exec COMMAND checks an implementation in any language instead: COMMAND is started, without a shell, and answers one
+JSON object a line, {"id": 7, "function": "c_in", "args": {...}} with {"id": 7, "value": ...}, "error" or "missing"
+(ict_ref/verify/peer.py says more; tests/peers has one in JavaScript). It is not asked for functions that take others.
+"""
+EPILOG = """\
+exit status:
+  0  everything that is there passes
+  1  something fails, a waiver is stale, or with --require-all something is missing
+  2  usage error, or TARGET cannot be imported
+
+examples:
+  python -m ict_ref.verify my_package.my_module
+  python -m ict_ref.verify losses.py:Loss.huber --only pseudo_huber
+  python -m ict_ref.verify my_package.my_module --json report.json --waivers waivers.toml
+  python -m ict_ref.verify my_package.train:step --audit step
+  python -m ict_ref.verify --exec "node peer.js"
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    line = argparse.ArgumentParser(
+        prog="python -m ict_ref.verify",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    line.add_argument("target", nargs="?", metavar="TARGET", help="what to check")
+    line.add_argument("--exec", dest="command", metavar="COMMAND", help="check a command that speaks JSON instead")
+    line.add_argument(
+        "--seconds", type=float, default=10.0, metavar="S", help="of --exec: how long an answer may take (default: 10)"
+    )
+    line.add_argument("--only", nargs="+", default=[], metavar="NAME", help="check these functions only")
+    line.add_argument("--arrays", choices=sorted(ARRAYS), default="torch", help="what arrays are handed over as")
+    line.add_argument("--json", type=Path, metavar="FILE", help="write the report for programs")
+    line.add_argument("--junit", type=Path, metavar="FILE", help="write the report as JUnit's XML")
+    line.add_argument("--waivers", type=Path, metavar="FILE", help="TOML: failures that are known, each with a reason")
+    line.add_argument("--require-all", action="store_true", help="a missing function is a failure")
+    line.add_argument(
+        "--audit",
+        choices=["step"],
+        help="TARGET is a training step, a callable step(network, x, *, step, total_steps) -> loss: a network that "
+        "records its calls is put in, and what the step does is read from them",
+    )
+    line.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn at random (default: 0)")
+    return line
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    line = parser()
+    options = line.parse_args(arguments)
+    unknown = [name for name in options.only if name not in functions()]
+    if unknown:
+        return refuse(f"--only needs names of ict_ref.formulas; got {', '.join(unknown)}")
+    if bool(options.target) == bool(options.command) or (options.audit and options.command):
+        return refuse("needs a TARGET or --exec COMMAND, and --audit a TARGET; see --help")
+    if options.command and (beyond := [name for name in options.only if name not in Peer.functions()]):
+        return refuse(f"--exec cannot hand functions to a command, which {', '.join(beyond)} would need")
+    for file in filter(None, (options.json, options.junit)):
+        if not file.parent.is_dir():
+            return refuse(f"{file}: there is no folder {file.parent}")
+    try:
+        waived = waivers.load(options.waivers) if options.waivers else {}
+        with contextlib.ExitStack() as stack:
+            if options.command:
+                peer = stack.enter_context(Peer(options.command, seconds=options.seconds))
+                target = Target(options.command, peer, shutil.which(peer.words[0]) or peer.words[0], "unknown")
+                found: Iterable[Result] = check(peer, only=options.only or peer.functions())
+            else:
+                target = load(options.target)
+                if options.audit:
+                    if not callable(target.namespace):
+                        return refuse(
+                            f"--audit step needs a callable; {options.target} is none; name it as module:function"
+                        )
+                    found = audit(target.namespace, seed=options.seed)
+                else:
+                    found = check(target.namespace, only=options.only, arrays=ARRAYS[options.arrays])
+            results = waivers.applied(with_progress(found), waived)
+    except (TargetError, PeerError, waivers.WaiverError) as error:
+        return refuse(str(error))
+    head = report.header(target, options.arrays, options.seed)
+    if all(result.status == "missing" for result in results):
+        return refuse(f"{target.text} has none of the functions of ict_ref.formulas; `python -m ict_ref eq` lists them")
+    print(report.text(head, results))
+    try:
+        for file, write in ((options.json, report.as_json), (options.junit, report.as_junit)):
+            if file:
+                file.write_text(write(head, results), encoding="utf-8")
+    except OSError as error:
+        return refuse(f"{error.filename}: {error.strerror}")
+    failed = any(result.status == "fail" for result in results)
+    lacking = options.require_all and any(result.status == "missing" for result in results)
+    return 1 if failed or lacking else 0
+
+
+def with_progress(results: Iterable[Result]) -> list[Result]:
+    """Return the results; on a terminal, say after two seconds how far it is."""
+    found: list[Result] = []
+    start, total = time.monotonic(), len(functions())
+    for result in results:
+        found.append(result)
+        if sys.stderr.isatty() and time.monotonic() - start > 2:
+            done = len({one.function for one in found})
+            left = (time.monotonic() - start) / done * (total - done)
+            print(f"\r{done}/{total} functions, {left:.0f} s left ", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty() and time.monotonic() - start > 2:
+        print("\r" + " " * 40 + "\r", end="", file=sys.stderr)
+    return found
+
+
+def refuse(message: str) -> int:
+    """Say in one line why nothing was checked."""
+    print(f"python -m ict_ref.verify: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # Asked to end, we end as after Ctrl-C, so that nothing that --exec started is left behind. An implementation's own
+    # SystemExit is a failure of it, so this must be another.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""What came of a verification, as a table to read, as JSON and as JUnit's XML."""
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from xml.etree import ElementTree as ET
+
+import torch
+
+from ict_ref import __version__
+from ict_ref.verify.check import Result, Status
+from ict_ref.verify.target import Target
+from ict_ref.verify.vectors import VERSION, deviations, vectors
+
+WORST_FIRST: tuple[Status, ...] = ("fail", "waived", "missing", "pass")
+WORDS: dict[Status, str] = {"pass": "pass", "fail": "FAIL", "missing": "missing", "waived": "waived"}
+
+
+def header(target: Target, arrays: str, seed: int) -> dict[str, object]:
+    """Return what was checked, and with what."""
+    return {
+        "ict_ref": __version__,
+        "vectors": VERSION,
+        "target": target.text,
+        "version": target.version,
+        "file": target.file,
+        "torch": torch.__version__,
+        "arrays": arrays,
+        "dtype": "float64",
+        "seed": seed,
+    }
+
+
+def rows(results: list[Result]) -> list[tuple[str, str, str, str]]:
+    """Return status, function, what passed of how many, and source, one row per function."""
+    of_function: dict[str, list[Result]] = {}
+    for result in results:
+        of_function.setdefault(result.function, []).append(result)
+    found = []
+    for function, of in of_function.items():
+        statuses = Counter(result.status for result in of)
+        worst = next(status for status in WORST_FIRST if statuses[status])
+        parts: dict[str, list[Result]] = {"right": [], "refused": []}
+        for result in of:
+            parts[kind(result)].append(result)
+        shares = [
+            f"{sum(result.status == 'pass' for result in part)}/{len(part)} {word}"
+            for word, part in parts.items()
+            if part and worst != "missing"
+        ]
+        source = next((result.source for result in of if result.source), "")
+        found.append((WORDS[worst], function, ", ".join(shares), source.split("; ")[0]))
+    return found
+
+
+def kind(result: Result) -> str:
+    """Return whether a result is of a value or of a refusal."""
+    if "#" not in result.id:
+        return "right"
+    bad = {vector.name for vector in vectors(result.function) if vector.result == "invalid"}
+    return "refused" if result.id in bad else "right"
+
+
+def text(head: dict[str, object], results: list[Result]) -> str:
+    """Return the report to read."""
+    lines = [
+        f"ict_ref {head['ict_ref']}, vectors {head['vectors']}, torch {head['torch']}, "
+        f"{head['arrays']} arrays of {head['dtype']}, seed {head['seed']}",
+        f"target {head['target']}, version {head['version']}, {head['file']}",
+        "",
+    ]
+    table = rows(results)
+    widths = [max((len(row[k]) for row in table), default=0) for k in range(3)]
+    lines += [
+        "  ".join([*(f"{part:{width}}" for part, width in zip(row, widths, strict=False)), row[3]]).rstrip()
+        for row in table
+    ]
+    failures = [result for result in results if result.status in ("fail", "waived")]
+    lines += [""] if failures else []
+    told: set[str] = set()
+    for result in failures:
+        slip = result.deviation
+        # The story of a slip is long: it is told once, and named after that.
+        again = slip is not None and slip in told
+        lines.append(result.message.replace(str(deviations()[slip]), slip) if slip and again else result.message)
+        told |= {slip} if slip else set()
+    return "\n".join([*lines, "", summary_line(results)])
+
+
+def summary(results: list[Result]) -> dict[Status, int]:
+    """Return how many checks passed, failed and were waived, and how many functions are missing."""
+    statuses = Counter(result.status for result in results)
+    return {status: statuses[status] for status in WORDS}
+
+
+def summary_line(results: list[Result]) -> str:
+    """Return the last line."""
+    count = summary(results)
+    parts = [f"{count['pass']} passed", f"{count['fail']} failed"]
+    parts += [f"{count['waived']} waived"] if count["waived"] else []
+    parts += [f"{count['missing']} functions missing"] if count["missing"] else []
+    return ", ".join(parts)
+
+
+def as_json(head: dict[str, object], results: list[Result]) -> str:
+    """Return the report for programs; README.md documents it."""
+    return json.dumps(
+        {**head, "results": [asdict(result) for result in results], "summary": summary(results)}, indent=1
+    )
+
+
+def as_junit(_head: dict[str, object], results: list[Result]) -> str:
+    """Return the report as JUnit's XML."""
+    count = summary(results)
+    suite = ET.Element(
+        "testsuite",
+        name="ict_ref.verify",
+        tests=str(len(results)),
+        failures=str(count["fail"]),
+        skipped=str(count["missing"] + count["waived"]),
+    )
+    for result in results:
+        case = ET.SubElement(suite, "testcase", classname=result.function, name=result.id)
+        if result.status == "fail":
+            ET.SubElement(case, "failure", message=result.message)
+        elif result.status != "pass":
+            ET.SubElement(case, "skipped", message=result.message)
+    ET.indent(suite)
+    return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

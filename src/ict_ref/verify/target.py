@@ -1,0 +1,74 @@
+"""The implementation under test: any module or object with some of the names of `ict_ref.formulas`."""
+
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class TargetError(Exception):
+    """The target cannot be had; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A namespace, and where it is from."""
+
+    text: str
+    namespace: object
+    file: str
+    version: str
+
+
+def load(text: str) -> Target:
+    """Return what `package.module`, `package.module:attribute` or `path/to/file.py[:attribute]` names.
+
+    The working directory is searched first, as `python -m` does.
+    """
+    place, _, attribute = text.partition(":")
+    if not place:
+        raise TargetError(f"TARGET needs a module or a file; got {text!r}; for example my_package.my_module")
+    try:
+        module = _from_file(Path(place)) if place.endswith(".py") else _by_name(place)
+    except TargetError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise TargetError(f"{place} cannot be imported: {type(error).__name__}: {_one_line(error)}") from error
+    namespace: object = module
+    for name in filter(None, attribute.split(".")):
+        if not hasattr(namespace, name):
+            raise TargetError(f"{place} has no {attribute}; it has {_some(namespace)}")
+        namespace = getattr(namespace, name)
+    package = sys.modules.get(place.split(".")[0])
+    version = str(getattr(package, "__version__", getattr(module, "__version__", "unknown")))
+    return Target(text, namespace, str(getattr(module, "__file__", "unknown")), version)
+
+
+def _by_name(name: str) -> object:
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    return importlib.import_module(name)
+
+
+def _from_file(path: Path) -> object:
+    if not path.is_file():
+        raise TargetError(f"{path} is no file; give a module, or the path of a Python file")
+    # A module beside it can be imported, as if it were run.
+    sys.path.insert(0, str(path.resolve().parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise TargetError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or "no message"
+
+
+def _some(namespace: object) -> str:
+    names = [name for name in dir(namespace) if not name.startswith("_")]
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")

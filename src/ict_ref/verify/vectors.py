@@ -1,0 +1,98 @@
+"""The vectors: arguments, what must come back for them, and what known slips return instead.
+
+They are package data, generated from mpmath oracles by `nox -s vectors` and never edited by hand.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+from ict_ref.verify.values import Json
+
+Verdict = Literal["valid", "invalid", "acceptable"]
+# Counted up whenever the value or the meaning of any vector changes.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A known slip: what it is, what it does to training, and how common it is."""
+
+    name: str
+    function: str
+    what: str
+    effect: str
+    seen_in: str
+
+    def __str__(self) -> str:
+        """Return name and story in one line."""
+        return f"{self.name}: {self.what}; {self.effect}; seen in {self.seen_in}"
+
+
+@dataclass(frozen=True)
+class Vector:
+    """One call and its result."""
+
+    function: str
+    source: str
+    id: int
+    comment: str
+    arguments: dict[str, Json]
+    result: Verdict
+    value: Json
+    rtol: float
+    atol: float
+    deviations: dict[str, Json]
+    alternatives: dict[str, Json]
+    apply: dict[str, Json]
+    compare: str
+
+    @property
+    def name(self) -> str:
+        """How a report and a waiver name it: pseudo_huber#3."""
+        return f"{self.function}#{self.id}"
+
+
+FIELDS: dict[str, Json] = {
+    "id": None,
+    "comment": None,
+    "arguments": None,
+    "result": None,
+    "value": None,
+    "rtol": 0.0,
+    "atol": 0.0,
+    "deviations": {},
+    "alternatives": {},
+    "apply": {},
+    "compare": "all",
+}
+
+
+def _read(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((files("ict_ref.verify") / "data" / f"{name}.json").read_text("utf-8"))
+    return content
+
+
+@cache
+def vectors(function: str) -> tuple[Vector, ...]:
+    """Return the vectors of a function."""
+    content = _read(function)
+    return tuple(
+        Vector(function=function, source=content["source"], **{**FIELDS, **entry}) for entry in content["vectors"]
+    )
+
+
+@cache
+def functions() -> tuple[str, ...]:
+    """Return the functions that have vectors, in alphabetical order."""
+    names = (path.name.removesuffix(".json") for path in (files("ict_ref.verify") / "data").iterdir())
+    return tuple(sorted(name for name in names if name != "deviations"))
+
+
+@cache
+def deviations() -> dict[str, Deviation]:
+    """Return the known slips by name."""
+    told = ("function", "what", "effect", "seen_in")
+    return {name: Deviation(name, *(entry[key] for key in told)) for name, entry in _read("deviations").items()}

@@ -1,0 +1,53 @@
+"""Failures that are known and accepted for a while: in TOML, each with a reason, and refused once they no longer fail.
+
+[[waiver]]
+id = "teacher_ema_decay#3"     # or "teacher_ema_decay" for all of a function
+reason = "ours divides by N - 1, see issue 12"
+"""
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from ict_ref.verify.check import Result
+
+
+class WaiverError(Exception):
+    """The file of waivers cannot be used; the message is one line for the user."""
+
+
+def load(path: Path) -> dict[str, str]:
+    """Return the reason of each waived failure."""
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("waiver", [])
+    except OSError as error:
+        raise WaiverError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise WaiverError(f"{path} is no TOML: {error}") from error
+    found: dict[str, str] = {}
+    for entry in entries if isinstance(entries, list) else [entries]:
+        name, reason = (
+            (str(entry.get(key, "")).strip() for key in ("id", "reason")) if isinstance(entry, dict) else ("", "")
+        )
+        if not name or not reason:
+            raise WaiverError(f"{path}: every [[waiver]] needs an id and a reason; got {entry}")
+        found[name] = reason
+    return found
+
+
+def applied(results: Iterable[Result], waivers: dict[str, str]) -> list[Result]:
+    """Return the results, failures that are waived marked so, and a failure for each waiver that is not needed."""
+    found, used = [], set()
+    for result in results:
+        name = next((name for name in (result.id, result.function) if name in waivers), None)
+        if name and result.status == "fail":
+            used.add(name)
+            found.append(replace(result, status="waived", message=f"{result.message} (waived: {waivers[name]})"))
+        else:
+            found.append(result)
+    stale = [name for name in waivers if name not in used]
+    return found + [
+        Result(name, name.split("#")[0], "", "fail", message=f"{name}: waived, but it does not fail; remove the waiver")
+        for name in stale
+    ]

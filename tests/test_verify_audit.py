@@ -1,0 +1,176 @@
+"""The audit of a training step names what is wrong with it, and nothing that is right."""
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ict_ref.verify.audit import audit, chi_square_tail
+from ict_ref.verify.check import Result
+
+PEERS = Path(__file__).parent / "peers"
+
+
+def grid(n: int) -> Tensor:
+    low, high = 0.002 ** (1 / 7), 80 ** (1 / 7)
+    sigmas: Tensor = (low + torch.arange(n).double() / (n - 1) * (high - low)) ** 7
+    return sigmas
+
+
+def cells(sigmas: Tensor, batch: int, p_mean: float) -> Tensor:
+    edges = torch.special.ndtr((sigmas.log() - p_mean) / 2)
+    return torch.multinomial(edges.diff(), batch, replacement=True)
+
+
+def plain_step(
+    network: nn.Module,
+    x: Tensor,
+    *,
+    step: int,
+    total_steps: int,
+    noise: Callable[[Tensor], Tensor] = lambda sigma: sigma.log() / 4,
+    c_in: Callable[[Tensor], Tensor] = lambda sigma: (sigma**2 + 0.25).rsqrt(),
+    draw: Callable[[Tensor, int], Tensor] = lambda sigmas, batch: cells(sigmas, batch, -1.1),
+    apart: int = 1,
+    one_noise: bool = True,
+    share_dropout: bool = True,
+    stop_gradient: bool = True,
+    swap: bool = False,
+    distance: str = "huber",
+    weight: Callable[[Tensor, Tensor], Tensor] = lambda low, high: 1 / (high - low),
+    mean: bool = True,
+    calls: int = 2,
+    z_scale: float = 1.0,
+) -> Tensor:
+    sigmas = grid(min(10 * 2 ** (step // (total_steps // 8)), 1280) + 1)
+    index = draw(sigmas, len(x)).clamp_max(len(sigmas) - 1 - apart)
+    low, high = (sigmas[i].reshape(-1, 1, 1, 1) for i in (index, index + apart))
+    x = x.double()
+    z = z_scale * torch.randn_like(x)
+    other = z if one_noise else torch.randn_like(x)
+
+    def f(x_sigma: Tensor, sigma: Tensor) -> Tensor:
+        skip, out = 0.25 / ((sigma - 0.002) ** 2 + 0.25), 0.5 * (sigma - 0.002) / (sigma**2 + 0.25).sqrt()
+        value: Tensor = network(c_in(sigma) * x_sigma, noise(sigma).flatten())
+        return skip * x_sigma + out * value
+
+    state = torch.get_rng_state()
+    with torch.set_grad_enabled(not swap):
+        student = f(x + high * z, high)
+    if share_dropout:
+        torch.set_rng_state(state)
+    with torch.set_grad_enabled(swap or not stop_gradient):
+        teacher = f(x + low * other, low)
+    for _ in range(calls - 2):
+        f(x, low)
+    apart_by = (student - teacher).flatten(1)
+    c = 0.00054 * math.sqrt(x[0].numel())
+    distances = {
+        "huber": (apart_by.square().sum(1) + c**2).sqrt() - c,
+        "elementwise": ((apart_by.square() + c**2).sqrt() - c).mean(1),
+        "squared": apart_by.square().sum(1),
+        "mean squared": apart_by.square().mean(1),
+        "large c": (apart_by.square().sum(1) + 1).sqrt() - 1,
+    }
+    loss = weight(low, high).flatten() * distances[distance]
+    return loss.mean() if mean else loss
+
+
+def failed(step: Callable[..., object]) -> list[Result]:
+    return [result for result in audit(step) if result.status == "fail"]
+
+
+@pytest.mark.parametrize("mean", [True, False])
+def test_a_right_step_passes(mean: bool) -> None:
+    assert [result.message for result in failed(partial(plain_step, mean=mean))] == []
+
+
+WRONG: dict[str, tuple[dict[str, object], str, str | None]] = {
+    "the network is told sigma itself": ({"noise": lambda sigma: sigma}, "step:c_noise", "RawSigmaNoise"),
+    "the network is told a thousand times too much": (
+        {"noise": lambda sigma: 250 * sigma.log()},
+        "step:c_noise",
+        "ScaledNoise",
+    ),
+    "the network is told log(sigma)": ({"noise": lambda sigma: sigma.log()}, "step:c_noise", None),
+    "the input is not scaled": ({"c_in": torch.ones_like}, "step:one_path", "NoInputScaling"),
+    "the input is scaled by the variance": ({"c_in": lambda s: 1 / (s**2 + 0.25)}, "step:one_path", None),
+    "the levels are two cells apart": ({"apart": 2}, "step:neighbours", None),
+    "student and teacher have other noise": ({"one_noise": False}, "step:one_path", None),
+    "noise is twice as strong": ({"z_scale": 2.0}, "step:unit_noise", None),
+    "dropout masks are not shared": ({"share_dropout": False}, "step:shared_dropout", None),
+    "the gradient passes through the teacher": ({"stop_gradient": False}, "step:stop_gradient", None),
+    "the student is at the lower level": ({"swap": True}, "step:stop_gradient", "TeacherAtHigherLevel"),
+    "the distance is elementwise": ({"distance": "elementwise"}, "step:loss", "Elementwise"),
+    "the distance is squared l2": ({"distance": "squared"}, "step:loss", None),
+    "the distance is a mean of squares": ({"distance": "mean squared"}, "step:loss", "MeanReduction"),
+    "c is something else": ({"distance": "large c"}, "step:loss", None),
+    "the weight is 1": ({"weight": lambda low, high: torch.ones_like(low)}, "step:loss", None),
+    "the mean of the logarithms has the wrong sign": ({"draw": partial(cells, p_mean=1.1)}, "step:p(i)", "MeanSign"),
+    "cells are drawn uniformly": (
+        {"draw": lambda sigmas, batch: torch.randint(len(sigmas) - 1, (batch,))},
+        "step:p(i)",
+        None,
+    ),
+    "the network is called three times": ({"calls": 3}, "step:runs", None),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_step_fails_where_it_is_wrong(what: str) -> None:
+    options, finding, slip = WRONG[what]
+    found = failed(partial(plain_step, **options))  # type: ignore[arg-type] # one option of many types
+    assert {result.id for result in found} == {finding}
+    assert {result.deviation for result in found} == {slip}
+    assert all(result.message.startswith(finding) and result.message.endswith("]") for result in found)
+
+
+def test_a_curriculum_that_is_late_has_levels_that_are_no_neighbours() -> None:
+    # Every second level of the grid twice as fine: one that keeps the old levels.
+    def late(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
+        return plain_step(network, x, step=step // 4, total_steps=total_steps)
+
+    assert {result.id for result in failed(late)} == {"step:neighbours"}
+
+
+def test_a_network_in_evaluation_mode_is_found() -> None:
+    def evaluating(network: nn.Module, x: Tensor, **options: int) -> Tensor:
+        return plain_step(network.eval(), x, step=options["step"], total_steps=options["total_steps"])
+
+    assert {result.id for result in failed(evaluating)} == {"step:shared_dropout"}
+
+
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        (lambda *_, **__: 1 / 0, "raised ZeroDivisionError: division by zero"),
+        (lambda *_, **__: None, "raised "),
+        (lambda network, x, **_: network(x, x[:, 0, 0, 0]).mean(), "the network was called 1 times, should be 2"),
+        (lambda network, x, **_: network(x, x[:1, 0, 0, 0]) + network(x, x[:1, 0, 0, 0]), "and noise [1], should be"),
+    ],
+)
+def test_a_step_that_cannot_be_read_has_one_clear_row(step: Callable[..., object], says: str) -> None:
+    [one] = list(audit(step))
+    assert one.status == "fail"
+    assert says in one.message
+
+
+def test_the_tail_of_chi_square_is_the_textbook_s() -> None:
+    # One degree of freedom, statistic 3.841: 5 %.
+    counts = torch.tensor([50 + 9.8, 50 - 9.8], dtype=torch.float64)
+    assert chi_square_tail(counts, torch.tensor([0.5, 0.5], dtype=torch.float64)) == pytest.approx(0.05, abs=1e-3)
+
+
+def test_the_project_s_own_step_passes() -> None:
+    # In a process of its own, without the import hook: the spy is not the network that the model is annotated with.
+    command = [sys.executable, "-m", "ict_ref.verify", str(PEERS / "our_step.py") + ":step", "--audit", "step"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].endswith(" passed, 0 failed")

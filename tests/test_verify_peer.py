@@ -1,0 +1,348 @@
+"""A peer is asked in JSON: what it answers is checked, and nothing that it does instead harms or outlives the check."""
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from ict_ref.verify import peer as module
+from ict_ref.verify.__main__ import main
+from ict_ref.verify.check import Result, check
+from ict_ref.verify.peer import MissingError, Peer, PeerError, RefusedError, received
+from ict_ref.verify.vectors import vectors
+
+PEERS = Path(__file__).parent / "peers"
+# Without the site module Python starts in a few hundredths of a second.
+PYTHON = [sys.executable, "-I", "-S"]
+GOOD = shlex.join([*PYTHON, str(PEERS / "peer.py")])
+SLIPPING = f"{GOOD} --slip"
+
+# Answers pseudo_huber_constant; what it does when it is asked for c_in is filled in.
+# Every process writes down its number.
+BROKEN = """
+import json, math, os, signal, subprocess, sys, time
+def born():
+    with open({pids!r}, "a") as file:
+        print(os.getpid(), file=file)
+def say(**answer):
+    print(json.dumps(answer), flush=True)
+born()
+{at_start}
+for line in sys.stdin:
+    id, function, args = (json.loads(line)[key] for key in ("id", "function", "args"))
+    if function == "c_in":
+        {instead}
+    elif args["dim"] < 1:
+        say(id=id, error="needs dim >= 1")
+    else:
+        say(id=id, value=0.00054 * math.sqrt(args["dim"]))
+"""
+HANG = "time.sleep(60)"
+OTHER = "pseudo_huber_constant"
+
+
+@pytest.fixture
+def pids(tmp_path: Path) -> Iterator[Path]:
+    """Return the file of process numbers, and fail if any of them is left behind."""
+    file = tmp_path / "pids"
+    yield file
+    numbers = [int(line) for line in file.read_text().split()]
+    assert numbers
+    # A killed child's child is buried by init, in its own time.
+    deadline = time.monotonic() + 2
+    while any(map(alive, numbers)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [number for number in numbers if alive(number)] == []
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process runs; a dead one that nobody has buried does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return not stat.parents[1].is_dir() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def broken(pids: Path, instead: str, at_start: str = "") -> str:
+    """Return the command of a peer that does something else when it is asked for c_in."""
+    script = pids.parent / "broken.py"
+    script.write_text(BROKEN.format(pids=str(pids), instead=instead, at_start=at_start))
+    return shlex.join([*PYTHON, str(script)])
+
+
+def results(command: str, *only: str, seconds: float = 5.0) -> list[Result]:
+    with Peer(command, seconds=seconds) as peer:
+        return list(check(peer, only=only or peer.functions()))
+
+
+def failures(found: list[Result]) -> list[str]:
+    return [result.message for result in found if result.status == "fail"]
+
+
+def statuses(found: list[Result], function: str) -> set[str]:
+    return {result.status for result in found if result.function == function}
+
+
+def test_a_good_peer_passes_every_vector_of_what_it_has_and_the_rest_is_missing_once() -> None:
+    found = results(GOOD)
+    assert failures(found) == []
+    passed = {result.function for result in found if result.status == "pass"}
+    assert passed == {"c_skip", "c_noise", "pseudo_huber_constant", "pseudo_huber", "uniform_weights"}
+    missing = [result for result in found if result.status == "missing"]
+    assert sorted([*passed, *(result.id for result in missing)]) == sorted(Peer.functions())
+    assert {result.message for result in missing} == {f"no function {result.function}" for result in missing}
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_a_peer_in_javascript_passes_every_vector_of_what_it_has() -> None:
+    found = results(f"node {shlex.quote(str(PEERS / 'peer.js'))}")
+    assert failures(found) == []
+    assert {result.function for result in found if result.status == "pass"} == {
+        "sigma_grid", "exponential_curriculum", "sqrt_curriculum", "lognormal_pmf", "c_skip", "c_out", "c_in",
+        "c_noise", "pseudo_huber_constant", "pseudo_huber",
+    }  # fmt: skip
+
+
+def test_a_known_slip_of_a_peer_fails_with_its_name() -> None:
+    found = results(SLIPPING, "c_skip", "c_noise")
+    assert {result.deviation for result in found if result.status == "fail"} == {"EdmSkip"}
+    assert sum(result.deviation == "EdmSkip" for result in found) >= 5
+    assert statuses(found, "c_noise") == {"pass"}
+
+
+def test_peers_are_asked_for_what_takes_and_returns_no_functions() -> None:
+    names = Peer.functions()
+    assert {"sigma_grid", "precision_recall", "colorization_mask"} <= set(names)
+    assert not {"denoise", "edit", "inpainting_operator", "search_intermediate_sigma"} & set(names)
+    with Peer(GOOD) as peer, pytest.raises(AttributeError, match="needs one of"):
+        peer.denoise(x=torch.ones(1))
+
+
+def test_what_a_peer_refuses_and_what_it_lacks_are_errors_of_their_own() -> None:
+    with Peer(GOOD) as peer:
+        with pytest.raises(RefusedError, match=r"^needs dim >= 1$"):
+            peer.pseudo_huber_constant(dim=0)
+        with pytest.raises(MissingError, match=r"^no function c_in$"):
+            peer.c_in(sigma=torch.ones(1))
+        assert peer.pseudo_huber_constant(dim=4) == pytest.approx(0.00108)
+
+
+@pytest.mark.parametrize(
+    ("instead", "says"),
+    [
+        ("os.write(2, b'warming'); time.sleep(60)", "no answer within 0.8 s; its last line of errors: 'warming'"),
+        ("sys.exit(3)", "the peer ended with exit status 3 and gave no answer"),
+        ("sys.exit(0)", "the peer ended with exit status 0 and gave no answer"),
+        ("raise RuntimeError('no')", "exit status 1 and gave no answer; its last line of errors: 'RuntimeError: no'"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "the peer was killed by SIGSEGV and gave no answer"),
+        ("print('{\"id\"', end='', flush=True); sys.exit(4)", "the peer ended with exit status 4 and gave no answer"),
+        ("print('hello', flush=True)", "the peer answered 'hello', which is no JSON"),
+        ("print(flush=True)", "the peer answered '', which is no JSON"),
+        ("print('[' * 100000, flush=True)", "which is no JSON"),
+        ("print('9' * 5000, flush=True)", "which is no JSON"),
+        ("os.write(1, bytes([255, 254, 10]))", "which is no JSON"),
+        ("print('\\x1b[2J', flush=True)", "the peer answered '?[2J', which is no JSON"),
+        ("print(3, flush=True)", "the peer answered '3', which is no JSON object"),
+        ("say(id=id - 1, value=[1.0])", "which has not the id "),
+        ("say(id=str(id), value=[1.0])", "which has not the id "),
+        ("say(value=[1.0])", "which has not the id "),
+        ("say(id=id)", "which has no value, error (a text) or missing"),
+        ("say(id=id, error=None)", "which has no value, error (a text) or missing"),
+        ("say(id=id, value=[1.0, None])", "the peer answered the value '[1.0, None]', which is no number"),
+        ("say(id=id, value=[[1.0], [1.0, 2.0]])", "which is no number, no nested lists of numbers"),
+        ("say(id=id, value={'callback': 'bend', 'a': 1.0, 'b': 1.0})", "which is no number, no nested lists"),
+        ("say(id=id, value={'tensor': [1.0], 'dtype': 'float63'})", "which is no number, no nested lists"),
+        ("say(id=id, value=10**400)", "which is no number, no nested lists"),
+        ("[os.write(1, b'x' * 65536) for _ in range(1000)]", "the peer wrote more than 4 MiB without an end of line"),
+        ("[print('x') for _ in range(10**8)]", "the peer answered 'x', which is no JSON"),
+        ("[say(id=id, value=[1.0]) for _ in range(10**8)]", "which has not the id "),
+        ("[os.write(2, b'x' * 65536) for _ in range(10**8)]", "the peer gave no answer within 0.8 s"),
+        ("os.close(1); time.sleep(60)", "the peer closed its standard output and gave no answer"),
+        ("os.close(0); time.sleep(60)", "the peer gave no answer within 0.8 s"),
+        ("signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)", "within 0.8 s; does it flush what it "),
+        ("subprocess.Popen(['sleep', '60']); sys.exit(5)", "the peer ended with exit status 5 and gave no answer"),
+        ("os.fork() and sys.exit(6); born(); time.sleep(60)", "the peer ended with exit status 6 and gave no answer"),
+    ],
+)  # fmt: skip
+def test_a_broken_peer_fails_with_a_clear_sentence_also_where_it_should_refuse_and_the_others_are_asked(
+    pids: Path, monkeypatch: pytest.MonkeyPatch, instead: str, says: str
+) -> None:
+    monkeypatch.setattr(module, "TRIES_OF_A_FUNCTION", 1)
+    start = time.monotonic()
+    found = results(broken(pids, instead), "c_in", OTHER, seconds=0.8)
+    assert time.monotonic() - start < 8
+    # A flood of right answers is right once: the next is then one that nobody asked for.
+    assert statuses(found, "c_in") <= ({"fail", "pass"} if "10**8" in instead else {"fail"})
+    assert {result.status for result in found if result.id in ("c_in#8", "c_in#13")} == {"fail"}
+    assert says in " ".join(failures(found)).replace("\n", " ")
+    assert "not asked: the peer had given no answer for c_in 1 times" in failures(found)[-1]
+    assert statuses(found, OTHER) == {"pass"}
+
+
+def test_a_peer_that_always_hangs_is_started_a_few_times_and_given_up(
+    pids: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TRIES_IN_A_ROW", 4)
+    found = results(broken(pids, "pass", at_start=HANG), "c_in", OTHER, "c_out", seconds=0.1)
+    assert {result.status for result in found} == {"fail"}
+    assert sum("no answer within 0.1 s" in message for message in failures(found)) == 4
+    assert "not asked: the peer had given no answer 4 times in a row" in failures(found)[-1]
+    assert len(pids.read_text().split()) <= 4
+
+
+def test_a_peer_that_exits_at_once_fails_every_row(pids: Path) -> None:
+    found = results(broken(pids, "pass", at_start="sys.exit('no licence')"), "c_in", OTHER)
+    assert {result.status for result in found} == {"fail"}
+    assert "exit status 1 and gave no answer; its last line of errors: 'no licence'" in failures(found)[0]
+
+
+def test_a_peer_that_fails_once_is_started_again_and_asked_on(pids: Path) -> None:
+    found = results(broken(pids, "sys.exit(3) if id == 9 else say(id=id, error='')"), OTHER, "c_in")
+    assert statuses(found, OTHER) == {"pass"}
+    assert "exit status 3" in failures(found)[0]
+    refused = [result.status for result in found if result.id in ("c_in#8", "c_in#13")]
+    assert refused == ["pass", "pass"]
+    assert len(pids.read_text().split()) == 2
+
+
+def test_a_peer_that_no_longer_has_what_it_answered_fails(pids: Path) -> None:
+    found = results(broken(pids, "say(id=id, error='') if id < 3 else say(id=id, missing=True)"), "c_in")
+    assert "says that it has no c_in, which it had answered before" in failures(found)[2]
+    assert {result.status for result in found} == {"fail"}
+
+
+@pytest.mark.parametrize("words", ["no/such/command at all", str(PEERS), ""])
+def test_a_command_that_cannot_be_started_is_a_usage_error(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(PeerError, match=r"cannot be started: |needs a command"), Peer(words):
+        pass
+    assert main(["--exec", words]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["python 'peer.py", "cat \0"])
+def test_a_command_that_is_none_is_refused(command: str) -> None:
+    with pytest.raises(PeerError, match=r"is no command: No closing quotation|embedded null byte"), Peer(command):
+        pass
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_an_answer_must_have_a_time_limit(seconds: float) -> None:
+    with pytest.raises(PeerError, match="needs 0 < seconds < infinity"):
+        Peer(GOOD, seconds=seconds)
+
+
+def test_an_interrupted_check_leaves_no_process_behind(pids: Path) -> None:
+    command = broken(pids, "born(); signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)")
+    runs = {
+        number: subprocess.Popen(
+            [sys.executable, "-m", "ict_ref.verify", "--exec", command, "--only", "c_in", "--seconds", "60"],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        deadline = time.monotonic() + 30
+        # Each writes down its number when it starts, and again when it is asked.
+        while not pids.exists() or len(pids.read_text().split()) < 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        for number, run in runs.items():
+            run.send_signal(number)
+        for run in runs.values():
+            assert run.wait(10) != 0
+    finally:
+        for run in runs.values():
+            run.kill()
+            run.wait()
+
+
+def test_a_peer_that_has_ended_does_not_end_the_command(pids: Path) -> None:
+    # The command leaves SIGPIPE as it is by default, so that `| head` ends it; a peer's pipe must not.
+    command = broken(pids, "os.close(0); sys.exit(3)", at_start="os.close(0); sys.exit(3)")
+    done = subprocess.run(
+        [sys.executable, "-m", "ict_ref.verify", "--exec", command, "--only", "c_in"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "\n0 passed, 13 failed" in done.stdout
+    assert "the peer ended with exit status 3 and gave no answer" in done.stdout
+
+
+def test_the_command_checks_a_peer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--exec", GOOD, "--only", "c_noise", "c_in"]) == 0
+    told = capsys.readouterr().out
+    assert f"target {GOOD}, version unknown, {sys.executable}" in told
+    assert f"{len(vectors('c_noise'))} passed, 0 failed, 1 functions missing" in told
+    assert main(["--exec", SLIPPING, "--only", "c_skip"]) == 1
+    assert "EdmSkip: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "needs a TARGET or --exec COMMAND"),
+        (["ict_ref.formulas", "--exec", GOOD], "needs a TARGET or --exec COMMAND"),
+        (["--exec", GOOD, "--only", "denoise"], "cannot hand functions to a command, which denoise would need"),
+    ],
+)
+def test_a_target_is_a_module_or_a_command(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([1, 2], torch.tensor([1, 2])),
+        ([True, False], torch.tensor([True, False])),
+        ([1, 2.5, "nan"], torch.tensor([1, 2.5, torch.nan], dtype=torch.float64)),
+        ([2**63], torch.tensor([2.0**63], dtype=torch.float64)),
+        ([], torch.tensor([], dtype=torch.float64)),
+        ([[0.1]], torch.tensor([[0.1]], dtype=torch.float64)),
+        ({"tensor": [0.5], "dtype": "float32"}, torch.tensor([0.5])),
+    ],
+)
+def test_lists_are_tensors_of_what_is_in_them(value: object, expected: torch.Tensor) -> None:
+    found = received(value)
+    assert isinstance(found, torch.Tensor)
+    assert found.dtype == expected.dtype
+    assert torch.equal(found.nan_to_num(7), expected.nan_to_num(7))
+
+
+def test_numbers_and_several_values_are_themselves() -> None:
+    assert [received(value) for value in (3, 0.5, True, None, "0.5")] == [3, 0.5, True, None, "0.5"]
+    assert received({"tuple": [1.0, {"tuple": [2]}]}) == (1.0, (2,))
+    assert received({"float": "inf"}) == float("inf")
+    assert received(10**20) == 1e20
+
+
+def test_a_question_larger_than_a_pipe_is_asked_and_answered() -> None:
+    with Peer(GOOD) as peer:
+        got = peer.c_noise(sigma=torch.ones(20_000, dtype=torch.float64))
+    assert isinstance(got, torch.Tensor)
+    assert torch.equal(got, torch.zeros(20_000, dtype=torch.float64))
+
+
+def test_the_handling_of_broken_pipes_is_put_back() -> None:
+    before = signal.getsignal(signal.SIGPIPE)
+    with Peer(GOOD):
+        assert signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN
+    assert signal.getsignal(signal.SIGPIPE) == before
