@@ -42,6 +42,7 @@ def plain_step(
     one_noise: bool = True,
     share_dropout: bool = True,
     stop_gradient: bool = True,
+    detach: bool = False,
     swap: bool = False,
     distance: str = "huber",
     weight: Callable[[Tensor, Tensor], Tensor] = lambda low, high: 1 / (high - low),
@@ -68,6 +69,7 @@ def plain_step(
         torch.set_rng_state(state)
     with torch.set_grad_enabled(swap or not stop_gradient):
         teacher = f(x + low * other, low)
+    teacher = teacher.detach() if detach else teacher
     for _ in range(calls - 2):
         f(x, low)
     apart_by = (student - teacher).flatten(1)
@@ -138,6 +140,33 @@ def test_a_curriculum_that_is_late_has_levels_that_are_no_neighbours() -> None:
         return plain_step(network, x, step=step // 4, total_steps=total_steps)
 
     assert {result.id for result in failed(late)} == {"step:neighbours"}
+
+
+@pytest.mark.parametrize(("distance", "findings"), [("huber", set()), ("elementwise", {"step:loss"})])
+def test_a_teacher_whose_answer_is_detached_is_a_teacher_whatever_the_distance(
+    distance: str, findings: set[str]
+) -> None:
+    step = partial(plain_step, stop_gradient=False, detach=True, distance=distance)
+    assert {result.id for result in failed(step)} == findings
+
+
+def test_a_loss_without_any_gradient_is_found() -> None:
+    def cut_off(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
+        return plain_step(network, x, step=step, total_steps=total_steps).detach()
+
+    [*found] = failed(cut_off)
+    assert {result.id for result in found} == {"step:stop_gradient"}
+    assert "no gradient reaches the network" in found[0].message
+
+
+def test_a_step_that_fails_later_has_one_clear_row() -> None:
+    def breaks(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
+        if step == 7:
+            sys.exit(3)
+        return plain_step(network, x, step=step, total_steps=total_steps)
+
+    [one] = list(audit(breaks))
+    assert "step 7 raised SystemExit: 3" in one.message
 
 
 def test_a_network_in_evaluation_mode_is_found() -> None:

@@ -105,7 +105,8 @@ def main(arguments: list[str] | None = None) -> int:
                     found = audit(target.namespace, seed=options.seed)
                 else:
                     found = check(target.namespace, only=options.only, arrays=ARRAYS[options.arrays])
-            results = waivers.applied(with_progress(found), waived)
+            total = len(options.only or (Peer.functions() if options.command else functions()))
+            results = waivers.applied(with_progress(found, total), waived)
     except (TargetError, PeerError, waivers.WaiverError) as error:
         return refuse(str(error))
     head = report.header(target, options.arrays, options.seed)
@@ -123,10 +124,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if failed or lacking else 0
 
 
-def with_progress(results: Iterable[Result]) -> list[Result]:
+def with_progress(results: Iterable[Result], total: int) -> list[Result]:
     """Return the results; on a terminal, say after two seconds how far it is."""
     found: list[Result] = []
-    start, total = time.monotonic(), len(functions())
+    start = time.monotonic()
     for result in results:
         found.append(result)
         if sys.stderr.isatty() and time.monotonic() - start > 2:

@@ -109,7 +109,7 @@ def as_json(head: dict[str, object], results: list[Result]) -> str:
     )
 
 
-def as_junit(_head: dict[str, object], results: list[Result]) -> str:
+def as_junit(head: dict[str, object], results: list[Result]) -> str:
     """Return the report as JUnit's XML."""
     count = summary(results)
     suite = ET.Element(
@@ -119,6 +119,9 @@ def as_junit(_head: dict[str, object], results: list[Result]) -> str:
         failures=str(count["fail"]),
         skipped=str(count["missing"] + count["waived"]),
     )
+    properties = ET.SubElement(suite, "properties")
+    for name, value in head.items():
+        ET.SubElement(properties, "property", name=name, value=str(value))
     for result in results:
         case = ET.SubElement(suite, "testcase", classname=result.function, name=result.id)
         if result.status == "fail":
