@@ -63,24 +63,6 @@ def test_probability_flow_drift_is_linear_in_the_score(x: list[Tensor], level: f
     torch.testing.assert_close(both, s + a * t)
 
 
-@given(tensor_lists(2), levels)
-def test_probability_flow_drift_is_the_denoiser_s_residual(x: list[Tensor], level: float) -> None:
-    """Score = (D - x) / sigma^2: drift = (x - D) / sigma."""
-    sigma = of(level, x[0])
-    drift = probability_flow_drift(x[0], sigma, lambda y, s: (x[1] - y) / like(s, y) ** 2)
-    torch.testing.assert_close(drift, (x[0] - x[1]) / level, rtol=1e-11, atol=1e-11)
-
-
-@given(tensor_lists(2), levels, levels)
-def test_euler_step_is_exact_for_a_single_point(x: list[Tensor], one: float, other: float) -> None:
-    """p_data = delta(x - xi): from xi + sigma_{i+1} z the step leads to xi + sigma_i z."""
-    z, xi = x[0], x[1][:1]
-    high, low = of(max(one, other), z), of(min(one, other), z)
-    x_hi = xi + like(high, z) * z
-    x_lo = euler_step(x_hi, high, low, -(x_hi - xi) / like(high, z) ** 2)
-    torch.testing.assert_close(x_lo, xi + like(low, z) * z, rtol=1e-10, atol=1e-10 * float(xi.abs().max() + 80))
-
-
 @given(tensor_lists(2), levels, levels)
 def test_euler_step_follows_the_drift(x: list[Tensor], one: float, other: float) -> None:
     """x_i = x_{i+1} + (sigma_i - sigma_{i+1}) dx/dsigma."""
@@ -99,13 +81,6 @@ def euler(x: Tensor, high: Tensor, low: Tensor, score: Score) -> Tensor:
 
 
 steps: st.SearchStrategy[tuple[Step, int]] = st.sampled_from([(euler, 2), (heun_step, 3)])
-
-
-@given(steps, tensor_lists(2), levels)
-def test_steps_of_no_length_stay(step: tuple[Step, int], x: list[Tensor], level: float) -> None:
-    """sigma_i = sigma_{i+1}: x_i = x_{i+1}, exactly."""
-    sigma = of(level, x[0])
-    assert torch.equal(step[0](x[0], sigma, sigma, lambda _x, _s: x[1]), x[0])
 
 
 @given(steps, tensor_lists(1), st.floats(0.5, 20.0), means, st.floats(0.2, 3.0))
@@ -145,18 +120,6 @@ def test_steps_move_with_the_data(
     high, low = of(max(one, other), x[0]), of(min(one, other), x[0])
     moved = step[0](x[0] + mean, high, low, gaussian_score(mean, 0.7))
     torch.testing.assert_close(moved, step[0](x[0], high, low, gaussian_score(0.0, 0.7)) + mean, rtol=1e-7, atol=1e-7)
-
-
-@given(tensor_lists(1), levels, levels, means, deviations)
-def test_heun_step_is_the_trapezoidal_rule_on_euler_s_prediction(
-    x: list[Tensor], one: float, other: float, mean: float, deviation: float
-) -> None:
-    """x_i = (x_{i+1} + step(d) + x_{i+1} + step(d')) / 2: Euler's point and one with the drift at its end."""
-    score = gaussian_score(mean, deviation)
-    high, low = of(max(one, other), x[0]), of(min(one, other), x[0])
-    first = euler_step(x[0], high, low, score(x[0], high))
-    second = x[0] - like((low - high) * low, x[0]) * score(first, low)
-    torch.testing.assert_close(heun_step(x[0], high, low, score), (first + second) / 2, rtol=1e-9, atol=1e-9)
 
 
 @given(tensor_lists(1), st.sampled_from([0.0, -1.0, float("nan"), float("inf")]))

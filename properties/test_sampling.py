@@ -30,71 +30,12 @@ class Gaussian:
         return self.mean + gain.reshape(-1, *(1 for _ in x.shape[1:])) * (x - self.mean)
 
 
-@given(descending, st.floats(-2.0, 2.0), st.floats(0.1, 2.0))
-def test_multistep_sample_of_a_gaussian_has_its_mean_and_variance(
-    levels: Tensor, mean: float, deviation: float
-) -> None:
-    """Samples are linear in the unit normals: their variance is the sum of squared responses, one noise at a time."""
-    f = Gaussian(mean, deviation)
-    count = len(levels)
-    # Row 0 answers to no noise at all; row 1 + k to a unit of noise k alone.
-    noises = torch.cat([torch.zeros(count, 1), torch.eye(count)], dim=1).double()
-    x = multistep_sample(f, noises, levels)
-    variance = (x[1:] - x[0]).square().sum()
-    # Starting from N(0, sigma_max^2) instead of N(mean, s^2 + sigma_max^2) is all that separates x from the data.
-    gain = (deviation**2 + sigma_min**2) / (deviation**2 + float(levels[0]) ** 2)
-    started = gain * float(levels[0]) ** 2
-    shift = (1 - gain**0.5) * mean
-    for level in levels[1:].tolist():
-        gain = (deviation**2 + sigma_min**2) / (deviation**2 + level**2)
-        started = gain * (started + level**2 - sigma_min**2)
-        shift = mean + gain**0.5 * (shift - mean)
-    assert float(variance) == pytest.approx(started, rel=1e-10)
-    assert float(x[0]) == pytest.approx(shift, rel=1e-10, abs=1e-12)
-    # With one exact start the fixed point is the data's own variance (and sigma_min^2), to the order 1 / sigma_max^2.
-    assert float(variance) == pytest.approx(deviation**2 + sigma_min**2, rel=2 * (deviation / 80) ** 2 + 1e-9)
-
-
-@given(tensor_lists(2))
-def test_multistep_sample_adds_nothing_at_sigma_min(pair: list[Tensor]) -> None:
-    """sqrt(sigma_min^2 - sigma_min^2) z = 0 and f(x, sigma_min) = x, exactly: a last sigma_min changes nothing."""
-    f = Gaussian(0.3, 0.5)
-    once = multistep_sample(f, pair[0][None], torch.tensor([80.0], dtype=torch.float64))
-    twice = multistep_sample(f, torch.stack(pair), torch.tensor([80.0, sigma_min], dtype=torch.float64))
-    assert torch.equal(once, twice)
-
-
-@given(descending)
-def test_multistep_sample_costs_one_evaluation_per_level(levels: Tensor) -> None:
-    """K levels, K network evaluations."""
-    f = Gaussian(0.0, 1.0)
-    multistep_sample(f, torch.zeros(len(levels), 2, 3, dtype=torch.float64), levels)
-    assert f.calls == len(levels)
-
-
 @given(tensor_lists(1), st.floats(1.0, 1e3))
 def test_one_step_sample_is_multistep_of_one_level(noises: list[Tensor], sigma_max: float) -> None:
     """One level is one step."""
     f = Gaussian(0.3, 0.5)
     level = torch.tensor([sigma_max], dtype=torch.float64)
     assert torch.equal(one_step_sample(f, noises[0], sigma_max=sigma_max), multistep_sample(f, noises[0][None], level))
-
-
-@given(tensor_lists(1), st.floats(1.0, 1e3))
-def test_one_step_sample_asks_f_at_sigma_max(noises: list[Tensor], sigma_max: float) -> None:
-    """x = f(sigma_max z, sigma_max): the identity returns sigma_max z, and sigma is sigma_max for each example."""
-    z = noises[0]
-    assert torch.equal(one_step_sample(lambda x, _: x, z, sigma_max=sigma_max), sigma_max * z)
-    asked = one_step_sample(lambda x, sigma: sigma.reshape(-1, *(1 for _ in x.shape[1:])).expand_as(x), z)
-    assert torch.equal(asked, torch.full_like(z, 80.0))
-
-
-@given(tensor_lists(3))
-def test_one_step_sample_of_an_example_does_not_depend_on_the_others(noises: list[Tensor]) -> None:
-    """The samples of a batch are the samples of its noises alone."""
-    f, z = Gaussian(0.3, 0.5), noises[0]
-    alone = torch.cat([one_step_sample(f, z[j : j + 1]) for j in range(len(z))])
-    torch.testing.assert_close(one_step_sample(f, z), alone)
 
 
 @given(descending, st.sampled_from([0.0, 0.001, -1.0, float("nan"), float("inf")]))
@@ -109,16 +50,6 @@ def test_samplers_refuse_levels_outside_their_domain(levels: Tensor, bad: float)
     if not bad > 0.001:
         with pytest.raises(ValueError, match="sigma"):
             one_step_sample(f, torch.zeros(2), sigma_max=bad if bad != 0.001 else -bad)
-
-
-@given(tensor_lists(2), st.floats(0.002, 100.0))
-def test_renoise_adds_variances(pair: list[Tensor], sigma: float) -> None:
-    """sigma_min^2 + (added deviation)^2 = sigma^2, exactly nothing at sigma_min, and x comes through unchanged."""
-    x, z = pair
-    added = renoise(torch.zeros_like(z), torch.ones_like(z), sigma=sigma)
-    torch.testing.assert_close(added.square() + sigma_min**2, torch.full_like(z, sigma**2), rtol=1e-14, atol=0)
-    assert torch.equal(renoise(x, z, sigma=sigma_min), x)
-    assert torch.equal(renoise(x, torch.zeros_like(z), sigma=sigma), x)
 
 
 @given(tensor_lists(2), st.floats(0.002, 100.0), st.floats(0.1, 10.0))
@@ -168,15 +99,6 @@ class Valley:
 steepness = st.floats(0.01, 100.0)
 
 
-@given(grids(), st.data(), steepness, steepness)
-def test_search_intermediate_sigma_finds_the_bottom_of_a_valley(
-    grid: Tensor, data: st.DataObject, left: float, right: float
-) -> None:
-    """The arg min over the nodes, wherever between the ends it lies, however lopsided the valley is."""
-    bottom = float(grid[data.draw(st.integers(0, len(grid) - 1))])
-    assert search_intermediate_sigma(Valley(bottom, left, right), grid) == bottom
-
-
 @given(grids(), st.data())
 def test_search_intermediate_sigma_stays_between_its_neighbours(grid: Tensor, data: st.DataObject) -> None:
     """Every list that is scored descends through before, a node strictly between, and after."""
@@ -192,16 +114,6 @@ def test_search_intermediate_sigma_stays_between_its_neighbours(grid: Tensor, da
         assert levels == sorted(levels, reverse=True)
         assert (levels[0], levels[1], levels[3]) == (*before, *after)
         assert levels[2] in nodes
-
-
-@given(grids(), st.data())
-def test_search_intermediate_sigma_scores_few_levels_and_none_twice(grid: Tensor, data: st.DataObject) -> None:
-    """Two scores for each third that is cut off, ln(n) / ln(3/2) times, and at most four at the end."""
-    valley = Valley(data.draw(st.floats(1e-4, 1e3)), 1.0, 1.0)
-    search_intermediate_sigma(valley, grid)
-    asked = [levels[0] for levels in valley.seen]
-    assert len(asked) == len(set(asked))
-    assert len(asked) <= 2 * math.log(len(grid)) / math.log(1.5) + 4
 
 
 @given(grids(), st.data())

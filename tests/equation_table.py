@@ -2,9 +2,10 @@
 
 `nox -s readme` writes it into the README; tests/test_ledger.py fails where it is stale.
 
-A law of a function is a test in properties/ whose name begins with the function's, or which draws the function from a
-list in its decorators. An oracle of a function is a test module whose docstring has an `Oracle:` line, which imports
-the function, and one of whose tests calls it; unless the docstring's `Ingredients:` line says that it only uses it.
+A law of a function is one of `ict_ref.verify.laws`, or a test in properties/ whose name begins with the function's, or
+which draws the function from a list in its decorators. An oracle of a function is a test module whose docstring has an
+`Oracle:` line, which imports the function, and one of whose tests calls it; unless the docstring's `Ingredients:` line
+says that it only uses it.
 """
 
 import ast
@@ -15,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from ict_ref.ledger import EQUATIONS, Formula, formulas
+from ict_ref.verify.laws import LAWS
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- equations: written by `nox -s readme` -->", "<!-- end of equations -->"
@@ -66,9 +68,11 @@ def reached(start: set[str], known: dict[str, ast.AST]) -> set[str]:
 
 @cache
 def laws(root: Path = ROOT) -> dict[str, list[tuple[Path, str]]]:
-    """Return the laws of each function, as files and names of tests."""
+    """Return the laws of each function, as files and names."""
     every = sorted((formula.name for formula in formulas()), key=len, reverse=True)
     found: dict[str, list[tuple[Path, str]]] = {name: [] for name in every}
+    for law in LAWS if root == ROOT else ():
+        found[law.function].append((Path("src", *law.holds.__module__.split(".")).with_suffix(".py"), law.name))
     for path in sorted((root / "properties").glob("test_*.py")):
         tree = ast.parse(path.read_text())
         known = definitions(tree)

@@ -232,6 +232,7 @@ def test_reports_for_programs_say_the_same(tmp_path: Path, capsys: pytest.Captur
         "arrays",
         "dtype",
         "seed",
+        "laws",
         "results",
         "summary",
     } == set(report)

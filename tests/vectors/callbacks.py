@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.vectors.arrays import Array, Real, mp, mpf, per_example, zip_map
 from tests.vectors.oracle_editing import colorization_operator, inpainting_operator, super_resolution_operator
-from tests.vectors.oracle_model import Function, pseudo_huber, squared_l2
+from tests.vectors.oracle_model import Function, boundary_parameterization, pseudo_huber, squared_l2
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ def network_bend(a: Real, b: Real) -> Function:
     return value
 
 
+def preconditioned_bend(a: Real, b: Real) -> Function:
+    """(x, sigma) -> c_skip(sigma) x + c_out(sigma) F(c_in(sigma) x, c_noise(sigma)), F being network_bend."""
+    return lambda x, sigma: boundary_parameterization(network_bend(a, b), x, sigma)
+
+
 def gaussian_score(mean: Real, std: Real) -> Function:
     """(x, sigma) -> (mean - x) / (std^2 + sigma^2)."""
 
@@ -87,6 +92,7 @@ def valley(bottom: Real, left: Real, right: Real, position: int) -> Callable[[Ar
 BUILDERS: dict[str, Callable[..., Any]] = {
     "bend": bend,
     "network_bend": network_bend,
+    "preconditioned_bend": preconditioned_bend,
     "gaussian_score": gaussian_score,
     "gaussian_consistency": gaussian_consistency,
     "squared_l2": lambda: squared_l2,

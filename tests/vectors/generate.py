@@ -20,6 +20,7 @@ from tests.vectors import (
     oracle_model,
     oracle_schedule,
     oracle_theory,
+    trace,
 )
 from tests.vectors.arrays import Array, mpf
 from tests.vectors.callbacks import Callback
@@ -160,6 +161,21 @@ def book(function: str) -> str:
     return "\n".join([*lines, ",\n".join(f"  {compact(row)}" for row in rows), " ]", "}", ""])
 
 
+def trace_book() -> str:
+    """The file of one training step: a row per value."""
+    given = {name: encode(value) for name, value in trace.inputs().items()}
+    rows = []
+    for entry in trace.entries():
+        row: dict[str, Any] = {"name": entry.name, "meaning": entry.meaning, "source": entry.source}
+        if entry.function:
+            arguments = {name: part if isinstance(part, dict) else encode(part) for name, part in entry.arguments}
+            row |= {"function": entry.function, "arguments": arguments}
+        rows.append(compact(row | {"value": encode(entry.value), "rtol": entry.rtol}))
+    head = {"oracle": "mpmath, 50 digits", "network": trace.NETWORK, "inputs": given}
+    lines = ["{"] + [f" {compact(name)}: {compact(value)}," for name, value in head.items()] + [' "values": [']
+    return "\n".join([*lines, ",\n".join(f"  {row}" for row in rows), " ]", "}", ""])
+
+
 def deviation_book() -> str:
     """The file of slips."""
     table = {
@@ -176,6 +192,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for function in SOURCES:
         (folder / f"{function}.json").write_text(book(function), encoding="utf-8")
+    (folder / "trace.json").write_text(trace_book(), encoding="utf-8")
     (folder / "deviations.json").write_text(deviation_book(), encoding="utf-8")
 
 

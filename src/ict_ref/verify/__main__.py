@@ -7,10 +7,10 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ict_ref.verify import report, waivers
+from ict_ref.verify import prove, report, trace, waivers
 from ict_ref.verify.audit import audit
 from ict_ref.verify.check import Result, check
 from ict_ref.verify.peer import Peer, PeerError
@@ -25,6 +25,11 @@ TARGET is package.module, package.module:attribute or path/to/file.py[:attribute
 the names of ict_ref.formulas (`python -m ict_ref eq` lists them). Each function that it has is called by parameter
 name with float64 arrays on the CPU, Python ints and floats; what comes back may be anything torch.as_tensor takes.
 Functions that it does not have are listed as missing, which is no failure.
+
+A function is checked by vectors, values from 50-digit arithmetic; by laws, which are tried on examples that Hypothesis
+picks (pip install hypothesis), always the same ones unless --seed is given; and all together by the trace of one
+training step, of which the first value that differs is named. --trace FILE compares the values of a step that you have
+written down yourself, a JSON object of names and nested lists; --trace-inputs prints what it is a step of.
 
 --exec COMMAND checks an implementation in any language instead: COMMAND is started, without a shell, and answers one
 JSON object a line, {"id": 7, "function": "c_in", "args": {...}} with {"id": 7, "value": ...}, "error" or "missing"
@@ -41,6 +46,8 @@ examples:
   python -m ict_ref.verify losses.py:Loss.huber --only pseudo_huber
   python -m ict_ref.verify my_package.my_module --json report.json --waivers waivers.toml
   python -m ict_ref.verify my_package.train:step --audit step
+  python -m ict_ref.verify --trace-inputs > inputs.json; my_program inputs.json > mine.json
+  python -m ict_ref.verify --trace mine.json
   python -m ict_ref.verify --exec "node peer.js"
 """
 
@@ -70,8 +77,38 @@ def parser() -> argparse.ArgumentParser:
         help="TARGET is a training step, a callable step(network, x, *, step, total_steps) -> loss: a network that "
         "records its calls is put in, and what the step does is read from them",
     )
-    line.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn at random (default: 0)")
+    line.add_argument("--trace", type=Path, metavar="FILE", help="compare the values of a training step, in JSON")
+    line.add_argument(
+        "--rtol", type=float, metavar="R", help="of --trace: how near a value must come, for float32 about 1e-4"
+    )
+    line.add_argument("--trace-inputs", action="store_true", help="print what the traced step is given, and its names")
+    line.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="other examples for the laws, other draws for the audit"
+    )
+    line.add_argument(
+        "--thorough", action="store_true", help=f"try each law on {prove.MANY} examples instead of {prove.EXAMPLES}"
+    )
     return line
+
+
+def everything(namespace: object, options: argparse.Namespace) -> Iterator[Result]:
+    """Return the results of vectors and laws, function by function, then those of the trace."""
+    arrays, examples = ARRAYS[options.arrays], prove.MANY if options.thorough else prove.EXAMPLES
+    for name in options.only or functions():
+        yield from check(namespace, only=[name], arrays=arrays)
+        if prove.available():
+            yield from prove.prove(namespace, only=[name], arrays=arrays, examples=examples, seed=options.seed)
+    if not options.only:
+        yield from trace.follow(namespace, arrays)
+
+
+def how_laws_are_tried(options: argparse.Namespace) -> str:
+    """Return what the header says of the laws."""
+    if options.command or options.audit or options.trace:
+        return "not tried here"
+    if not prove.available():
+        return "not tried: pip install hypothesis"
+    return f"on {prove.MANY if options.thorough else prove.EXAMPLES} examples each"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,8 +118,15 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = [name for name in options.only if name not in functions()]
     if unknown:
         return refuse(f"--only needs names of ict_ref.formulas; got {', '.join(unknown)}")
-    if bool(options.target) == bool(options.command) or (options.audit and options.command):
-        return refuse("needs a TARGET or --exec COMMAND, and --audit a TARGET; see --help")
+    if options.trace_inputs:
+        print(trace.inputs())
+        return 0
+    if sum(map(bool, (options.target, options.command, options.trace))) != 1 or (options.audit and not options.target):
+        return refuse("needs a TARGET, --exec COMMAND or --trace FILE, and --audit a TARGET; see --help")
+    if options.rtol is not None and not (options.trace and 0 < options.rtol < 1):
+        return refuse(f"--rtol goes with --trace and needs a number between 0 and 1; got {options.rtol}")
+    if not 0 <= options.seed < 2**32:
+        return refuse(f"--seed needs a whole number from 0 to 2^32 - 1; got {options.seed}")
     if options.command and (beyond := [name for name in options.only if name not in Peer.functions()]):
         return refuse(f"--exec cannot hand functions to a command, which {', '.join(beyond)} would need")
     for file in filter(None, (options.json, options.junit)):
@@ -90,11 +134,17 @@ def main(arguments: list[str] | None = None) -> int:
             return refuse(f"{file}: there is no folder {file.parent}")
     try:
         waived = waivers.load(options.waivers) if options.waivers else {}
+        if not prove.available():
+            # What was not tried cannot show that its waiver is no longer needed.
+            waived = {name: reason for name, reason in waived.items() if name not in prove.names()}
         with contextlib.ExitStack() as stack:
             if options.command:
                 peer = stack.enter_context(Peer(options.command, seconds=options.seconds))
                 target = Target(options.command, peer, shutil.which(peer.words[0]) or peer.words[0], "unknown")
                 found: Iterable[Result] = check(peer, only=options.only or peer.functions())
+            elif options.trace:
+                target = Target(str(options.trace), None, str(options.trace.resolve()), "unknown")
+                found = trace.compare(options.trace, options.rtol)
             else:
                 target = load(options.target)
                 if options.audit:
@@ -104,12 +154,12 @@ def main(arguments: list[str] | None = None) -> int:
                         )
                     found = audit(target.namespace, seed=options.seed)
                 else:
-                    found = check(target.namespace, only=options.only, arrays=ARRAYS[options.arrays])
+                    found = everything(target.namespace, options)
             total = len(options.only or (Peer.functions() if options.command else functions()))
             results = waivers.applied(with_progress(found, total), waived)
-    except (TargetError, PeerError, waivers.WaiverError) as error:
+    except (TargetError, PeerError, trace.TraceError, waivers.WaiverError) as error:
         return refuse(str(error))
-    head = report.header(target, options.arrays, options.seed)
+    head = report.header(target, options.arrays, options.seed, how_laws_are_tried(options))
     if all(result.status == "missing" for result in results):
         return refuse(f"{target.text} has none of the functions of ict_ref.formulas; `python -m ict_ref eq` lists them")
     print(report.text(head, results))

@@ -8,15 +8,18 @@ from xml.etree import ElementTree as ET
 import torch
 
 from ict_ref import __version__
+from ict_ref.verify import trace
 from ict_ref.verify.check import Result, Status
+from ict_ref.verify.prove import names
 from ict_ref.verify.target import Target
 from ict_ref.verify.vectors import VERSION, deviations, vectors
 
 WORST_FIRST: tuple[Status, ...] = ("fail", "waived", "missing", "pass")
+LAST_IS_READ_FIRST: tuple[Status, ...] = ("missing", "pass", "waived", "fail")
 WORDS: dict[Status, str] = {"pass": "pass", "fail": "FAIL", "missing": "missing", "waived": "waived"}
 
 
-def header(target: Target, arrays: str, seed: int) -> dict[str, object]:
+def header(target: Target, arrays: str, seed: int, laws: str) -> dict[str, object]:
     """Return what was checked, and with what."""
     return {
         "ict_ref": __version__,
@@ -28,19 +31,21 @@ def header(target: Target, arrays: str, seed: int) -> dict[str, object]:
         "arrays": arrays,
         "dtype": "float64",
         "seed": seed,
+        "laws": laws,
     }
 
 
 def rows(results: list[Result]) -> list[tuple[str, str, str, str]]:
-    """Return status, function, what passed of how many, and source, one row per function."""
+    """Return status, function, what passed of how many, and source, one row per function, failures last."""
     of_function: dict[str, list[Result]] = {}
     for result in results:
-        of_function.setdefault(result.function, []).append(result)
+        traced = result.id.startswith(f"{trace.FUNCTION}:")
+        of_function.setdefault(trace.FUNCTION if traced else result.function, []).append(result)
     found = []
     for function, of in of_function.items():
         statuses = Counter(result.status for result in of)
         worst = next(status for status in WORST_FIRST if statuses[status])
-        parts: dict[str, list[Result]] = {"right": [], "refused": []}
+        parts: dict[str, list[Result]] = {"right": [], "refused": [], "laws": []}
         for result in of:
             parts[kind(result)].append(result)
         shares = [
@@ -49,12 +54,15 @@ def rows(results: list[Result]) -> list[tuple[str, str, str, str]]:
             if part and worst != "missing"
         ]
         source = next((result.source for result in of if result.source), "")
-        found.append((WORDS[worst], function, ", ".join(shares), source.split("; ")[0]))
-    return found
+        place = "a training step, value after value" if function == trace.FUNCTION else source.split("; ")[0]
+        found.append((worst, (WORDS[worst], function, ", ".join(shares), place)))
+    return [row for status in LAST_IS_READ_FIRST for worst, row in found if worst == status]
 
 
 def kind(result: Result) -> str:
-    """Return whether a result is of a value or of a refusal."""
+    """Return whether a result is of a value, of a refusal or of a law."""
+    if result.id in names():
+        return "laws"
     if "#" not in result.id:
         return "right"
     bad = {vector.name for vector in vectors(result.function) if vector.result == "invalid"}
@@ -65,7 +73,7 @@ def text(head: dict[str, object], results: list[Result]) -> str:
     """Return the report to read."""
     lines = [
         f"ict_ref {head['ict_ref']}, vectors {head['vectors']}, torch {head['torch']}, "
-        f"{head['arrays']} arrays of {head['dtype']}, seed {head['seed']}",
+        f"{head['arrays']} arrays of {head['dtype']}, seed {head['seed']}, laws {head['laws']}",
         f"target {head['target']}, version {head['version']}, {head['file']}",
         "",
     ]
@@ -83,6 +91,8 @@ def text(head: dict[str, object], results: list[Result]) -> str:
         # The story of a slip is long: it is told once, and named after that.
         again = slip is not None and slip in told
         lines.append(result.message.replace(str(deviations()[slip]), slip) if slip and again else result.message)
+        if result.counterexample is not None:
+            lines.append(f"  as a vector: {json.dumps(result.counterexample)}")
         told |= {slip} if slip else set()
     return "\n".join([*lines, "", summary_line(results)])
 

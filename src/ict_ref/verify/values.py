@@ -40,6 +40,11 @@ def network_bend(x: Tensor, c: Tensor, *, a: float, b: float) -> Tensor:
     return a * x + b * column(c, x) + x**2
 
 
+def preconditioned_bend(x: Tensor, sigma: Tensor, *, a: float, b: float) -> Tensor:
+    """Return c_skip(sigma) x + c_out(sigma) F(c_in(sigma) x, c_noise(sigma)), F being `network_bend`."""
+    return formulas.boundary_parameterization(partial(network_bend, a=a, b=b), x, sigma)
+
+
 def gaussian_score(x: Tensor, sigma: Tensor, *, mean: float, std: float) -> Tensor:
     """Return (mean - x) / (std^2 + sigma^2)."""
     return (mean - x) / (std**2 + column(sigma, x) ** 2)
@@ -60,6 +65,7 @@ def valley(levels: Tensor, *, bottom: float, left: float, right: float, position
 CALLBACKS: dict[str, Callable[..., object]] = {
     "bend": bend,
     "network_bend": network_bend,
+    "preconditioned_bend": preconditioned_bend,
     "gaussian_score": gaussian_score,
     "gaussian_consistency": gaussian_consistency,
     "squared_l2": formulas.squared_l2,

@@ -70,7 +70,8 @@ FIELDS: dict[str, Json] = {
 }
 
 
-def _read(name: str) -> dict[str, Any]:
+def read(name: str) -> dict[str, Any]:
+    """Return one of the files of vectors."""
     content: dict[str, Any] = json.loads((files("ict_ref.verify") / "data" / f"{name}.json").read_text("utf-8"))
     return content
 
@@ -78,7 +79,7 @@ def _read(name: str) -> dict[str, Any]:
 @cache
 def vectors(function: str) -> tuple[Vector, ...]:
     """Return the vectors of a function."""
-    content = _read(function)
+    content = read(function)
     return tuple(
         Vector(function=function, source=content["source"], **{**FIELDS, **entry}) for entry in content["vectors"]
     )
@@ -88,11 +89,11 @@ def vectors(function: str) -> tuple[Vector, ...]:
 def functions() -> tuple[str, ...]:
     """Return the functions that have vectors, in alphabetical order."""
     names = (path.name.removesuffix(".json") for path in (files("ict_ref.verify") / "data").iterdir())
-    return tuple(sorted(name for name in names if name != "deviations"))
+    return tuple(sorted(name for name in names if name not in ("deviations", "trace")))
 
 
 @cache
 def deviations() -> dict[str, Deviation]:
     """Return the known slips by name."""
     told = ("function", "what", "effect", "seen_in")
-    return {name: Deviation(name, *(entry[key] for key in told)) for name, entry in _read("deviations").items()}
+    return {name: Deviation(name, *(entry[key] for key in told)) for name, entry in read("deviations").items()}

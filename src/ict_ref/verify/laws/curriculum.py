@@ -1,0 +1,133 @@
+"""Laws of the number of noise levels, and of the teacher's averaging."""
+
+import math
+
+from ict_ref.verify.laws.law import BrokenError, Function, close, equal, law, needs, refused
+
+RISING = ("sqrt_curriculum", "linear_curriculum", "square_curriculum", "cosine_curriculum")
+CURRICULA = ("exponential_curriculum", "constant_curriculum", *RISING)
+
+
+def levels(f: Function, step: int, **options: int) -> int:
+    """Return N(k), which must be a whole number in type too."""
+    n = f(step=step, **options)
+    if type(n) is not int:
+        raise BrokenError(f"got {n!r} of type {type(n).__name__}, should be a whole number")
+    return n
+
+
+def trace(f: Function, options: dict[str, int]) -> list[int]:
+    """Return N(0), ..., N(K)."""
+    return [levels(f, k, **options) for k in range(options["total_steps"] + 1)]
+
+
+@law(*CURRICULA)
+def never_falls_and_ends_at_the_top(f: Function, s0: int, s1: int, total_steps: int) -> None:
+    """N(k) <= N(k + 1), s0 <= N(k) <= N(K) = s1 + 1, and N is an int."""
+    numbers = trace(f, {"s0": s0, "s1": s1, "total_steps": total_steps})
+    needs(numbers == sorted(numbers), f"N falls: {numbers[:20]}")
+    equal(numbers[-1], s1 + 1, "N(K) =")
+    needs(numbers[0] >= s0, f"N(0) = {numbers[0]}, should be at least s0")
+
+
+@law("exponential_curriculum")
+def begins_with_s0_cells(f: Function, s0: int, s1: int, total_steps: int) -> None:
+    """N(0) = s0 + 1."""
+    equal(levels(f, 0, s0=s0, s1=s1, total_steps=total_steps), s0 + 1, "N(0) =")
+
+
+@law("exponential_curriculum")
+def doubles_every_k_prime_steps(f: Function, s0: int, doublings: int, k_prime: int, share: float) -> None:
+    """s1 = s0 2^m and K = K' (m + 1): N(k) = s0 2^floor(k / K') + 1, up to the cap."""
+    total_steps = k_prime * (doublings + 1)
+    step = int(share * total_steps)
+    expected = s0 * (1 << min(step // k_prime, doublings)) + 1
+    got = levels(f, step, total_steps=total_steps, s0=s0, s1=s0 << doublings)
+    equal(got, expected, f"N({step}) of K = {total_steps} is")
+
+
+@law("exponential_curriculum")
+def refuses_what_has_no_k_prime(f: Function, s0: int, doublings: int) -> None:
+    """K < log2(s1/s0) + 1 leaves K' = 0 steps at each N, and is refused."""
+    refused(lambda: f(step=0, total_steps=doublings, s0=s0, s1=s0 << doublings), f"K = {doublings}, where K' = 0")
+
+
+@law(*RISING)
+def begins_with_s0_levels(f: Function, s0: int, s1: int, total_steps: int) -> None:
+    """N(0) = s0: no root of a square is rounded above itself."""
+    equal(levels(f, 0, s0=s0, s1=s1, total_steps=total_steps), s0, "N(0) =")
+
+
+@law(*RISING)
+def depends_on_the_share_of_the_training(f: Function, s0: int, s1: int, total_steps: int, step: int, m: int) -> None:
+    """N(m k; m K) = N(k; K)."""
+    longer = levels(f, m * step, s0=s0, s1=s1, total_steps=m * total_steps)
+    equal(longer, levels(f, step, s0=s0, s1=s1, total_steps=total_steps), f"with {m} times as many steps")
+
+
+@law("sqrt_curriculum")
+def is_the_least_number_whose_square_is_reached(f: Function, s0: int, s1: int, total_steps: int, step: int) -> None:
+    """(N - 1)^2 < k/K ((s1 + 1)^2 - s0^2) + s0^2 <= N^2."""
+    n = levels(f, step, s0=s0, s1=s1, total_steps=total_steps)
+    reached = step * ((s1 + 1) ** 2 - s0**2) + total_steps * s0**2
+    needs((n - 1) ** 2 * total_steps < reached <= n**2 * total_steps, f"N = {n} where N^2 should reach {reached}/K")
+
+
+@law("linear_curriculum")
+def has_equal_steps(f: Function, s0: int, s1: int, total_steps: int, share: float) -> None:
+    """N(k) = s0 + ceil(k (s1 + 1 - s0) / K): k = m K / (s1 + 1 - s0) is where N reaches s0 + m."""
+    rise = s1 + 1 - s0
+    m = int(share * rise)
+    equal(levels(f, m * total_steps, s0=s0, s1=s1, total_steps=rise * total_steps), s0 + m, "N =")
+
+
+@law("square_curriculum")
+def is_the_least_number_whose_root_is_reached(f: Function, s0: int, s1: int, total_steps: int, step: int) -> None:
+    """sqrt(N - 1) < k/K sqrt(s1 + 1) + (1 - k/K) sqrt(s0) <= sqrt(N), to rounding."""
+    n = levels(f, step, s0=s0, s1=s1, total_steps=total_steps)
+    root = step / total_steps * math.sqrt(s1 + 1) + (1 - step / total_steps) * math.sqrt(s0)
+    needs(math.sqrt(n - 1) < root * (1 + 1e-12), f"N = {n} is too large")
+    needs(root <= math.sqrt(n) * (1 + 1e-12), f"N = {n} is too small")
+
+
+@law("cosine_curriculum")
+def is_symmetric_about_the_middle(f: Function, s0: int, s1: int, total_steps: int, step: int) -> None:
+    """N(k) + N(K - k) = s0 + s1 + 1, to within the ceilings."""
+    there, back = (levels(f, k, s0=s0, s1=s1, total_steps=total_steps) for k in (step, total_steps - step))
+    needs(0 <= there + back - (s0 + s1 + 1) <= 1, f"N(k) + N(K - k) = {there + back}, should be {s0 + s1 + 1}")
+
+
+@law("constant_curriculum")
+def is_constant(f: Function, s0: int, s1: int, total_steps: int) -> None:
+    """N(k) = s1 + 1."""
+    equal(sorted(set(trace(f, {"s0": s0, "s1": s1, "total_steps": total_steps}))), [s1 + 1], "the values of N are")
+
+
+@law(*CURRICULA)
+def refuses_steps_outside_the_training(f: Function, s0: int, s1: int, total_steps: int, beyond: int) -> None:
+    """Needs 0 <= k <= K."""
+    options = {"s0": s0, "s1": s1, "total_steps": total_steps}
+    refused(lambda: f(step=-beyond, **options), f"step {-beyond}")
+    refused(lambda: f(step=total_steps + beyond, **options), f"step {total_steps + beyond} of K = {total_steps}")
+
+
+@law("teacher_ema_decay")
+def turns_sums_into_products(f: Function, n: int, s0: int, m: int, mu0: float) -> None:
+    """mu(N; s0 = a + b) = mu(N; a) mu(N; b)."""
+    close(f(n=n, s0=s0 + m, mu0=mu0), f(n=n, s0=s0, mu0=mu0) * f(n=n, s0=m, mu0=mu0), atol=1e-300)
+
+
+@law("teacher_ema_decay")
+def rises_with_the_number_of_levels(f: Function, n: int, s0: int, mu0: float) -> None:
+    """0 <= mu(N) <= mu(N + 1) < 1."""
+    here, there = f(n=n, s0=s0, mu0=mu0), f(n=n + 1, s0=s0, mu0=mu0)
+    needs(0 <= here <= there < 1, f"mu(N) = {here} and mu(N + 1) = {there}")
+
+
+@law("teacher_ema_decay")
+def is_mu0_to_the_power_of_s0_over_n(f: Function, n: int, s0: int, mu0: float) -> None:
+    """mu^N = mu0^s0 for mu over N, or where the public CM code's N - 1 is meant, mu^(N-1) = mu0^s0."""
+    log_mu = math.log(f(n=n, s0=s0, mu0=mu0))
+    wanted = s0 * math.log(mu0)
+    ours, theirs = abs(n * log_mu - wanted), abs((n - 1) * log_mu - wanted)
+    needs(min(ours, theirs) <= 1e-10 * abs(wanted), f"log mu = {log_mu}, should be {wanted / n}")

@@ -1,0 +1,132 @@
+"""Laws of the distance between examples."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ict_ref.verify.laws.law import Function, close, column, equal, flat, law, needs, norm, rotation
+
+DISTANCES = ("squared_l2", "l1", "pseudo_huber")
+
+
+def constant(f: Function, c: float) -> dict[str, float]:
+    """Return the arguments besides x and y."""
+    return {"c": c} if f.name == "pseudo_huber" else {}
+
+
+@law(*DISTANCES)
+def is_symmetric_and_one_value_per_example(f: Function, x: Tensor, y: Tensor, c: float) -> None:
+    """d(x, y) = d(y, x) >= 0, one value per example."""
+    there, back = f(x=x, y=y, **constant(f, c)), f(x=y, y=x, **constant(f, c))
+    equal(list(there.shape), [len(x)], "a shape of")
+    needs(there >= 0, f"d = {there.tolist()}, should not be negative")
+    close(there, back, rtol=1e-14)
+
+
+@law(*DISTANCES)
+def is_0_for_equals(f: Function, x: Tensor, c: float) -> None:
+    """d(x, x) = 0, exactly."""
+    equal(f(x=x, y=x, **constant(f, c)), torch.zeros(len(x), dtype=torch.float64))
+
+
+@law(*DISTANCES)
+def sees_each_example_whole_and_alone(f: Function, x: Tensor, y: Tensor, c: float) -> None:
+    """D of a batch is d of its examples; and it is the same for an example as an image or as a row of values."""
+    together = f(x=x, y=y, **constant(f, c))
+    alone = [f(x=x[j : j + 1], y=y[j : j + 1], **constant(f, c)) for j in range(len(x))]
+    close(together, torch.cat(alone), rtol=1e-12)
+    close(together, f(x=flat(x), y=flat(y), **constant(f, c)), rtol=1e-12)
+
+
+@law("squared_l2", "pseudo_huber")
+def is_invariant_under_rotation(f: Function, x: Tensor, y: Tensor, c: float, seed: int) -> None:
+    """d(Q x, Q y) = d(x, y) for orthogonal Q on the flattened example: the norm is the whole example's."""
+    x, y = flat(x), flat(y)
+    q = rotation(x.shape[1], seed)
+    options = constant(f, c)
+    got, expected = f(x=x @ q, y=y @ q, **options), f(x=x, y=y, **options)
+    # What rounding of x @ q adds to a distance of nearly equal examples.
+    slack = 1e-13 * float(x.abs().max() + y.abs().max()) * x.shape[1]
+    close(got, expected, rtol=1e-10, atol=slack * (slack + float(norm(x - y).max())) * (1 / c if options else 1))
+
+
+@law("squared_l2")
+def scales_by_the_square(f: Function, x: Tensor, y: Tensor, a: float) -> None:
+    """d(a x, a y) = a^2 d(x, y)."""
+    close(f(x=a * x, y=a * y), a**2 * f(x=x, y=y), rtol=1e-10, atol=1e-300)
+
+
+@law("squared_l2")
+def is_the_sum_of_squares(f: Function, x: Tensor, y: Tensor) -> None:
+    """d(x, y) = ||x - y||_2^2, neither its root nor a mean."""
+    close(f(x=x, y=y), norm(x - y) ** 2, rtol=1e-12, atol=1e-300)
+
+
+@law("l1")
+def keeps_the_triangle(f: Function, x: Tensor, y: Tensor, z: Tensor) -> None:
+    """d(x, z) <= d(x, y) + d(y, z)."""
+    needs(f(x=x, y=z) <= (f(x=x, y=y) + f(x=y, y=z)) * (1 + 1e-12) + 1e-300, "a way round is shorter")
+
+
+@law("l1")
+def lies_between_the_norm_and_root_d_times_it(f: Function, x: Tensor, y: Tensor) -> None:
+    """||x - y||_2 <= d(x, y) <= sqrt(d) ||x - y||_2."""
+    d, length = f(x=x, y=y), norm(x - y)
+    needs(length <= d * (1 + 1e-12), f"d = {d.tolist()}, below ||x - y||_2 = {length.tolist()}")
+    most = math.sqrt(flat(x).shape[1]) * length
+    needs(d <= most * (1 + 1e-12), f"d = {d.tolist()}, above sqrt(d) ||x - y||_2 = {most.tolist()}")
+
+
+@law("pseudo_huber")
+def lies_below_the_norm(f: Function, x: Tensor, y: Tensor, c: float) -> None:
+    """||x - y|| - c <= d(x, y) <= ||x - y||."""
+    d, length = f(x=x, y=y, c=c), norm(x - y)
+    needs(d <= length * (1 + 1e-12), f"d = {d.tolist()}, above ||x - y|| = {length.tolist()}")
+    least = (length - c) * (1 - 1e-12) - 1e-12 * c
+    needs(d >= least, f"d = {d.tolist()}, below ||x - y|| - c = {least.tolist()}")
+
+
+@law("pseudo_huber")
+def is_a_parabola_for_small_differences(f: Function, x: Tensor, c: float) -> None:
+    """d(0, t u) = t^2 / (2c) for unit vectors u, from below; the relative difference is less than (t / 2c)^2."""
+    length = norm(x)
+    u = torch.where(column(length, x) > 1e-6, x, torch.ones_like(x))
+    u = u / column(norm(u), x)
+    for t in (1e-2 * c, 1e-4 * c):
+        d, parabola = f(x=torch.zeros_like(u), y=t * u, c=c), t**2 / (2 * c)
+        needs(d <= parabola * (1 + 1e-12), f"d = {d.tolist()} at t = {t}, above t^2 / 2c = {parabola}")
+        least = parabola * (1 - (t / (2 * c)) ** 2 - 1e-9)
+        needs(d >= least, f"d = {d.tolist()} at t = {t}, far below t^2 / 2c = {parabola}")
+
+
+@law("pseudo_huber")
+def scales_with_its_constant(f: Function, x: Tensor, y: Tensor, c: float, a: float) -> None:
+    """d(a x, a y; a c) = a d(x, y; c)."""
+    close(f(x=a * x, y=a * y, c=a * c), a * f(x=x, y=y, c=c), rtol=1e-8, atol=1e-300)
+
+
+@law("pseudo_huber")
+def never_changes_faster_than_its_argument(f: Function, x: Tensor, y: Tensor, z: Tensor, c: float) -> None:
+    """|d(x, z) - d(y, z)| <= ||x - y||: no gradient is longer than 1, that is what makes it robust."""
+    change = (f(x=x, y=z, c=c) - f(x=y, y=z, c=c)).abs()
+    most = norm(x - y) * (1 + 1e-12) + 1e-12 * (norm(x) + norm(y) + norm(z))
+    needs(change <= most, f"d changes by {change.tolist()} where its argument moves by {most.tolist()}")
+
+
+@law("pseudo_huber_constant")
+def doubles_for_four_times_the_values(f: Function, dim: int) -> None:
+    """c(4d) = 2 c(d)."""
+    close(f(dim=4 * dim), 2 * f(dim=dim), rtol=1e-15)
+
+
+@law("pseudo_huber_constant")
+def rises(f: Function, dim: int) -> None:
+    """0 < c(d) < c(d + 1)."""
+    needs(0 < f(dim=dim) < f(dim=dim + 1), f"c(d) = {f(dim=dim)}, c(d + 1) = {f(dim=dim + 1)}")
+
+
+@law("pseudo_huber_constant")
+def is_that_of_one_value_times_the_root(f: Function, dim: int) -> None:
+    """c(d)^2 = d c(1)^2."""
+    close(f(dim=dim) ** 2, dim * f(dim=1) ** 2, rtol=1e-14)

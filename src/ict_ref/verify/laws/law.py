@@ -1,0 +1,137 @@
+"""What a law is: a statement about one function, true of every implementation, tried on inputs that chance picks.
+
+A law is a plain function law(f, *inputs) which raises BrokenError where `f` breaks it. It takes tensors, whatever
+arrays the implementation works on, and calls `f` by parameter name. The names of its inputs are symbols with one
+meaning in all laws: `strategies.py` says what each may be.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor
+
+Statement = TypeVar("Statement", bound=Callable[..., None])
+
+
+@runtime_checkable
+class Function(Protocol):
+    """An implementation's function as a law calls it: tensors and numbers by name, and tensors or numbers come back."""
+
+    @property
+    def name(self) -> str:
+        """Its name in `ict_ref.formulas`."""
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether its arrays carry gradients."""
+
+    def __call__(self, **arguments: Any) -> Any:
+        """Return its value."""
+
+
+class BrokenError(Exception):
+    """A law does not hold: what came, and what should have."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """A law of one function."""
+
+    function: str
+    holds: Callable[..., None]
+
+    @property
+    def name(self) -> str:
+        """How a report and a waiver name it: pseudo_huber:is_symmetric."""
+        return f"{self.function}:{self.holds.__name__}"
+
+    @property
+    def text(self) -> str:
+        """The law in symbols, in one line."""
+        return " ".join((self.holds.__doc__ or "").split()).removesuffix(".")
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """What it is to be tried on."""
+        return tuple(inspect.signature(self.holds).parameters)[1:]
+
+
+LAWS: list[Law] = []
+
+
+def law(*functions: str) -> Callable[[Statement], Statement]:
+    """Return a decorator that makes a plain function a law of each of these functions."""
+
+    def registered(statement: Statement) -> Statement:
+        LAWS.extend(Law(function, statement) for function in functions)
+        return statement
+
+    return registered
+
+
+def equal(got: Any, expected: Any, what: str = "") -> None:
+    """Raise BrokenError unless two values are the same to the last bit."""
+    mine, theirs = torch.as_tensor(got), torch.as_tensor(expected)
+    if mine.shape != theirs.shape or not torch.equal(mine, theirs):
+        raise BrokenError(f"{what or 'got'} {shown(got)}, should be exactly {shown(expected)}")
+
+
+def close(got: Any, expected: Any, *, rtol: float = 1e-11, atol: float = 0.0, what: str = "") -> None:
+    """Raise BrokenError unless |got - expected| <= atol + rtol |expected|, value by value."""
+    mine, theirs = (torch.as_tensor(value, dtype=torch.float64).detach() for value in (got, expected))
+    if mine.shape != theirs.shape:
+        raise BrokenError(f"{what or 'got'} a value of shape {list(mine.shape)}, should be {list(theirs.shape)}")
+    if not bool((((mine - theirs).abs() <= atol + rtol * theirs.abs()) | (mine == theirs)).all()):
+        raise BrokenError(f"{what or 'got'} {shown(got)}, should be {shown(expected)} (rtol {rtol:g})")
+
+
+def needs(condition: Any, otherwise: str) -> None:
+    """Raise BrokenError, saying what is so `otherwise`, unless a condition holds, of a tensor everywhere."""
+    if not bool(condition.all() if isinstance(condition, Tensor) else condition):
+        raise BrokenError(otherwise)
+
+
+def refused(call: Callable[[], object], what: str) -> None:
+    """Raise BrokenError unless a call is refused by whatever exception."""
+    try:
+        value = call()
+    except BrokenError:
+        raise
+    except Exception:
+        return
+    raise BrokenError(f"got {shown(value)} for {what}, which should be refused")
+
+
+def shown(value: Any) -> str:
+    """Return a value in few characters."""
+    if isinstance(value, Tensor):
+        flat = value.detach().flatten().tolist()
+        value = flat[0] if value.ndim == 0 else flat[:6]
+        more = ", ..." if len(flat) > 6 else ""
+        return f"[{', '.join(map(shown, value))}{more}]" if isinstance(value, list) else shown(value)
+    return str(value)
+
+
+def column(sigma: Tensor, x: Tensor) -> Tensor:
+    """Return one number per example with the trailing axes of x."""
+    return sigma.reshape(-1, *(1 for _ in x.shape[1:]))
+
+
+def flat(x: Tensor) -> Tensor:
+    """Return each example as one row."""
+    return x.reshape(len(x), -1)
+
+
+def norm(x: Tensor) -> Tensor:
+    """Return the length of each example."""
+    return flat(x).square().sum(1).sqrt()
+
+
+def rotation(dimension: int, seed: int) -> Tensor:
+    """Return an orthogonal matrix, another for each seed."""
+    generator = torch.Generator().manual_seed(seed)
+    q: Tensor = torch.linalg.qr(torch.randn(dimension, dimension, generator=generator, dtype=torch.float64))[0]
+    return q

@@ -1,0 +1,211 @@
+"""Laws of the objectives, of the steps along the ODE, and of averaging."""
+
+import torch
+from torch import Tensor
+
+from ict_ref import formulas
+from ict_ref.verify.laws.law import Function, close, column, equal, law, needs
+
+
+class Recorder:
+    """f(x, sigma) = theta x / (1 + sigma), which remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.theta = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+        self.asked: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return f(x, sigma)."""
+        self.asked.append((x.detach(), sigma.detach().reshape(-1)))
+        return self.theta * x / (1 + column(sigma, x))
+
+    def at(self, x: Tensor, sigma: Tensor, who: str) -> None:
+        """Raise BrokenError unless it was asked once, at (x, sigma)."""
+        equal(len(self.asked), 1, f"a number of calls of the {who} of")
+        close(self.asked[0][1], sigma, rtol=1e-14, what=f"the {who} is asked at sigma =")
+        close(self.asked[0][0], x, rtol=1e-12, atol=1e-12 * float(x.abs().max()), what=f"the {who} is asked at x =")
+
+
+def squared(x: Tensor, y: Tensor) -> Tensor:
+    """Return ||x - y||_2^2."""
+    return (x - y).reshape(len(x), -1).square().sum(1)
+
+
+def ends(sigmas: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Return sigma_i and sigma_{i+1}."""
+    return sigmas[index], sigmas[index + 1]
+
+
+@law("consistency_training_loss")
+def compares_neighbouring_levels_of_one_path(f: Function, x: Tensor, z: Tensor, index: Tensor, sigmas: Tensor) -> None:
+    """The student is asked at (x + sigma_{i+1} z, sigma_{i+1}), the teacher at (x + sigma_i z, sigma_i)."""
+    student, teacher = Recorder(), Recorder()
+    weights = torch.ones_like(sigmas[1:])
+    f(student=student, teacher=teacher, x=x, z=z, index=index, sigmas=sigmas, distance=squared, weights=weights)
+    low, high = ends(sigmas, index)
+    student.at(x + column(high, x) * z, high, "student")
+    teacher.at(x + column(low, x) * z, low, "teacher")
+
+
+@law("consistency_training_loss")
+def sends_no_gradient_to_the_teacher(f: Function, x: Tensor, z: Tensor, index: Tensor, sigmas: Tensor) -> None:
+    """D loss / d theta- = 0; d loss / d theta is the student's alone (where the arrays know gradients)."""
+    if not f.differentiates:
+        return
+    student, teacher, weights = Recorder(), Recorder(), torch.ones_like(sigmas[1:])
+    loss = f(student=student, teacher=teacher, x=x, z=z, index=index, sigmas=sigmas, distance=squared, weights=weights)
+    needs(isinstance(loss, Tensor) and loss.requires_grad, "the loss has no gradient: nothing reaches the student")
+    torch.autograd.backward(loss.sum())
+    needs(student.theta.grad is not None, "no gradient reaches the student")
+    needs(teacher.theta.grad is None or float(teacher.theta.grad) == 0, "a gradient passes through the teacher")
+
+
+@law("consistency_training_loss")
+def is_0_for_the_exact_function_of_a_point(f: Function, z: Tensor, index: Tensor, sigmas: Tensor) -> None:
+    """p_data = delta(x - xi): f*(x, sigma) = sigma_min / sigma x + (1 - sigma_min / sigma) xi has no loss."""
+    xi, weights = 0.5 * torch.ones_like(z), torch.ones_like(sigmas[1:])
+
+    def exact(x: Tensor, sigma: Tensor) -> Tensor:
+        kept = sigmas[0] / column(sigma, x)
+        return kept * x + (1 - kept) * xi
+
+    loss = f(student=exact, teacher=exact, x=xi, z=z, index=index, sigmas=sigmas, distance=squared, weights=weights)
+    # Rounding of x + sigma z grows with sigma_max; nothing else is left.
+    most = (1e-13 * float(sigmas[-1]) * (1 + float(z.abs().max()))) ** 2 * z[0].numel()
+    needs(loss.abs() <= most, f"the loss is {loss.tolist()}, should be 0")
+
+
+@law("consistency_training_loss", "consistency_matching_loss")
+def is_weighted_by_its_own_cell(f: Function, x: Tensor, z: Tensor, index: Tensor, sigmas: Tensor) -> None:
+    """loss(lambda) = lambda(sigma_i) loss(1), one value per example."""
+    weights = 1 / sigmas.diff()
+    weighted, plain = (
+        _loss(f, x, z, index, sigmas, lambda_).detach() for lambda_ in (weights, torch.ones_like(weights))
+    )
+    equal(list(plain.shape), [len(x)], "a shape of")
+    close(weighted, weights[index] * plain, rtol=1e-12)
+
+
+@law("consistency_training_loss", "consistency_matching_loss")
+def sees_each_example_alone(f: Function, x: Tensor, z: Tensor, index: Tensor, sigmas: Tensor) -> None:
+    """The losses of a batch are the losses of its examples."""
+    weights = 1 / sigmas.diff()
+    alone = [_loss(f, x[j : j + 1], z[j : j + 1], index[j : j + 1], sigmas, weights).detach() for j in range(len(x))]
+    got = _loss(f, x, z, index, sigmas, weights).detach()
+    close(got, torch.cat(alone), rtol=1e-9, atol=1e-24 * float(weights.max()) * float(sigmas[-1]) ** 2)
+
+
+def _loss(f: Function, x: Tensor, z: Tensor, index: Tensor, sigmas: Tensor, weights: Tensor) -> Tensor:
+    """Return the loss of the same network as student and teacher; matching's score is that of N(0, I)."""
+    both = {"student": Recorder(), "teacher": Recorder(), "distance": squared, "weights": weights}
+    if f.name == "consistency_training_loss":
+        loss: Tensor = f(x=x, z=z, index=index, sigmas=sigmas, **both)
+    else:
+        score = lambda y, sigma: -y / (1 + column(sigma, y) ** 2)  # noqa: E731
+        x_hi = x + column(sigmas[index + 1], x) * z
+        loss = f(score=score, x_hi=x_hi, index=index, sigmas=sigmas, **both)
+    return loss
+
+
+@law("consistency_matching_loss")
+def steps_down_by_euler_along_the_score(f: Function, x: Tensor, y: Tensor, index: Tensor, sigmas: Tensor) -> None:
+    """The student is at (x_{i+1}, sigma_{i+1}), the teacher at x_{i+1} - (sigma_i - sigma_{i+1}) sigma_{i+1} score."""
+    student, teacher, weights = Recorder(), Recorder(), torch.ones_like(sigmas[1:])
+    asked: list[Tensor] = []
+
+    def score(at: Tensor, sigma: Tensor) -> Tensor:
+        asked.append(sigma.reshape(-1))
+        return y / column(sigma, at) ** 2
+
+    f(student=student, teacher=teacher, score=score, x_hi=x, index=index, sigmas=sigmas, distance=squared,
+      weights=weights)  # fmt: skip
+    low, high = ends(sigmas, index)
+    equal(len(asked), 1, "a number of calls of the score of")
+    close(asked[0], high, rtol=1e-14, what="the score is asked at sigma =")
+    student.at(x, high, "student")
+    teacher.at(x - column((low - high) / high, x) * y, low, "teacher")
+
+
+@law("consistency_matching_loss")
+def is_the_training_loss_for_a_single_point(f: Function, z: Tensor, index: Tensor, sigmas: Tensor) -> None:
+    """p_data = delta(x - xi): Euler's point is xi + sigma_i z, and Eqs. (3) and (5) are the same number."""
+    xi, weights = 0.5 * torch.ones_like(z), torch.ones_like(sigmas[1:])
+    x_hi = xi + column(sigmas[index + 1], z) * z
+    got = f(
+        student=Recorder(),
+        teacher=Recorder(),
+        score=lambda x, sigma: -(x - xi) / column(sigma, x) ** 2,
+        x_hi=x_hi,
+        index=index,
+        sigmas=sigmas,
+        distance=squared,
+        weights=weights,
+    ).detach()
+    expected = formulas.consistency_training_loss(
+        Recorder(), Recorder(), xi, z, index, sigmas, distance=squared, weights=weights
+    ).detach()
+    scale = (float(sigmas[-1]) * (1 + float(z.abs().max()))) ** 2 * z[0].numel()
+    close(got, expected, rtol=1e-6, atol=1e-12 * scale)
+
+
+@law("probability_flow_drift")
+def is_the_residual_of_the_denoiser(f: Function, x: Tensor, y: Tensor, sigma: Tensor) -> None:
+    """Score = (D - x) / sigma^2: drift = (x - D) / sigma."""
+    got = f(x=x, sigma=sigma, score=lambda at, level: (y - at) / column(level, at) ** 2)
+    size = float(x.abs().max() + y.abs().max()) / float(sigma.min())
+    close(got, (x - y) / column(sigma, x), atol=1e-13 * size)
+
+
+@law("euler_step")
+def is_exact_for_a_single_point(f: Function, z: Tensor, sigma_hi: Tensor, share: float) -> None:
+    """p_data = delta(x - xi): from xi + sigma_{i+1} z the step leads to xi + sigma_i z."""
+    low, xi = sigma_hi * (0.1 + 0.9 * share), 0.5
+    x_hi = xi + column(sigma_hi, z) * z
+    got = f(x_hi=x_hi, sigma_hi=sigma_hi, sigma_lo=low, score_value=-(x_hi - xi) / column(sigma_hi, z) ** 2)
+    size = float(sigma_hi.max()) * float(1 + z.abs().max()) + 1
+    close(got, xi + column(low, z) * z, atol=1e-12 * size)
+
+
+@law("euler_step", "heun_step")
+def stays_where_the_levels_are_equal(f: Function, x: Tensor, y: Tensor, sigma_hi: Tensor) -> None:
+    """sigma_i = sigma_{i+1}: x_i = x_{i+1}."""
+    score = {"score_value": y} if f.name == "euler_step" else {"score": lambda *_: y}
+    close(f(x_hi=x, sigma_hi=sigma_hi, sigma_lo=sigma_hi, **score), x, rtol=1e-14)
+
+
+@law("heun_step")
+def is_the_trapezoidal_rule_on_euler_s_prediction(f: Function, x: Tensor, sigma_hi: Tensor, share: float) -> None:
+    """x_i is half Euler's point and half the one with the drift at its end, for the score of N(0, I)."""
+    low = sigma_hi * (0.1 + 0.9 * share)
+
+    def score(at: Tensor, sigma: Tensor) -> Tensor:
+        return -at / (1 + column(sigma, at) ** 2)
+
+    first = x - column((low - sigma_hi) * sigma_hi, x) * score(x, sigma_hi)
+    second = x - column((low - sigma_hi) * low, x) * score(first, low)
+    got = f(x_hi=x, sigma_hi=sigma_hi, sigma_lo=low, score=score)
+    close(got, (first + second) / 2, rtol=1e-9, atol=1e-12 * float(x.abs().max()))
+
+
+@law("ema_update")
+def has_a_closed_form(f: Function, average: Tensor, value: Tensor, decay: float, m: int) -> None:
+    """After m updates by a constant v: decay^m a + (1 - decay^m) v."""
+    now = average
+    for _ in range(m):
+        now = f(average=now, value=value, decay=decay)
+    kept = decay**m
+    close(now, kept * average + (1 - kept) * value, atol=1e-13 * float(average.abs().max() + value.abs().max()))
+
+
+@law("ema_update")
+def is_the_value_for_decay_0(f: Function, average: Tensor, value: Tensor) -> None:
+    """Mu = 0, iCT's teacher: theta- = theta."""
+    equal(f(average=average, value=value, decay=0.0), value)
+
+
+@law("ema_update")
+def lies_between(f: Function, average: Tensor, value: Tensor, decay: float) -> None:
+    """min(a, v) <= ema <= max(a, v)."""
+    now, slack = f(average=average, value=value, decay=decay), 1e-12 * (average.abs() + value.abs())
+    inside = (now >= torch.minimum(average, value) - slack) & (now <= torch.maximum(average, value) + slack)
+    needs(inside, f"got {now.flatten()[:6].tolist()}, which is not between")

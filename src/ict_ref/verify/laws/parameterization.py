@@ -1,0 +1,173 @@
+"""Laws of the preconditioning, the boundary condition above all, and of the embeddings of the noise level."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ict_ref import formulas
+from ict_ref.verify.laws.law import Function, close, column, equal, law, needs
+
+
+def one(value: float) -> Tensor:
+    """Return a single noise level."""
+    return torch.tensor([value], dtype=torch.float64)
+
+
+@law("c_skip")
+def is_1_at_the_boundary(f: Function, sigma_min: float, sigma_data: float) -> None:
+    """c_skip(sigma_min) = 1, to the last bit."""
+    equal(f(sigma=one(sigma_min), sigma_min=sigma_min, sigma_data=sigma_data), one(1.0))
+
+
+@law("c_out")
+def is_0_at_the_boundary(f: Function, sigma_min: float, sigma_data: float) -> None:
+    """c_out(sigma_min) = 0, to the last bit."""
+    equal(f(sigma=one(sigma_min), sigma_min=sigma_min, sigma_data=sigma_data), one(0.0))
+
+
+@law("c_skip")
+def is_a_share_that_falls(f: Function, sigma: Tensor, sigma_data: float) -> None:
+    """0 < c_skip <= 1, and more noise means less of the input."""
+    value = f(sigma=sigma.sort().values, sigma_data=sigma_data)
+    needs((value > 0) & (value <= 1), f"c_skip = {value.tolist()}")
+    needs(value.diff() <= 0, f"c_skip rises with the noise: {value.tolist()}")
+
+
+@law("c_out")
+def rises_towards_sigma_data(f: Function, sigma: Tensor, sigma_data: float) -> None:
+    """0 <= c_out < sigma_data, and more noise means more of the network."""
+    value = f(sigma=sigma.sort().values, sigma_data=sigma_data)
+    needs((value >= 0) & (value <= sigma_data * (1 + 1e-12)), f"c_out = {value.tolist()}")
+    needs(value.diff() >= 0, f"c_out falls with the noise: {value.tolist()}")
+
+
+@law("c_skip")
+def becomes_edm_s_without_sigma_min(f: Function, sigma: Tensor, sigma_data: float) -> None:
+    """sigma_min -> 0: c_skip = sigma_data^2 / (sigma^2 + sigma_data^2)."""
+    edm = sigma_data**2 / (sigma**2 + sigma_data**2)
+    close(f(sigma=sigma, sigma_min=1e-12, sigma_data=sigma_data), edm, rtol=1e-8)
+
+
+@law("c_out")
+def becomes_edm_s_out_without_sigma_min(f: Function, sigma: Tensor, sigma_data: float) -> None:
+    """sigma_min -> 0: c_out = sigma sigma_data / sqrt(sigma^2 + sigma_data^2)."""
+    edm = sigma * sigma_data / (sigma**2 + sigma_data**2).sqrt()
+    close(f(sigma=sigma, sigma_min=1e-12, sigma_data=sigma_data), edm, rtol=1e-8)
+
+
+@law("c_in")
+def makes_the_variance_1(f: Function, sigma: Tensor, sigma_data: float) -> None:
+    """c_in^2 (sigma^2 + sigma_data^2) = 1, and c_in > 0."""
+    value = f(sigma=sigma, sigma_data=sigma_data)
+    needs(value > 0, f"c_in = {value.tolist()}")
+    close(value**2 * (sigma**2 + sigma_data**2), torch.ones_like(sigma), rtol=1e-13, what="variances of")
+
+
+@law("c_skip", "c_in")
+def does_not_see_the_units(f: Function, sigma: Tensor, sigma_data: float, a: float) -> None:
+    """All levels times a: c_skip does not change, c_in is divided by a."""
+    small = {"sigma_min": 0.001} if f.name == "c_skip" else {}
+    large = {name: a * value for name, value in small.items()}
+    here, there = f(sigma=sigma, sigma_data=sigma_data, **small), f(sigma=a * sigma, sigma_data=a * sigma_data, **large)
+    close(there, here if small else here / a, rtol=1e-9)
+
+
+@law("c_noise")
+def is_a_quarter_of_the_logarithm(f: Function, sigma: Tensor, a: float) -> None:
+    """c_noise(a sigma) = c_noise(sigma) + log(a) / 4, and c_noise(1) = 0."""
+    close(f(sigma=a * sigma), f(sigma=sigma) + math.log(a) / 4, rtol=1e-12, atol=1e-14)
+    close(f(sigma=one(1.0)), one(0.0), atol=1e-15)
+
+
+@law("boundary_parameterization")
+def is_x_at_sigma_min(f: Function, x: Tensor, y: Tensor, sigma_min: float, sigma_data: float) -> None:
+    """f(x, sigma_min) = x, bit for bit, whatever F is."""
+    level = torch.full((len(x),), sigma_min, dtype=torch.float64)
+    equal(f(network=lambda *_: 1e3 * y, x=x, sigma=level, sigma_min=sigma_min, sigma_data=sigma_data), x)
+
+
+@law("boundary_parameterization")
+def is_affine_in_the_network(f: Function, x: Tensor, y: Tensor, sigma: Tensor, sigma_data: float) -> None:
+    """F = c_skip x + c_out F."""
+    level = column(sigma, x)
+    expected = formulas.c_skip(level, sigma_data=sigma_data) * x + formulas.c_out(level, sigma_data=sigma_data) * y
+    got = f(network=lambda *_: y, x=x, sigma=sigma, sigma_data=sigma_data)
+    close(got, expected, atol=1e-13 * float(x.abs().max() + y.abs().max()))
+
+
+@law("boundary_parameterization")
+def hands_the_network_unit_variance_and_log_sigma(f: Function, x: Tensor, sigma: Tensor, sigma_data: float) -> None:
+    """F is asked once, at x / sqrt(sigma^2 + sigma_data^2) and log(sigma) / 4."""
+    asked: list[tuple[Tensor, Tensor]] = []
+
+    def network(scaled: Tensor, noise: Tensor) -> Tensor:
+        asked.append((scaled, noise))
+        return scaled
+
+    f(network=network, x=x, sigma=sigma, sigma_data=sigma_data)
+    equal(len(asked), 1, "a number of calls of the network of")
+    scaled, noise = asked[0]
+    size = (column(sigma, x) ** 2 + sigma_data**2).sqrt()
+    close(scaled * size, x, rtol=1e-12, what="F's input times sqrt(sigma^2 + sigma_data^2) is")
+    close(noise.reshape(-1), sigma.log() / 4, rtol=1e-12, atol=1e-14, what="F's noise is")
+
+
+@law("boundary_parameterization")
+def sees_each_example_alone(f: Function, x: Tensor, sigma: Tensor) -> None:
+    """The values of a batch are the values of its examples."""
+
+    def network(scaled: Tensor, noise: Tensor) -> Tensor:
+        return torch.tanh(scaled + column(noise.reshape(-1), scaled))
+
+    alone = [f(network=network, x=x[j : j + 1], sigma=sigma[j : j + 1]) for j in range(len(x))]
+    close(f(network=network, x=x, sigma=sigma), torch.cat(alone), atol=1e-14 * float(x.abs().max()))
+
+
+@law("positional_embedding")
+def has_constant_length(f: Function, c_noise: Tensor, half: int) -> None:
+    """cos^2 + sin^2 = 1 for every frequency, the cosine before the sine by half the width."""
+    squared = f(c=c_noise, dim=2 * half) ** 2
+    close(squared[:, :half] + squared[:, half:], torch.ones(len(c_noise), half), rtol=1e-12, what="cos^2 + sin^2 =")
+
+
+@law("positional_embedding")
+def begins_with_frequency_1(f: Function, c_noise: Tensor, half: int) -> None:
+    """The first cosine and the first sine are of c itself; cosines come first."""
+    embedding = f(c=c_noise, dim=2 * half)
+    close(embedding[:, 0], c_noise.cos(), atol=1e-13, what="the first value is")
+    close(embedding[:, half], c_noise.sin(), atol=1e-13, what="the value in the middle is")
+
+
+@law("positional_embedding")
+def has_geometric_frequencies(f: Function, c_noise: Tensor, half: int, max_period: float) -> None:
+    """f_k = max_period^(-(k-1)/h): with as many frequencies again in between, the old ones stay."""
+    coarse, fine = (f(c=c_noise, dim=m * half, max_period=max_period) for m in (2, 4))
+    close(fine[:, ::2], coarse, rtol=1e-9, atol=1e-12, what="every second value is")
+
+
+@law("fourier_embedding")
+def has_sines_first_and_constant_length(f: Function, c_noise: Tensor, frequencies: Tensor) -> None:
+    """sin^2 + cos^2 = 1 for every frequency, the sine before the cosine by half the width."""
+    half = len(frequencies)
+    value = f(c=c_noise, frequencies=frequencies)
+    squared = value**2
+    close(squared[:, :half] + squared[:, half:], torch.ones(len(c_noise), half), rtol=1e-12, what="sin^2 + cos^2 =")
+    none = f(c=torch.zeros(1, dtype=torch.float64), frequencies=frequencies)
+    close(none, torch.tensor([[0.0] * half + [1.0] * half]), atol=1e-15, what="at c = 0")
+
+
+@law("fourier_embedding")
+def has_odd_sines_and_even_cosines(f: Function, c_noise: Tensor, frequencies: Tensor) -> None:
+    """C -> -c turns the sign of the first half and leaves the second."""
+    half = len(frequencies)
+    there, back = (f(c=sign * c_noise, frequencies=frequencies) for sign in (1, -1))
+    close(back[:, :half], -there[:, :half], rtol=1e-12, atol=1e-15)
+    close(back[:, half:], there[:, half:], rtol=1e-12, atol=1e-15)
+
+
+@law("fourier_embedding")
+def has_period_1_for_whole_frequencies(f: Function, c_noise: Tensor, m: int) -> None:
+    """W an integer: c and c + 1 are embedded alike, for the angle is 2 pi c w."""
+    whole = torch.tensor([float(m), -float(m)], dtype=torch.float64)
+    close(f(c=c_noise + 1, frequencies=whole), f(c=c_noise, frequencies=whole), atol=1e-10)

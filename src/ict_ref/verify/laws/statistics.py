@@ -1,0 +1,98 @@
+"""Laws of the statistics that compare two sets of examples."""
+
+import torch
+from torch import Tensor
+
+from ict_ref.verify.laws.law import Function, close, law, needs, rotation
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and covariance."""
+    return x.mean(0), x.T.cov().reshape(x.shape[1], x.shape[1])
+
+
+def frechet(f: Function, real: Tensor, fake: Tensor) -> float:
+    """Return the distance of the moments of two sets."""
+    (mu1, cov1), (mu2, cov2) = moments(real), moments(fake)
+    return float(f(mu1=mu1, cov1=cov1, mu2=mu2, cov2=cov2))
+
+
+@law("frechet_distance")
+def is_symmetric_and_0_for_equals(f: Function, real: Tensor, fake: Tensor) -> None:
+    """FD(p, q) = FD(q, p) >= 0 = FD(p, p), also where there are fewer examples than features."""
+    there, size = frechet(f, real, fake), float(real.square().max() + fake.square().max())
+    needs(there >= 0, f"FD = {there}")
+    close(frechet(f, fake, real), there, rtol=1e-7, atol=1e-7 * size)
+    close(frechet(f, real, real), 0.0, atol=1e-6 * size, what="FD(p, p) =")
+
+
+@law("frechet_distance")
+def does_not_see_motions(f: Function, real: Tensor, fake: Tensor, seed: int) -> None:
+    """FD is the same after both sets are rotated and moved alike."""
+    q = rotation(real.shape[1], seed)
+    size = float(real.square().max() + fake.square().max())
+    close(frechet(f, real @ q + q[0], fake @ q + q[0]), frechet(f, real, fake), rtol=1e-6, atol=1e-6 * size)
+
+
+@law("frechet_distance")
+def is_the_sum_over_common_axes(f: Function, real: Tensor, seed: int) -> None:
+    """For covariances with common axes: the sum of (m1 - m2)^2 + (s1 - s2)^2 over the axes."""
+    s1, s2, m = real[0].abs(), real[1].abs(), real[2]
+    q = rotation(len(m), seed)
+    got = f(mu1=q @ m, cov1=q @ (s1**2).diag() @ q.T, mu2=torch.zeros_like(m), cov2=q @ (s2**2).diag() @ q.T)
+    close(got, (m**2 + (s1 - s2) ** 2).sum(), rtol=1e-5, atol=1e-5)
+
+
+@law("precision_recall")
+def is_recall_the_other_way(f: Function, real: Tensor, fake: Tensor, k: int) -> None:
+    """precision(a, b) = recall(b, a), both are shares, and both are 1 for equal sets."""
+    precision, recall = map(float, f(real=real, fake=fake, k=k))
+    needs(0 <= precision <= 1 and 0 <= recall <= 1, f"precision {precision}, recall {recall}")
+    other, one = map(float, f(real=fake, fake=real, k=k))
+    close([one, other], [precision, recall], rtol=1e-12, what="the other way")
+    close(list(map(float, f(real=real, fake=real, k=k))), [1.0, 1.0], what="for equal sets")
+
+
+@law("precision_recall")
+def grow_with_k_and_end_far_away(f: Function, real: Tensor, fake: Tensor, k: int) -> None:
+    """A farther neighbour means more reach; sets that are far apart do not reach each other."""
+    near, far = (list(map(float, f(real=real, fake=fake, k=m))) for m in (k, k + 1))
+    needs(near[0] <= far[0] and near[1] <= far[1], f"{near} at k = {k} and {far} at k + 1")
+    close(list(map(float, f(real=real, fake=fake + 1e3, k=k))), [0.0, 0.0], what="for sets far apart")
+
+
+@law("inception_score")
+def lies_between_1_and_the_number_of_classes(f: Function, p: Tensor) -> None:
+    """1 <= IS <= classes, and not above the number of examples either."""
+    score = float(f(p=p))
+    needs(1 - 1e-12 <= score <= min(p.shape) * (1 + 1e-12), f"IS = {score} of {list(p.shape)} examples and classes")
+
+
+@law("inception_score")
+def sees_no_order_and_no_copies(f: Function, p: Tensor, m: int) -> None:
+    """Examples and classes in another order, and each example several times: the same score."""
+    close(f(p=p.flip(0).flip(1).repeat(m, 1)), f(p=p), rtol=1e-10)
+
+
+@law("inception_score")
+def is_the_number_of_classes_for_certain_examples(f: Function, m: int) -> None:
+    """Every class equally often, each time for sure: IS = classes; all the same: IS = 1."""
+    certain = torch.eye(m, dtype=torch.float64)
+    close(f(p=certain), float(m), rtol=1e-12)
+    close(f(p=certain[:1].expand(5, -1)), 1.0, rtol=1e-12)
+
+
+@law("kernel_distance")
+def is_symmetric_and_does_not_see_rotations(f: Function, real: Tensor, fake: Tensor, seed: int) -> None:
+    """KD(a, b) = KD(b, a) = KD(a Q, b Q) for orthogonal Q."""
+    q, size = rotation(real.shape[1], seed), float(1 + real.square().max() + fake.square().max()) ** 3
+    there = f(real=real, fake=fake)
+    close(f(real=fake, fake=real), there, rtol=1e-9, atol=1e-11 * size)
+    close(f(real=real @ q, fake=fake @ q), there, rtol=1e-8, atol=1e-11 * size)
+
+
+@law("kernel_distance")
+def grows_with_the_third_power_of_a_shift(f: Function, real: Tensor, share: float) -> None:
+    """Two points at 0 against two at v: 1 + (v . v / d + 1)^3 - 2."""
+    zero, shift = torch.zeros(2, real.shape[1], dtype=torch.float64), 0.1 + 3 * share
+    close(f(real=zero, fake=zero + shift), (shift**2 + 1) ** 3 - 1, rtol=1e-12)

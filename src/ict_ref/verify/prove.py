@@ -1,0 +1,128 @@
+"""Try the laws on an implementation: for each, many examples, and of one that breaks it the smallest."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from ict_ref.verify.check import Result, is_array, same
+from ict_ref.verify.laws import LAWS, BrokenError, Law
+from ict_ref.verify.laws.law import shown
+from ict_ref.verify.values import TORCH, Arrays, encoded
+from ict_ref.verify.vectors import vectors
+
+EXAMPLES, MANY = 50, 1000
+
+
+def available() -> bool:
+    """Return whether Hypothesis, which picks the examples, is installed."""
+    return find_spec("hypothesis") is not None
+
+
+@cache
+def names() -> frozenset[str]:
+    """Return the names of all laws."""
+    return frozenset(law.name for law in LAWS)
+
+
+class Subject:
+    """A function under test as a law calls it: tensors go in and tensors come out, whatever arrays it works on."""
+
+    def __init__(self, function: Callable[..., object], name: str, arrays: Arrays) -> None:
+        self.function, self.name, self.arrays = function, name, arrays
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether its arrays carry gradients."""
+        return self.arrays is TORCH
+
+    def __call__(self, **arguments: object) -> object:
+        """Return the function's value: tensors for arrays and lists, numbers as they are."""
+        handed = {name: self._handed(value) for name, value in arguments.items()}
+        before = {name: torch.as_tensor(value).clone() for name, value in handed.items() if is_array(value)}
+        got = self.function(**handed)
+        changed = [name for name, value in before.items() if not same(handed[name], value)]
+        if changed:
+            raise BrokenError(f"it changed its argument {', '.join(changed)}; arguments are the caller's")
+        if isinstance(got, tuple):
+            return tuple(map(_received, got))
+        return _received(got)
+
+    def _handed(self, value: object) -> object:
+        if isinstance(value, Tensor):
+            return self.arrays.of(value.clone())
+        return self.arrays.wrapped(value) if callable(value) else value
+
+
+def _received(value: object) -> object:
+    if isinstance(value, Tensor | bool | int | float):
+        return value
+    try:
+        found = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise BrokenError(f"got a {type(value).__name__}, should be a number or an array") from None
+    return torch.as_tensor(value, dtype=torch.float64) if found.is_floating_point() else found
+
+
+def prove(
+    namespace: object,
+    *,
+    only: Iterable[str] = (),
+    arrays: Arrays = TORCH,
+    examples: int = EXAMPLES,
+    seed: int = 0,
+) -> Iterator[Result]:
+    """Return what came of every law of the functions that are there."""
+    wanted = set(only)
+    for law in LAWS:
+        function = getattr(namespace, law.function, None)
+        if callable(function) and (not wanted or law.function in wanted):
+            yield attempt(law, function, arrays, examples=examples, seed=seed)
+
+
+def attempt(
+    law: Law, function: Callable[..., object], arrays: Arrays = TORCH, *, examples: int = EXAMPLES, seed: int = 0
+) -> Result:
+    """Return what came of one law; with seed 0 always the same examples are tried."""
+    import hypothesis
+    from hypothesis.errors import Flaky
+
+    from ict_ref.verify.strategies import inputs
+
+    subject = Subject(function, law.function, arrays)
+    last: dict[str, object] = {}
+
+    @hypothesis.settings(
+        max_examples=examples,
+        derandomize=seed == 0,
+        database=None,
+        deadline=None,
+        report_multiple_bugs=False,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        verbosity=hypothesis.Verbosity.quiet,
+    )
+    @hypothesis.given(inputs(law.symbols))
+    def tried(values: dict[str, object]) -> None:
+        last.clear()
+        last.update(values)
+        law.holds(subject, **values)
+
+    if seed:
+        tried = hypothesis.seed(seed)(tried)
+    source = vectors(law.function)[0].source
+    try:
+        tried()
+    except (Exception, SystemExit) as error:
+        if isinstance(error, Flaky):
+            wrong = "the same arguments give another value the second time"
+        elif isinstance(error, BrokenError):
+            wrong = str(error)
+        else:
+            wrong = f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        at = ", ".join(f"{name} = {shown(value)}" for name, value in last.items())
+        message = f"{law.name}: {wrong}; at {at}; the law: {law.text} [{source}]"
+        example = {name: encoded(value) for name, value in last.items()}
+        return Result(law.name, law.function, source, "fail", counterexample=example, message=message)
+    return Result(law.name, law.function, source, "pass")
