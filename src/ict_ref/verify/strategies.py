@@ -130,7 +130,8 @@ SYMBOLS: dict[str, Any] = {
     "std": st.floats(0.1, 2.0),
     # noise levels, embeddings, images
     "sigma_data": st.floats(0.05, 5.0),
-    "shape": st.sampled_from([(1, 2), (1,), (2, 3), (3,), (2, 2, 2), (1, 3, 2, 2)]),
+    # Examples without axes are the vectors' business: an implementation that refuses them should not break every law.
+    "shape": st.sampled_from([(1, 2), (2, 3), (2, 1), (2, 2, 2), (1, 3, 2, 2)]),
     "size": st.sampled_from([1.0, 1e-3, 100.0]),
     "sigma": _per_example(_levels),
     "sigma_hi": _per_example(st.floats(0.01, 80.0)),

@@ -32,7 +32,7 @@ def is_0_for_equals(f: Function, x: Tensor, c: float) -> None:
 
 @law(*DISTANCES)
 def sees_each_example_whole_and_alone(f: Function, x: Tensor, y: Tensor, c: float) -> None:
-    """D of a batch is d of its examples; and it is the same for an example as an image or as a row of values."""
+    """d of a batch is d of its examples; and it is the same for an example as an image or as a row of values."""
     together = f(x=x, y=y, **constant(f, c))
     alone = [f(x=x[j : j + 1], y=y[j : j + 1], **constant(f, c)) for j in range(len(x))]
     close(together, torch.cat(alone), rtol=1e-12)

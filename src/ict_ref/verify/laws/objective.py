@@ -49,7 +49,7 @@ def compares_neighbouring_levels_of_one_path(f: Function, x: Tensor, z: Tensor, 
 
 @law("consistency_training_loss")
 def sends_no_gradient_to_the_teacher(f: Function, x: Tensor, z: Tensor, index: Tensor, sigmas: Tensor) -> None:
-    """D loss / d theta- = 0; d loss / d theta is the student's alone (where the arrays know gradients)."""
+    """d loss / d theta- = 0; d loss / d theta is the student's alone (where the arrays know gradients)."""
     if not f.differentiates:
         return
     student, teacher, weights = Recorder(), Recorder(), torch.ones_like(sigmas[1:])
@@ -150,7 +150,7 @@ def is_the_training_loss_for_a_single_point(f: Function, z: Tensor, index: Tenso
 
 @law("probability_flow_drift")
 def is_the_residual_of_the_denoiser(f: Function, x: Tensor, y: Tensor, sigma: Tensor) -> None:
-    """Score = (D - x) / sigma^2: drift = (x - D) / sigma."""
+    """score = (D - x) / sigma^2: drift = (x - D) / sigma."""
     got = f(x=x, sigma=sigma, score=lambda at, level: (y - at) / column(level, at) ** 2)
     size = float(x.abs().max() + y.abs().max()) / float(sigma.min())
     close(got, (x - y) / column(sigma, x), atol=1e-13 * size)
@@ -199,7 +199,7 @@ def has_a_closed_form(f: Function, average: Tensor, value: Tensor, decay: float,
 
 @law("ema_update")
 def is_the_value_for_decay_0(f: Function, average: Tensor, value: Tensor) -> None:
-    """Mu = 0, iCT's teacher: theta- = theta."""
+    """mu = 0, iCT's teacher: theta- = theta."""
     equal(f(average=average, value=value, decay=0.0), value)
 
 

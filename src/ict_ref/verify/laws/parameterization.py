@@ -89,7 +89,7 @@ def is_x_at_sigma_min(f: Function, x: Tensor, y: Tensor, sigma_min: float, sigma
 
 @law("boundary_parameterization")
 def is_affine_in_the_network(f: Function, x: Tensor, y: Tensor, sigma: Tensor, sigma_data: float) -> None:
-    """F = c_skip x + c_out F."""
+    """f = c_skip x + c_out F."""
     level = column(sigma, x)
     expected = formulas.c_skip(level, sigma_data=sigma_data) * x + formulas.c_out(level, sigma_data=sigma_data) * y
     got = f(network=lambda *_: y, x=x, sigma=sigma, sigma_data=sigma_data)
@@ -159,7 +159,7 @@ def has_sines_first_and_constant_length(f: Function, c_noise: Tensor, frequencie
 
 @law("fourier_embedding")
 def has_odd_sines_and_even_cosines(f: Function, c_noise: Tensor, frequencies: Tensor) -> None:
-    """C -> -c turns the sign of the first half and leaves the second."""
+    """c -> -c turns the sign of the first half and leaves the second."""
     half = len(frequencies)
     there, back = (f(c=sign * c_noise, frequencies=frequencies) for sign in (1, -1))
     close(back[:, :half], -there[:, :half], rtol=1e-12, atol=1e-15)
@@ -168,6 +168,6 @@ def has_odd_sines_and_even_cosines(f: Function, c_noise: Tensor, frequencies: Te
 
 @law("fourier_embedding")
 def has_period_1_for_whole_frequencies(f: Function, c_noise: Tensor, m: int) -> None:
-    """W an integer: c and c + 1 are embedded alike, for the angle is 2 pi c w."""
+    """w an integer: c and c + 1 are embedded alike, for the angle is 2 pi c w."""
     whole = torch.tensor([float(m), -float(m)], dtype=torch.float64)
     close(f(c=c_noise + 1, frequencies=whole), f(c=c_noise, frequencies=whole), atol=1e-10)

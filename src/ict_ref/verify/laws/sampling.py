@@ -70,7 +70,7 @@ def needs_levels_that_descend(f: Function, levels: Tensor) -> None:
 
 @law("one_step_sample")
 def asks_f_at_sigma_max(f: Function, z: Tensor, sigma_max: float) -> None:
-    """X = f(sigma_max z, sigma_max): the identity returns sigma_max z, and each example has the level sigma_max."""
+    """x = f(sigma_max z, sigma_max): the identity returns sigma_max z, and each example has the level sigma_max."""
     close(f(f=lambda x, _: x, noise=z, sigma_max=sigma_max), sigma_max * z, rtol=1e-14)
     asked = f(f=lambda x, sigma: column(sigma, x).expand_as(x), noise=z, sigma_max=sigma_max)
     close(asked, torch.full_like(z, sigma_max), rtol=1e-14, what="f is asked at sigma =")
@@ -122,7 +122,7 @@ def scores_few_levels_and_none_twice(f: Function, sigmas: Tensor, cell: int) -> 
 
 @law("slerp")
 def runs_from_one_to_the_other(f: Function, x: Tensor, y: Tensor) -> None:
-    """Alpha = 0 is the first, alpha = 1 the second."""
+    """alpha = 0 is the first, alpha = 1 the second."""
     z1, z2 = _apart(x, y)
     for end, alpha in ((z1, 0.0), (z2, 1.0)):
         close(f(z1=z1, z2=z2, alpha=torch.full((len(x),), alpha, dtype=torch.float64)), end, rtol=1e-12, atol=1e-12)

@@ -40,7 +40,7 @@ def keeps_its_nodes_when_refined(f: Function, n: int, sigma_min: float, sigma_ma
 
 @law("sigma_grid")
 def is_linear_for_rho_1(f: Function, n: int, sigma_min: float, sigma_max: float) -> None:
-    """Rho = 1: sigma_i = sigma_min + (i-1)/(N-1) (sigma_max - sigma_min)."""
+    """rho = 1: sigma_i = sigma_min + (i-1)/(N-1) (sigma_max - sigma_min)."""
     linear = torch.linspace(sigma_min, sigma_max, n, dtype=torch.float64)
     close(f(n=n, sigma_min=sigma_min, sigma_max=sigma_max, rho=1.0), linear, rtol=1e-13, atol=1e-15)
 
@@ -88,7 +88,7 @@ def adds_up_when_cells_merge(f: Function, sigmas: Tensor, p_mean: float, p_std: 
 
 @law("lognormal_pmf")
 def is_scale_free(f: Function, sigmas: Tensor, p_mean: float, p_std: float, a: float) -> None:
-    """Sigma -> a sigma with P_mean -> P_mean + log a changes nothing."""
+    """sigma -> a sigma with P_mean -> P_mean + log a changes nothing."""
     scaled = f(sigmas=a * sigmas, p_mean=p_mean + math.log(a), p_std=p_std)
     close(scaled, f(sigmas=sigmas, p_mean=p_mean, p_std=p_std), rtol=1e-8)
 
@@ -112,7 +112,7 @@ def returns_cells_that_can_occur(f: Function, u: Tensor, pmf: Tensor) -> None:
 
 @law("index_from_uniform")
 def never_falls(f: Function, u: Tensor, pmf: Tensor) -> None:
-    """U <= v implies index(u) <= index(v)."""
+    """u <= v implies index(u) <= index(v)."""
     index = f(u=u.sort().values, pmf=pmf)
     needs(index.diff() >= 0, f"indices {index.tolist()} of rising u, should not fall")
 
@@ -128,7 +128,7 @@ def gives_each_cell_its_share(f: Function, pmf: Tensor) -> None:
 
 @law("log_sigma_density")
 def is_0_outside_its_range(f: Function, log_sigma: Tensor, sigma_min: float, sigma_max: float, rho: float) -> None:
-    """P = 0 outside [log sigma_min, log sigma_max], p > 0 inside."""
+    """p = 0 outside [log sigma_min, log sigma_max], p > 0 inside."""
     inside = (log_sigma >= math.log(sigma_min)) & (log_sigma <= math.log(sigma_max))
     p = f(log_sigma=log_sigma, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
     equal(p > 0, inside, "p > 0 is")
@@ -136,7 +136,7 @@ def is_0_outside_its_range(f: Function, log_sigma: Tensor, sigma_min: float, sig
 
 @law("log_sigma_density")
 def does_not_see_the_units(f: Function, log_sigma: Tensor, rho: float, a: float) -> None:
-    """Sigma -> a sigma, with both ends, changes nothing."""
+    """sigma -> a sigma, with both ends, changes nothing."""
     inner = log_sigma.clamp(-6.0, 4.0)
     moved = f(log_sigma=inner + math.log(a), sigma_min=0.002 * a, sigma_max=80.0 * a, rho=rho)
     close(moved, f(log_sigma=inner, sigma_min=0.002, sigma_max=80.0, rho=rho), rtol=1e-9)

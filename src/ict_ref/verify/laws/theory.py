@@ -26,7 +26,7 @@ def is_x_at_sigma_min(f: Function, x: Tensor, sigma_min: float) -> None:
 
 @law("gaussian_consistency_function")
 def keeps_every_quantile(f: Function, z: Tensor, sigma: Tensor, std: float) -> None:
-    """X = mean + sqrt(s^2 + sigma^2) u is taken to mean + sqrt(s^2 + sigma_min^2) u, and at sigma_min to itself."""
+    """x = mean + sqrt(s^2 + sigma^2) u is taken to mean + sqrt(s^2 + sigma_min^2) u, and at sigma_min to itself."""
     mean = 0.5 * torch.ones_like(z[0])
     x = mean + column((std**2 + sigma**2).sqrt(), z) * z
     got = f(x=x, sigma=sigma, mean=mean, std=std)
