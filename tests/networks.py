@@ -1,15 +1,16 @@
 """Small networks that several tests need."""
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ict_ref.config import Config, Network, minimal
-from ict_ref.networks.model import ConsistencyModel, FreeForm, build_model, build_network
-from ict_ref.randomness import stream
+from ict_ref.networks.model import ConsistencyModel, FreeForm, build_model
+from ict_ref.networks.weights import Weights
 
-VARIANTS: dict[str, dict[str, object]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "ADM": {},
     "ADM with AdaGN": {"adaptive_norm": True},
     "ADM with Fourier features": {"embedding": "fourier", "fourier_scale": 0.5},
@@ -59,8 +60,8 @@ def inputs(batch: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Tensor, 
 
 def stored_nowhere(options: Network, *, size: int, classes: int) -> FreeForm:
     """Return the network on the meta device, where nothing is stored and nothing computed."""
-    with torch.device("meta"):
-        return build_network(options, channels=3, size=size, classes=classes, generator=stream(0, "parameters"))
+    weights = Weights(options=options, channels=3, size=size, classes=classes, state={})
+    return weights.empty_network().to("meta")
 
 
 def count(network: nn.Module) -> int:

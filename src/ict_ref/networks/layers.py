@@ -169,7 +169,8 @@ class Fir(nn.Module):
     def __init__(self, way: Literal["down", "up", "smooth"]) -> None:
         super().__init__()
         self.way = way
-        taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+        # On the CPU also in a network that is built on the meta device: no state brings it back.
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device="cpu") / 8
         gain = 4 if way == "up" else 1
         self.register_buffer("kernel", gain * torch.outer(taps, taps)[None, None], persistent=False)
 
