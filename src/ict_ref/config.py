@@ -18,6 +18,11 @@ def _needs(holds: bool, invariant: str, name: str, got: object) -> None:
         raise ValueError(f"{name} needs {invariant}; got {got}")
 
 
+def _sums(channels: set[int]) -> set[int]:
+    """Return these numbers and the sums of any two: a decoder's blocks see their map beside the encoder's."""
+    return channels | {a + b for a in channels for b in channels}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """What is learned."""
@@ -31,21 +36,32 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """F_theta, an ADM U-Net (iCT, Appendix B)."""
+    """F_theta, the U-Net that is made a consistency model (iCT, Appendix B)."""
 
+    architecture: Literal["adm", "ncsnpp"] = "adm"
+    """adm: Dhariwal & Nichol 2021, which iCT trains on ImageNet 64x64. ncsnpp: NCSN++ of Song et al. 2021, which it
+    trains on CIFAR-10 (iCT, Appendix B)."""
+    embedding: Literal["positional", "fourier"] = "positional"
+    """How the noise level is embedded (iCT, Section 3.1): positional for ADM, fourier for NCSN++."""
+    fourier_scale: float = 0.02
+    """Standard deviation of the fixed Fourier frequencies: 0.02 by iCT, Section 3.1; 16 in CM's public code."""
     width: int = 192
-    """Channels of the first level, and values of the noise embedding."""
+    """Channels of the stem, by ADM times the first multiplier; values of the noise embedding, twice as many if it is
+    fourier."""
     multipliers: tuple[int, ...] = (1, 2, 3, 4)
     """Channels of each level as multiples of the width; each level has half the resolution of the one before."""
     blocks: int = 3
-    """Residual blocks per level (iCT, Appendix B: 3, and 6 for iCT-deep)."""
+    """Residual blocks per level (iCT, Appendix B: on ImageNet 3, and 6 for iCT-deep; on CIFAR-10 4, and 8)."""
     attention_resolutions: tuple[int, ...] = (32, 16, 8)
-    """Resolutions at which every block that does not resample is followed by attention; the middle always has it.
-    Resolutions that no level has do nothing."""
+    """Resolutions at which every block that does not resample is followed by attention, in NCSN++'s decoder only the
+    last one; the middle always has it. Resolutions that no level has do nothing."""
     head_channels: int = 64
-    """Channels of one attention head."""
+    """Channels of one attention head (64: CM, public ImageNet code); 0: one head of all channels, as NCSN++ has."""
     groups: int = 32
-    """Groups of every group normalisation."""
+    """Groups of every group normalisation; in NCSN++ of at least 4 channels each."""
+    adaptive_norm: bool = False
+    """Let the embedding scale and shift the normalised map (AdaGN), where it is otherwise added before. CM's ADM has
+    it, iCT's has not (iCT, Appendix B), NCSN++ cannot."""
     dropout: float = 0.2
     """Rate at which values are dropped (iCT, Section 3.1)."""
     dropout_max_resolution: int = 16
@@ -54,19 +70,34 @@ class Network:
     """Factor on log(sigma) / 4 before it is embedded: 1 by iCT, Section 3.1; 1000 in CM's public code."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "blocks", "head_channels", "groups"):
+        for name in ("width", "blocks", "groups"):
             _needs(getattr(self, name) >= 1, "an integer >= 1", f"network.{name}", getattr(self, name))
+        _needs(self.head_channels >= 0, "an integer >= 0", "network.head_channels", self.head_channels)
         _needs(self.width % 2 == 0, "an even number", "network.width", self.width)
         levels = self.multipliers
         _needs(len(levels) >= 1 and min(levels) >= 1, "integers >= 1", "network.multipliers", levels)
-        for channels in (self.width * multiplier for multiplier in levels):
-            divisor = f"a divisor of {channels} channels (width * multiplier)"
-            _needs(channels % self.groups == 0, divisor, "network.groups", self.groups)
-            _needs(channels % self.head_channels == 0, divisor, "network.head_channels", self.head_channels)
+        adm = self.architecture == "adm"
+        _needs(adm or not self.adaptive_norm, "False: NCSN++ has no AdaGN", "network.adaptive_norm", self.adaptive_norm)
+        widths = {self.width * multiplier for multiplier in levels}
+        for channels in sorted(widths):
+            divisor = f"0 or a divisor of {channels} channels (width * multiplier)"
+            heads = self.head_channels == 0 or channels % self.head_channels == 0
+            _needs(heads, divisor, "network.head_channels", self.head_channels)
+        stem = set() if adm else {self.width}
+        for channels in sorted(_sums(widths | stem)):
+            _needs(adm or channels >= 4, "4 channels or more", "network.width", self.width)
+            divisor = f"a divisor of {channels} channels, which a block has"
+            divides = channels % self.groups_of(channels) == 0
+            _needs(divides, divisor, "network.groups", self.groups_of(channels))
         _needs(0 <= self.dropout < 1, "0 <= rate < 1", "network.dropout", self.dropout)
+        _needs(0 < self.fourier_scale <= 1e6, "0 < scale <= 1e6", "network.fourier_scale", self.fourier_scale)
         _needs(abs(self.time_scale) <= 1e6, "a number between -1e6 and 1e6", "network.time_scale", self.time_scale)
         limit = self.dropout_max_resolution
         _needs(limit >= 0, "an integer >= 0", "network.dropout_max_resolution", limit)
+
+    def groups_of(self, channels: int) -> int:
+        """Return the groups in which this many channels are normalised."""
+        return self.groups if self.architecture == "adm" else min(channels // 4, self.groups)
 
 
 @dataclass(frozen=True, kw_only=True)

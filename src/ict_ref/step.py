@@ -22,7 +22,7 @@ from ict_ref.formulas import (
     pseudo_huber_constant,
     sigma_grid,
 )
-from ict_ref.networks.layers import DropoutSite, Masks, draw_masks
+from ict_ref.networks.masks import DropoutSite, Masks, draw_masks
 from ict_ref.networks.model import ConsistencyModel
 from ict_ref.randomness import stream
 
@@ -91,7 +91,7 @@ def draw(
         return Draws(
             index_from_uniform(torch.from_numpy(u), pmf),
             torch.from_numpy(z).to(dtype),
-            draw_masks(sites, size, stream(seed, "dropout", step, lane)),
+            draw_masks(sites, size, int(stream(seed, "dropout", step, lane).bit_generator.random_raw())),
         )
 
     drawn = [one_lane(lane) for lane in lanes]

@@ -72,10 +72,10 @@ class Trainer:
 
         The tensors are the trainer's own, not copies. Raises FloatingPointError if one of them is not finite.
         """
-        tensors: dict[str, Tensor] = {}
-        for (name, value), average in zip(self.model.named_parameters(), self.average.parameters(), strict=True):
-            tensors[f"student/{name}"] = value
-            tensors[f"average/{name}"] = average
+        # A state holds Fourier frequencies too, which nothing trains: they are part of the network.
+        tensors = {f"student/{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"average/{name}": value for name, value in self.average.state_dict().items()}
+        for name, value in self.model.named_parameters():
             for key, state in self.optimizer.state[value].items():
                 tensors[f"optimizer/{key}/{name}"] = state
         for name, tensor in tensors.items():
@@ -90,24 +90,28 @@ class Trainer:
         """
         if checkpoint.config != self.config.digest():
             raise ValueError("the checkpoint is of another configuration; move it away to train from the start")
-        names = [name for name, _ in self.model.named_parameters()]
+        here = {
+            f"{kind}/{name}": value
+            for kind, model in (("student", self.model), ("average", self.average))
+            for name, value in model.state_dict().items()
+        }
         keys = ("step", "exp_avg", "exp_avg_sq") if checkpoint.step > 0 else ()
-        kinds = ("student", "average", *(f"optimizer/{key}" for key in keys))
-        wanted = {f"{kind}/{name}" for kind in kinds for name in names}
-        if wanted != checkpoint.tensors.keys():
-            odd = sorted(wanted ^ checkpoint.tensors.keys())[0]
-            raise ValueError(f"the checkpoint is of another model: {odd} is missing or unknown")
         for name, value in self.model.named_parameters():
-            for kind in kinds:
-                there = tuple(checkpoint.tensors[f"{kind}/{name}"].shape)
-                here = () if kind == "optimizer/step" else tuple(value.shape)
-                if there != here:
-                    raise ValueError(f"the checkpoint is of another model: {name} is {there} there and {here} here")
+            here |= {f"optimizer/{key}/{name}": torch.tensor(0.0) if key == "step" else value for key in keys}
+        if here.keys() != checkpoint.tensors.keys():
+            odd = sorted(here.keys() ^ checkpoint.tensors.keys())[0]
+            raise ValueError(f"the checkpoint is of another model: {odd} is missing or unknown")
+        for name, value in here.items():
+            there = tuple(checkpoint.tensors[name].shape)
+            if there != tuple(value.shape):
+                raise ValueError(
+                    f"the checkpoint is of another model: {name} is {there} there and {tuple(value.shape)} here"
+                )
         for kind, model in (("student", self.model), ("average", self.average)):
-            model.load_state_dict({name: checkpoint.tensors[f"{kind}/{name}"] for name in names})
+            model.load_state_dict({name: checkpoint.tensors[f"{kind}/{name}"] for name in model.state_dict()})
         state = {
             number: {key: checkpoint.tensors[f"optimizer/{key}/{name}"] for key in keys}
-            for number, name in enumerate(names)
+            for number, (name, _) in enumerate(self.model.named_parameters())
             if keys
         }
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ict_ref.config import digits
-from ict_ref.networks.layers import DropoutSite
+from ict_ref.networks.masks import DropoutSite
 from ict_ref.networks.model import ConsistencyModel
 from ict_ref.step import discretization, draw, training_loss
 

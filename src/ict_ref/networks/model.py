@@ -1,23 +1,32 @@
 """The consistency model: any network F, made to satisfy the boundary condition."""
 
+from typing import TypeAlias
+
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ict_ref.config import Config
+from ict_ref.config import Config, Network
 from ict_ref.formulas import boundary_parameterization
 from ict_ref.networks.adm import ADM
-from ict_ref.networks.layers import Masks
+from ict_ref.networks.embedding import at_least_float32
+from ict_ref.networks.masks import Masks
+from ict_ref.networks.ncsnpp import NCSNpp
 from ict_ref.randomness import stream
+
+FreeForm: TypeAlias = ADM | NCSNpp
+"""F_theta: a module called as network(x, c_noise, labels, masks) that has dropout_sites()."""
 
 
 class ConsistencyModel(nn.Module):
     """f(x, sigma, label) = c_skip(sigma) x + c_out(sigma) F(c_in(sigma) x, c_noise(sigma), label).
 
-    At sigma_min it returns x, bit for bit, whatever F is.
+    At sigma_min it returns x, bit for bit, whatever F is. Whatever F computes in, by autocast or by its parameters, all
+    around it is computed in float32 or better, and so is the result.
     """
 
-    def __init__(self, network: ADM, *, sigma_min: float, sigma_data: float) -> None:
+    def __init__(self, network: FreeForm, *, sigma_min: float, sigma_data: float) -> None:
         super().__init__()
         self.network = network
         self.sigma_min, self.sigma_data = sigma_min, sigma_data
@@ -29,20 +38,31 @@ class ConsistencyModel(nn.Module):
         labels: Int64[Tensor, " batch"] | None = None,
         masks: Masks | None = None,
     ) -> Float[Tensor, " batch *event"]:
-        """Return f; without masks nothing is dropped, as in sampling."""
+        """Return f; without masks nothing is dropped, as in sampling. Needs sigma in float32 or better."""
+        if sigma.dtype.itemsize < 4:
+            # Rounded to 8 bits, 0.002 is another noise level, and the boundary is missed.
+            raise ValueError(f"needs sigma in float32 or better; got {sigma.dtype}; leave noise levels as they are")
         return boundary_parameterization(
-            lambda scaled, noise: self.network(scaled, noise, labels, masks),
-            x,
+            lambda scaled, noise: at_least_float32(self.network(scaled, noise, labels, masks)),
+            at_least_float32(x),
             sigma,
             sigma_min=self.sigma_min,
             sigma_data=self.sigma_data,
         )
 
 
+def build_network(
+    options: Network, *, channels: int, size: int, classes: int, generator: np.random.Generator
+) -> FreeForm:
+    """Return the network for square images of this size, its parameters drawn from the generator."""
+    architecture = ADM if options.architecture == "adm" else NCSNpp
+    return architecture(options, channels=channels, size=size, classes=classes, generator=generator)
+
+
 def build_model(config: Config, *, event: tuple[int, ...], classes: int) -> ConsistencyModel:
     """Return the model for images of this shape, its parameters a pure function of `train.seed`."""
     channels, size, _ = event
-    network = ADM(
+    network = build_network(
         config.network,
         channels=channels,
         size=size,

@@ -1,0 +1,135 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ict_ref.networks import masks
+from ict_ref.networks.masks import DropoutSite, draw_masks
+
+KEY = 0x0123456789ABCDEF
+
+
+STRIDE = 0x9E3779B97F4A7C15
+WORD = 1 << 64
+
+
+def mix(x: int) -> int:
+    """Return splitmix64's output for this state, by Python's integers."""
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % WORD
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % WORD
+    return x ^ (x >> 31)
+
+
+def reference(site: int, position: int, key: int, threshold: int) -> bool:
+    """Return a mask's value, by Python's integers."""
+    block, counter = divmod(position // 4, 1 << 15)
+    of_site = mix(site * STRIDE % WORD ^ key)
+    bits = mix(counter * STRIDE % WORD ^ mix(of_site ^ block * STRIDE % WORD))
+    number = bits >> (16 * (position % 4)) & 0xFFFF
+    return (number + 32768) % 65536 >= threshold
+
+
+def test_words_are_mixed_as_splitmix64_does() -> None:
+    # The first outputs from seed 0, as published with the generator and used by Java, NumPy and others to test theirs.
+    states = torch.tensor([STRIDE - WORD, 2 * STRIDE % WORD, 3 * STRIDE % WORD - WORD])
+    assert [word % WORD for word in masks._mix(states).tolist()] == [
+        0xE220A8397B1DCDAF,
+        0x6E789E6AA1B965F4,
+        0x06C45D188009454F,
+    ]
+
+
+@pytest.mark.parametrize("key", [0, KEY, (1 << 64) - 1])
+def test_a_mask_is_a_function_of_key_site_and_position_alone(key: int) -> None:
+    # The second site has more than two blocks of 2^15 words, and neither is a multiple of four values.
+    sites = [DropoutSite(1, 3, 3, 0.25), DropoutSite(3, 17, 19, 0.25)]
+    masks = draw_masks(sites, 300, key)
+    for site, mask in enumerate(masks):
+        values = mask.flatten()
+        edges = [0, 1, 2, 3, 4, 131071, 131072, 262143, 262144, len(values) - 1]
+        for position in [p for p in edges if p < len(values)]:
+            assert bool(values[position]) == reference(site, position, key, 16384)
+
+
+def test_a_mask_does_not_depend_on_how_many_words_are_made_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on an accelerator: several blocks at a time, the last of them cut off.
+    site = DropoutSite(3, 17, 19, 0.25)
+    (usual,) = draw_masks([site], 700, KEY)
+    kept = torch.empty(700 * 3 * 17 * 19, dtype=torch.bool)
+    counters = torch.arange(1 << 15) * masks._STRIDE
+    of_site = masks._mix(torch.tensor([KEY]))
+    keys = masks._mix(of_site[:, None] ^ torch.arange(6) * masks._STRIDE)[0, :, None]
+    monkeypatch.setattr(masks, "_blocks_at_a_time", lambda _: 4)
+    masks._fill(kept, keys, counters, 0.25)
+    assert torch.equal(kept, usual.flatten())
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.2, 0.3, 0.5, 0.9])
+def test_masks_keep_the_configured_share(rate: float) -> None:
+    (mask,) = draw_masks([DropoutSite(10, 100, 100, rate)], 10, KEY)
+    # A million draws: five standard deviations of a binomial share.
+    assert float(mask.double().mean()) == pytest.approx(1 - rate, abs=5 * math.sqrt(rate * (1 - rate) / 1e6))
+
+
+def test_every_quarter_of_a_word_keeps_the_configured_share() -> None:
+    (mask,) = draw_masks([DropoutSite(10, 100, 100, 0.3)], 10, KEY)
+    shares = mask.reshape(-1, 4).double().mean(0)
+    assert float((shares - 0.7).abs().max()) < 5 * math.sqrt(0.3 * 0.7 / 2.5e5)
+
+
+def test_rates_next_to_0_and_1_keep_all_and_almost_nothing() -> None:
+    all_kept, few = draw_masks([DropoutSite(16, 64, 64, 1e-7), DropoutSite(16, 64, 64, 1 - 1e-7)], 4, KEY)
+    assert bool(all_kept.all())
+    assert int(few.sum()) <= 20  # 262 144 values, each kept with probability 1/65536: 4 expected
+
+
+def test_masks_are_drawn_apart_for_examples_channels_pixels_and_sites() -> None:
+    site = DropoutSite(16, 8, 8, 0.5)
+    first, second = draw_masks([site, site], 4, KEY)
+    assert first.shape == (4, 16, 8, 8)
+    # Along any axis two neighbouring slices agree in about half of their values, as independent coins do.
+    for here, there in [(first, second)] + [(first.select(axis, 0), first.select(axis, 1)) for axis in range(4)]:
+        agreement = float((here == there).double().mean())
+        assert agreement == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(here.numel()))
+
+
+@pytest.mark.parametrize("bit", [0, 1, 31, 32, 62, 63])
+def test_keys_that_differ_in_one_bit_give_independent_masks(bit: int) -> None:
+    site = DropoutSite(32, 32, 32, 0.5)
+    (here,), (there,) = draw_masks([site], 8, KEY), draw_masks([site], 8, KEY ^ 1 << bit)
+    agreement = float((here == there).double().mean())
+    assert agreement == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(here.numel()))
+
+
+def test_values_at_all_small_distances_are_uncorrelated() -> None:
+    (mask,) = draw_masks([DropoutSite(64, 64, 64, 0.5)], 2, KEY)
+    coins = mask.flatten().double().numpy() * 2 - 1
+    n = len(coins)
+    correlations = np.array([coins[:-lag] @ coins[lag:] / math.sqrt(n - lag) for lag in range(1, 257)])
+    # Standard normals: the largest of 256 stays below 5 but once in 7000 keys, their mean square is 1 +- 5 sqrt(2/256).
+    assert np.abs(correlations).max() < 5
+    assert np.mean(correlations**2) == pytest.approx(1, abs=5 * math.sqrt(2 / 256))
+
+
+def test_the_numbers_of_masks_kept_in_common_are_those_of_chance() -> None:
+    # Values in runs of 16: counts are binomial, so their variance is 16/4.
+    (mask,) = draw_masks([DropoutSite(64, 64, 64, 0.5)], 2, KEY)
+    counts = mask.reshape(-1, 16).double().sum(1)
+    assert float(counts.var()) == pytest.approx(4, rel=5 * math.sqrt(2 / len(counts)))
+
+
+def test_the_same_key_gives_the_same_masks_and_another_batch_the_same_first_examples() -> None:
+    site = DropoutSite(4, 4, 4, 0.5)
+    assert torch.equal(draw_masks([site], 5, KEY)[0], draw_masks([site], 5, KEY)[0])
+    assert torch.equal(draw_masks([site], 5, KEY)[0], draw_masks([site], 9, KEY)[0][:5])
+
+
+def test_no_sites_are_no_masks() -> None:
+    assert draw_masks([], 5, KEY) == ()
+
+
+@pytest.mark.parametrize("key", [-1, 1 << 64])
+def test_a_key_of_more_than_64_bits_is_refused(key: int) -> None:
+    with pytest.raises(ValueError, match=r"needs 0 <= key < 2\^64; got"):
+        draw_masks([DropoutSite(1, 1, 1, 0.5)], 1, key)
