@@ -88,7 +88,7 @@ def load(options: Data) -> Dataset:
         here, there = (f"{images.event} in {images.classes} classes" for images in (train, held_out))
         raise ValueError(f"data.held_out needs images of {here}, as data.path has; got {there}")
     held_out = held_out.evenly(min(len(held_out), HELD_OUT))
-    seen = len(held_out.labels.unique()) if options.labels else 2
+    seen = len(set(held_out.labels.tolist())) if options.labels else 2
     if len(held_out) < 4 or seen < 2:
         raise ValueError(
             f"data.held_out needs 4 images to score by, and 2 classes with data.labels; got {len(held_out)} and {seen}"

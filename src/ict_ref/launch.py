@@ -252,7 +252,8 @@ def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
     }
     if unscored:
         sample_sheet(made, labels, folder / "samples.png")
-        print(f"\nnot scored, for there are no held-out images (--data.held-out)\nsamples: {folder / 'samples.png'}")
+        print("\nnot scored, and held to no bars: there are no held-out images (--data.held-out)")
+        print(f"samples: {folder / 'samples.png'}")
         return 0
     sample_sheet({**made, "real images, held out": held_out.pixels}, labels, folder / "samples.png")
 

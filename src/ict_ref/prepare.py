@@ -296,8 +296,8 @@ def _bar(total: int, title: str, unit: str = "B", initial: int = 0) -> "tqdm[NoR
 
 
 def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"needs a whole number >= 1; got {text}")
     return int(text)
 
 

@@ -18,9 +18,9 @@ def from_npz(path: Path, split: Split) -> Source:
     files = of_split(path, ".npz", split)
     shapes = {file: _shape(file) for file in files}
     side = math.isqrt(shapes[files[0]][1] // 3)
-    for file, shape in shapes.items():
-        if shape[1] != 3 * side**2:
-            raise ValueError(f"{file} needs rows of {3 * side**2} bytes, a square of three channels; got {shape[1]}")
+    for file, (_, row) in shapes.items():
+        if row != 3 * side**2:
+            raise ValueError(f"{file} needs rows of three square channels, as long as those before it; got {row} bytes")
     return Source(
         words=f"ImageNet downsampled to {side}x{side}, {split} split; pixels as published, labels less one",
         recipe=recipe("npz", path, [(file.name, file.stat().st_size) for file in files], split=split),

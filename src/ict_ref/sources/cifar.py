@@ -69,7 +69,7 @@ def _source(path: Path, kind: Kind, split: Split, batches: Mapping[str, bytes]) 
         place = path / name if path.is_dir() else f"{name} in {path}"
         with named(place):
             pixels, classes = read(content)
-            if len(pixels) == 0 or len(pixels) != len(classes) or classes.min() < 0 or classes.max() > 9:
+            if len(pixels) == 0 or classes.min() < 0 or classes.max() > 9:
                 raise ValueError(f"needs images with a label from 0 to 9 each; got {len(pixels)} and {classes}")
         parts.append(Part(len(pixels), partial(pixels.reshape, -1, *SHAPE)))
         labels.append(classes)
@@ -98,8 +98,8 @@ def _python(content: bytes) -> tuple[UInt8[np.ndarray, " n d"], Int64[np.ndarray
     pixels, labels = batch[b"data"], np.array(batch[b"labels"])
     if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape == (len(pixels), PIXELS)):
         raise ValueError(f"needs uint8 data of {PIXELS} columns; got {getattr(pixels, 'dtype', type(pixels))}")
-    if labels.dtype != np.int64 or labels.ndim != 1:
-        raise ValueError(f"needs a list of whole numbers as labels; got {labels.dtype}")
+    if labels.dtype != np.int64 or labels.shape != (len(pixels),):
+        raise ValueError(f"needs a list of {len(pixels)} whole numbers as labels; got {labels.dtype} {labels.shape}")
     return np.ascontiguousarray(pixels), labels
 
 
