@@ -8,7 +8,7 @@ from ict_ref.config import Config, minimal
 def variants() -> list[Config]:
     """Return configurations that differ from the minimal one in one field each, every field in turn."""
     changed: dict[str, dict[str, object]] = {
-        "data": {"labels": False},
+        "data": {"flip": True, "labels": False},
         "network": {
             "width": 16, "multipliers": (1, 1), "blocks": 2, "attention_resolutions": (8,), "head_channels": 4,
             "groups": 2, "dropout": 0.2, "dropout_max_resolution": 4, "time_scale": 2.0,

@@ -1,8 +1,10 @@
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from tests.datasets import binary_batch, prepared, random_images, write_folder
 
 from ict_ref.config import PRESETS, digits, minimal
 from ict_ref.data import load
@@ -18,6 +22,7 @@ from ict_ref.evaluate import Judge
 from ict_ref.figures import sample_sheet
 from ict_ref.launch import StopRequest, main, parse, prepare
 from ict_ref.networks.model import build_model
+from ict_ref.prepare import main as prepare_data
 from ict_ref.run_folder import load_checkpoint
 from ict_ref.sample import images
 
@@ -346,7 +351,6 @@ def test_without_run_time_checks_a_formula_still_refuses_what_is_no_number_of_le
 
 
 def test_the_tests_run_with_run_time_shape_checks() -> None:
-    import torch
     from jaxtyping import TypeCheckError
 
     from ict_ref.formulas import inverse_gap_weights, pseudo_huber
@@ -363,3 +367,139 @@ def test_help_and_errors_come_without_importing_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+SMALL = ["--train.batch-size", "4", "--data.name"]
+
+
+def cifar(place: Path) -> str:
+    """Prepare a folder like CIFAR-10's, of 40 images, and return it."""
+    images = random_images(40, 3, 32, 32)
+    batches = {f"data_batch_{k + 1}.bin": binary_batch(images[8 * k : 8 * k + 8], [*range(8)]) for k in range(5)}
+    source = write_folder(place / "cifar-10-batches-bin", batches)
+    assert prepare_data([str(source), "--out", str(place / "cifar10")]) == 0
+    return str(place / "cifar10")
+
+
+def test_a_run_on_prepared_data_is_killed_goes_on_and_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
+    data = cifar(tmp_path)
+    options = ["cifar10", "--data.path", data, "--data.flip", "--train.save-every", "5"]
+    command = ["--config", "minimal", *SMALL, *options, "--out"]
+    assert main([*command, str(tmp_path / "whole")]) == 0
+    folder = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, "-m", "ict_ref.launch", *command, str(folder)])
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoint.safetensors").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait(timeout=60) == -9
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint is not None
+    assert checkpoint.step < 40
+    # The data may have been moved meanwhile.
+    Path(data).rename(tmp_path / "elsewhere")
+    moved = [str(tmp_path / "elsewhere") if word == data else word for word in command]
+    done = subprocess.run(
+        [sys.executable, "-m", "ict_ref.launch", *moved, str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "going on after step" in done.stdout
+    assert "not scored, and held to no bars: there are no held-out images" in done.stdout
+    for name in ("checkpoint.safetensors", "samples.png"):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (folder / "scores.json").exists()
+    with Image.open(folder / "samples.png") as sheet:
+        # Two sets of 8 columns and 10 rows of 32 pixels and a gap of 5; margins of 26, a title of 28.
+        assert sheet.size == (2 * (26 + 8 * 37), 28 + 10 * 37)
+
+
+def test_a_run_with_held_out_images_is_scored_by_them(tmp_path: Path) -> None:
+    labels = [k // 8 for k in range(16)]
+    train, rest = (
+        str(prepared(tmp_path / name, random_images(16, 1, 8, 8, seed=k), labels)) for k, name in ((0, "a"), (1, "b"))
+    )
+    command = ["--config", "minimal", "--train.steps", "8", "--data.name", "folder", "--data.path", train]
+    assert main([*command, "--data.held-out", rest, "--out", str(tmp_path / "run")]) == 0
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    judge = Judge(load(parse([*command, "--data.held-out", rest]).config.data).held_out)
+    real = judge.score("real images", load(parse(command).config.data).train.pixels, torch.tensor(labels))
+    assert scores[2] == dataclasses.asdict(real)
+    assert main([*command, "--data.no-labels", "--data.held-out", rest, "--out", str(tmp_path / "plain")]) == 0
+    assert json.loads((tmp_path / "plain" / "scores.json").read_text())[0]["accuracy"] is None
+
+
+def test_a_run_is_named_by_its_data_and_not_by_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (prepared(tmp_path / name, random_images(4, 1, 8, 8, seed=k)) for k, name in ((0, "a"), (1, "b")))
+    copy = shutil.copytree(first, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path)
+    command = ["--config", "minimal", "--data.no-labels", "--data.name", "folder", "--data.path"]
+    names = [str(parse([*command, str(place)]).folder()) for place in (first, copy, "a", "./copy", second)]
+    assert len(set(names[:4])) == 1
+    assert names[4] != names[0]
+    assert parse([*command, "a"]).config.data.checksum in capture_checksum(first)
+
+
+def capture_checksum(folder: Path) -> str:
+    """Return what `prepare --check` prints of a folder."""
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        assert prepare_data(["--check", str(folder)]) == 0
+    return shown.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["folder"], "data.path needs the folder of folder that python -m ict_ref.prepare made; got none"),
+        (
+            ["folder", "--data.path", "nowhere"],
+            "needs a prepared folder; got nowhere: it does not exist; make one with",
+        ),
+        (["folder", "--data.path", "file"], "needs a prepared folder; got file: it is a file"),
+        (["folder", "--data.path", "."], "is not a prepared folder: it has no data.json"),
+        (["folder", "--data.path", "grey", "--data.labels"], "data.labels needs images with classes"),
+        (["cifar10", "--data.path", "grey"], "data.name cifar10 needs images of (3, 32, 32); grey has (1, 6, 6)"),
+        (["folder", "--data.path", "grey", "--network.multipliers", "1", "1", "1"], "size 6 can be halved 2 times"),
+        (["folder", "--data.path", "cut"], "cut/images.npy is truncated or damaged"),
+        (["folder", "--data.path", "grey", "--data.checksum", "1234"], "data.checksum needs"),
+        (["folder", "--data.path", "grey", "--data.held-out", "nowhere"], "got nowhere: it does not exist"),
+        (["digits", "--data.path", "grey"], "data.path needs data.name cifar10, imagenet64 or folder"),
+        (["cifar", "--data.path", "grey"], "--data.name"),
+    ],
+)
+def test_data_that_cannot_be_used_are_one_line_and_status_2(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("grey", "cut"):
+        prepared(tmp_path / name, random_images(5, 1, 6, 6))
+    whole = (tmp_path / "cut" / "images.npy").read_bytes()
+    (tmp_path / "cut" / "images.npy").write_bytes(whole[:-7])
+    (tmp_path / "file").touch()
+    before = files(tmp_path)
+    capsys.readouterr()
+    assert main(["--config", "minimal", "--data.no-labels", "--out", "run", "--data.name", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert files(tmp_path) == before
+
+
+def test_data_that_may_not_be_read_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = prepared(tmp_path / "data", random_images(5, 1, 6, 6))
+    capsys.readouterr()
+
+    def forbidden(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    assert main(["--config", "minimal", "--data.name", "folder", "--data.path", str(data)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"cannot use {data / 'data.json'}: Permission denied" in line

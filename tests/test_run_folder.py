@@ -15,13 +15,13 @@ from tests.configs import variants
 
 import ict_ref
 from ict_ref.config import Config, minimal
+from ict_ref.files import write_atomically
 from ict_ref.run_folder import (
     Checkpoint,
     forget_metrics_after,
     load_checkpoint,
     open_run,
     save_checkpoint,
-    write_atomically,
 )
 
 

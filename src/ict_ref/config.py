@@ -23,15 +23,36 @@ def _sums(channels: set[int]) -> set[int]:
     return channels | {a + b for a in channels for b in channels}
 
 
+PLACES = ("path", "held_out")
+"""Fields of `Data` that say where data lie and not what is learned; the checksum says that."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """What is learned."""
 
-    name: Literal["digits"] = "digits"
+    name: Literal["digits", "cifar10", "imagenet64", "folder"] = "digits"
     """The data set. digits: the 1 797 handwritten digits of 8x8 pixels that come with scikit-learn; every third is
-    held out for scoring."""
+    held out for scoring. The others are prepared folders: cifar10 and imagenet64 must be of their size and classes,
+    folder is any other."""
+    path: str = ""
+    """The prepared folder, made by python -m ict_ref.prepare."""
+    held_out: str = ""
+    """A prepared folder of other images of the kind, to score by (1 000 of them, evenly taken); without, a run is not
+    scored. Scores are distances in pixels, meant for small images."""
+    checksum: str = ""
+    """Checksum of the prepared folder. The launcher fills it in, so that a run is the same wherever its data lie; one
+    that is given must be the folder's."""
+    flip: bool = False
+    """Mirror each image, left to right, with probability 1/2 (CM, Appendix C). Digits are not what they were then."""
     labels: bool = True
     """Learn each class apart, as iCT does on ImageNet; without, all images as one, as iCT does on CIFAR-10."""
+
+    def __post_init__(self) -> None:
+        if self.name == "digits":
+            for name in ("path", "held_out", "checksum"):
+                given = getattr(self, name)
+                _needs(not given, "data.name cifar10, imagenet64 or folder (digits have none)", f"data.{name}", given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,8 +230,10 @@ class Config:
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     def digest(self) -> str:
-        """Return 8 hexadecimal digits that differ between configurations."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:8]
+        """Return 8 hexadecimal digits that differ between configurations; where data lie makes no difference."""
+        tree = dataclasses.asdict(self)
+        tree["data"] = {name: value for name, value in tree["data"].items() if name not in PLACES}
+        return hashlib.sha256(json.dumps(tree).encode()).hexdigest()[:8]
 
 
 def digits() -> Config:

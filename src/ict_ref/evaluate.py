@@ -3,6 +3,8 @@ classifier of real images sees the requested class. Yardsticks say what the numb
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,9 @@ from ict_ref.config import Bars
 from ict_ref.data import Images, to_float, to_uint8
 from ict_ref.formulas import frechet_distance, precision_recall
 from ict_ref.randomness import stream
+
+# The normal distribution is fitted to at most so many training images.
+MOMENTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,8 @@ class Judge:
     """Scores images by real ones that no model has seen: they are the reference set and teach the classifier."""
 
     def __init__(self, held_out: Images) -> None:
-        # Here, because it takes a second that nobody else should wait for.
-        from sklearn.svm import SVC
-
         self._held_out = held_out
         self._real = _features(held_out.pixels)
-        self._classifier = SVC().fit(self._real.numpy(), held_out.labels.numpy())
 
     def score(self, name: str, pixels: UInt8[Tensor, " n *event"], labels: Int64[Tensor, " n"] | None) -> Score:
         """Return the scores of these images."""
@@ -55,15 +56,24 @@ class Judge:
         """
         count = len(self._held_out)
         generator = stream(seed, "yardstick")
-        real = torch.arange(count) * len(train) // count
-        features = _features(train.pixels).numpy()
+        real = train.evenly(count)
+        features = _features(train.evenly(min(len(train), MOMENTS)).pixels).numpy()
         normal = generator.multivariate_normal(features.mean(0), np.cov(features.T), size=count, method="eigh")
-        noise = generator.integers(256, size=self._held_out.pixels.shape, dtype=np.uint8)
+        noise = generator.integers(256, size=self._held_out.array.shape, dtype=np.uint8)
         return [
-            self.score("real images", train.pixels[real], None if labels is None else train.labels[real]),
-            self.score("fitted Gaussian", to_uint8(torch.from_numpy(normal)).reshape_as(self._held_out.pixels), labels),
+            self.score("real images", real.pixels, None if labels is None else real.labels),
+            self.score(
+                "fitted Gaussian", to_uint8(torch.from_numpy(normal)).reshape(self._held_out.array.shape), labels
+            ),
             self.score("noise", torch.from_numpy(noise), labels),
         ]
+
+    @cached_property
+    def _classifier(self) -> Any:
+        # Here, because it takes a second that nobody else should wait for.
+        from sklearn.svm import SVC
+
+        return SVC().fit(self._real.numpy(), self._held_out.labels.numpy())
 
 
 def below_bars(score: Score, bars: Bars) -> list[str]:

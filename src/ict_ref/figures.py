@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 ROWS, COLUMNS = 10, 8
-PIXEL, GAP, MARGIN, TITLE = 5, 5, 26, 28
+PIXEL, SIDE, GAP, MARGIN, TITLE = 5, 40, 5, 26, 28
 
 
 def sample_sheet(
@@ -21,7 +21,9 @@ def sample_sheet(
     ten classes, a row per class; without labels, the first eighty. Image k stands in the same place in each set.
     """
     if labels is None:
-        names, rows = [""] * ROWS, list(torch.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS))
+        count = min(ROWS * COLUMNS, *(len(images) for images in blocks.values()))
+        rows = [torch.arange(k, min(k + COLUMNS, count)) for k in range(0, count, COLUMNS)]
+        names = [""] * len(rows)
     else:
         classes = sorted(set(labels.tolist()))[:ROWS]
         names, rows = [str(c) for c in classes], [(labels == c).nonzero()[:COLUMNS, 0] for c in classes]
@@ -43,11 +45,13 @@ def sample_sheet(
 
 
 def _block(rows: list[UInt8[Tensor, " columns channels height width"]]) -> Image.Image:
-    """Return the images in rows, each pixel magnified to a square."""
-    height, width = (PIXEL * side + GAP for side in rows[0].shape[-2:])
+    """Return the images in rows, each pixel magnified to a square; of two or more than three channels, the first."""
+    pixel = max(1, min(PIXEL, SIDE // rows[0].shape[-1]))
+    height, width = (pixel * side + GAP for side in rows[0].shape[-2:])
     canvas = np.full((len(rows) * height, COLUMNS * width, 3), 255, dtype=np.uint8)
     for top, row in enumerate(rows):
         for left, image in enumerate(row):
-            square = image.permute(1, 2, 0).expand(-1, -1, 3).numpy().repeat(PIXEL, axis=0).repeat(PIXEL, axis=1)
+            colours = image if len(image) == 3 else image[:1].expand(3, -1, -1)
+            square = colours.permute(1, 2, 0).numpy().repeat(pixel, axis=0).repeat(pixel, axis=1)
             canvas[top * height :, left * width :][: height - GAP, : width - GAP] = square
     return Image.fromarray(canvas)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ict_ref.config import PRESETS, Config
+from ict_ref.prepared import read_about
 
 # torch is imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m ict_ref.launch"
 FAILED, REFUSED = 1, 2
+# Images that are made where nothing says how many.
+SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,26 @@ def parse(arguments: Sequence[str]) -> Launch:
     if wants_help:
         return tyro.cli(Launch, prog=PROGRAM, default=default, args=rest)
     _refuse_unknown(rest, default.config)
+    launch = _parsed(default, rest)
+    return dataclasses.replace(launch, config=with_checksum(launch.config))
+
+
+def with_checksum(config: Config) -> Config:
+    """Return the configuration with its data's checksum, which makes it the same wherever they lie.
+
+    Raises ValueError or OSError if there are no prepared data where it says.
+    """
+    data = config.data
+    if data.name == "digits":
+        return config
+    if not data.path:
+        raise ValueError(f"data.path needs the folder of {data.name} that python -m ict_ref.prepare made; got none")
+    checksum = data.checksum or read_about(Path(data.path)).checksum()
+    return dataclasses.replace(config, data=dataclasses.replace(data, checksum=checksum))
+
+
+def _parsed(default: Launch, rest: Sequence[str]) -> Launch:
+    """Return what the options make of the default. Raises ValueError with one line."""
     # What is left for tyro to refuse are values, and it draws the message in a box.
     box = io.StringIO()
     with contextlib.redirect_stderr(box):
@@ -198,29 +221,41 @@ def train(launch: Launch, trainer: "Trainer") -> int:
 
 
 def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
-    """Sample from the average, save picture and scores, print the table and return the exit status."""
+    """Sample from the average, save picture and scores, print the table and return the exit status.
+
+    Without held-out images there are no scores, and no bars.
+    """
+    import torch
+
     from ict_ref.evaluate import Judge, below_bars, table
     from ict_ref.figures import sample_sheet
-    from ict_ref.run_folder import write_atomically
+    from ict_ref.files import write_atomically
     from ict_ref.sample import images
 
     config, folder, held_out = launch.config, launch.folder(), dataset.held_out
-    labels = held_out.labels if config.data.labels else None
+    unscored = len(held_out) == 0
+    # Without held-out images, what a picture needs: some of each of the first classes.
+    wanted = torch.arange(SHOWN) * min(dataset.train.classes, 10) // SHOWN if unscored else held_out.labels
+    labels = wanted if config.data.labels else None
     high, middle = config.method.sigma_max, config.sample.two_step_sigma
     made = {
         name: images(
             trainer.average,
             labels,
             sigmas,
-            count=len(held_out),
+            count=len(wanted),
             event=trainer.event,
             seed=config.train.seed,
             clip=config.sample.clip,
         )
         for name, sigmas in {"one step": [high], f"two steps, sigma {middle}": [high, middle]}.items()
     }
-    blocks = {**made, "real images, held out": held_out.pixels}
-    sample_sheet(blocks, labels, folder / "samples.png")
+    if unscored:
+        sample_sheet(made, labels, folder / "samples.png")
+        print("\nnot scored, and held to no bars: there are no held-out images (--data.held-out)")
+        print(f"samples: {folder / 'samples.png'}")
+        return 0
+    sample_sheet({**made, "real images, held out": held_out.pixels}, labels, folder / "samples.png")
 
     referee = Judge(held_out)
     scores = [referee.score(name, pixels, labels) for name, pixels in made.items()]

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["parameters", "order", "noise level", "noise", "dropout", "sample", "yardstick"]
+Purpose = Literal["parameters", "order", "noise level", "noise", "dropout", "sample", "yardstick", "flip"]
 
 # A purpose's number is part of the definition of every run: append, never reorder.
 _NUMBER: dict[Purpose, int] = {
@@ -21,6 +21,7 @@ _NUMBER: dict[Purpose, int] = {
     "dropout": 4,
     "sample": 5,
     "yardstick": 6,
+    "flip": 7,
 }
 
 

@@ -9,7 +9,6 @@ checkpoint.safetensors  parameters, their average and the optimizer's state afte
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 import ict_ref
-from ict_ref.config import Config
+from ict_ref.config import PLACES, Config
+from ict_ref.files import write_atomically
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
@@ -62,25 +62,6 @@ def open_run(folder: Path, config: Config) -> Iterator[None]:
             content = {"ict_ref": ict_ref.__version__, "config": json.loads(config.to_json())}
             write_atomically(config_file, json.dumps(content, indent=2).encode() + b"\n")
         yield
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that at every moment either the old one or the whole new one is there, also after a crash."""
-    aside = path.with_name(path.name + ".tmp")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        aside.unlink(missing_ok=True)  # a full disk needs the room
-        raise
-    aside.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -169,7 +150,7 @@ def _refuse_another(config_file: Path, config: Config) -> None:
         raise ValueError(f"{config_file} is damaged; choose another folder with --out") from None
     here = _flat(json.loads(config.to_json()))
     for name in [*there, *here]:
-        if there.get(name) != here.get(name):
+        if there.get(name) != here.get(name) and name not in [f"data.{place}" for place in PLACES]:
             raise ValueError(
                 f"{config_file.parent} is the run of another configuration: {name} is {there.get(name)} there and "
                 f"{here.get(name)} here; choose another folder with --out"

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ict_ref.config import Config
-from ict_ref.data import Images, positions, to_float
+from ict_ref.data import Images, to_float
 from ict_ref.formulas import ema_update
 from ict_ref.networks.model import build_model
 from ict_ref.run_folder import METRICS, Checkpoint, forget_metrics_after, load_checkpoint, save_checkpoint
@@ -27,7 +27,7 @@ class Trainer:
         refuse_bad_numbers(config)
         self.config, self.images = config, images
         self.step = 0
-        self.event = tuple(images.pixels.shape[1:])
+        self.event = images.event
         self.model = build_model(config, event=self.event, classes=images.classes)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         # iCT, Appendix B: RAdam; betas, eps and the absence of decay, warm-up and clipping are those of CM's code.
@@ -41,9 +41,9 @@ class Trainer:
         Raises FloatingPointError, and leaves the parameters as they are, if loss or gradient is not finite.
         """
         train = self.config.train
-        chosen = positions(self.step, batch_size=train.batch_size, count=len(self.images), seed=train.seed)
-        x = to_float(self.images.pixels[chosen]).to(getattr(torch, train.dtype))
-        labels = self.images.labels[chosen] if self.config.data.labels else None
+        pixels, classes = self.images.batch(self.step, batch_size=train.batch_size, seed=train.seed)
+        x = to_float(pixels).to(getattr(torch, train.dtype))
+        labels = classes if self.config.data.labels else None
         draws = draw(
             self.step,
             range(train.lanes),

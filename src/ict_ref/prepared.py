@@ -1,0 +1,153 @@
+"""A prepared folder: a data set as one array that is read by memory map, its labels, and what made it.
+
+images.npy  uint8, (count, channels, side, side), values 0 to 255
+labels.npy  int64, (count,), from 0 to classes - 1; absent where images have no classes
+data.json   recipe, count, shape, classes and their names, and the sha256 of both files
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, Shaped, UInt8
+
+import ict_ref
+
+FORMAT = 1
+IMAGES, LABELS, ABOUT, JOURNAL = "images.npy", "labels.npy", "data.json", "journal.partial"
+Recipe = Mapping[str, str | int | None]
+# Files up to this size are read through and compared with their checksum whenever they are opened: under a second.
+SMALL = 256 << 20
+
+
+@dataclass(frozen=True)
+class About:
+    """What data.json says."""
+
+    words: str
+    """The recipe, for people."""
+    recipe: Recipe
+    """The recipe, for programs: the source, its files and every option that changes what is made."""
+    count: int
+    shape: tuple[int, int, int]
+    classes: int
+    """Number of classes; 0 without labels."""
+    names: tuple[str, ...] | None
+    """Names of the classes, where they are known."""
+    sha256: Mapping[str, str]
+    """Checksums of the files, by their names."""
+    ict_ref: str = ict_ref.__version__
+    format: int = FORMAT
+
+    def to_json(self) -> bytes:
+        """Return the content of data.json."""
+        return json.dumps(dataclasses.asdict(self), indent=2).encode() + b"\n"
+
+    def checksum(self) -> str:
+        """Return 16 hexadecimal digits that differ between data sets, wherever they lie."""
+        return hashlib.sha256(" ".join(self.sha256[name] for name in sorted(self.sha256)).encode()).hexdigest()[:16]
+
+
+def read_about(folder: Path) -> About:
+    """Return what the folder holds. Raises ValueError if it is no prepared folder, or not yet a whole one."""
+    path = folder / ABOUT
+    if not folder.is_dir():
+        there = "it is a file" if folder.exists() else "it does not exist"
+        raise ValueError(f"needs a prepared folder; got {folder}: {there}; make one with python -m ict_ref.prepare")
+    if (folder / JOURNAL).exists():
+        raise ValueError(f"{folder} is not whole yet: run the python -m ict_ref.prepare that began it once more")
+    if not path.exists():
+        raise ValueError(f"{folder} is not a prepared folder: it has no {ABOUT}; see python -m ict_ref.prepare --help")
+    try:
+        tree = json.loads(path.read_bytes())
+        if tree["format"] == FORMAT:
+            return _about(tree)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path} is damaged; {_advice(folder)}") from None
+    raise ValueError(f"{path} has format {tree['format']}, and this version reads {FORMAT}; prepare the data again")
+
+
+def open_arrays(
+    folder: Path,
+) -> tuple[About, UInt8[np.ndarray, " n channels side side"], Int64[np.ndarray, " n"] | None]:
+    """Return what the folder holds, its pixels by memory map, and its labels.
+
+    Raises ValueError, by the name of the file, if one is missing, truncated or other than data.json says.
+    """
+    about = read_about(folder)
+    pixels = _mapped(folder / IMAGES, np.dtype(np.uint8), (about.count, *about.shape))
+    labels = None
+    if about.classes:
+        labels = np.array(_mapped(folder / LABELS, np.dtype(np.int64), (about.count,)))
+        if not 0 <= labels.min() <= labels.max() < about.classes:
+            span = f"{labels.min()} to {labels.max()}"
+            raise ValueError(f"{folder / LABELS} needs labels from 0 to {about.classes - 1}; got {span}")
+    if pixels.nbytes <= SMALL:
+        verify(folder, about)
+    return about, pixels, labels
+
+
+def verify(folder: Path, about: About, progress: Callable[[int], object] = lambda _: None) -> None:
+    """Read the folder's arrays through. Raises ValueError for the first whose checksum is not that of data.json.
+
+    `progress` is told of the bytes read.
+    """
+    for name, expected in about.sha256.items():
+        if sha256(folder / name, progress) != expected:
+            raise ValueError(f"{folder / name} is damaged: its checksum is not that of {ABOUT}; {_advice(folder)}")
+
+
+def sha256(path: Path, progress: Callable[[int], object] = lambda _: None) -> str:
+    """Return the sha256 of a file, as `sha256sum` prints it."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+            progress(len(chunk))
+    return digest.hexdigest()
+
+
+def _about(tree: dict[str, Any]) -> About:
+    names = tree["names"]
+    channels, height, width = (int(side) for side in tree["shape"])
+    about = About(
+        words=str(tree["words"]),
+        recipe=dict(tree["recipe"]),
+        count=int(tree["count"]),
+        shape=(channels, height, width),
+        classes=int(tree["classes"]),
+        names=None if names is None else tuple(str(name) for name in names),
+        sha256={str(name): str(digest) for name, digest in tree["sha256"].items()},
+        ict_ref=str(tree["ict_ref"]),
+    )
+    files = {IMAGES, LABELS} if about.classes else {IMAGES}
+    if min(about.count, channels, height) < 1 or about.classes < 0 or height != width or about.sha256.keys() != files:
+        raise ValueError
+    return about
+
+
+def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
+    """Return the array in a file, read where and when it is looked at."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; {_advice(path.parent)}")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is truncated or damaged ({error}); {_advice(path.parent)}") from None
+    if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
+        got = f"{array.dtype} {array.shape}"
+        raise ValueError(f"{path} needs {dtype} {shape}, as {ABOUT} says; got {got}; {_advice(path.parent)}")
+    whole = array.offset + math.prod(shape) * dtype.itemsize
+    if path.stat().st_size != whole:
+        raise ValueError(f"{path} needs {whole} bytes; got {path.stat().st_size}; {_advice(path.parent)}")
+    return np.asarray(array)
+
+
+def _advice(folder: Path) -> str:
+    return f"restore {folder} from a copy, or prepare the data again in another folder"
