@@ -1,17 +1,28 @@
 import copy
 import dataclasses
+import math
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from ict_ref.config import Config, minimal
+from ict_ref.config import Config, Method, minimal
 from ict_ref.data import load, to_float
 from ict_ref.formulas import consistency_training_loss, pseudo_huber
+from ict_ref.metric import metric
 from ict_ref.networks.model import ConsistencyModel, build_model
-from ict_ref.step import Discretization, Draws, discretization, draw, training_loss
+from ict_ref.step import (
+    Discretization,
+    Draws,
+    discretization,
+    draw,
+    refuse_bad_numbers,
+    teacher_decay,
+    training_loss,
+)
 
 EVENT = (1, 8, 8)
 
@@ -55,7 +66,7 @@ def test_student_and_teacher_share_their_dropout_masks() -> None:
     for gap in (1e-2, 1e-4, 1e-6):
         sigmas = torch.tensor([1.0, 1.0 + gap], dtype=torch.float64)
         levels = Discretization(sigmas, torch.ones(1).double(), torch.ones(1).double())
-        losses.append(float(training_loss(model, x, labels, draws, levels).detach().max()))
+        losses.append(float(training_loss(model, x, labels, draws, levels, chosen.method).detach().max()))
     # Below c the distance is quadratic in the gap: a hundredth of the gap, a ten thousandth of the loss.
     assert losses[1] < 1e-2 * losses[0]
     assert losses[2] < 1e-3 * losses[1]
@@ -88,7 +99,7 @@ def test_no_gradient_flows_through_the_teacher() -> None:
     model = model_of(chosen)
     x, labels = batch(chosen)
     draws, levels = draws_of(30, model, chosen), discretization(30, chosen)
-    torch.autograd.backward(training_loss(model, x, labels, draws, levels).mean())
+    torch.autograd.backward(training_loss(model, x, labels, draws, levels, chosen.method).mean())
     student, frozen = copy.deepcopy(model), copy.deepcopy(model).requires_grad_(False)
     student.zero_grad()
     loss = consistency_training_loss(
@@ -116,7 +127,7 @@ def test_the_constant_of_the_distance_counts_channels_too() -> None:
     x = x.expand(-1, 3, -1, -1)
     draws = draw(0, range(4), chosen, event=(3, 8, 8), sites=model.network.dropout_sites())
     levels = discretization(0, chosen)
-    loss = training_loss(model, x, labels, draws, levels)
+    loss = training_loss(model, x, labels, draws, levels, chosen.method)
     # The network is 0 at the start: f = c_skip x.
     low, high = (levels.sigmas[draws.index + k].reshape(-1, 1, 1, 1) for k in (0, 1))
     skip = [0.25 / ((sigma - 0.002) ** 2 + 0.25) for sigma in (low, high)]
@@ -189,3 +200,142 @@ def test_noise_is_standard_normal_and_the_same_in_both_precisions() -> None:
     assert float(z.var()) == pytest.approx(1, abs=0.0139)
     single = dataclasses.replace(large, train=dataclasses.replace(large.train, dtype="float32"))
     assert torch.equal(draw(0, range(4), single, event=EVENT, sites=[]).z.double(), z)
+
+
+def methods(**options: object) -> Config:
+    """Return the configuration with this method."""
+    return dataclasses.replace(config(), method=dataclasses.replace(config().method, **options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "half_way", "end"),
+    [
+        # s0 = 10, s1 = 1280 at k = K / 2: root of the mean square (printed), mean, square of the mean root.
+        ("sqrt", math.ceil(math.sqrt((1281**2 + 10**2) / 2)), 1281),
+        ("linear", math.ceil((1281 + 10) / 2), 1281),
+        ("square", math.ceil(((math.sqrt(1281) + math.sqrt(10)) / 2) ** 2), 1281),
+        ("cosine", math.ceil((1281 + 10) / 2), 1281),
+        ("constant", 1281, 1281),
+        ("exponential", 161, 1281),
+    ],
+)
+def test_every_curriculum_can_be_chosen(curriculum: str, half_way: int, end: int) -> None:
+    chosen = methods(curriculum=curriculum)
+    assert [len(discretization(step, chosen).sigmas) for step in (20, 40)] == [half_way, end]
+
+
+def test_schedule_and_weighting_of_ct_are_uniform() -> None:
+    levels = discretization(0, methods(noise_schedule="uniform", weighting="uniform"))
+    assert levels.pmf.tolist() == [0.1] * 10
+    assert levels.weights.tolist() == [1.0] * 10
+
+
+def test_the_teacher_s_decay_is_mu_of_k() -> None:
+    # CT on CIFAR-10: s0 = 2, mu0 = .9: mu(0) = .9 and at the end .9^(2/151).
+    chosen = methods(curriculum="sqrt", s0=2, s1=150, mu0=0.9)
+    assert teacher_decay(0, chosen) == pytest.approx(0.9, rel=1e-12)
+    assert teacher_decay(40, chosen) == pytest.approx(0.9 ** (2 / 151), rel=1e-12)
+    assert teacher_decay(0, config()) == 0
+
+
+def at_the_start(chosen: Config) -> tuple[Tensor, Tensor]:
+    """Return the loss of a network that is 0 and its student minus its teacher: f = c_skip x."""
+    model = build_model(chosen, event=EVENT, classes=10)
+    x, labels = batch(chosen)
+    draws, levels = draws_of(0, model, chosen), discretization(0, chosen)
+    loss = training_loss(model, x, labels, draws, levels, chosen.method).detach()
+    low, high = (levels.sigmas[draws.index + k].reshape(-1, 1, 1, 1) for k in (0, 1))
+    skip = [0.25 / ((sigma - 0.002) ** 2 + 0.25) for sigma in (low, high)]
+    return loss, skip[1] * (x + high * draws.z) - skip[0] * (x + low * draws.z)
+
+
+def test_squared_l2_is_the_sum_of_squares() -> None:
+    loss, delta = at_the_start(methods(distance="squared_l2", weighting="uniform"))
+    torch.testing.assert_close(loss, (delta**2).sum((1, 2, 3)), rtol=1e-9, atol=0)
+
+
+def test_the_constant_of_the_distance_can_be_given() -> None:
+    loss, delta = at_the_start(methods(huber_c=0.5, weighting="uniform"))
+    torch.testing.assert_close(loss, ((delta**2).sum((1, 2, 3)) + 0.25).sqrt() - 0.5, rtol=1e-9, atol=0)
+
+
+def test_another_teacher_is_asked_in_place_of_the_student() -> None:
+    chosen = methods(mu0=0.9, distance="squared_l2", weighting="uniform")
+    student, teacher = model_of(chosen), build_model(chosen, event=EVENT, classes=10)
+    x, labels = batch(chosen)
+    draws, levels = draws_of(0, student, chosen), discretization(0, chosen)
+    loss = training_loss(student, x, labels, draws, levels, chosen.method, teacher=teacher)
+    low, high = (levels.sigmas[draws.index + k] for k in (0, 1))
+    column = (-1, 1, 1, 1)
+    f = student(x + high.reshape(column) * draws.z, high, labels, draws.masks)
+    # The teacher's network is 0.
+    g = (0.25 / ((low - 0.002) ** 2 + 0.25)).reshape(column) * (x + low.reshape(column) * draws.z)
+    torch.testing.assert_close(loss, ((f - g) ** 2).sum((1, 2, 3)))
+    torch.autograd.backward(loss.sum())
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert any(parameter.grad is not None for parameter in student.parameters())
+
+
+def test_continuous_training_has_the_gradient_of_ever_finer_levels() -> None:
+    # With weights 1 / gap the discrete gradient meets the continuous one; student and teacher share their masks.
+    chosen = methods(objective="continuous", distance="squared_l2")
+    model = model_of(chosen)
+    x, labels = batch(chosen)
+    draws, levels = draws_of(0, model, chosen), discretization(0, chosen)
+
+    def gradient(loss: Tensor) -> Tensor:
+        model.zero_grad()
+        torch.autograd.backward(loss)
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    def discrete(share: float) -> Tensor:
+        """Return the loss of each example between its level and one a little above."""
+        parts = []
+        for k, sigma in enumerate(levels.sigmas[draws.index + 1].tolist()):
+            pair = torch.tensor([sigma, sigma * (1 + share)], dtype=torch.float64)
+            at = Draws(torch.zeros(1, dtype=torch.int64), draws.z[k : k + 1], tuple(m[k : k + 1] for m in draws.masks))
+            between = Discretization(pair, torch.ones(1).double(), 1 / pair.diff())
+            one = slice(k, k + 1)
+            parts.append(training_loss(model, x[one], labels[one], at, between, methods(distance="squared_l2").method))
+        return torch.cat(parts)
+
+    limit = gradient(training_loss(model, x, labels, draws, levels, chosen.method).mean())
+    errors = [float((gradient(discrete(share).mean()) - limit).norm() / limit.norm()) for share in (1e-3, 5e-4)]
+    assert errors[0] < 0.05
+    assert errors[1] < 0.6 * errors[0]
+
+
+class Halved(torch.nn.Module):
+    """A stand-in for LPIPS: the mean of |x - y| over images that must be 224 pixels wide."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        if x.shape[-1] != 224 or x.shape[-2] != 224:
+            raise RuntimeError("size")
+        return (x - y).abs().mean((1, 2, 3), keepdim=True)
+
+
+def test_lpips_is_a_file_of_the_user_s_and_sees_enlarged_images(tmp_path: Path) -> None:
+    torch.jit.script(Halved()).save(str(tmp_path / "lpips.pt"))  # type: ignore[no-untyped-call]
+    distance = metric(Method(distance="lpips", lpips=str(tmp_path / "lpips.pt")), 64)
+    x, y = torch.zeros(2, 3, 8, 8), torch.full((2, 3, 8, 8), 0.25)
+    y[1] = 0.5
+    torch.testing.assert_close(distance(x, y), torch.tensor([0.25, 0.5]))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("", "needs a TorchScript file of LPIPS; got none"), ("a.pt", "a.pt is none")]
+)
+def test_lpips_without_its_file_is_refused_before_training(name: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_text("no TorchScript")
+    chosen = methods(distance="lpips", lpips=str(tmp_path / name) if name else "")
+    with pytest.raises(ValueError, match=says):
+        refuse_bad_numbers(chosen)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"huber_c": -1.0}, "c = -1.0"), ({"mu0": 1.5}, "mu0"), ({"curriculum": "sqrt", "s0": 1, "s1": 4}, "n >= 2")],
+)
+def test_numbers_outside_a_formula_s_domain_are_refused_before_training(options: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        refuse_bad_numbers(methods(**options))

@@ -15,13 +15,13 @@ from tqdm import tqdm
 from ict_ref.config import Config
 from ict_ref.data import Images, to_float
 from ict_ref.formulas import ema_update
-from ict_ref.networks.model import build_model
+from ict_ref.networks.model import ConsistencyModel, build_model
 from ict_ref.run_folder import METRICS, Checkpoint, forget_metrics_after, load_checkpoint, save_checkpoint
-from ict_ref.step import discretization, draw, refuse_bad_numbers, training_loss
+from ict_ref.step import discretization, draw, refuse_bad_numbers, teacher_decay, training_loss
 
 
 class Trainer:
-    """Student, its average and its optimizer, after `step` updates."""
+    """Student, its average, its teacher if that is another, and its optimizer, after `step` updates."""
 
     def __init__(self, config: Config, images: Images) -> None:
         refuse_bad_numbers(config)
@@ -30,6 +30,7 @@ class Trainer:
         self.event = images.event
         self.model = build_model(config, event=self.event, classes=images.classes)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.teacher = None if config.method.mu0 is None else copy.deepcopy(self.average)
         # iCT, Appendix B: RAdam; betas, eps and the absence of decay, warm-up and clipping are those of CM's code.
         self.optimizer = torch.optim.RAdam(
             self.model.parameters(), lr=config.train.learning_rate, betas=(0.9, 0.999), eps=1e-8, foreach=True
@@ -52,7 +53,8 @@ class Trainer:
             sites=self.model.network.dropout_sites(),
         )
         levels = discretization(self.step, self.config)
-        loss = training_loss(self.model, x, labels, draws, levels).mean()
+        losses = training_loss(self.model, x, labels, draws, levels, self.config.method, teacher=self.teacher)
+        loss = losses.mean()
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
@@ -62,8 +64,9 @@ class Trainer:
                 f"{self.step + 1}, N = {len(levels.sigmas)}"
             )
         self.optimizer.step()
-        for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
-            average.copy_(ema_update(average, value, decay=train.ema_decay))
+        follow(self.average, self.model, decay=train.ema_decay)
+        if self.teacher is not None:
+            follow(self.teacher, self.model, decay=teacher_decay(self.step, self.config))
         self.step += 1
         return loss.detach()
 
@@ -73,8 +76,7 @@ class Trainer:
         The tensors are the trainer's own, not copies. Raises FloatingPointError if one of them is not finite.
         """
         # A state holds Fourier frequencies too, which nothing trains: they are part of the network.
-        tensors = {f"student/{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"average/{name}": value for name, value in self.average.state_dict().items()}
+        tensors = self._states()
         for name, value in self.model.named_parameters():
             for key, state in self.optimizer.state[value].items():
                 tensors[f"optimizer/{key}/{name}"] = state
@@ -90,14 +92,10 @@ class Trainer:
         """
         if checkpoint.config != self.config.digest():
             raise ValueError("the checkpoint is of another configuration; move it away to train from the start")
-        here = {
-            f"{kind}/{name}": value
-            for kind, model in (("student", self.model), ("average", self.average))
-            for name, value in model.state_dict().items()
-        }
+        here = self._states()
         keys = ("step", "exp_avg", "exp_avg_sq") if checkpoint.step > 0 else ()
-        for name, value in self.model.named_parameters():
-            here |= {f"optimizer/{key}/{name}": torch.tensor(0.0) if key == "step" else value for key in keys}
+        for name, parameter in self.model.named_parameters():
+            here |= {f"optimizer/{key}/{name}": torch.tensor(0.0) if key == "step" else parameter for key in keys}
         if here.keys() != checkpoint.tensors.keys():
             odd = sorted(here.keys() ^ checkpoint.tensors.keys())[0]
             raise ValueError(f"the checkpoint is of another model: {odd} is missing or unknown")
@@ -107,7 +105,7 @@ class Trainer:
                 raise ValueError(
                     f"the checkpoint is of another model: {name} is {there} there and {tuple(value.shape)} here"
                 )
-        for kind, model in (("student", self.model), ("average", self.average)):
+        for kind, model in self._models().items():
             model.load_state_dict({name: checkpoint.tensors[f"{kind}/{name}"] for name in model.state_dict()})
         state = {
             number: {key: checkpoint.tensors[f"optimizer/{key}/{name}"] for key in keys}
@@ -116,6 +114,21 @@ class Trainer:
         }
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
         self.step = checkpoint.step
+
+    def _models(self) -> dict[str, ConsistencyModel]:
+        """Return all models whose state later updates depend on."""
+        models = {"student": self.model, "average": self.average}
+        return models if self.teacher is None else {**models, "teacher": self.teacher}
+
+    def _states(self) -> dict[str, Tensor]:
+        models = self._models().items()
+        return {f"{kind}/{name}": value for kind, model in models for name, value in model.state_dict().items()}
+
+
+def follow(average: ConsistencyModel, model: ConsistencyModel, *, decay: float) -> None:
+    """Move an average towards the model it is of, parameter by parameter."""
+    for mean, value in zip(average.parameters(), model.parameters(), strict=True):
+        mean.copy_(ema_update(mean, value, decay=decay))
 
 
 def resume(trainer: Trainer, folder: Path) -> None:

@@ -17,4 +17,4 @@ def step(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tenso
     channels, height, width = x.shape[1:]
     draws = draw(step, [0], config, event=(channels, height, width), sites=[DropoutSite(channels, height, width, 0.5)])
     model = ConsistencyModel(network, sigma_min=0.002, sigma_data=0.5)  # type: ignore[arg-type] # a spy, not ADM
-    return training_loss(model, x.to(torch.float32), None, draws, discretization(step, config))
+    return training_loss(model, x.to(torch.float32), None, draws, discretization(step, config), config.method)

@@ -1,14 +1,12 @@
-"""Everything that can be configured, and the presets.
+"""Every field of a configuration, what it means and who says so.
 
-A preset is a function that returns a whole configuration. What the paper states carries its section in the field's
-docstring; a value that departs from the paper says so where it is set.
+Defaults are those of iCT on ImageNet 64x64. What the paper states carries its section in the field's docstring.
 """
 
 import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -123,8 +121,11 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """Improved consistency training (iCT, Table 1, right column)."""
+    """What is minimised (iCT, Table 1: the right column is the default, the left one CT's)."""
 
+    objective: Literal["discrete", "continuous"] = "discrete"
+    """discrete: Eq. (5). continuous: its limit with ever finer levels (CM, Theorem 6; iCT, Figure 1b), at the levels of
+    the curriculum's grid; it needs no weighting and no teacher."""
     sigma_min: float = 0.002
     """Lowest noise level (iCT, Section 2)."""
     sigma_max: float = 80.0
@@ -133,14 +134,35 @@ class Method:
     """Curvature of the grid of noise levels (iCT, Section 2)."""
     sigma_data: float = 0.5
     """Standard deviation that the preconditioning assumes of the data (CM, Appendix C)."""
+    mu0: float | None = None
+    """EMA decay rate of the teacher where N(k) = s0, mu(k) = exp(s0 log(mu0) / N(k)); None: mu(k) = 0, the teacher is
+    the student (iCT, Section 3.2). CT: 0.9 on CIFAR-10, 0.95 on ImageNet (iCT, Table 1)."""
+    distance: Literal["pseudo_huber", "squared_l2", "lpips"] = "pseudo_huber"
+    """Metric d of the loss (iCT, Section 3.3). CT: lpips (iCT, Table 1)."""
+    huber_c: float | None = None
+    """Constant c of the pseudo-Huber metric; None: 0.00054 sqrt(d), d the number of values in an image (iCT,
+    Section 3.3; 0.03 on CIFAR-10)."""
+    lpips: str = ""
+    """TorchScript file of LPIPS, a module called as lpips(x, y) on images of 224x224 from -1 to 1; it has weights that
+    others publish and is not part of ict_ref (CM, Appendix C: images are enlarged bilinearly)."""
+    curriculum: Literal["exponential", "sqrt", "constant", "linear", "square", "cosine"] = "exponential"
+    """How N(k) grows (iCT, Section 3.4). CT: sqrt (iCT, Table 1)."""
     s0: int = 10
-    """Number of cells at the start of the curriculum (iCT, Section 3.4)."""
+    """Number of cells at the start of the curriculum (iCT, Section 3.4). CT: 2 (iCT, Table 1)."""
     s1: int = 1280
-    """Number of cells at its end (iCT, Section 3.4)."""
+    """Number of cells at its end (iCT, Section 3.4). CT: 150 on CIFAR-10, 200 on ImageNet (iCT, Table 1)."""
+    noise_schedule: Literal["lognormal", "uniform"] = "lognormal"
+    """How a step's noise levels are drawn (iCT, Section 3.5). CT: uniform over the cells (iCT, Table 1)."""
     p_mean: float = -1.1
-    """Mean of log sigma under the noise schedule (iCT, Section 3.5)."""
+    """Mean of log sigma under the lognormal noise schedule (iCT, Section 3.5)."""
     p_std: float = 2.0
-    """Standard deviation of log sigma under the noise schedule (iCT, Section 3.5)."""
+    """Standard deviation of log sigma under the lognormal noise schedule (iCT, Section 3.5)."""
+    weighting: Literal["inverse_gap", "uniform"] = "inverse_gap"
+    """lambda(sigma_i) = 1 / (sigma_{i+1} - sigma_i) (iCT, Section 3.1). CT: uniform, 1 (iCT, Table 1)."""
+
+    def __post_init__(self) -> None:
+        discrete = self.objective == "discrete"
+        _needs(discrete or self.mu0 is None, "None where method.objective is continuous", "method.mu0", self.mu0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,32 +256,3 @@ class Config:
         tree = dataclasses.asdict(self)
         tree["data"] = {name: value for name, value in tree["data"].items() if name not in PLACES}
         return hashlib.sha256(json.dumps(tree).encode()).hexdigest()[:8]
-
-
-def digits() -> Config:
-    """Class-conditional iCT on 8x8 handwritten digits: minutes on two CPU cores.
-
-    The method is the paper's. Sizes are not, and what must go with them: a run five hundred times as short has a thirty
-    times larger learning rate and a shorter memory in its average, a small network half the dropout. Digits are not
-    flipped.
-    """
-    return Config(
-        network=Network(
-            width=16, multipliers=(1, 2), blocks=1, attention_resolutions=(4,), head_channels=16, groups=4, dropout=0.1
-        ),
-        train=Train(steps=1600, batch_size=64, learning_rate=3e-3, ema_decay=0.995, lanes=4, threads=1, save_every=200),
-        bars=Bars(accuracy=0.85, frechet_distance=2.5, recall=0.15),
-    )
-
-
-def minimal() -> Config:
-    """The digits run made as small as it can be, for tests: seconds, and samples that are not yet digits."""
-    return Config(
-        network=Network(
-            width=8, multipliers=(1, 2), blocks=1, attention_resolutions=(4,), head_channels=8, groups=4, dropout=0.1
-        ),
-        train=Train(steps=40, batch_size=16, learning_rate=1e-3, ema_decay=0.9, lanes=4, threads=1, save_every=10),
-    )
-
-
-PRESETS: dict[str, Callable[[], Config]] = {"digits": digits, "minimal": minimal}

@@ -1,0 +1,136 @@
+"""The presets: the paper's settings as tables, a row per run, and two small ones that run anywhere.
+
+iCT's own are Appendix B and the right column of Table 1; CT's are the left column and CM, Table 3; the ablations are the
+models of Section 3, all with batch 512 and EMA 0.9999. What neither paper states and their authors' code does: NCSN++
+with (2, 2, 2), the optimizer's betas, flips (CM, Appendix C). Lanes, threads and checkpoints are ours.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ict_ref.config.fields import Bars, Config, Data, Method, Network, Sample, Train
+
+CIFAR10 = Data(name="cifar10", labels=False, flip=True)
+IMAGENET64 = Data(name="imagenet64", labels=True, flip=True)
+
+# iCT, Appendix B; CM's code for all that it does not change.
+NCSNPP = Network(
+    architecture="ncsnpp",
+    embedding="fourier",
+    fourier_scale=0.02,
+    width=128,
+    multipliers=(2, 2, 2),
+    blocks=4,
+    attention_resolutions=(16,),
+    head_channels=0,
+    dropout=0.3,
+    dropout_max_resolution=32,
+)
+ADM = Network()
+NCSNPP_DEEP, ADM_DEEP = replace(NCSNPP, blocks=8), replace(ADM, blocks=6)
+# CM, Appendix C and public code.
+NCSNPP_CT = replace(NCSNPP, fourier_scale=16.0, dropout=0.0)
+ADM_CT = replace(ADM, adaptive_norm=True, time_scale=1000.0, dropout=0.0)
+
+# iCT, Table 1: both columns, and the way from one to the other in the order of Sections 3.1 to 3.4.
+ICT = Method()
+CT = Method(weighting="uniform", mu0=0.9, distance="lpips", curriculum="sqrt", s0=2, s1=150, noise_schedule="uniform")
+CT_IMAGENET = replace(CT, mu0=0.95, s1=200)
+CT_L2 = replace(CT, distance="squared_l2")
+WEIGHTED = replace(CT_L2, weighting="inverse_gap")
+NO_EMA = replace(WEIGHTED, mu0=None)
+HUBER = replace(NO_EMA, distance="pseudo_huber", huber_c=0.03)
+MORE_LEVELS = replace(HUBER, s0=10, s1=1280)
+EXP = replace(MORE_LEVELS, curriculum="exponential")
+CONTINUOUS = Method(
+    objective="continuous", distance="squared_l2", noise_schedule="uniform", weighting="uniform", curriculum="constant"
+)
+
+
+def run(data: Data, network: Network, method: Method, train: Train, two_step_sigma: float) -> Config:
+    """Return a configuration of the paper's size, whose batch is drawn in 64 lanes."""
+    sample = Sample(two_step_sigma=two_step_sigma)
+    return Config(data=data, network=network, method=method, train=replace(train, lanes=64), sample=sample)
+
+
+def train(steps: int, batch_size: int, learning_rate: float, ema_decay: float) -> Train:
+    """Return the numbers of a row."""
+    return Train(steps=steps, batch_size=batch_size, learning_rate=learning_rate, ema_decay=ema_decay)
+
+
+def digits() -> Config:
+    """Class-conditional iCT on 8x8 handwritten digits: minutes on two CPU cores.
+
+    The method is the paper's. Sizes are not, and what must go with them: a run five hundred times as short has a thirty
+    times larger learning rate and a shorter memory in its average, a small network half the dropout. Digits are not
+    flipped.
+    """
+    return Config(
+        network=Network(
+            width=16, multipliers=(1, 2), blocks=1, attention_resolutions=(4,), head_channels=16, groups=4, dropout=0.1
+        ),
+        train=Train(steps=1600, batch_size=64, learning_rate=3e-3, ema_decay=0.995, lanes=4, threads=1, save_every=200),
+        bars=Bars(accuracy=0.85, frechet_distance=2.5, recall=0.15),
+    )
+
+
+def minimal() -> Config:
+    """The digits run made as small as it can be, for tests: seconds, and samples that are not yet digits."""
+    return Config(
+        network=Network(
+            width=8, multipliers=(1, 2), blocks=1, attention_resolutions=(4,), head_channels=8, groups=4, dropout=0.1
+        ),
+        train=Train(steps=40, batch_size=16, learning_rate=1e-3, ema_decay=0.9, lanes=4, threads=1, save_every=10),
+    )
+
+
+def section_3(network: Network, method: Method) -> Config:
+    """Return a model of Section 3: on CIFAR-10, with batch 512 and EMA 0.9999 (iCT, Appendix B)."""
+    return run(CIFAR10, network, method, train(400_000, 512, 1e-4, 0.9999), 0.821)
+
+
+# fmt: off
+PRESETS: dict[str, Callable[[], Config]] = {
+    "digits": digits,
+    "minimal": minimal,
+    # Tables 2 and 3 (iCT, Appendix B)  data       network      method             steps    batch lr    EMA       two-step sigma
+    "cifar10":               lambda: run(CIFAR10,    NCSNPP,      ICT,         train(400_000, 1024, 1e-4, 0.99993),  0.821),
+    "cifar10_deep":          lambda: run(CIFAR10,    NCSNPP_DEEP, ICT,         train(400_000, 1024, 1e-4, 0.99993),  0.661),
+    "imagenet64":            lambda: run(IMAGENET64, ADM,         ICT,         train(800_000, 4096, 1e-4, 0.99997),  1.526),
+    "imagenet64_deep":       lambda: run(IMAGENET64, ADM_DEEP,    ICT,         train(800_000, 4096, 1e-4, 0.99997),  0.973),
+    # Table 1, left column (CM, Table 3; two-step sigma: iCT's on CIFAR-10, CM's public code on ImageNet)
+    "cifar10_ct":            lambda: run(CIFAR10,    NCSNPP_CT,   CT,          train(800_000,  512, 4e-4, 0.9999),   0.821),
+    "imagenet64_ct":         lambda: run(IMAGENET64, ADM_CT,      CT_IMAGENET, train(800_000, 2048, 8e-6, 0.999943), 1.9128),
+    # Figure 1b: continuous time, by the scale of the Fourier embedding
+    "fig1b_fourier_16":      lambda: section_3(NCSNPP_CT,                             CONTINUOUS),
+    "fig1b_fourier_0.02":    lambda: section_3(replace(NCSNPP_CT, fourier_scale=0.02), CONTINUOUS),
+    # Figure 1c: CT, then weighting, embedding and dropout, each added to those before
+    "fig1c_lpips":           lambda: section_3(NCSNPP_CT,                             CT),
+    "fig1c_l2":              lambda: section_3(NCSNPP_CT,                             CT_L2),
+    "fig1c_weighting":       lambda: section_3(NCSNPP_CT,                             WEIGHTED),
+    "fig1c_embedding":       lambda: section_3(replace(NCSNPP_CT, fourier_scale=0.02), WEIGHTED),
+    "fig1c_dropout":         lambda: section_3(NCSNPP,                                WEIGHTED),
+    # Figure 2a: with all of Section 3.1, the teacher's EMA as in CT, and none
+    "fig2a_l2":              lambda: section_3(NCSNPP, WEIGHTED),
+    "fig2a_l2_no_ema":       lambda: section_3(NCSNPP, NO_EMA),
+    "fig2a_lpips":           lambda: section_3(NCSNPP, replace(WEIGHTED, distance="lpips")),
+    "fig2a_lpips_no_ema":    lambda: section_3(NCSNPP, replace(NO_EMA, distance="lpips")),
+    # Figures 2b (s0 = 2, s1 = 150) and 2c (10, 1280): metrics; other constants by --method.huber-c
+    "fig2b_huber":           lambda: section_3(NCSNPP, HUBER),
+    "fig2b_l2":              lambda: section_3(NCSNPP, NO_EMA),
+    "fig2b_lpips":           lambda: section_3(NCSNPP, replace(NO_EMA, distance="lpips")),
+    "fig2c_huber":           lambda: section_3(NCSNPP, MORE_LEVELS),
+    "fig2c_l2":              lambda: section_3(NCSNPP, replace(NO_EMA, s0=10, s1=1280)),
+    "fig2c_lpips":           lambda: section_3(NCSNPP, replace(NO_EMA, distance="lpips", s0=10, s1=1280)),
+    # Figures 3a (this run's FID at each N) and 3c: curricula
+    "fig3c_exponential":     lambda: section_3(NCSNPP, EXP),
+    "fig3c_constant":        lambda: section_3(NCSNPP, replace(EXP, curriculum="constant")),
+    "fig3c_sqrt":            lambda: section_3(NCSNPP, MORE_LEVELS),
+    "fig3c_linear":          lambda: section_3(NCSNPP, replace(EXP, curriculum="linear")),
+    "fig3c_square":          lambda: section_3(NCSNPP, replace(EXP, curriculum="square")),
+    "fig3c_cosine":          lambda: section_3(NCSNPP, replace(EXP, curriculum="cosine")),
+    # Figure 4b: noise schedules
+    "fig4b_uniform":         lambda: section_3(NCSNPP, EXP),
+    "fig4b_lognormal":       lambda: section_3(NCSNPP, replace(EXP, noise_schedule="lognormal")),
+}
+# fmt: on

@@ -1,0 +1,55 @@
+"""The metric d of a configuration, which says how far student and teacher are apart."""
+
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ict_ref.config import Method
+from ict_ref.formulas import Distance, pseudo_huber, pseudo_huber_constant, squared_l2
+
+# CM, Appendix C: images are enlarged to this size for LPIPS.
+LPIPS_SIZE = 224
+
+
+def metric(method: Method, dim: int) -> Distance:
+    """Return the metric of images that have `dim` values.
+
+    Raises ValueError if it needs a file that is not there or is none.
+    """
+    if method.distance == "squared_l2":
+        return squared_l2
+    if method.distance == "lpips":
+        return partial(_lpips, _load(method.lpips))
+    c = pseudo_huber_constant(dim) if method.huber_c is None else method.huber_c
+    return partial(pseudo_huber, c=c)
+
+
+def _lpips(
+    network: Any, x: Float[Tensor, " batch 3 height width"], y: Float[Tensor, " batch 3 height width"]
+) -> Float[Tensor, " batch"]:
+    """Return what the network says of the enlarged images, one value per example."""
+    large = (F.interpolate(image, size=(LPIPS_SIZE, LPIPS_SIZE), mode="bilinear") for image in (x, y))
+    value: Tensor = network(*large)
+    return value.reshape(len(x))
+
+
+@lru_cache(maxsize=1)
+def _load(path: str) -> Any:
+    """Return the module in a TorchScript file, which is not trained."""
+    if not path:
+        raise ValueError(
+            "method.lpips needs a TorchScript file of LPIPS; got none; make one of the published weights with "
+            "torch.jit.save, or choose --method.distance squared_l2"
+        )
+    try:
+        network = torch.jit.load(path, map_location="cpu").eval()  # type: ignore[no-untyped-call]
+    except (OSError, RuntimeError, ValueError) as error:
+        said = " ".join(str(error).split())[:120]
+        raise ValueError(f"method.lpips needs a TorchScript file of LPIPS; {path} is none: {said}") from None
+    for parameter in network.parameters():
+        parameter.requires_grad = False
+    return network

@@ -1,0 +1,167 @@
+"""The presets are the papers' tables: every field, with who states it."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from ict_ref.config import PRESETS, Config, Data, Method, Network, Train
+
+# iCT, Section 2 (levels, rho); CM, Appendix C (sigma_data); ours: no LPIPS file, c by its formula.
+EVERYWHERE = {
+    "objective": "discrete", "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0, "sigma_data": 0.5, "huber_c": None,
+    "lpips": "", "p_mean": -1.1, "p_std": 2.0,
+}  # fmt: skip
+# iCT, Table 1, right column.
+ICT = EVERYWHERE | {
+    "mu0": None, "distance": "pseudo_huber", "curriculum": "exponential", "noise_schedule": "lognormal",
+    "weighting": "inverse_gap", "s0": 10, "s1": 1280,
+}  # fmt: skip
+# iCT, Table 1, left column.
+CT = EVERYWHERE | {
+    "distance": "lpips", "curriculum": "sqrt", "noise_schedule": "uniform", "weighting": "uniform", "s0": 2,
+}  # fmt: skip
+CT_CIFAR, CT_IMAGENET = CT | {"mu0": 0.9, "s1": 150}, CT | {"mu0": 0.95, "s1": 200}
+
+# CM's public CIFAR-10 code, configs/cifar10_ve_ct_adaptive.py: nf 128, (2, 2, 2), attention at 16, one head, Fourier.
+NCSNPP = {
+    "architecture": "ncsnpp", "embedding": "fourier", "width": 128, "multipliers": (2, 2, 2),
+    "attention_resolutions": (16,), "head_channels": 0, "groups": 32, "adaptive_norm": False, "time_scale": 1.0,
+    "dropout_max_resolution": 32,
+}  # fmt: skip
+# CM's public ImageNet code, scripts/launch.sh: 192 channels, (1, 2, 3, 4), attention at 32, 16, 8, heads of 64.
+ADM = {
+    "architecture": "adm", "embedding": "positional", "width": 192, "multipliers": (1, 2, 3, 4),
+    "attention_resolutions": (32, 16, 8), "head_channels": 64, "groups": 32, "dropout_max_resolution": 16,
+    "fourier_scale": 0.02,
+}  # fmt: skip
+# iCT, Appendix B: Fourier scale .02, dropout .3; dropout .2 up to 16x16, AdaGN removed, the default embedding unscaled.
+ICT_NCSNPP = NCSNPP | {"fourier_scale": 0.02, "dropout": 0.3}
+ICT_ADM = ADM | {"adaptive_norm": False, "dropout": 0.2, "time_scale": 1.0}
+CT_NCSNPP = NCSNPP | {"fourier_scale": 16.0, "dropout": 0.0, "blocks": 4}
+CT_ADM = ADM | {"adaptive_norm": True, "dropout": 0.0, "time_scale": 1000.0, "blocks": 3}
+
+# iCT, Appendix B; CM, Table 3 for CT.
+NUMBERS = {
+    #                  steps    batch  lr    EMA
+    "cifar10": (400_000, 1024, 1e-4, 0.99993),
+    "cifar10_deep": (400_000, 1024, 1e-4, 0.99993),
+    "imagenet64": (800_000, 4096, 1e-4, 0.99997),
+    "imagenet64_deep": (800_000, 4096, 1e-4, 0.99997),
+    "cifar10_ct": (800_000, 512, 4e-4, 0.9999),
+    "imagenet64_ct": (800_000, 2048, 8e-6, 0.999943),
+}
+# iCT, Appendix B, "Samples"; CT on ImageNet: the node that CM's public code names, 1.9128; on CIFAR-10 nobody says.
+TWO_STEP = {
+    "cifar10": 0.821, "cifar10_deep": 0.661, "imagenet64": 1.526, "imagenet64_deep": 0.973, "cifar10_ct": 0.821,
+    "imagenet64_ct": 1.9128,
+}  # fmt: skip
+NETWORKS: dict[str, dict[str, Any]] = {
+    "cifar10": ICT_NCSNPP | {"blocks": 4},
+    "cifar10_deep": ICT_NCSNPP | {"blocks": 8},
+    "imagenet64": ICT_ADM | {"blocks": 3},
+    "imagenet64_deep": ICT_ADM | {"blocks": 6},
+    "cifar10_ct": CT_NCSNPP,
+    "imagenet64_ct": CT_ADM,
+}
+METHODS = dict.fromkeys(NUMBERS, ICT) | {"cifar10_ct": CT_CIFAR, "imagenet64_ct": CT_IMAGENET}
+
+
+def fields(part: Any) -> dict[str, Any]:
+    return dataclasses.asdict(part)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_run_of_the_tables_has_every_field_of_the_papers(name: str) -> None:
+    preset = PRESETS[name]()
+    assert fields(preset.method) == METHODS[name]
+    assert fields(preset.network) == NETWORKS[name]
+    steps, batch, rate, decay = NUMBERS[name]
+    # Lanes and checkpoints are ours; the rest of the optimizer (RAdam, no decay, no warm-up) is no field.
+    ours = {"seed": 0, "lanes": 64, "dtype": "float32", "threads": 0, "save_every": 1000}
+    assert fields(preset.train) == ours | {
+        "steps": steps, "batch_size": batch, "learning_rate": rate, "ema_decay": decay,
+    }  # fmt: skip
+    assert (preset.sample.two_step_sigma, preset.sample.clip) == (TWO_STEP[name], True)
+    # iCT, Appendix B: CIFAR-10 without labels, ImageNet with; CM, Appendix C: flips.
+    on_imagenet = name.startswith("imagenet64")
+    data = {"path": "", "held_out": "", "checksum": "", "flip": True, "labels": on_imagenet}
+    assert fields(preset.data) == data | {"name": "imagenet64" if on_imagenet else "cifar10"}
+
+
+# Section 3, each figure's model as what differs from the model before it in the paper's own order.
+IMPROVED_31 = {"weighting": "inverse_gap", "distance": "squared_l2"}  # weights; dropout and embedding are the network's
+NO_EMA = IMPROVED_31 | {"mu0": None}
+HUBER = NO_EMA | {"distance": "pseudo_huber", "huber_c": 0.03}
+MORE = {"s0": 10, "s1": 1280}
+EXP = HUBER | MORE | {"curriculum": "exponential"}
+ABLATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "fig1c_lpips": (CT_NCSNPP, {}),
+    "fig1c_l2": (CT_NCSNPP, {"distance": "squared_l2"}),
+    "fig1c_weighting": (CT_NCSNPP, IMPROVED_31),
+    "fig1c_embedding": (CT_NCSNPP | {"fourier_scale": 0.02}, IMPROVED_31),
+    "fig1c_dropout": (ICT_NCSNPP | {"blocks": 4}, IMPROVED_31),
+    "fig2a_l2": (ICT_NCSNPP | {"blocks": 4}, IMPROVED_31),
+    "fig2a_l2_no_ema": (ICT_NCSNPP | {"blocks": 4}, NO_EMA),
+    "fig2a_lpips": (ICT_NCSNPP | {"blocks": 4}, IMPROVED_31 | {"distance": "lpips"}),
+    "fig2a_lpips_no_ema": (ICT_NCSNPP | {"blocks": 4}, NO_EMA | {"distance": "lpips"}),
+    "fig2b_huber": (ICT_NCSNPP | {"blocks": 4}, HUBER),
+    "fig2b_l2": (ICT_NCSNPP | {"blocks": 4}, NO_EMA),
+    "fig2b_lpips": (ICT_NCSNPP | {"blocks": 4}, NO_EMA | {"distance": "lpips"}),
+    "fig2c_huber": (ICT_NCSNPP | {"blocks": 4}, HUBER | MORE),
+    "fig2c_l2": (ICT_NCSNPP | {"blocks": 4}, NO_EMA | MORE),
+    "fig2c_lpips": (ICT_NCSNPP | {"blocks": 4}, NO_EMA | MORE | {"distance": "lpips"}),
+    "fig3c_exponential": (ICT_NCSNPP | {"blocks": 4}, EXP),
+    "fig3c_constant": (ICT_NCSNPP | {"blocks": 4}, EXP | {"curriculum": "constant"}),
+    "fig3c_sqrt": (ICT_NCSNPP | {"blocks": 4}, EXP | {"curriculum": "sqrt"}),
+    "fig3c_linear": (ICT_NCSNPP | {"blocks": 4}, EXP | {"curriculum": "linear"}),
+    "fig3c_square": (ICT_NCSNPP | {"blocks": 4}, EXP | {"curriculum": "square"}),
+    "fig3c_cosine": (ICT_NCSNPP | {"blocks": 4}, EXP | {"curriculum": "cosine"}),
+    "fig4b_uniform": (ICT_NCSNPP | {"blocks": 4}, EXP),
+    "fig4b_lognormal": (ICT_NCSNPP | {"blocks": 4}, EXP | {"noise_schedule": "lognormal"}),
+}
+
+
+def of_section_3(preset: Config) -> None:
+    """Assert what all models of Section 3 share (iCT, Section 3 and Appendix B)."""
+    assert preset.data == Data(name="cifar10", labels=False, flip=True)
+    assert preset.train == Train(steps=400_000, batch_size=512, learning_rate=1e-4, ema_decay=0.9999, lanes=64)
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_differs_from_ct_as_its_figure_says(name: str) -> None:
+    preset = PRESETS[name]()
+    network, changed = ABLATIONS[name]
+    of_section_3(preset)
+    assert fields(preset.network) == network
+    assert fields(preset.method) == CT_CIFAR | changed
+
+
+@pytest.mark.parametrize(("name", "scale"), [("fig1b_fourier_16", 16.0), ("fig1b_fourier_0.02", 0.02)])
+def test_continuous_time_is_told_apart_by_the_scale_of_its_embedding(name: str, scale: float) -> None:
+    preset = PRESETS[name]()
+    of_section_3(preset)
+    assert fields(preset.network) == CT_NCSNPP | {"fourier_scale": scale}
+    expected = Method(
+        objective="continuous", distance="squared_l2", noise_schedule="uniform", weighting="uniform",
+        curriculum="constant",
+    )  # fmt: skip
+    assert preset.method == expected
+
+
+def test_every_preset_is_of_a_table_or_a_figure_or_runs_anywhere() -> None:
+    assert set(PRESETS) == {"digits", "minimal", "fig1b_fourier_16", "fig1b_fourier_0.02", *NUMBERS, *ABLATIONS}
+
+
+def test_presets_that_differ_make_different_runs() -> None:
+    # Figures that show the same model again.
+    same = {("fig1c_dropout", "fig2a_l2"), ("fig2a_l2_no_ema", "fig2b_l2"), ("fig2a_lpips_no_ema", "fig2b_lpips"),
+            ("fig2c_huber", "fig3c_sqrt"), ("fig3c_exponential", "fig4b_uniform")}  # fmt: skip
+    digests = {name: preset().digest() for name, preset in PRESETS.items()}
+    twice = {(a, b) for a in digests for b in digests if a < b and digests[a] == digests[b]}
+    assert twice == same
+
+
+def test_the_networks_of_the_presets_are_the_defaults_or_ncsnpp() -> None:
+    assert PRESETS["imagenet64"]().network == Network()
+    assert PRESETS["imagenet64"]().method == Method()
