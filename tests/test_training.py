@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ict_ref.config import Config, Sample, minimal
+from ict_ref.config import Config, Method, Sample, minimal
 from ict_ref.data import Images, load
 from ict_ref.run_folder import Checkpoint, load_checkpoint
+from ict_ref.step import discretization
 from ict_ref.training import Trainer, fit, resume
 
 
@@ -54,15 +55,20 @@ def never() -> bool:
     return False
 
 
-def test_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
-    whole = Trainer(config(), images())
+CT = Method(mu0=0.9, distance="squared_l2", curriculum="sqrt", s0=2, s1=150, weighting="uniform")
+
+
+@pytest.mark.parametrize("method", [Method(), CT], ids=["iCT", "CT, whose teacher is saved too"])
+def test_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does(tmp_path: Path, method: Method) -> None:
+    chosen = dataclasses.replace(config(), method=method)
+    whole = Trainer(chosen, images())
     (tmp_path / "whole").mkdir()
     assert fit(whole, tmp_path / "whole", never)
 
     folder = tmp_path / "cut"
     folder.mkdir()
     for limit in (3, 17, 24, 99):
-        cut = Trainer(config(), images())
+        cut = Trainer(chosen, images())
         resume(cut, folder)
         stops = partial(reached, cut, limit)
         assert fit(cut, folder, stops) is (limit == 99)
@@ -105,6 +111,44 @@ def test_the_average_follows_the_updated_student() -> None:
         assert torch.equal(average, expected[name])
         assert not average.requires_grad
     assert any(not torch.equal(start[name], expected[name]) for name in names)
+
+
+def test_the_teacher_of_ct_follows_the_updated_student_at_mu_of_k() -> None:
+    # mu(k) = exp(s0 log(mu0) / N(k)), N(k) of the step that was made; the first of 40 has N = 2: mu = .9.
+    trainer = Trainer(dataclasses.replace(config(), method=CT), images())
+    assert trainer.teacher is not None
+    expected = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    for _ in range(3):
+        n = len(discretization(trainer.step, trainer.config).sigmas)
+        mu = math.exp(2 * math.log(0.9) / n)
+        trainer.update()
+        pairs = zip(expected, trainer.model.parameters(), strict=True)
+        expected = [mu * old + (1 - mu) * value.detach() for old, value in pairs]
+    for ours, theirs in zip(trainer.teacher.parameters(), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+        assert ours.grad is None
+
+
+def test_ict_has_no_second_teacher() -> None:
+    trainer = Trainer(config(), images())
+    assert trainer.teacher is None
+    assert not any(name.startswith("teacher/") for name in trainer.checkpoint().tensors)
+
+
+def test_a_training_step_asks_the_ema_teacher() -> None:
+    # With the teacher moved far away the loss is another; with the student's parameters it is iCT's. Not at the start:
+    # with two levels the teacher stands at sigma_min, where every teacher returns its input.
+    near, far = (Trainer(dataclasses.replace(config(), method=CT), images()) for _ in range(2))
+    alone = Trainer(dataclasses.replace(config(), method=dataclasses.replace(CT, mu0=None)), images())
+    assert far.teacher is not None
+    with torch.no_grad():
+        for parameter in far.teacher.parameters():
+            parameter.add_(1.0)
+    for trainer in (near, far, alone):
+        trainer.step = 30
+    losses = [float(trainer.update()) for trainer in (near, far, alone)]
+    assert losses[0] == losses[2]
+    assert losses[1] != losses[0]
 
 
 def test_the_optimizer_is_radam_as_appendix_b_says() -> None:
