@@ -280,7 +280,13 @@ def running(source: Path, out: Path) -> subprocess.Popen[bytes]:
     code = "import sys\nfrom ict_ref import prepare\nfrom ict_ref.sources import image_folder\n"
     code += "image_folder.IMAGES_PER_PART = 8\nsys.exit(prepare.main())"
     command = [sys.executable, "-c", code, str(source), "--size", "32", "--out", str(out)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    # Where the tests run in the background, SIGINT is ignored, and would be here.
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def done(out: Path) -> int:
