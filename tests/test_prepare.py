@@ -408,6 +408,15 @@ def bad_about(source: Path, out: Path) -> list[str]:
     return []
 
 
+def begun_otherwise(source: Path, out: Path) -> list[str]:
+    """Leave the unfinished work of another recipe."""
+    recipe = json.loads((out / "data.json").read_text())["recipe"]
+    (out / "data.json").unlink()
+    (out / "images.npy").rename(out / "images.npy.partial")
+    (out / "journal.partial").write_text(json.dumps({"recipe": recipe | {"size": 9}, "done": 0}))
+    return []
+
+
 def bad_journal(source: Path, out: Path) -> list[str]:
     """Leave a journal that says nothing."""
     (out / "data.json").rename(out / "journal.partial")
@@ -424,6 +433,7 @@ def bad_journal(source: Path, out: Path) -> list[str]:
         (a_stranger, "has thesis.tex in it"),
         (no_about, "has images.npy and neither data.json nor a journal"),
         (bad_about, "data.json is damaged"),
+        (begun_otherwise, "is of another recipe: size is 9 there and None here"),
         (bad_journal, "journal.partial is damaged"),
     ],
 )
