@@ -271,7 +271,7 @@ def test_data_json_that_is_not_what_prepare_writes_is_refused_by_name(tmp_path: 
     (source / "data.json").write_bytes(whole[:-20])
     with pytest.raises(ValueError, match=r"data\.json is damaged"):
         open_arrays(source)
-    (source / "journal.partial").touch()
+    (source / "data.json").rename(source / "journal.partial")
     with pytest.raises(ValueError, match=r"is not whole yet: run the python -m ict_ref\.prepare that began it once"):
         open_arrays(source)
     (tmp_path / "empty").mkdir()

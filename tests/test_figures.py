@@ -70,3 +70,13 @@ def test_colours_stay_colours(tmp_path: Path) -> None:
     pixels = torch.tensor([250, 120, 10], dtype=torch.uint8).reshape(1, 3, 1, 1).expand(80, 3, 2, 2)
     sample_sheet({"all": pixels}, None, tmp_path / "sheet.png")
     assert sheet_of(tmp_path / "sheet.png")[30, 30].tolist() == [250, 120, 10]
+
+
+def test_of_two_channels_the_first_is_shown_in_grey_and_few_images_fill_few_rows(tmp_path: Path) -> None:
+    pixels = torch.tensor([90, 200], dtype=torch.uint8).reshape(1, 2, 1, 1).expand(11, 2, 40, 40)
+    sample_sheet({"all": pixels}, None, tmp_path / "sheet.png")
+    sheet = sheet_of(tmp_path / "sheet.png")
+    # Images of 40 pixels and more are not magnified; eleven fill a row of eight and one of three.
+    assert sheet.shape == (28 + 2 * 45, 26 + 8 * 45, 3)
+    assert (sheet[28 + 45 : 28 + 85, 26 + 90 : 26 + 130] == 90).all()
+    assert (sheet[28 + 45 :, 26 + 135 :] == 255).all()

@@ -18,6 +18,7 @@ commands:
   python -m ict_ref eq               where each equation of the paper lives, and every formula beside them
   python -m ict_ref eq 9             what implements Eq. (9): file, line, signature, docstring
   python -m ict_ref eq pseudo_huber  the same of a formula by its name
+  python -m ict_ref.prepare SOURCE   turn a data set into an array to train on
   python -m ict_ref.launch           train, sample and score (--help lists its options)
   python -m ict_ref.verify TARGET    check another implementation against this one
 """

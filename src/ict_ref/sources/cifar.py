@@ -48,16 +48,13 @@ def from_archive(path: Path, split: Split) -> Source:
         content = gzip.decompress(path.read_bytes())
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
             members = {member.name: member for member in archive if member.isfile()}
-            kind: Kind
-            for kind, inner in INNER.items():
-                wanted = {name: members.get(f"{inner}/{name}") for name in FILES[kind][split]}
-                if any(wanted.values()):
-                    break
+            kind: Kind = "binary" if any(name.startswith(INNER["binary"]) for name in members) else "python"
             batches = {}
-            for name, member in wanted.items():
+            for name in FILES[kind][split]:
+                member = members.get(f"{INNER[kind]}/{name}")
                 file = archive.extractfile(member) if member else None
                 if file is None:
-                    raise ValueError(f"it lacks {inner}/{name}")
+                    raise ValueError(f"it lacks {INNER[kind]}/{name}")
                 batches[name] = file.read()
     return _source(path, kind, split, batches)
 

@@ -56,7 +56,7 @@ def recipe(
     digest = hashlib.sha256()
     for name, size in files:
         digest.update(os.fsencode(f"{name}\0{size}\n"))
-    return {"reader": reader, "source": path.name, "files": digest.hexdigest()[:16], **options}
+    return {"reader": reader, "source": path.resolve().name, "files": digest.hexdigest()[:16], **options}
 
 
 def of_split(path: Path, suffix: str, split: Split) -> list[Path]:
