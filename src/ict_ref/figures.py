@@ -44,7 +44,7 @@ def sample_sheet(
     sheet.save(path)
 
 
-def _block(rows: list[UInt8[Tensor, " columns channels height width"]]) -> Image.Image:
+def _block(rows: list[UInt8[Tensor, " _ channels height width"]]) -> Image.Image:
     """Return the images in rows, each pixel magnified to a square; of two or more than three channels, the first."""
     pixel = max(1, min(PIXEL, SIDE // rows[0].shape[-1]))
     height, width = (pixel * side + GAP for side in rows[0].shape[-2:])
