@@ -116,6 +116,17 @@ def test_wild_numbers_are_taken_or_refused_and_never_come_out_as_nan(name: str) 
     taken_or_refused()
 
 
+@pytest.mark.parametrize(("sigma_min", "sigma_max", "rho"), [(2.6e-231, 0.5, 1e-300), (0.002, 80.0, 1e300)])
+def test_a_density_between_roots_that_float64_cannot_tell_apart_is_refused(
+    sigma_min: float, sigma_max: float, rho: float
+) -> None:
+    """sigma_max^(1/rho) - sigma_min^(1/rho) = 0 in float64: 0 / 0, found by the test above."""
+    with pytest.raises(ValueError, match="rho such that"):
+        function("log_sigma_density")(
+            log_sigma=torch.tensor([-7.0], dtype=torch.float64), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho
+        )
+
+
 @pytest.mark.parametrize(
     ("name", "parameter"),
     [("squared_l2", "x"), ("l1", "y"), ("pseudo_huber", "x"), ("consistency_training_loss", "z"), ("renoise", "x")],

@@ -124,6 +124,12 @@ def log_sigma_density(
     _domain.finite("log_sigma", log_sigma, "iCT Section 3.5")
     sigma = log_sigma.exp()
     low, high = _roots(sigma_min, sigma_max, rho)
+    if not rho * (high - low) > 0:
+        _domain.refuse(
+            "rho such that sigma_min^(1/rho) < sigma_max^(1/rho) in float64 (iCT Section 2)",
+            f"rho = {rho}",
+            "the paper's is 7",
+        )
     inside = (log_sigma >= math.log(sigma_min)) & (log_sigma <= math.log(sigma_max))
     return torch.where(inside, sigma * sigma ** (1 / rho - 1) / (rho * (high - low)), 0)
 
