@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ict_ref.formulas import Operator
 from ict_ref.verify.check import Result, is_array, same
 from ict_ref.verify.laws import LAWS, BrokenError, Law
 from ict_ref.verify.laws.law import shown
@@ -41,22 +43,30 @@ class Subject:
     def __call__(self, **arguments: object) -> object:
         """Return the function's value: tensors for arrays and lists, numbers as they are."""
         handed = {name: self._handed(value) for name, value in arguments.items()}
-        before = {name: torch.as_tensor(value).clone() for name, value in handed.items() if is_array(value)}
+        before = {name: torch.as_tensor(value).detach().clone() for name, value in handed.items() if is_array(value)}
         got = self.function(**handed)
         changed = [name for name, value in before.items() if not same(handed[name], value)]
         if changed:
             raise BrokenError(f"it changed its argument {', '.join(changed)}; arguments are the caller's")
         if isinstance(got, tuple):
             return tuple(map(_received, got))
+        if hasattr(got, "forward") and hasattr(got, "inverse"):
+            return Operator(*(Subject(getattr(got, way), way, self.arrays).apply for way in ("forward", "inverse")))
         return _received(got)
+
+    def apply(self, value: Tensor) -> Tensor:
+        """Return what a function of one array makes of it."""
+        return _received(self.function(self.arrays.of(value.clone())))
 
     def _handed(self, value: object) -> object:
         if isinstance(value, Tensor):
-            return self.arrays.of(value.clone())
+            return self.arrays.of(value.clone())  # a clone lets gradients through, and keeps the layout
+        if isinstance(value, Operator):
+            return Operator(self.arrays.wrapped(value.forward), self.arrays.wrapped(value.inverse))  # type: ignore[arg-type]
         return self.arrays.wrapped(value) if callable(value) else value
 
 
-def _received(value: object) -> object:
+def _received(value: Any) -> Any:
     if isinstance(value, Tensor | bool | int | float):
         return value
     try:

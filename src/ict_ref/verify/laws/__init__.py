@@ -7,6 +7,7 @@ anybody's. A law of two functions takes the other one from the reference.
 from ict_ref.verify.laws import (  # noqa: F401 - each registers its laws
     curriculum,
     distance,
+    editing,
     objective,
     parameterization,
     sampling,

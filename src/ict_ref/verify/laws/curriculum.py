@@ -73,6 +73,33 @@ def is_the_least_number_whose_square_is_reached(f: Function, s0: int, s1: int, t
     needs((n - 1) ** 2 * total_steps < reached <= n**2 * total_steps, f"N = {n} where N^2 should reach {reached}/K")
 
 
+@law("sqrt_curriculum")
+def is_n_where_n_squared_is_reached_exactly(f: Function, s0: int, s1: int, m: int, share: float) -> None:
+    """K = m ((s1 + 1)^2 - s0^2), k = m (n^2 - s0^2): N(k) = n and N(k + 1) = n + 1, no root is rounded up."""
+    n, total_steps = s0 + int(share * (s1 - s0)), m * ((s1 + 1) ** 2 - s0**2)
+    step = m * (n**2 - s0**2)
+    got = [levels(f, k, s0=s0, s1=s1, total_steps=total_steps) for k in (step, step + 1)]
+    equal(got, [n, n + 1], f"N({step}), N({step + 1}) of K = {total_steps} are")
+
+
+@law("square_curriculum")
+def is_n_squared_where_n_is_reached_exactly(f: Function, s0: int, m: int, doublings: int, share: float) -> None:
+    """s0 = a^2, s1 + 1 = b^2, K = m (b - a), k = m (n - a): N(k) = n^2, and the next step is above."""
+    a, b = s0, s0 + doublings + 1
+    n = a + int(share * doublings)
+    got = [levels(f, m * (n - a) + k, s0=a**2, s1=b**2 - 1, total_steps=m * (b - a)) for k in (0, 1)]
+    equal(got[0], n**2, "N =")
+    needs(got[1] > got[0], f"N = {got[1]} one step later, should be above {got[0]}")
+
+
+@law("cosine_curriculum")
+def is_exact_at_the_thirds(f: Function, s0: int, s1: int, m: int) -> None:
+    """cos(pi/3) = 1/2, so with s0 and s1 + 1 divisible by 4: N(K/3) = (s1+1 + 3 s0)/4, N(2K/3) = (3 (s1+1) + s0)/4."""
+    low, high = 4 * s0, 4 * s1 + 4
+    got = [levels(f, k * m, s0=low, s1=high - 1, total_steps=3 * m) for k in (1, 2)]
+    equal(got, [(high + 3 * low) // 4, (3 * high + low) // 4], "N(K/3), N(2K/3) are")
+
+
 @law("linear_curriculum")
 def has_equal_steps(f: Function, s0: int, s1: int, total_steps: int, share: float) -> None:
     """N(k) = s0 + ceil(k (s1 + 1 - s0) / K): k = m K / (s1 + 1 - s0) is where N reaches s0 + m."""

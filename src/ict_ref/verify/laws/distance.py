@@ -39,6 +39,55 @@ def sees_each_example_whole_and_alone(f: Function, x: Tensor, y: Tensor, c: floa
     close(together, f(x=flat(x), y=flat(y), **constant(f, c)), rtol=1e-12)
 
 
+@law(*DISTANCES)
+def does_not_see_the_layout_in_memory(f: Function, x: Tensor, y: Tensor, c: float) -> None:
+    """d is of the values, in whatever order they lie in memory: channels last, or a transposed view."""
+    last = x.ndim - 1
+    turned = x.transpose(1, last).contiguous().transpose(1, last)
+    close(f(x=turned, y=y, **constant(f, c)), f(x=x, y=y, **constant(f, c)), rtol=1e-12)
+
+
+@law(*DISTANCES)
+def keeps_its_digits_for_near_equals(f: Function, x: Tensor, z: Tensor, c: float) -> None:
+    """d(x, y) is d(x - y, 0), also where x - y is a millionth of x: ||x||^2 - 2 x . y + ||y||^2 has lost it."""
+    y = x + 1e-6 * z
+    got, expected = f(x=x, y=y, **constant(f, c)), f(x=x - y, y=torch.zeros_like(x), **constant(f, c))
+    close(got, expected, rtol=1e-9, atol=1e-300)
+
+
+@law(*DISTANCES)
+def hides_no_nan(f: Function, x: Tensor, y: Tensor, c: float) -> None:
+    """A NaN among the values of an example is a NaN in its distance, and in no other."""
+    spoiled = x.clone()
+    flat(spoiled)[0, 0] = math.nan
+    d = f(x=spoiled, y=y, **constant(f, c))
+    equal(d.isnan(), torch.arange(len(x)) == 0, "the distance is NaN:")
+
+
+@law(*DISTANCES)
+def has_its_gradient(f: Function, x: Tensor, y: Tensor, c: float) -> None:
+    """grad d in x is 2 (x - y), sign(x - y) or (x - y) / sqrt(||x - y||^2 + c^2), and minus that in y.
+
+    For equals it is 0, never a NaN (where the arrays know gradients).
+    """
+    if not f.differentiates:
+        return
+    x, y = torch.cat([x, y[:1]]), torch.cat([y, y[:1]])  # the last two are equals
+    ours, theirs = x.clone().requires_grad_(), y.clone().requires_grad_()
+    d = f(x=ours, y=theirs, **constant(f, c))
+    needs(isinstance(d, Tensor) and d.requires_grad, "the distance has no gradient")
+    delta = x - y
+    expected = {
+        "squared_l2": 2 * delta,
+        "l1": delta.sign(),
+        "pseudo_huber": delta / (column(norm(delta), x) ** 2 + c**2).sqrt(),
+    }[f.name]
+    gradients = torch.autograd.grad(d.sum(), (ours, theirs), allow_unused=True)
+    for gradient, sign, who in zip(gradients, (1, -1), "xy", strict=True):
+        needs(gradient is not None, f"no gradient reaches {who}")
+        close(gradient, sign * expected, rtol=1e-9, atol=1e-12, what=f"the gradient in {who} is")
+
+
 @law("squared_l2", "pseudo_huber")
 def is_invariant_under_rotation(f: Function, x: Tensor, y: Tensor, c: float, seed: int) -> None:
     """d(Q x, Q y) = d(x, y) for orthogonal Q on the flattened example: the norm is the whole example's."""

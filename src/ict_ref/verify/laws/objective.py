@@ -16,12 +16,13 @@ class Recorder:
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return f(x, sigma)."""
-        self.asked.append((x.detach(), sigma.detach().reshape(-1)))
+        self.asked.append((x.detach(), sigma.detach()))
         return self.theta * x / (1 + column(sigma, x))
 
     def at(self, x: Tensor, sigma: Tensor, who: str) -> None:
         """Raise BrokenError unless it was asked once, at (x, sigma)."""
         equal(len(self.asked), 1, f"a number of calls of the {who} of")
+        equal(list(self.asked[0][1].shape), [len(x)], f"the {who} gets levels in a shape of")
         close(self.asked[0][1], sigma, rtol=1e-14, what=f"the {who} is asked at sigma =")
         close(self.asked[0][0], x, rtol=1e-12, atol=1e-12 * float(x.abs().max()), what=f"the {who} is asked at x =")
 
@@ -114,7 +115,7 @@ def steps_down_by_euler_along_the_score(f: Function, x: Tensor, y: Tensor, index
     asked: list[Tensor] = []
 
     def score(at: Tensor, sigma: Tensor) -> Tensor:
-        asked.append(sigma.reshape(-1))
+        asked.append(sigma)
         return y / column(sigma, at) ** 2
 
     f(student=student, teacher=teacher, score=score, x_hi=x, index=index, sigmas=sigmas, distance=squared,
@@ -204,8 +205,44 @@ def is_the_value_for_decay_0(f: Function, average: Tensor, value: Tensor) -> Non
 
 
 @law("ema_update")
+def carries_no_gradient(f: Function, average: Tensor, value: Tensor, decay: float) -> None:
+    """theta- <- stopgrad(...): the average remembers nothing of how it was made (where the arrays know gradients)."""
+    if f.differentiates:
+        now = f(average=average, value=value.clone().requires_grad_(), decay=decay)
+        needs(not now.requires_grad, "the average has a gradient")
+
+
+@law("ema_update")
 def lies_between(f: Function, average: Tensor, value: Tensor, decay: float) -> None:
     """min(a, v) <= ema <= max(a, v)."""
     now, slack = f(average=average, value=value, decay=decay), 1e-12 * (average.abs() + value.abs())
     inside = (now >= torch.minimum(average, value) - slack) & (now <= torch.maximum(average, value) + slack)
     needs(inside, f"got {now.flatten()[:6].tolist()}, which is not between")
+
+
+@law("continuous_consistency_training_loss", "continuous_consistency_distillation_loss")
+def sends_gradient_through_the_first_factor_alone(f: Function, x: Tensor, z: Tensor, sigma: Tensor) -> None:
+    """f linear in theta: the gradient is loss / theta; were D f in the graph too it would be 2 loss / theta, or 0."""
+    if not f.differentiates:
+        return
+    network, ones = Recorder(), torch.ones_like(sigma)
+    if f.name == "continuous_consistency_training_loss":
+        loss = f(f=network, x=x, z=z, sigma=sigma, weight=ones, metric=squared)
+    else:
+        score = lambda y, level: -y / (1 + column(level, y) ** 2)  # noqa: E731
+        loss = f(f=network, score=score, x=x, sigma=sigma, weight=ones, metric=squared)
+    needs(loss.requires_grad, "the loss has no gradient: nothing reaches the student")
+    torch.autograd.backward(loss.sum())
+    needs(network.theta.grad is not None, "no gradient reaches the student")
+    expected = loss.detach().sum() / 0.7
+    close(network.theta.grad, expected, rtol=1e-9, atol=1e-12 * float(loss.detach().abs().sum()), what="a gradient of")
+
+
+@law("continuous_consistency_training_loss", "continuous_consistency_distillation_loss")
+def is_weighted_per_example(f: Function, x: Tensor, z: Tensor, sigma: Tensor) -> None:
+    """loss(lambda) = lambda loss(1), with each example's own lambda."""
+    weight = torch.arange(1, len(sigma) + 1, dtype=torch.float64)
+    both = {"f": Recorder(), "x": x, "sigma": sigma, "metric": squared}
+    both |= {"z": z} if f.name == "continuous_consistency_training_loss" else {"score": lambda y, _: -y}
+    weighted, plain = (f(weight=lambda_, **both).detach() for lambda_ in (weight, torch.ones_like(weight)))
+    close(weighted, weight * plain, rtol=1e-10)

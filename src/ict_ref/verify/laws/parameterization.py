@@ -56,6 +56,22 @@ def becomes_edm_s_out_without_sigma_min(f: Function, sigma: Tensor, sigma_data: 
     close(f(sigma=sigma, sigma_min=1e-12, sigma_data=sigma_data), edm, rtol=1e-8)
 
 
+@law("c_skip")
+def is_symmetric_about_sigma_min(f: Function, sigma_min: float, sigma_data: float, share: float) -> None:
+    """c_skip(sigma_min + t) = c_skip(sigma_min - t): levels below sigma_min are not moved up to it."""
+    t = 0.9 * share * sigma_min
+    above, below = (f(sigma=one(sigma_min + s * t), sigma_min=sigma_min, sigma_data=sigma_data) for s in (1, -1))
+    close(below, above, rtol=1e-12)
+
+
+@law("c_out")
+def changes_its_sign_at_sigma_min(f: Function, sigma_min: float, sigma_data: float, share: float) -> None:
+    """c_out(sigma_min - t) < 0 < c_out(sigma_min + t)."""
+    t = (0.1 + 0.8 * share) * sigma_min
+    above, below = (f(sigma=one(sigma_min + s * t), sigma_min=sigma_min, sigma_data=sigma_data) for s in (1, -1))
+    needs((below < 0) & (above > 0), f"c_out is {below.item()} below and {above.item()} above sigma_min")
+
+
 @law("c_in")
 def makes_the_variance_1(f: Function, sigma: Tensor, sigma_data: float) -> None:
     """c_in^2 (sigma^2 + sigma_data^2) = 1, and c_in > 0."""
@@ -110,7 +126,8 @@ def hands_the_network_unit_variance_and_log_sigma(f: Function, x: Tensor, sigma:
     scaled, noise = asked[0]
     size = (column(sigma, x) ** 2 + sigma_data**2).sqrt()
     close(scaled * size, x, rtol=1e-12, what="F's input times sqrt(sigma^2 + sigma_data^2) is")
-    close(noise.reshape(-1), sigma.log() / 4, rtol=1e-12, atol=1e-14, what="F's noise is")
+    equal(list(noise.shape), [len(x)], "F's noise has a shape of")
+    close(noise, sigma.log() / 4, rtol=1e-12, atol=1e-14, what="F's noise is")
 
 
 @law("boundary_parameterization")

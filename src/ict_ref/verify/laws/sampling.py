@@ -72,7 +72,14 @@ def needs_levels_that_descend(f: Function, levels: Tensor) -> None:
 def asks_f_at_sigma_max(f: Function, z: Tensor, sigma_max: float) -> None:
     """x = f(sigma_max z, sigma_max): the identity returns sigma_max z, and each example has the level sigma_max."""
     close(f(f=lambda x, _: x, noise=z, sigma_max=sigma_max), sigma_max * z, rtol=1e-14)
-    asked = f(f=lambda x, sigma: column(sigma, x).expand_as(x), noise=z, sigma_max=sigma_max)
+    seen: list[Tensor] = []
+
+    def level(x: Tensor, sigma: Tensor) -> Tensor:
+        seen.append(sigma)
+        return column(sigma, x).expand_as(x)
+
+    asked = f(f=level, noise=z, sigma_max=sigma_max)
+    equal(list(seen[0].shape), [len(z)], "f gets levels in a shape of")
     close(asked, torch.full_like(z, sigma_max), rtol=1e-14, what="f is asked at sigma =")
 
 
@@ -136,6 +143,15 @@ def keeps_the_length_of_unit_vectors(f: Function, x: Tensor, y: Tensor, share: f
     there, back = f(z1=z1, z2=z2, alpha=alpha), f(z1=z2, z2=z1, alpha=1 - alpha)
     close(norm(there), torch.ones(len(x)), rtol=1e-9, what="lengths of")
     close(there, back, rtol=1e-9, atol=1e-9)
+
+
+@law("slerp")
+def turns_by_its_share_of_the_angle(f: Function, angle: float, share: float) -> None:
+    """From e1 to cos(t) e1 + sin(t) e2 it leads through cos(alpha t) e1 + sin(alpha t) e2, and on beyond both ends."""
+    alpha = torch.tensor([3 * share - 1], dtype=torch.float64)
+    z1, z2 = (torch.tensor([[math.cos(t), math.sin(t)]], dtype=torch.float64) for t in (0.0, angle))
+    turned = alpha * angle
+    close(f(z1=z1, z2=z2, alpha=alpha), torch.stack([turned.cos(), turned.sin()], 1), rtol=1e-7, atol=1e-9)
 
 
 def _apart(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

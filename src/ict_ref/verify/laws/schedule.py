@@ -54,6 +54,15 @@ def scales_with_the_units(f: Function, n: int, sigma_min: float, sigma_max: floa
     close(scaled, plain, rtol=1e-10, atol=1e-15 * a * sigma_max)
 
 
+@law("sigma_grid")
+def is_a_value_of_the_caller_s_own(f: Function, n: int, sigma_min: float, sigma_max: float, rho: float) -> None:
+    """What the caller does to the grid that came does not change the grid that comes next: nothing is shared."""
+    first = f(n=n, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
+    kept = first.clone()
+    first.zero_()
+    equal(f(n=n, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho), kept, "the second time")
+
+
 @law("uniform_pmf", "lognormal_pmf")
 def is_normalised_and_positive(f: Function, sigmas: Tensor) -> None:
     """p(i) > 0 for i = 1, ..., N - 1, and sum_i p(i) = 1."""
@@ -126,6 +135,19 @@ def gives_each_cell_its_share(f: Function, pmf: Tensor) -> None:
     index = f(u=(torch.arange(m, dtype=torch.float64) + 0.5) / m, pmf=pmf)
     shares = torch.bincount(index, minlength=len(pmf))
     needs((shares - m * pmf).abs() <= 1.0 + 1e-9, f"of {m} equally spaced u the cells get {shares.tolist()}")
+
+
+@law("index_from_uniform")
+def turns_at_the_distribution_function(f: Function, pmf: Tensor) -> None:
+    """A billionth below pmf[0] + ... + pmf[j] u is in a cell up to j, a billionth above in a later one."""
+    ends = pmf.cumsum(0)[:-1]
+    ends = ends[(ends > 1e-6) & (ends < 1 - 1e-6)]
+    if len(ends) == 0:
+        return
+    below, above = f(u=ends - 1e-9, pmf=pmf), f(u=ends + 1e-9, pmf=pmf)
+    cdf = pmf.cumsum(0)
+    needs(cdf[below] <= ends + 1e-12, f"u below {ends.tolist()} gives the cells {below.tolist()}")
+    needs(cdf[above] > ends + 1e-12, f"u above {ends.tolist()} gives the cells {above.tolist()}")
 
 
 @law("log_sigma_density")
@@ -214,3 +236,12 @@ def belong_to_their_own_cells(f: Function, sigmas: Tensor) -> None:
     if len(sigmas) >= 3:
         close(f(sigmas=sigmas[1:]), f(sigmas=sigmas)[1:], rtol=1e-15)
         close(f(sigmas=sigmas[:-1]), f(sigmas=sigmas)[:-1], rtol=1e-15)
+
+
+@law("uniform_pmf", "lognormal_pmf", "uniform_weights", "inverse_gap_weights")
+def are_a_value_of_the_caller_s_own(f: Function, sigmas: Tensor) -> None:
+    """What the caller does to the value that came does not change the value that comes next: nothing is shared."""
+    first = f(sigmas=sigmas)
+    kept = first.clone()
+    first.zero_()
+    equal(f(sigmas=sigmas), kept, "the second time")

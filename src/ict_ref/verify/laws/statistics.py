@@ -96,3 +96,12 @@ def grows_with_the_third_power_of_a_shift(f: Function, real: Tensor, share: floa
     """Two points at 0 against two at v: 1 + (v . v / d + 1)^3 - 2."""
     zero, shift = torch.zeros(2, real.shape[1], dtype=torch.float64), 0.1 + 3 * share
     close(f(real=zero, fake=zero + shift), (shift**2 + 1) ** 3 - 1, rtol=1e-12)
+
+
+@law("precision_recall")
+def reaches_as_far_as_its_neighbour_and_no_farther(f: Function, m: int) -> None:
+    """Within reach is at the neighbour's distance too: whole numbers 0, ..., n against 1, ..., n + 1, of n + 1 all."""
+    real = torch.arange(130.0 + m, dtype=torch.float64)[:, None]
+    close(list(map(float, f(real=real, fake=real + 1, k=1))), [1.0, 1.0], what="for whole numbers moved by 1")
+    missed = 1 - 1 / len(real)
+    close(list(map(float, f(real=real, fake=real + 2, k=1))), [missed, missed], rtol=1e-12, what="moved by 2")
