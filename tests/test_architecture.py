@@ -21,10 +21,13 @@ ROOMS: dict[str, set[str]] = {
     "networks": {"formulas", "config", "randomness"},
     "data": {"config", "randomness"},
     "run_folder": {"__init__", "config"},
+    "network_file": {"__init__", "config", "networks", "run_folder"},
+    "import_checkpoint": {"networks", "network_file", "run_folder"},
     "step": {"formulas", "config", "randomness", "networks"},
     "training": {"formulas", "config", "networks", "data", "step", "run_folder"},
     "sample": {"formulas", "networks", "data", "randomness"},
     "evaluate": {"formulas", "config", "data", "randomness"},
+    "export_checkpoint": {"data", "networks", "network_file", "run_folder"},
     "launch": {"config", "data", "run_folder", "training", "sample", "evaluate", "figures"},
 }
 
