@@ -10,7 +10,8 @@ def variants() -> list[Config]:
     changed: dict[str, dict[str, object]] = {
         "data": {"labels": False},
         "network": {
-            "architecture": "ncsnpp", "embedding": "fourier", "fourier_scale": 16.0, "adaptive_norm": True, "width": 16, "multipliers": (1, 1), "blocks": 2, "attention_resolutions": (8,), "head_channels": 4,
+            "architecture": "ncsnpp", "embedding": "fourier", "fourier_scale": 16.0, "adaptive_norm": True,
+            "width": 16, "multipliers": (1, 1), "blocks": 2, "attention_resolutions": (8,), "head_channels": 4,
             "groups": 2, "dropout": 0.2, "dropout_max_resolution": 4, "time_scale": 2.0,
         },
         "method": {

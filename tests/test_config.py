@@ -47,8 +47,6 @@ def test_the_digits_preset_departs_from_the_paper_in_size_alone() -> None:
     ("room", "field", "bad"),
     [
         *((Network, name, 0) for name in ("width", "blocks", "groups")),
-        (Network, "architecture", "unet"),
-        (Network, "embedding", "learned"),
         *((Network, "fourier_scale", bad) for bad in (0.0, -1.0, math.inf, math.nan)),
         (Network, "head_channels", -1),
         (Network, "width", 63),

@@ -82,10 +82,6 @@ class Network:
         levels = self.multipliers
         _needs(len(levels) >= 1 and min(levels) >= 1, "integers >= 1", "network.multipliers", levels)
         adm = self.architecture == "adm"
-        _needs(adm or self.architecture == "ncsnpp", "adm or ncsnpp", "network.architecture", self.architecture)
-        _needs(
-            self.embedding in ("positional", "fourier"), "positional or fourier", "network.embedding", self.embedding
-        )
         _needs(adm or not self.adaptive_norm, "False: NCSN++ has no AdaGN", "network.adaptive_norm", self.adaptive_norm)
         widths = {self.width * multiplier for multiplier in levels}
         for channels in sorted(widths):
