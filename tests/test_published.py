@@ -191,7 +191,7 @@ def with_(key: str, *shape: int) -> Callable[[dict[str, Tensor]], None]:
         (
             "adm_small",
             with_("time_embed.2.bias", 7),
-            r"1 of another shape \(time_embed\.2\.bias \[7\] .* for \[128\]\)",
+            r"1 of another shape or kind \(time_embed\.2\.bias \[7\] .* for \[128\]\)",
         ),
         ("adm_small", with_("out.2.weight", 6, 32, 3, 3), r"needs 3 output channels; got 6; .*learn_sigma"),
         ("adm_small", with_("input_blocks.3.0.op.weight", 1), "resblock_updown"),
@@ -209,6 +209,14 @@ def test_what_does_not_fit_is_named(name: str, change: Callable[[dict[str, Tenso
     change(state)
     with pytest.raises(ValueError, match=complaint):
         read(state, unseen_of(name))
+
+
+def test_tensors_of_whole_numbers_are_no_parameters() -> None:
+    state = state_of("adm_small") | {"time_embed.2.bias": torch.zeros(128, dtype=torch.int64)}
+    with pytest.raises(
+        ValueError, match=r"1 of another shape or kind \(time_embed\.2\.bias \[128\] torch\.int64 for \[128\]"
+    ):
+        read(state, unseen_of("adm_small"))
 
 
 def test_many_odd_keys_are_counted_and_three_of_them_named() -> None:
