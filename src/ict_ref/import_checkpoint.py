@@ -32,7 +32,7 @@ exit status: 0 written; 2 refused, nothing is written and one line says why
 
 examples:
   python -m ict_ref.import_checkpoint ct_imagenet64.pt --out ct64
-  python -m ict_ref.import_checkpoint 64x64_diffusion.pt --out adm64 --qkv head-first
+  python -m ict_ref.import_checkpoint guided_diffusion.pt --out adm64 --qkv head-first
   python -m ict_ref.import_checkpoint edm_cifar10_ve.pt --out edm32
   python -m ict_ref.import_checkpoint checkpoint_24.pth --out ncsnpp32 --no-average
 and then, in Python:
