@@ -5,6 +5,7 @@ import itertools
 import math
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -37,7 +38,7 @@ def philox(purpose: int, step: int, lane: int) -> np.random.Generator:
 STRIDE = np.uint64(0x9E3779B97F4A7C15)
 
 
-def splitmix(x: np.ndarray) -> np.ndarray:
+def splitmix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
