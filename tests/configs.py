@@ -10,12 +10,14 @@ def variants() -> list[Config]:
     changed: dict[str, dict[str, object]] = {
         "data": {"flip": True, "labels": False},
         "network": {
+            "architecture": "ncsnpp", "embedding": "fourier", "fourier_scale": 16.0, "adaptive_norm": True,
             "width": 16, "multipliers": (1, 1), "blocks": 2, "attention_resolutions": (8,), "head_channels": 4,
             "groups": 2, "dropout": 0.2, "dropout_max_resolution": 4, "time_scale": 2.0,
         },
         "method": {
             "sigma_min": 0.003, "sigma_max": 81.0, "rho": 6.0, "sigma_data": 0.4, "s0": 11, "s1": 1281, "p_mean": -1.0,
-            "p_std": 1.9,
+            "p_std": 1.9, "objective": "continuous", "mu0": 0.9, "distance": "squared_l2", "huber_c": 0.1,
+            "lpips": "lpips.pt", "curriculum": "sqrt", "noise_schedule": "uniform", "weighting": "uniform",
         },
         "train": {
             "steps": 41, "batch_size": 32, "learning_rate": 2e-3, "ema_decay": 0.8, "seed": 1, "lanes": 2,

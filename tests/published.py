@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ict_ref.networks.published import Unseen, read
+from ict_ref.networks.published import read
+from ict_ref.networks.published.common import Unseen
 from ict_ref.networks.weights import Weights
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -25,11 +25,14 @@ ROOMS: dict[str, set[str]] = {
     "networks": {"formulas", "config", "randomness"},
     "data": {"config", "randomness", "prepared"},
     "run_folder": {"__init__", "config", "files"},
+    "network_file": {"__init__", "config", "files", "networks", "run_folder"},
+    "import_checkpoint": {"files", "networks", "network_file", "run_folder"},
     "metric": {"formulas", "config"},
     "step": {"metric", "formulas", "config", "randomness", "networks"},
     "training": {"formulas", "config", "networks", "data", "step", "run_folder"},
     "sample": {"formulas", "networks", "data", "randomness"},
     "evaluate": {"formulas", "config", "data", "randomness"},
+    "export_checkpoint": {"data", "networks", "network_file", "run_folder"},
     "launch": {"config", "files", "prepared", "data", "run_folder", "training", "sample", "evaluate", "figures"},
 }
 

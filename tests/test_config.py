@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import math
 from typing import Any
 
@@ -11,13 +12,15 @@ from ict_ref.config import Bars, Config, Data, Method, Network, Sample, Train, d
 def test_the_defaults_are_the_paper_s_for_imagenet() -> None:
     # Section 2: sigma range and rho. Table 1, right column: s0, s1, P_mean, P_std. CM, Appendix C: sigma_data.
     assert dataclasses.asdict(Method()) == {
-        "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0, "sigma_data": 0.5, "s0": 10, "s1": 1280, "p_mean": -1.1,
-        "p_std": 2.0,
+        "objective": "discrete", "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0, "sigma_data": 0.5, "mu0": None,
+        "distance": "pseudo_huber", "huber_c": None, "lpips": "", "curriculum": "exponential", "s0": 10, "s1": 1280,
+        "noise_schedule": "lognormal", "p_mean": -1.1, "p_std": 2.0, "weighting": "inverse_gap",
     }  # fmt: skip
     # Appendix B: 3 blocks per resolution, dropout .2 up to 16x16; the rest is the authors' CM code for ImageNet 64x64.
     assert dataclasses.asdict(Network()) == {
-        "width": 192, "multipliers": (1, 2, 3, 4), "blocks": 3, "attention_resolutions": (32, 16, 8),
-        "head_channels": 64, "groups": 32, "dropout": 0.2, "dropout_max_resolution": 16, "time_scale": 1.0,
+        "architecture": "adm", "embedding": "positional", "fourier_scale": 0.02, "width": 192,
+        "multipliers": (1, 2, 3, 4), "blocks": 3, "attention_resolutions": (32, 16, 8), "head_channels": 64,
+        "groups": 32, "adaptive_norm": False, "dropout": 0.2, "dropout_max_resolution": 16, "time_scale": 1.0,
     }  # fmt: skip
     # Appendix B: 800 000 iterations of 4096 at 1e-4, EMA .99997. The others are ours.
     assert dataclasses.asdict(Train()) == {
@@ -46,7 +49,9 @@ def test_the_digits_preset_departs_from_the_paper_in_size_alone() -> None:
 @pytest.mark.parametrize(
     ("room", "field", "bad"),
     [
-        *((Network, name, 0) for name in ("width", "blocks", "head_channels", "groups")),
+        *((Network, name, 0) for name in ("width", "blocks", "groups")),
+        *((Network, "fourier_scale", bad) for bad in (0.0, -1.0, math.inf, math.nan)),
+        (Network, "head_channels", -1),
         (Network, "width", 63),
         (Network, "multipliers", ()),
         (Network, "multipliers", (1, 0)),
@@ -68,6 +73,23 @@ def test_the_digits_preset_departs_from_the_paper_in_size_alone() -> None:
 def test_a_value_out_of_range_is_refused_by_the_name_of_its_field(room: Any, field: str, bad: object) -> None:
     with pytest.raises(ValueError, match=rf"{room.__name__.lower()}\.{field} needs .*; got"):
         room(**{field: bad})
+
+
+def test_ncsnpp_has_no_adagn_and_groups_of_at_least_four_channels() -> None:
+    with pytest.raises(ValueError, match=r"network\.adaptive_norm needs False: NCSN\+\+ has no AdaGN; got True"):
+        Network(architecture="ncsnpp", adaptive_norm=True)
+    with pytest.raises(ValueError, match=r"network\.width needs 4 channels or more; got 2"):
+        Network(architecture="ncsnpp", width=2, head_channels=0)
+    with pytest.raises(ValueError, match=r"network\.groups needs a divisor of 132 channels"):
+        Network(architecture="ncsnpp", width=132, head_channels=0)
+    network = Network(architecture="ncsnpp", width=32, multipliers=(1, 4), head_channels=0)
+    assert [network.groups_of(channels) for channels in (32, 64, 128, 256)] == [8, 16, 32, 32]
+    assert Network().groups_of(192) == 32
+
+
+@pytest.mark.parametrize("config", variants(), ids=lambda config: config.digest())
+def test_a_configuration_is_read_back_from_its_json(config: Config) -> None:
+    assert Config.from_dict(json.loads(config.to_json())) == config
 
 
 @pytest.mark.parametrize("sigma", [0.001, 80.0, 81.0, math.nan])

@@ -268,6 +268,22 @@ def test_permuting_the_classes_and_the_labels_alike_changes_nothing(kind: str) -
     assert not torch.allclose(model(x, sigma, labels), before)
 
 
+@each_kind
+def test_phases_are_those_of_float32_from_noise_levels_in_bfloat16_and_under_autocast(kind: str) -> None:
+    features = small("float32", **VARIANTS[kind], time_scale=1000.0).network.embedding.features
+    c = torch.tensor([1.0625, -1.5, 0.25])  # exact in bfloat16; phases go to 10 000
+    k = torch.arange(4, dtype=torch.float64)
+    if features.fourier:
+        angles = 1000 * c.double()[:, None] * 2 * math.pi * features.frequencies.double()
+        expected = torch.cat([angles.sin(), angles.cos()], 1)
+    else:
+        angles = 1000 * c.double()[:, None] * 10000 ** (-k / 4)
+        expected = torch.cat([angles.cos(), angles.sin()], 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        for given in (c, c.bfloat16()):
+            torch.testing.assert_close(features(given), expected.float(), rtol=0, atol=2e-3)
+
+
 def test_ncsnpp_adds_sqrt_of_the_classes_times_its_label_s_column_to_the_noise_features() -> None:
     embedding = small(**VARIANTS["NCSN++"]).network.embedding
     c = torch.tensor([0.3, -0.2], dtype=torch.float64)

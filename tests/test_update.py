@@ -5,6 +5,7 @@ import itertools
 import math
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -34,6 +35,15 @@ def philox(purpose: int, step: int, lane: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=3, counter=[0, lane, step, purpose]))
 
 
+STRIDE = np.uint64(0x9E3779B97F4A7C15)
+
+
+def splitmix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
 def cell(u: float, levels: list[float]) -> int:
     ends = [math.erf((math.log(sigma) + 0.5) / (math.sqrt(2) * 1.5)) for sigma in levels]
     mass = [high - low for low, high in itertools.pairwise(ends)]
@@ -56,11 +66,14 @@ def expected_loss(trainer: Trainer) -> Tensor:
         x, labels = digits.pixels[places].double() / 127.5 - 1, digits.labels[places]
         i = [cell(u, levels) for u in philox(2, STEP, lane).random(4)]
         z = torch.from_numpy(philox(3, STEP, lane).standard_normal((4, 1, 8, 8), dtype=np.float32)).double()
-        bits, masks = philox(4, STEP, lane).bit_generator, []
-        for site in trainer.model.network.dropout_sites():
+        key, masks = np.uint64(philox(4, STEP, lane).bit_generator.random_raw()), []
+        for number, site in enumerate(trainer.model.network.dropout_sites()):
             shape = (4, site.channels, site.height, site.width)
-            numbers = np.asarray(bits.random_raw(math.prod(shape) // 4)).view(np.uint16)
-            masks.append(torch.from_numpy(numbers.reshape(shape) >= 6554))  # 0.1 * 65536 = 6553.6
+            # One block of words: of the key follows the site's, of that the block's, and the words are numbered.
+            block = splitmix(splitmix(np.array([number], dtype=np.uint64) * STRIDE ^ key))
+            words = splitmix(np.arange(math.prod(shape) // 4, dtype=np.uint64) * STRIDE ^ block)
+            kept = words.view(np.int16).reshape(shape) >= 6554 - 32768  # 0.1 * 65536 = 6553.6
+            masks.append(torch.from_numpy(kept))
         low, high = (torch.tensor([levels[j + k] for j in i], dtype=torch.float64) for k in (0, 1))
         student = trainer.model(x + high.reshape(4, 1, 1, 1) * z, high, labels, tuple(masks))
         teacher = trainer.model(x + low.reshape(4, 1, 1, 1) * z, low, labels, tuple(masks)).detach()

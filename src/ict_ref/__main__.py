@@ -20,6 +20,10 @@ commands:
   python -m ict_ref eq pseudo_huber  the same of a formula by its name
   python -m ict_ref.prepare SOURCE   turn a data set into an array to train on
   python -m ict_ref.launch           train, sample and score (--help lists its options)
+  python -m ict_ref.import_checkpoint FILE --out FOLDER
+                                     read a network that others have published
+  python -m ict_ref.export_checkpoint RUN --out FILE
+                                     write a run's network to a file of its own
   python -m ict_ref.verify TARGET    check another implementation against this one
 """
 

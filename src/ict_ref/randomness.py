@@ -3,7 +3,7 @@
 A lane is a fixed slice of the global batch. Nothing depends on the number of processes, on how the batch is cut or on
 what was drawn before, so a resumed run needs no generator state and 1, 2 or 4 processes see the same numbers. Philox
 makes this literal: the seed is its key, and (purpose, step, lane) is where on its period of 2^256 a stream begins.
-The numbers are made on the CPU, so they are also the same on every device.
+The numbers are made on the CPU, so they are also the same on every device; of dropout masks, the keys are.
 """
 
 from typing import Literal

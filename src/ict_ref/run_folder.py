@@ -17,6 +17,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
@@ -70,7 +71,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "version": ict_ref.__version__,
         "config": checkpoint.config,
         "step": checkpoint.step,
-        "sha256": _digest(checkpoint),
+        "sha256": _checksum(checkpoint),
     }
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
     # One key: safetensors writes several in any order, and equal checkpoints shall be equal files.
@@ -98,9 +99,30 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         raise ValueError(f"{path} is not a checkpoint of ict_ref: it has no step and checksum; {advice}")
     step, config, sha256 = about
     checkpoint = Checkpoint(step, tensors, config)
-    if _digest(checkpoint) != sha256:
+    if _checksum(checkpoint) != sha256:
         raise ValueError(f"{path} is damaged (its checksum differs); {advice}")
     return checkpoint
+
+
+def load_config(folder: Path) -> Config:
+    """Return the configuration of the run in this folder. Raises ValueError if it is none, or damaged."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ValueError(f"{folder} is not a run folder: it has no config.json; give one that ict_ref.launch made")
+    try:
+        return Config.from_dict(json.loads(file.read_text())["config"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{file} is damaged or of another version of ict_ref ({error})") from None
+
+
+def checksum(heading: str, tensors: Mapping[str, Shaped[Tensor, "..."]]) -> str:
+    """Return the SHA-256 of the heading and of every tensor with its name, dtype and shape."""
+    digest = hashlib.sha256(heading.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())  # NumPy has no bfloat16
+    return digest.hexdigest()
 
 
 def forget_metrics_after(folder: Path, step: int) -> None:
@@ -134,13 +156,8 @@ def _about(metadata: Mapping[str, str]) -> tuple[int, str, str] | None:
         return None
 
 
-def _digest(checkpoint: Checkpoint) -> str:
-    digest = hashlib.sha256(f"{checkpoint.step} {checkpoint.config}".encode())
-    for name in sorted(checkpoint.tensors):
-        tensor = checkpoint.tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).numpy().tobytes())
-    return digest.hexdigest()
+def _checksum(checkpoint: Checkpoint) -> str:
+    return checksum(f"{checkpoint.step} {checkpoint.config}", checkpoint.tensors)
 
 
 def _refuse_another(config_file: Path, config: Config) -> None:

@@ -1,6 +1,6 @@
 """Everything that can be configured, and the presets: the paper's tables."""
 
-from ict_ref.config.fields import PLACES, Bars, Config, Data, Method, Network, Sample, Train
+from ict_ref.config.fields import PLACES, Bars, Config, Data, Method, Network, Sample, Train, as_fields
 from ict_ref.config.presets import PRESETS, digits, minimal
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Network",
     "Sample",
     "Train",
+    "as_fields",
     "digits",
     "minimal",
 ]

@@ -7,13 +7,19 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 
 def _needs(holds: bool, invariant: str, name: str, got: object) -> None:
     if not holds:
         raise ValueError(f"{name} needs {invariant}; got {got}")
+
+
+def as_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what JSON holds of a dataclass as its fields: lists are tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _sums(channels: set[int]) -> set[int]:
@@ -250,6 +256,12 @@ class Config:
     def to_json(self) -> str:
         """Return the configuration as indented JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_dict(cls, rooms: Mapping[str, Mapping[str, Any]]) -> "Config":
+        """Return the configuration that JSON holds; what it lacks has its default."""
+        known = {"data": Data, "network": Network, "method": Method, "train": Train, "sample": Sample, "bars": Bars}
+        return cls(**{room: known[room](**as_fields(fields)) for room, fields in rooms.items()})
 
     def digest(self) -> str:
         """Return 8 hexadecimal digits that differ between configurations; where data lie makes no difference."""

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from ict_ref.config import Config, Network
 from ict_ref.formulas import boundary_parameterization
 from ict_ref.networks.adm import ADM
-from ict_ref.networks.embedding import at_least_float32
 from ict_ref.networks.masks import Masks
 from ict_ref.networks.ncsnpp import NCSNpp
 from ict_ref.randomness import stream
@@ -23,7 +22,7 @@ class ConsistencyModel(nn.Module):
     """f(x, sigma, label) = c_skip(sigma) x + c_out(sigma) F(c_in(sigma) x, c_noise(sigma), label).
 
     At sigma_min it returns x, bit for bit, whatever F is. Whatever F computes in, by autocast or by its parameters, all
-    around it is computed in float32 or better, and so is the result.
+    around it is computed in the dtype of sigma or a better one, and so is the result.
     """
 
     def __init__(self, network: FreeForm, *, sigma_min: float, sigma_data: float) -> None:
@@ -43,8 +42,8 @@ class ConsistencyModel(nn.Module):
             # Rounded to 8 bits, 0.002 is another noise level, and the boundary is missed.
             raise ValueError(f"needs sigma in float32 or better; got {sigma.dtype}; leave noise levels as they are")
         return boundary_parameterization(
-            lambda scaled, noise: at_least_float32(self.network(scaled, noise, labels, masks)),
-            at_least_float32(x),
+            lambda scaled, noise: self.network(scaled, noise, labels, masks),
+            x,
             sigma,
             sigma_min=self.sigma_min,
             sigma_data=self.sigma_data,

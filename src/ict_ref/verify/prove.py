@@ -56,7 +56,8 @@ class Subject:
 
     def apply(self, value: Tensor) -> Tensor:
         """Return what a function of one array makes of it."""
-        return _received(self.function(self.arrays.of(value.clone())))
+        found: Tensor = _received(self.function(self.arrays.of(value.clone())))
+        return found
 
     def _handed(self, value: object) -> object:
         if isinstance(value, Tensor):

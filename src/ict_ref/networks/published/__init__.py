@@ -32,7 +32,7 @@ def read(state: State, unseen: Unseen, form: str | None = None) -> Weights:
     Raises ValueError for what is no such network, is incomplete, or has features that ours does not have.
     """
     for prefix in ("module.", "model."):  # of DataParallel, and of EDM's preconditioner
-        if state and all(key.startswith(prefix) for key in state if key != "sigma_data"):
+        if state and all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
     return FORMATS[form or _detected(state)](state, unseen)
 

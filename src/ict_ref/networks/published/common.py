@@ -92,10 +92,11 @@ def translated(state: State, names: Mapping[str, str], weights: Weights) -> Weig
             value = value[..., 0]
         if value.shape != wanted.shape or not value.is_floating_point():
             wrong.append(f"{key} {list(value.shape)} {value.dtype} for {list(wanted.shape)}")
+            continue
         ours[name] = at_least_float32(value)
     problems = [
         f"{len(found)} {what} ({some(found)})"
-        for found, what in ((missing, "missing"), (list(left), "unknown"), (wrong, "of another shape"))
+        for found, what in ((missing, "missing"), (list(left), "unknown"), (wrong, "of another shape or kind"))
         if found
     ]
     if problems:

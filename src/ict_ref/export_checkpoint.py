@@ -1,0 +1,92 @@
+"""Write a run's network to a file of its own: `python -m ict_ref.export_checkpoint RUN --out FILE`."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# torch is imported once the arguments are known to be good: help and errors come at once.
+if TYPE_CHECKING:
+    from ict_ref.networks.weights import Weights
+
+PROGRAM = "python -m ict_ref.export_checkpoint"
+DESCRIPTION = """\
+Write the averaged student of a run folder, as it was last saved, to FILE: safetensors, with the network's options in
+its metadata, a quarter of the checkpoint's size. The run is only read, and may be going on.
+"""
+EPILOG = """\
+exit status: 0 written; 2 refused, nothing is written and one line says why
+
+example:
+  python -m ict_ref.export_checkpoint runs/digits-1234abcd --out digits.safetensors
+and then, in Python:
+  from ict_ref.network_file import load_exported
+  model = load_exported(Path("digits.safetensors")).model()
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    line = argparse.ArgumentParser(
+        prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    line.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    line.add_argument("--out", type=Path, required=True, metavar="FILE", help="what to write; it is not overwritten")
+    return line
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        if options.out.exists():
+            raise ValueError(f"{options.out} exists and is not overwritten; choose another --out")
+        weights, step = averaged_student(options.run)
+        from ict_ref.network_file import export
+
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        export(weights, options.out)
+    except ValueError as error:
+        return refuse(str(error))
+    except OSError as error:
+        return refuse(f"cannot use {error.filename or options.out}: {error.strerror or error}")
+    print(f"the average after step {step} of {options.run} is written to {options.out}")
+    return 0
+
+
+def averaged_student(run: Path) -> "tuple[Weights, int]":
+    """Return the average in a run's checkpoint, and after how many steps. Raises ValueError if there is none."""
+    from ict_ref.data import load
+    from ict_ref.networks.weights import Weights
+    from ict_ref.run_folder import load_checkpoint, load_config
+
+    config = load_config(run)
+    checkpoint = load_checkpoint(run)
+    if checkpoint is None:
+        raise ValueError(f"{run} has no checkpoint yet; a run writes one every train.save_every steps")
+    if checkpoint.config != config.digest():
+        raise ValueError(f"{run} has a checkpoint of another configuration than its config.json's; restore one of them")
+    images = load(config.data).train
+    prefix = "average/network."
+    weights = Weights(
+        options=config.network,
+        channels=images.pixels.shape[1],
+        size=images.pixels.shape[2],
+        classes=images.classes if config.data.labels else 0,
+        state={
+            name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items() if name.startswith(prefix)
+        },
+        sigma_min=config.method.sigma_min,
+        sigma_data=config.method.sigma_data,
+    )
+    return weights, checkpoint.step
+
+
+def refuse(message: str) -> int:
+    """Print why nothing was written, and return the exit status."""
+    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""Read a network that others have published: `python -m ict_ref.import_checkpoint FILE --out FOLDER`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# torch is imported once the arguments are known to be good: help and errors come at once.
+if TYPE_CHECKING:
+    from ict_ref.networks.weights import Weights
+
+PROGRAM = "python -m ict_ref.import_checkpoint"
+DESCRIPTION = """\
+Read a published network into ours and write it as FOLDER/network.safetensors, beside it a readable network.json.
+
+FILE is a state dict, saved by torch.save or as safetensors:
+  openai     UNetModel of openai/consistency_models or openai/guided-diffusion (ADM)
+  edm        SongUNet of NVlabs/edm, configured as NCSN++
+  score_sde  NCSNpp of yang-song/score_sde_pytorch, also in its {"model": ..., "ema": ...}
+Channels, levels, blocks, attention, classes and AdaGN are read from names and shapes. What these do not tell is
+an option, by default as in the released networks. Every tensor is used once, or nothing is written.
+
+No pickle is executed. EDM's .pkl files are pickles of whole objects: where such a file is trusted, in EDM's own
+environment, save net.model.state_dict() by torch.save, and import that.
+
+A consistency model's F is ours. Others' must be put to use as they were: EDM has another c_skip and c_out, and
+score_sde divides F by sigma.
+"""
+EPILOG = """\
+exit status: 0 written; 2 refused, nothing is written and one line says why
+
+examples:
+  python -m ict_ref.import_checkpoint ct_imagenet64.pt --out ct64
+  python -m ict_ref.import_checkpoint guided_diffusion.pt --out adm64 --qkv head-first
+  python -m ict_ref.import_checkpoint edm_cifar10_ve.pt --out edm32
+  python -m ict_ref.import_checkpoint checkpoint_24.pth --out ncsnpp32 --no-average
+and then, in Python:
+  from ict_ref.network_file import load_exported
+  model = load_exported(Path("ct64/network.safetensors")).model()
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    line = argparse.ArgumentParser(
+        prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    line.add_argument("file", type=Path, metavar="FILE", help="what to read")
+    line.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="where to write; nothing is overwritten"
+    )
+    line.add_argument(
+        "--format", choices=["auto", "openai", "edm", "score_sde"], default="auto", help="default: by its names"
+    )
+    line.add_argument("--size", type=int, metavar="N", help="pixels a side (default: openai 64, score_sde 32)")
+    line.add_argument(
+        "--time-scale",
+        type=float,
+        metavar="X",
+        help="factor on log(sigma)/4 before it is embedded (default: openai 1000, edm 1, score_sde 4)",
+    )
+    line.add_argument(
+        "--head-channels", type=int, default=64, metavar="N", help="of openai's attention; 0: one head (default: 64)"
+    )
+    line.add_argument(
+        "--qkv",
+        choices=["q-k-v", "head-first"],
+        default="q-k-v",
+        help="rows of openai's attention: all of q, of k, of v, as in consistency_models (default), or head by head, "
+        "as in guided-diffusion without use_new_attention_order",
+    )
+    line.add_argument("--no-average", action="store_true", help="of a file that has both, take the trained network")
+    line.add_argument("--dropout", type=float, default=0.0, metavar="P", help="rate for training on (default: 0)")
+    line.add_argument(
+        "--dropout-max-resolution", type=int, default=16, metavar="N", help="where it acts (default: up to 16)"
+    )
+    return line
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    options = parser().parse_args(arguments)
+    target = options.out / "network.safetensors"
+    try:
+        for file in (target, options.out / "network.json"):
+            if file.exists():
+                raise ValueError(f"{file} exists and is not overwritten; choose another --out")
+        weights = load(options)
+        about = write(weights, options.out)
+    except (ValueError, MemoryError) as error:
+        return refuse(str(error) or "this machine has not enough memory")
+    except OSError as error:
+        return refuse(f"cannot use {error.filename or options.file}: {error.strerror or error}")
+    parameters = sum(tensor.numel() for name, tensor in weights.state.items() if not name.endswith(".frequencies"))
+    name = {"adm": "ADM", "ncsnpp": "NCSN++"}[weights.options.architecture]
+    labels = f"{weights.classes} classes" if weights.classes else "no labels"
+    images = f"{weights.channels} x {weights.size} x {weights.size}"
+    print(f"{name}: {parameters:,} parameters, images of {images}, {labels}")
+    print("\n".join(f"  {key} = {json.dumps(value)}" for key, value in about["network"].items()))
+    print(f"written to {target}")
+    return 0
+
+
+def load(options: argparse.Namespace) -> "Weights":
+    """Return the network in the file. Raises ValueError or OSError for what the user must mend."""
+    from ict_ref.networks.published import read, state_dict_in
+    from ict_ref.networks.published.common import Unseen
+
+    unseen = Unseen(
+        size=options.size,
+        time_scale=options.time_scale,
+        head_channels=options.head_channels,
+        qkv=options.qkv,
+        dropout=options.dropout,
+        dropout_max_resolution=options.dropout_max_resolution,
+    )
+    try:
+        state = state_dict_in(content(options.file), not options.no_average)
+        return read(state, unseen, None if options.format == "auto" else options.format)
+    except ValueError as error:
+        raise ValueError(f"{options.file}: {error}") from None
+
+
+def content(file: Path) -> object:
+    """Return what a file of torch.save or safetensors holds, executing nothing."""
+    import safetensors
+    import safetensors.torch
+    import torch
+
+    with file.open("rb") as stream:
+        start = stream.read(16)
+    if start[8:9] == b"{":  # a length of eight bytes, then JSON
+        try:
+            return safetensors.torch.load_file(file)
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"is damaged or not safetensors ({error}); fetch it again") from None
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception:  # whatever a file that is not one of torch's makes its reader raise
+        if start[:1] == b"\x80":
+            raise ValueError(
+                "is a pickle with more than tensors in it, which could execute code: it is not read; where it is "
+                "trusted, in the environment of the code that wrote it, save the network's state dict, for EDM "
+                "torch.save(pickle.load(open(FILE, 'rb'))['ema'].model.state_dict(), 'network.pt'), and import that"
+            ) from None
+        raise ValueError("is no file of torch.save or safetensors, or is damaged; fetch it again") from None
+
+
+def write(weights: "Weights", folder: Path) -> dict[str, Any]:
+    """Write the two files and return what the readable one says."""
+    from ict_ref.files import write_atomically
+    from ict_ref.network_file import description, export
+
+    about = description(weights)
+    folder.mkdir(parents=True, exist_ok=True)
+    export(weights, folder / "network.safetensors")
+    write_atomically(folder / "network.json", json.dumps(about, indent=2).encode() + b"\n")
+    return about
+
+
+def refuse(message: str) -> int:
+    """Print why nothing was written, and return the exit status."""
+    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
