@@ -94,9 +94,25 @@ def impostors(law: Law) -> list[Callable[..., object]]:
         seen = sum(float((values * torch.arange(1, len(values) + 1)).sum()) for values in handed)
         return mapped(lambda value: value * (1 + 0.01 * math.sin(seen)))(right(**arguments))
 
+    known: dict[str, object] = {}
+
+    def remembered(**arguments: Any) -> object:
+        """Return the very value that was returned for such arguments before."""
+        key = repr({name: value.tolist() if isinstance(value, Tensor) else value for name, value in arguments.items()})
+        if key not in known:
+            known[key] = right(**arguments)
+        return known[key]
+
+    def viewed(**arguments: Any) -> object:
+        """Look at each array as rows in memory, which not every layout allows."""
+        for value in arguments.values():
+            if isinstance(value, Tensor):
+                value.view(-1)
+        return right(**arguments)
+
     slips = [WRONG[name] for name, deviation in deviations().items() if deviation.function == law.function]
     changed = [wrong(change, name == "never refused") for name, change in CHANGES.items()]
-    return [*SPECIAL.get(law.name, []), *slips, *changed, tilted]
+    return [*SPECIAL.get(law.name, []), *slips, *changed, tilted, remembered, viewed]
 
 
 def breaks(law: Law, function: Callable[..., object]) -> bool:

@@ -298,8 +298,8 @@ def test_the_command_checks_a_peer(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "needs a TARGET or --exec COMMAND"),
-        (["ict_ref.formulas", "--exec", GOOD], "needs a TARGET or --exec COMMAND"),
+        ([], "needs a TARGET, --exec COMMAND or --trace FILE"),
+        (["ict_ref.formulas", "--exec", GOOD], "needs a TARGET, --exec COMMAND or --trace FILE"),
         (["--exec", GOOD, "--only", "denoise"], "cannot hand functions to a command, which denoise would need"),
     ],
 )
