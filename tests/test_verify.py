@@ -19,9 +19,10 @@ from torch import Tensor
 
 import ict_ref.formulas
 from ict_ref.ledger import formulas
-from ict_ref.verify import parametrize_with_checks
+from ict_ref.verify import parametrize_with_checks, prove
 from ict_ref.verify.__main__ import main
 from ict_ref.verify.check import check
+from ict_ref.verify.laws import LAWS
 from ict_ref.verify.values import ARRAYS
 from ict_ref.verify.vectors import deviations, functions, vectors
 
@@ -253,6 +254,8 @@ def test_reports_for_programs_say_the_same(tmp_path: Path, capsys: pytest.Captur
         (["ict_ref.formulas:nothing"], "ict_ref.formulas has no nothing"),
         ([":x"], "TARGET needs a module or a file"),
         (["math"], "math has none of the functions"),
+        (["ict_ref.formulas", "--audit", "step", "--only", "l1"], "--only goes without it"),
+        (["ict_ref.formulas", "--trace-inputs"], "it goes alone"),
         (["ict_ref.formulas", "--only", "nonsense"], "--only needs names of ict_ref.formulas; got nonsense"),
         (["ict_ref.formulas", "--json", "/no/such/folder/x.json"], "there is no folder /no/such/folder"),
         (["ict_ref.formulas", "--waivers", "/no/such/file"], "/no/such/file: No such file"),
@@ -296,6 +299,92 @@ def test_a_waiver_with_a_reason_lets_a_failure_pass_and_a_stale_one_fails(
     for text in ('[[waiver]]\nid = "pseudo_huber"\n', "no toml", 'waiver = "x"\n'):
         waivers.write_text(text)
         assert main([path, "--waivers", str(waivers)]) == 2
+
+
+def test_code_that_leaves_checks_to_its_caller_can_be_checked_by_its_values(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bare.py").write_text(
+        "def c_in(sigma, *, sigma_data=0.5):\n    return 1 / (sigma**2 + sigma_data**2) ** 0.5\n"
+    )
+    arguments = [str(tmp_path / "bare.py"), "--only", "c_in"]
+    assert main(arguments) == 1
+    assert "should be refused" in capsys.readouterr().out
+    assert main([*arguments, "--values-only"]) == 0
+    out = capsys.readouterr().out
+    assert "refused" not in out
+    assert "7/7 right, 2/2 laws" in out
+
+
+def test_a_function_can_be_the_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "losses.py").write_text(
+        "from ict_ref.formulas import l1\n\nclass Loss:\n    huber = staticmethod(l1)\n"
+    )
+    assert main([f"{tmp_path / 'losses.py'}:Loss.huber", "--only", "l1"]) == 0
+    assert "8/8 right" in capsys.readouterr().out
+
+
+def test_with_only_some_functions_only_their_waivers_can_be_stale(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "w.toml").write_text('[[waiver]]\nid = "pseudo_huber#17"\nreason = "known"\n')
+    assert main(["ict_ref.formulas", "--only", "c_in", "--waivers", str(tmp_path / "w.toml")]) == 0
+    assert main(["ict_ref.formulas", "--only", "pseudo_huber", "--waivers", str(tmp_path / "w.toml")]) == 1
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[[waivers]]\nid = "l1"\nreason = "x"\n', "needs [[waiver]] and nothing else; got waivers"),
+        ('[[waiver]]\nid = "c_inn"\nreason = "x"\n', "c_inn is no check"),
+    ],
+)
+def test_a_waiver_of_nothing_is_refused(
+    text: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "w.toml").write_text(text)
+    assert main(["ict_ref.formulas", "--only", "l1", "--waivers", str(tmp_path / "w.toml")]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_target_that_lacks_the_chosen_functions_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(PEERS / "elementwise.py"), "--only", "c_in", "c_out"]) == 2
+    assert "has none of c_in, c_out\n" in capsys.readouterr().err
+
+
+def test_wrong_names_of_parameters_are_no_refusal() -> None:
+    def c_in(s: Tensor, *, sigma_data: float = 0.5) -> Tensor:
+        return ict_ref.formulas.c_in(s, sigma_data=sigma_data)
+
+    found = list(check(namespace(c_in=c_in), only=["c_in"]))
+    assert {result.status for result in found} == {"fail"}
+    assert all("cannot be called by the names of the parameters: " in result.message for result in found)
+    assert list(prove.prove(namespace(c_in=c_in), only=["c_in"])) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda: torch.manual_seed(0), "changed torch's random state, which is everybody's"),
+        (lambda: torch.set_grad_enabled(False), "changed whether torch records gradients"),
+        (lambda: torch.set_default_dtype(torch.float64), "changed torch's default dtype"),
+    ],
+)
+def test_what_is_everybody_s_is_left_alone_or_put_back(spoil: Callable[[], object], says: str) -> None:
+    def constant(dim: int) -> float:
+        spoil()
+        return ict_ref.formulas.pseudo_huber_constant(dim)
+
+    torch.rand(1)
+    before = torch.get_rng_state(), torch.is_grad_enabled(), torch.get_default_dtype()
+    said = messages(namespace(pseudo_huber_constant=constant), "pseudo_huber_constant")
+    assert any(says in message for message in said)
+    law = next(law for law in LAWS if law.name == "pseudo_huber_constant:rises")
+    assert says in prove.attempt(law, constant).message
+    now = torch.get_rng_state(), torch.is_grad_enabled(), torch.get_default_dtype()
+    assert torch.equal(before[0], now[0])
+    assert before[1:] == now[1:]
 
 
 def test_a_test_suite_can_have_a_check_per_vector(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from tests.vectors.case import draw
 
 STEP, TOTAL_STEPS = 100, 800
 A, B = 0.5, 0.25
-LEARNING_RATE, EMA_DECAY = 1e-4, 0.99993
+# So large that a wrong update or average is not lost in the rounding of the parameters.
+LEARNING_RATE, EMA_DECAY = 0.1, 0.9
 SHAPE = (3, 2, 2)
 H = mpf(10) ** -15
-NETWORK = "F(x, c) = a x + b c + x^2, elementwise, with parameters = (a, b); sigma_min .002, sigma_max 80, rho 7"
+NETWORK = "F(x, c) = a x + b c + x^2, elementwise, with parameters = (a, b)"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,14 @@ def inputs() -> dict[str, Any]:
     return {
         "step": STEP,
         "total_steps": TOTAL_STEPS,
+        "s0": 10,
+        "s1": 1280,
+        "sigma_min": 0.002,
+        "sigma_max": 80.0,
+        "rho": 7.0,
+        "p_mean": -1.1,
+        "p_std": 2.0,
+        "sigma_data": 0.5,
         "u": array([0.03, 0.4, 0.97]),
         "x": draw(1, *SHAPE, scale=1.0),
         "z": draw(2, *SHAPE),

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 from ict_ref.verify import prove, report, trace, waivers
 from ict_ref.verify.audit import audit
@@ -70,6 +71,11 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--json", type=Path, metavar="FILE", help="write the report for programs")
     line.add_argument("--junit", type=Path, metavar="FILE", help="write the report as JUnit's XML")
     line.add_argument("--waivers", type=Path, metavar="FILE", help="TOML: failures that are known, each with a reason")
+    line.add_argument(
+        "--values-only",
+        action="store_true",
+        help="leave out the vectors of arguments that must be refused: for code that leaves checks to its caller",
+    )
     line.add_argument("--require-all", action="store_true", help="a missing function is a failure")
     line.add_argument(
         "--audit",
@@ -95,11 +101,19 @@ def everything(namespace: object, options: argparse.Namespace) -> Iterator[Resul
     """Return the results of vectors and laws, function by function, then those of the trace."""
     arrays, examples = ARRAYS[options.arrays], prove.MANY if options.thorough else prove.EXAMPLES
     for name in options.only or functions():
-        yield from check(namespace, only=[name], arrays=arrays)
+        found = check(namespace, only=[name], arrays=arrays)
+        yield from (one for one in found if not (options.values_only and report.kind(one) == "refused"))
         if prove.available():
             yield from prove.prove(namespace, only=[name], arrays=arrays, examples=examples, seed=options.seed)
     if not options.only:
         yield from trace.follow(namespace, arrays)
+
+
+def as_namespace(target: object, only: list[str]) -> object:
+    """Return the target, or a function that is to be checked as the one of `only` as a namespace of its own."""
+    if len(only) == 1 and callable(target) and not hasattr(target, only[0]):
+        return SimpleNamespace(**{only[0]: target})
+    return target
 
 
 def how_laws_are_tried(options: argparse.Namespace) -> str:
@@ -119,8 +133,12 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         return refuse(f"--only needs names of ict_ref.formulas; got {', '.join(unknown)}")
     if options.trace_inputs:
+        if options.target or options.command or options.trace:
+            return refuse("--trace-inputs prints, and checks nothing: it goes alone")
         print(trace.inputs())
         return 0
+    if options.audit and options.only:
+        return refuse("--audit looks at a whole step; --only goes without it")
     if sum(map(bool, (options.target, options.command, options.trace))) != 1 or (options.audit and not options.target):
         return refuse("needs a TARGET, --exec COMMAND or --trace FILE, and --audit a TARGET; see --help")
     if options.rtol is not None and not (options.trace and 0 < options.rtol < 1):
@@ -137,6 +155,8 @@ def main(arguments: list[str] | None = None) -> int:
         if not prove.available():
             # What was not tried cannot show that its waiver is no longer needed.
             waived = {name: reason for name, reason in waived.items() if name not in prove.names()}
+        if options.only:
+            waived = {name: reason for name, reason in waived.items() if waivers.function(name) in options.only}
         with contextlib.ExitStack() as stack:
             if options.command:
                 peer = stack.enter_context(Peer(options.command, seconds=options.seconds))
@@ -154,14 +174,15 @@ def main(arguments: list[str] | None = None) -> int:
                         )
                     found = audit(target.namespace, seed=options.seed)
                 else:
-                    found = everything(target.namespace, options)
+                    found = everything(as_namespace(target.namespace, options.only), options)
             total = len(options.only or (Peer.functions() if options.command else functions()))
             results = waivers.applied(with_progress(found, total), waived)
     except (TargetError, PeerError, trace.TraceError, waivers.WaiverError) as error:
         return refuse(str(error))
     head = report.header(target, options.arrays, options.seed, how_laws_are_tried(options))
     if all(result.status == "missing" for result in results):
-        return refuse(f"{target.text} has none of the functions of ict_ref.formulas; `python -m ict_ref eq` lists them")
+        which = ", ".join(options.only) or "the functions of ict_ref.formulas; `python -m ict_ref eq` lists them"
+        return refuse(f"{target.text} has none of {which}")
     print(report.text(head, results))
     try:
         for file, write in ((options.json, report.as_json), (options.junit, report.as_junit)):

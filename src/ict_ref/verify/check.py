@@ -1,6 +1,7 @@
 """Run the vectors on an implementation: what it returns, refuses, or does wrong, and by which known slip."""
 
 import copy
+import inspect
 import math
 import numbers
 import re
@@ -74,9 +75,12 @@ def run(function: Callable[..., object], vector: Vector, arrays: Arrays = TORCH)
         return replace(passed, status="fail", message=sentence)
 
     arguments = {name: decoded(value, arrays) for name, value in vector.arguments.items()}
+    if mistake := misnamed(function, arguments):
+        return failed(f"cannot be called by the names of the parameters: {mistake}")
     before = {name: copy.deepcopy(value) for name, value in arguments.items() if is_array(value)}
     try:
-        got = function(**arguments)
+        with World() as world:
+            got = function(**arguments)
         if vector.apply:
             got = _applied(got, vector, arrays)
     except MissingError as missing:
@@ -92,6 +96,8 @@ def run(function: Callable[..., object], vector: Vector, arrays: Arrays = TORCH)
     changed = [name for name, value in before.items() if not same(arguments[name], value)]
     if changed:
         return failed(f"changed its argument {', '.join(changed)}; arguments are the caller's")
+    if world.changes:
+        return failed(f"changed {', '.join(world.changes)}, which is everybody's")
     if vector.result == "invalid":
         return failed(f"got {short(encoded(got))}, should be refused: {vector.comment}")
     try:
@@ -106,6 +112,45 @@ def run(function: Callable[..., object], vector: Vector, arrays: Arrays = TORCH)
         values = f"got {short(encoded(got), digits)}, should be {short(vector.value, digits)}"
         sentence = f"{wrong}{values} (rtol {vector.rtol:g}){story}"
         return replace(failed(sentence), max_rel_error=wrong.max_rel_error, deviation=slip)
+
+
+def misnamed(function: Callable[..., object], arguments: dict[str, object]) -> str | None:
+    """Return why a function cannot be called by these names, or None if it can, or does not say."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        return str(error)
+    return None
+
+
+class World:
+    """What a function shares with all others, as it was before; what it changed is named and put back."""
+
+    def __enter__(self) -> "World":
+        self.changes: list[str] = []
+        self._before = self._state()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        random, gradients, dtype = self._before
+        now = self._state()
+        if not torch.equal(random, now[0]):
+            self.changes.append("torch's random state")
+            torch.set_rng_state(random)
+        if gradients != now[1]:
+            self.changes.append("whether torch records gradients")
+            torch.set_grad_enabled(gradients)
+        if dtype != now[2]:
+            self.changes.append("torch's default dtype")
+            torch.set_default_dtype(dtype)
+
+    @staticmethod
+    def _state() -> tuple[Tensor, bool, torch.dtype]:
+        return torch.get_rng_state(), torch.is_grad_enabled(), torch.get_default_dtype()
 
 
 def agrees(got: object, value: Json, vector: Vector) -> bool:

@@ -5,12 +5,14 @@ id = "teacher_ema_decay#3"     # or "teacher_ema_decay" for all of a function
 reason = "ours divides by N - 1, see issue 12"
 """
 
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from ict_ref.verify.check import Result
+from ict_ref.verify.vectors import functions
 
 
 class WaiverError(Exception):
@@ -20,11 +22,14 @@ class WaiverError(Exception):
 def load(path: Path) -> dict[str, str]:
     """Return the reason of each waived failure."""
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("waiver", [])
+        book = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise WaiverError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WaiverError(f"{path} is no TOML: {error}") from error
+    if strange := sorted(book.keys() - {"waiver"}):
+        raise WaiverError(f"{path}: needs [[waiver]] and nothing else; got {strange[0]}")
+    entries = book.get("waiver", [])
     found: dict[str, str] = {}
     for entry in entries if isinstance(entries, list) else [entries]:
         name, reason = (
@@ -32,8 +37,15 @@ def load(path: Path) -> dict[str, str]:
         )
         if not name or not reason:
             raise WaiverError(f"{path}: every [[waiver]] needs an id and a reason; got {entry}")
+        if function(name) not in (*functions(), "step", "trace"):
+            raise WaiverError(f"{path}: {name} is no check; needs a function's name, or one like pseudo_huber#3")
         found[name] = reason
     return found
+
+
+def function(name: str) -> str:
+    """Return the function that a waiver is about."""
+    return re.split("[#:]", name)[0]
 
 
 def applied(results: Iterable[Result], waivers: dict[str, str]) -> list[Result]:

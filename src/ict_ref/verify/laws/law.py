@@ -84,8 +84,12 @@ def close(got: Any, expected: Any, *, rtol: float = 1e-11, atol: float = 0.0, wh
     mine, theirs = (torch.as_tensor(value, dtype=torch.float64).detach() for value in (got, expected))
     if mine.shape != theirs.shape:
         raise BrokenError(f"{what or 'got'} a value of shape {list(mine.shape)}, should be {list(theirs.shape)}")
-    if not bool((((mine - theirs).abs() <= atol + rtol * theirs.abs()) | (mine == theirs)).all()):
-        raise BrokenError(f"{what or 'got'} {shown(got)}, should be {shown(expected)} (rtol {rtol:g})")
+    near = ((mine - theirs).abs() <= atol + rtol * theirs.abs()) | (mine == theirs)
+    if not bool(near.all()):
+        first = int((~near).flatten().int().argmax())
+        where = f", the first of them at {first}" if first > 5 else ""
+        here, there = (shown(v.flatten()[first:]) if where else shown(v) for v in (mine, theirs))
+        raise BrokenError(f"{what or 'got'} {here}, should be {there} (rtol {rtol:g}){where}")
 
 
 def needs(condition: Any, otherwise: str) -> None:

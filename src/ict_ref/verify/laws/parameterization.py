@@ -16,8 +16,8 @@ def one(value: float) -> Tensor:
 
 @law("c_skip")
 def is_1_at_the_boundary(f: Function, sigma_min: float, sigma_data: float) -> None:
-    """c_skip(sigma_min) = 1, to the last bit."""
-    equal(f(sigma=one(sigma_min), sigma_min=sigma_min, sigma_data=sigma_data), one(1.0))
+    """c_skip(sigma_min) = 1, to the rounding of its square and its quotient."""
+    close(f(sigma=one(sigma_min), sigma_min=sigma_min, sigma_data=sigma_data), one(1.0), rtol=1e-15)
 
 
 @law("c_out")
@@ -98,9 +98,14 @@ def is_a_quarter_of_the_logarithm(f: Function, sigma: Tensor, a: float) -> None:
 
 @law("boundary_parameterization")
 def is_x_at_sigma_min(f: Function, x: Tensor, y: Tensor, sigma_min: float, sigma_data: float) -> None:
-    """f(x, sigma_min) = x, bit for bit, whatever F is."""
+    """f(x, sigma_min) = x, whatever F is: nothing of it is heard, to the last bit where c_skip = 1 to the last bit."""
     level = torch.full((len(x),), sigma_min, dtype=torch.float64)
-    equal(f(network=lambda *_: 1e3 * y, x=x, sigma=level, sigma_min=sigma_min, sigma_data=sigma_data), x)
+    loud, silent = (
+        f(network=lambda *_, k=k: k * y, x=x, sigma=level, sigma_min=sigma_min, sigma_data=sigma_data)
+        for k in (1e3, 0.0)
+    )
+    close(loud, x, rtol=1e-15)
+    equal(loud, silent, "with another F")
 
 
 @law("boundary_parameterization")
@@ -110,6 +115,20 @@ def is_affine_in_the_network(f: Function, x: Tensor, y: Tensor, sigma: Tensor, s
     expected = formulas.c_skip(level, sigma_data=sigma_data) * x + formulas.c_out(level, sigma_data=sigma_data) * y
     got = f(network=lambda *_: y, x=x, sigma=sigma, sigma_data=sigma_data)
     close(got, expected, atol=1e-13 * float(x.abs().max() + y.abs().max()))
+
+
+@law("boundary_parameterization")
+def lets_the_gradient_through(f: Function, x: Tensor, sigma: Tensor, sigma_data: float) -> None:
+    """F = theta sin: d f / d theta = c_out(sigma) sin(c_in(sigma) x) (where the arrays know gradients)."""
+    if f.differentiates:
+        theta = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+        value = f(network=lambda scaled, _: theta * scaled.sin(), x=x, sigma=sigma, sigma_data=sigma_data)
+        needs(value.requires_grad, "no gradient reaches the network")
+        (got,) = torch.autograd.grad(value.sum(), theta)
+        level = column(sigma, x)
+        inner = (formulas.c_in(level, sigma_data=sigma_data) * x).sin()
+        expected = (formulas.c_out(level, sigma_data=sigma_data) * inner).sum()
+        close(got, expected, rtol=1e-9, atol=1e-12 * x.numel() * (1 + sigma_data), what="the network's gradient is")
 
 
 @law("boundary_parameterization")

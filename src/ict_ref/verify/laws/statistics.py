@@ -21,7 +21,7 @@ def frechet(f: Function, real: Tensor, fake: Tensor) -> float:
 def is_symmetric_and_0_for_equals(f: Function, real: Tensor, fake: Tensor) -> None:
     """FD(p, q) = FD(q, p) >= 0 = FD(p, p), also where there are fewer examples than features."""
     there, size = frechet(f, real, fake), float(real.square().max() + fake.square().max())
-    needs(there >= 0, f"FD = {there}")
+    needs(there >= -1e-12 * size, f"FD = {there}")
     close(frechet(f, fake, real), there, rtol=1e-7, atol=1e-7 * size)
     close(frechet(f, real, real), 0.0, atol=1e-6 * size, what="FD(p, p) =")
 
@@ -41,6 +41,28 @@ def is_the_sum_over_common_axes(f: Function, real: Tensor, seed: int) -> None:
     q = rotation(len(m), seed)
     got = f(mu1=q @ m, cov1=q @ (s1**2).diag() @ q.T, mu2=torch.zeros_like(m), cov2=q @ (s2**2).diag() @ q.T)
     close(got, (m**2 + (s1 - s2) ** 2).sum(), rtol=1e-5, atol=1e-5)
+
+
+@law("frechet_distance")
+def is_the_closed_form_of_two_axes(f: Function, real: Tensor, fake: Tensor, share: float) -> None:
+    """2 x 2: tr (C1 C2)^(1/2) = sqrt(tr(C1 C2) + 2 sqrt(det C1 det C2)), to all digits of float64."""
+    c1, c2 = (
+        torch.tensor([[1.1 + a, b], [b, 0.7 + a]], dtype=torch.float64) for a, b in ((share, 0.3), (1 - share, -0.1))
+    )
+    mu1, mu2 = real.new_tensor([0.1, 0.2]), fake.new_tensor([0.3, 0.4 + share])
+    root = (torch.trace(c1 @ c2) + 2 * (torch.det(c1) * torch.det(c2)).sqrt()).sqrt()
+    expected = (mu1 - mu2).square().sum() + torch.trace(c1) + torch.trace(c2) - 2 * root
+    close(f(mu1=mu1, cov1=c1, mu2=mu2, cov2=c2), expected, rtol=1e-11, atol=1e-13)
+
+
+@law("precision_recall")
+def tells_small_distances_apart_far_from_the_origin(f: Function, share: float) -> None:
+    """Points a hundred-thousandth apart beside 1 000: ||a||^2 - 2 a . b + ||b||^2 has lost what tells them apart."""
+    line = torch.zeros(40, 2, dtype=torch.float64)
+    line[:, 0] = torch.arange(40) * 1e-5
+    line = line + 1000 + share
+    above = line + torch.tensor([0.0, 1.5e-5], dtype=torch.float64)
+    close(list(map(float, f(real=line, fake=above, k=1))), [0.0, 0.0], what="for a line beside another")
 
 
 @law("precision_recall")
@@ -89,6 +111,27 @@ def is_symmetric_and_does_not_see_rotations(f: Function, real: Tensor, fake: Ten
     there = f(real=real, fake=fake)
     close(f(real=fake, fake=real), there, rtol=1e-9, atol=1e-11 * size)
     close(f(real=real @ q, fake=fake @ q), there, rtol=1e-8, atol=1e-11 * size)
+
+
+@law("inception_score")
+def is_of_all_examples_at_once(f: Function, m: int) -> None:
+    """Of one example a class, m times: the score is that of all, not a mean over parts."""
+    p = torch.eye(4, dtype=torch.float64).repeat_interleave(10 * m, dim=0)
+    close(f(p=p), 4.0, rtol=1e-10)
+
+
+@law("kernel_distance")
+def sees_every_example(f: Function, m: int) -> None:
+    """One example far from n others: its share of the mean kernel is 2 / n, however many they are."""
+    count = 120 + m
+    real = torch.zeros(count, 2, dtype=torch.float64)
+    real[-1] = 3.0
+    fake = torch.zeros(4, 2, dtype=torch.float64)
+    # k(0, 0) = 1 = k(0, v), so all means are 1 but for the share of k(v, v), which is of one and the same.
+    close(f(real=real, fake=fake), 0.0, rtol=0.0, atol=1e-9)
+    fake[0] = 3.0
+    expected = -2 * (10.0**3 - 1) / (4 * count)
+    close(f(real=real, fake=fake), expected, rtol=1e-9)
 
 
 @law("kernel_distance")

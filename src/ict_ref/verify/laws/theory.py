@@ -21,7 +21,7 @@ def is_constant_along_every_trajectory(f: Function, z: Tensor, sigma: Tensor) ->
 def is_x_at_sigma_min(f: Function, x: Tensor, sigma_min: float) -> None:
     """f*(x, sigma_min) = x."""
     xi, level = 0.5 * torch.ones_like(x[0]), torch.full((len(x),), sigma_min, dtype=torch.float64)
-    close(f(x=x, sigma=level, xi=xi, sigma_min=sigma_min), x, rtol=1e-14)
+    close(f(x=x, sigma=level, xi=xi, sigma_min=sigma_min), x, rtol=1e-14, atol=1e-15)
 
 
 @law("gaussian_consistency_function")
