@@ -42,7 +42,9 @@ class Subject:
 
     def __call__(self, **arguments: object) -> object:
         """Return the function's value: tensors for arrays and lists, numbers as they are."""
-        handed = {name: self._handed(value) for name, value in arguments.items()}
+        # One network as student and teacher is one network there, too.
+        once = {id(value): self._handed(value) for value in arguments.values() if callable(value)}
+        handed = {name: once.get(id(value)) or self._handed(value) for name, value in arguments.items()}
         before = {name: torch.as_tensor(value).detach().clone() for name, value in handed.items() if is_array(value)}
         with World() as world:
             got = self.function(**handed)
