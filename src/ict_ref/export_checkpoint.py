@@ -70,8 +70,8 @@ def averaged_student(run: Path) -> "tuple[Weights, int]":
     prefix = "average/network."
     weights = Weights(
         options=config.network,
-        channels=images.pixels.shape[1],
-        size=images.pixels.shape[2],
+        channels=images.event[0],
+        size=images.event[1],
         classes=images.classes if config.data.labels else 0,
         state={
             name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items() if name.startswith(prefix)
