@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import jsonschema
 import pytest
 import torch
 from tests.peers import numpy_module
@@ -61,6 +62,32 @@ def test_the_vectors_are_those_of_the_oracles(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in stored.iterdir()}
     for path in tmp_path.iterdir():
         assert path.read_text() == (stored / path.name).read_text(), f"{path.name} is stale: nox -s vectors"
+
+
+@pytest.mark.parametrize("name", functions())
+def test_the_vectors_are_of_their_schema(name: str) -> None:
+    folder = ROOT / "src" / "ict_ref" / "verify"
+    schema = json.loads((folder / "schema.json").read_text())
+    jsonschema.validate(json.loads((folder / "data" / f"{name}.json").read_text()), schema)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda vector: vector.pop("comment"),
+        lambda vector: vector.pop("rtol"),
+        lambda vector: vector.update(result="invalid"),
+        lambda vector: vector.update(value=[1.0]),
+        lambda vector: vector.update(values=1.0),
+        lambda vector: vector.update(arguments={"x": "one"}),
+    ],
+)
+def test_a_vector_that_is_not_of_the_schema_is_found(spoil: Callable[[dict[str, Any]], object]) -> None:
+    folder = ROOT / "src" / "ict_ref" / "verify"
+    book = json.loads((folder / "data" / "c_in.json").read_text())
+    spoil(book["vectors"][0])
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(book, json.loads((folder / "schema.json").read_text()))
 
 
 def test_every_slip_has_a_value_in_the_vectors_and_a_wrong_implementation() -> None:
