@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from ict_ref.verify.laws.law import Function, close, column, equal, flat, law, needs, norm, rotation
+from ict_ref.verify.laws.law import Function, close, equal, flat, law, needs, norm, rotation
+from ict_ref.verify.values import column
 
 DISTANCES = ("squared_l2", "l1", "pseudo_huber")
 

@@ -119,11 +119,6 @@ def shown(value: Any) -> str:
     return str(value)
 
 
-def column(sigma: Tensor, x: Tensor) -> Tensor:
-    """Return one number per example with the trailing axes of x."""
-    return sigma.reshape(-1, *(1 for _ in x.shape[1:]))
-
-
 def flat(x: Tensor) -> Tensor:
     """Return each example as one row."""
     return x.reshape(len(x), -1)

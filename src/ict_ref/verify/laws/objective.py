@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from ict_ref import formulas
-from ict_ref.verify.laws.law import Function, close, column, equal, law, needs
+from ict_ref.verify.laws.law import Function, close, equal, law, needs
+from ict_ref.verify.values import column
 
 
 class Recorder:

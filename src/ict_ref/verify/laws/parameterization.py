@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ict_ref import formulas
-from ict_ref.verify.laws.law import Function, close, column, equal, law, needs
+from ict_ref.verify.laws.law import Function, close, equal, law, needs
+from ict_ref.verify.values import column
 
 
 def one(value: float) -> Tensor:

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from ict_ref.verify.laws.law import Function, close, column, equal, law, needs, norm, refused
+from ict_ref.verify.laws.law import Function, close, equal, law, needs, norm, refused
+from ict_ref.verify.values import column
 
 SIGMA_MIN = 0.002
 

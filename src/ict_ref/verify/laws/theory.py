@@ -6,7 +6,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ict_ref.verify.laws.law import Function, close, column, law, needs
+from ict_ref.verify.laws.law import Function, close, law, needs
+from ict_ref.verify.values import column
 
 
 @law("delta_consistency_function")
