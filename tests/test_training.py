@@ -10,6 +10,7 @@ import torch
 
 from ict_ref.config import Config, Method, Sample, minimal
 from ict_ref.data import Images, load
+from ict_ref.optimizer import RAdam
 from ict_ref.run_folder import Checkpoint, load_checkpoint
 from ict_ref.step import discretization
 from ict_ref.training import Trainer, fit, resume
@@ -153,9 +154,10 @@ def test_a_training_step_asks_the_ema_teacher() -> None:
 
 def test_the_optimizer_is_radam_as_appendix_b_says() -> None:
     trainer = Trainer(config(learning_rate=1e-4), images())
-    assert type(trainer.optimizer) is torch.optim.RAdam
-    (group,) = trainer.optimizer.param_groups
-    assert (group["lr"], group["betas"], group["eps"], group["weight_decay"]) == (1e-4, (0.9, 0.999), 1e-8, 0)
+    optimizer = trainer.optimizer
+    assert type(optimizer) is RAdam
+    (group,) = optimizer.param_groups
+    assert (optimizer.rate, group["betas"], optimizer.least, group["weight_decay"]) == (1e-4, (0.9, 0.999), 1e-8, 0)
 
 
 def test_the_first_updates_are_unrectified_momentum() -> None:

@@ -360,6 +360,18 @@ def test_with_only_some_functions_only_their_waivers_can_be_stale(
     capsys.readouterr()
 
 
+def test_what_is_not_tried_has_no_stale_waivers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("pseudo_huber#17", "pseudo_huber:lies_below_the_norm", "trace:loss", "step:loss")
+    (tmp_path / "w.toml").write_text("".join(f'[[waiver]]\nid = "{name}"\nreason = "known"\n' for name in names))
+    (tmp_path / "mine.json").write_text('{"n": 21}')
+    stale = {}
+    for mode in (["--trace", str(tmp_path / "mine.json")], ["ict_ref.formulas", "--only", "pseudo_huber"]):
+        main([*mode, "--values-only", "--waivers", str(tmp_path / "w.toml")])
+        lines = capsys.readouterr().out.splitlines()
+        stale[mode[0]] = [line.split(": waived, but")[0] for line in lines if ": waived, but it does not fail" in line]
+    assert stale == {"--trace": ["trace:loss"], "ict_ref.formulas": ["pseudo_huber:lies_below_the_norm"]}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -16,6 +16,7 @@ from ict_ref.config import Config
 from ict_ref.data import Images, to_float
 from ict_ref.formulas import ema_update
 from ict_ref.networks.model import ConsistencyModel, build_model
+from ict_ref.optimizer import RAdam
 from ict_ref.run_folder import METRICS, Checkpoint, forget_metrics_after, load_checkpoint, save_checkpoint
 from ict_ref.step import discretization, draw, refuse_bad_numbers, teacher_decay, training_loss
 
@@ -32,9 +33,7 @@ class Trainer:
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.teacher = None if config.method.mu0 is None else copy.deepcopy(self.average)
         # iCT, Appendix B: RAdam; betas, eps and the absence of decay, warm-up and clipping are those of CM's code.
-        self.optimizer = torch.optim.RAdam(
-            self.model.parameters(), lr=config.train.learning_rate, betas=(0.9, 0.999), eps=1e-8, foreach=True
-        )
+        self.optimizer = RAdam(self.model.parameters(), lr=config.train.learning_rate, betas=(0.9, 0.999), eps=1e-8)
 
     def update(self) -> Float[Tensor, ""]:
         """Make one update and return the loss before it, the mean over the batch.
@@ -63,7 +62,7 @@ class Trainer:
                 f"the loss is {float(loss.detach())} and the norm of its gradient {float(norm)} at step "
                 f"{self.step + 1}, N = {len(levels.sigmas)}"
             )
-        self.optimizer.step()
+        self.optimizer.update()
         follow(self.average, self.model, decay=train.ema_decay)
         if self.teacher is not None:
             follow(self.teacher, self.model, decay=teacher_decay(self.step, self.config))
@@ -113,7 +112,7 @@ class Trainer:
             if keys
         }
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
-        self.step = checkpoint.step
+        self.optimizer.updates = self.step = checkpoint.step
 
     def _models(self) -> dict[str, ConsistencyModel]:
         """Return all models whose state later updates depend on."""

@@ -102,7 +102,7 @@ def everything(namespace: object, options: argparse.Namespace) -> Iterator[Resul
     arrays, examples = ARRAYS[options.arrays], prove.MANY if options.thorough else prove.EXAMPLES
     for name in options.only or functions():
         found = check(namespace, only=[name], arrays=arrays)
-        yield from (one for one in found if not (options.values_only and report.kind(one) == "refused"))
+        yield from (one for one in found if not (options.values_only and report.is_refusal(one.id)))
         if prove.available():
             yield from prove.prove(namespace, only=[name], arrays=arrays, examples=examples, seed=options.seed)
     if not options.only:
@@ -114,6 +114,18 @@ def as_namespace(target: object, only: list[str]) -> object:
     if len(only) == 1 and callable(target) and not hasattr(target, only[0]):
         return SimpleNamespace(**{only[0]: target})
     return target
+
+
+def is_tried(name: str, options: argparse.Namespace) -> bool:
+    """Return whether a check of this name, or a function's checks, are among what the options ask for."""
+    function = waivers.function(name)
+    if options.audit or options.trace:
+        return function == ("step" if options.audit else trace.FUNCTION)
+    if name in prove.names() and (options.command or not prove.available()):
+        return False
+    if options.values_only and report.is_refusal(name):
+        return False
+    return function in (options.only or (*functions(), trace.FUNCTION))
 
 
 def how_laws_are_tried(options: argparse.Namespace) -> str:
@@ -152,11 +164,8 @@ def main(arguments: list[str] | None = None) -> int:
             return refuse(f"{file}: there is no folder {file.parent}")
     try:
         waived = waivers.load(options.waivers) if options.waivers else {}
-        if not prove.available():
-            # What was not tried cannot show that its waiver is no longer needed.
-            waived = {name: reason for name, reason in waived.items() if name not in prove.names()}
-        if options.only:
-            waived = {name: reason for name, reason in waived.items() if waivers.function(name) in options.only}
+        # What is not tried cannot show that its waiver is no longer needed.
+        waived = {name: reason for name, reason in waived.items() if is_tried(name, options)}
         with contextlib.ExitStack() as stack:
             if options.command:
                 peer = stack.enter_context(Peer(options.command, seconds=options.seconds))
@@ -176,7 +185,8 @@ def main(arguments: list[str] | None = None) -> int:
                 else:
                     found = everything(as_namespace(target.namespace, options.only), options)
             total = len(options.only or (Peer.functions() if options.command else functions()))
-            results = waivers.applied(with_progress(found, total), waived)
+            every = list(found) if options.audit or options.trace else with_progress(found, total)
+            results = waivers.applied(every, waived)
     except (TargetError, PeerError, trace.TraceError, waivers.WaiverError) as error:
         return refuse(str(error))
     head = report.header(target, options.arrays, options.seed, how_laws_are_tried(options))

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ict_ref import formulas
 from ict_ref.verify.check import Result, Status
@@ -80,8 +81,11 @@ def _findings(step: Step, seed: int) -> Iterator[Result]:
 def _observed(step: Step, seed: int) -> Iterator[Result]:
     whole = [observe(step, at, seed + at) for at in (0, TOTAL_STEPS // 2, TOTAL_STEPS - 1)]
     # Every step of a stage has the same grid; a step may draw by its own number.
-    early = [observe(step, 1 + draw, seed + draw) for draw in range(DRAWS)]
-    late = [observe(step, TOTAL_STEPS // 2 + 1 + draw, seed + draw) for draw in range(LATER_DRAWS)]
+    later = TOTAL_STEPS // 2
+    counted = [*range(1, 1 + DRAWS), *range(later + 1, later + 1 + LATER_DRAWS)]
+    bar = tqdm(counted, "observing", unit=" steps", delay=2, leave=False, disable=None)
+    many = [observe(step, at, seed + at) for at in bar]
+    early, late = many[:DRAWS], many[DRAWS:]
     yield result("runs", "iCT, Section 2, Eq. (5)", None)
     failed = set()
     for seen in whole:

@@ -63,10 +63,13 @@ def kind(result: Result) -> str:
     """Return whether a result is of a value, of a refusal or of a law."""
     if result.id in names():
         return "laws"
-    if "#" not in result.id:
-        return "right"
-    bad = {vector.name for vector in vectors(result.function) if vector.result == "invalid"}
-    return "refused" if result.id in bad else "right"
+    return "refused" if is_refusal(result.id) else "right"
+
+
+def is_refusal(name: str) -> bool:
+    """Return whether this is a vector of arguments that must be refused."""
+    function, _, number = name.partition("#")
+    return bool(number) and any(vector.name == name and vector.result == "invalid" for vector in vectors(function))
 
 
 def text(head: dict[str, object], results: list[Result]) -> str:
