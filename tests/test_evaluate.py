@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.svm import SVC
 
+from ict_ref import sample
 from ict_ref.config import Bars, minimal
 from ict_ref.data import load
 from ict_ref.evaluate import Judge, Score, below_bars, table
@@ -119,6 +120,23 @@ def test_sample_k_depends_on_seed_and_k_and_not_on_the_batch() -> None:
     first_four = images(model, labels[:4], [80.0, 0.8], count=4, event=(1, 8, 8), seed=3)
     assert torch.equal(all_ten[:4], first_four)
     assert not torch.equal(images(model, labels, [80.0, 0.8], count=10, event=(1, 8, 8), seed=4), all_ten)
+
+
+def test_many_samples_are_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Room for three images of 64 values at once: ten images in two steps are four parts, eight calls.
+    model = build_model(minimal(), event=(1, 8, 8), classes=10)
+    with torch.no_grad():  # or else the network is 0, and labels do not matter
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    labels = torch.arange(10) % 7
+    at_once = images(model, labels, [80.0, 0.8], count=10, event=(1, 8, 8), seed=3)
+    monkeypatch.setattr(sample, "VALUES", 3 * 64)
+    seen: list[int] = []
+    model.register_forward_pre_hook(lambda _, received: seen.append(len(received[0])))
+    in_parts = images(model, labels, [80.0, 0.8], count=10, event=(1, 8, 8), seed=3)
+    # A grey level may round otherwise in another batch.
+    assert int((in_parts.int() - at_once.int()).abs().max()) <= 1
+    assert seen == [3, 3, 3, 3, 3, 3, 1, 1]
 
 
 def test_samples_agree_with_a_loop_over_images_and_steps() -> None:

@@ -1,5 +1,7 @@
 """Images from a consistency model, in one step or in several. Image k depends on the seed and on k alone."""
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -9,6 +11,9 @@ from ict_ref.data import to_uint8
 from ict_ref.formulas import multistep_sample
 from ict_ref.networks.model import ConsistencyModel
 from ict_ref.randomness import stream
+
+# Values of the images that are made at once: 170 of 32x32 in colour, which the largest network has memory for.
+VALUES = 1 << 19
 
 
 @torch.no_grad()
@@ -28,14 +33,21 @@ def images(
     each step's result to [-1, 1], which the formula does not.
     """
     dtype = next(model.parameters()).dtype
-    noises = np.stack([[_noise(seed, k, level, event) for k in range(count)] for level in range(len(sigmas))])
-
-    def f(x: Float[Tensor, " n *event"], sigma: Float[Tensor, " n"]) -> Float[Tensor, " n *event"]:
-        value: Tensor = model(x, sigma, labels)
-        return value.clamp(-1, 1) if clip else value
-
     levels = torch.tensor(sigmas, dtype=torch.float64)
-    return to_uint8(multistep_sample(f, torch.from_numpy(noises).to(dtype), levels, sigma_min=model.sigma_min))
+
+    def some(chosen: range) -> UInt8[Tensor, " some *event"]:
+        noises = np.stack([[_noise(seed, k, level, event) for k in chosen] for level in range(len(sigmas))])
+        of_these = None if labels is None else labels[chosen.start : chosen.stop]
+
+        def f(x: Float[Tensor, " some *event"], sigma: Float[Tensor, " some"]) -> Float[Tensor, " some *event"]:
+            value: Tensor = model(x, sigma, of_these)
+            return value.clamp(-1, 1) if clip else value
+
+        return to_uint8(multistep_sample(f, torch.from_numpy(noises).to(dtype), levels, sigma_min=model.sigma_min))
+
+    together = max(1, VALUES // math.prod(event))
+    starts = range(0, count, together)
+    return torch.cat([some(range(start, min(start + together, count))) for start in starts])
 
 
 def _noise(seed: int, k: int, level: int, event: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
