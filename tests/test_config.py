@@ -75,6 +75,18 @@ def test_a_value_out_of_range_is_refused_by_the_name_of_its_field(room: Any, fie
         room(**{field: bad})
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"distance": "squared_l2", "huber_c": 0.03}, r"method\.huber_c needs None where method\.distance is another"),
+        ({"objective": "continuous", "mu0": 0.9}, r"method\.mu0 needs None where method\.objective is continuous"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Method(**options)
+
+
 def test_ncsnpp_has_no_adagn_and_groups_of_at_least_four_channels() -> None:
     with pytest.raises(ValueError, match=r"network\.adaptive_norm needs False: NCSN\+\+ has no AdaGN; got True"):
         Network(architecture="ncsnpp", adaptive_norm=True)

@@ -30,6 +30,12 @@ def reference(site: int, position: int, key: int, threshold: int) -> bool:
     return (number + 32768) % 65536 >= threshold
 
 
+@pytest.mark.parametrize("rate", [-0.1, 1.0, math.nan])
+def test_a_rate_that_is_no_share_is_refused(rate: float) -> None:
+    with pytest.raises(ValueError, match="0 <= rate < 1"):
+        draw_masks([DropoutSite(1, 2, 2, rate)], 1, 0)
+
+
 def test_words_are_mixed_as_splitmix64_does() -> None:
     # The first outputs from seed 0, as published with the generator and used by Java, NumPy and others to test theirs.
     states = torch.tensor([STRIDE - WORD, 2 * STRIDE % WORD, 3 * STRIDE % WORD - WORD])

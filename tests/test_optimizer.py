@@ -31,7 +31,7 @@ def after(steps: int, dtype: torch.dtype, scale: float, *, ours: bool, **options
         for parameter in chosen:
             parameter.grad = gradient(t, parameter, scale)
         if ours:
-            mine.update()
+            mine.step()
         else:
             theirs.step()
     return [parameter.detach() for parameter in chosen]
@@ -58,7 +58,7 @@ def test_the_first_updates_are_momentum_without_a_variance() -> None:
     parameter = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
     optimizer = RAdam([parameter], lr=0.5)
     parameter.grad = torch.tensor([0.2, 1e-9], dtype=torch.float64)
-    optimizer.update()
+    optimizer.step()
     torch.testing.assert_close(parameter.detach(), torch.tensor([0.9, -2.0 - 5e-10], dtype=torch.float64), rtol=1e-15,
                                atol=0)  # fmt: skip
     unrectified = [adam_numbers(t, lr=1.0, beta2=0.999, eps=1e-8)[1] > 1 for t in range(1, 8)]

@@ -322,8 +322,25 @@ def test_lpips_is_a_file_of_the_user_s_and_sees_enlarged_images(tmp_path: Path) 
     torch.testing.assert_close(distance(x, y), torch.tensor([0.25, 0.5]))
 
 
+class OfOne(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((1, 2, 3))
+
+
+class NotANumberEach(torch.nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x - y
+
+
+@pytest.mark.parametrize("network", [OfOne(), NotANumberEach()])
+def test_a_file_that_is_no_lpips_is_refused_before_training(network: torch.nn.Module, tmp_path: Path) -> None:
+    torch.jit.script(network).save(str(tmp_path / "other.pt"))  # type: ignore[no-untyped-call]
+    with pytest.raises(ValueError, match=r"needs a module called as lpips\(x, y\)"):
+        refuse_bad_numbers(methods(distance="lpips", lpips=str(tmp_path / "other.pt")))
+
+
 @pytest.mark.parametrize(
-    ("name", "says"), [("", "needs a TorchScript file of LPIPS; got none"), ("a.pt", "a.pt is none")]
+    ("name", "says"), [("", "needs a TorchScript file of LPIPS; got none"), ("a.pt", "a.pt is no TorchScript")]
 )
 def test_lpips_without_its_file_is_refused_before_training(name: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_text("no TorchScript")

@@ -2,7 +2,10 @@
 
 import argparse
 import json
+import pickle
+import re
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +131,8 @@ def content(file: Path) -> object:
     import safetensors.torch
     import torch
 
+    if file.exists() and not file.is_file() and not file.is_dir():
+        raise ValueError("is no file but a pipe or a device; save it to a file")
     with file.open("rb") as stream:
         start = stream.read(16)
     if start[8:9] == b"{":  # a length of eight bytes, then JSON
@@ -136,11 +141,16 @@ def content(file: Path) -> object:
         except safetensors.SafetensorError as error:
             raise ValueError(f"is damaged or not safetensors ({error}); fetch it again") from None
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # whatever a file that is not one of torch's makes its reader raise
-        if start[:1] == b"\x80":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch has to say of a file goes into our one line
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a file that is not one of torch's makes its reader raise
+        whole_archive = start[:2] == b"PK" and isinstance(error, pickle.UnpicklingError)
+        if start[:1] == b"\x80" or whole_archive:
+            named = re.search(r"GLOBAL ([\w.]+)", str(error))
+            of = f" ({named[1]})" if named else ""
             raise ValueError(
-                "is a pickle with more than tensors in it, which could execute code: it is not read; where it is "
+                f"is a pickle with more than tensors in it{of}, which could execute code: it is not read; where it is "
                 "trusted, in the environment of the code that wrote it, save the network's state dict, for EDM "
                 "torch.save(pickle.load(open(FILE, 'rb'))['ema'].model.state_dict(), 'network.pt'), and import that"
             ) from None
@@ -150,9 +160,10 @@ def content(file: Path) -> object:
 def write(weights: "Weights", folder: Path) -> dict[str, Any]:
     """Write the two files and return what the readable one says."""
     from ict_ref.files import write_atomically
-    from ict_ref.network_file import description, export
+    from ict_ref.network_file import description, export, refuse_infinite
 
     about = description(weights)
+    refuse_infinite(weights)
     folder.mkdir(parents=True, exist_ok=True)
     export(weights, folder / "network.safetensors")
     write_atomically(folder / "network.json", json.dumps(about, indent=2).encode() + b"\n")

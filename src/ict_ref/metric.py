@@ -47,9 +47,18 @@ def _load(path: str) -> Any:
         )
     try:
         network = torch.jit.load(path, map_location="cpu").eval()  # type: ignore[no-untyped-call]
-    except (OSError, RuntimeError, ValueError) as error:
-        said = " ".join(str(error).split())[:120]
-        raise ValueError(f"method.lpips needs a TorchScript file of LPIPS; {path} is none: {said}") from None
+    except (OSError, RuntimeError, ValueError):
+        raise ValueError(f"method.lpips needs a TorchScript file of LPIPS; {path} is no TorchScript") from None
+    x = torch.zeros(2, 3, LPIPS_SIZE, LPIPS_SIZE)
+    try:
+        with torch.no_grad():
+            value = network(x, x)
+    except RuntimeError:
+        value = None
+    if not isinstance(value, Tensor) or value.numel() != len(x) or not bool(value.isfinite().all()):
+        raise ValueError(
+            f"method.lpips needs a module called as lpips(x, y), which returns a number for each image; {path} does not"
+        )
     for parameter in network.parameters():
         parameter.requires_grad = False
     return network

@@ -35,13 +35,18 @@ def export(weights: Weights, path: Path) -> None:
     """Write the network; raises ValueError if there is such a file, or if a tensor is not finite."""
     if path.exists():
         raise ValueError(f"{path} exists and is not overwritten; choose another name")
-    for name, tensor in weights.state.items():
-        if not bool(tensor.isfinite().all()):
-            raise ValueError(f"needs finite parameters; got a NaN or an infinity in {name}; it is not written")
+    refuse_infinite(weights)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.state.items()}
     about = description(weights)
     about["sha256"] = checksum(json.dumps(about), tensors)
     write_atomically(path, safetensors.torch.save(tensors, {"ict_ref": json.dumps(about)}))
+
+
+def refuse_infinite(weights: Weights) -> None:
+    """Raise ValueError if a tensor of the network is not finite."""
+    for name, tensor in weights.state.items():
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"needs finite parameters; got a NaN or an infinity in {name}; it is not written")
 
 
 def load_exported(path: Path) -> Weights:

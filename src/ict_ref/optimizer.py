@@ -25,7 +25,8 @@ class RAdam(torch.optim.Adam):
 
     The first is Adam's with the learning rate lr r_t and eps / sqrt(1 - beta2^t) for eps. The second is Adam's with
     lr E and E for eps, for an E beside which sqrt(v) is nothing. Both numbers depend on t alone: the fused kernel,
-    which reads no number back from a GPU, does all the rest.
+    which reads no number back from a GPU, does all the rest. All parameters count their updates together: each that
+    is trained must have a gradient at every one.
     """
 
     def __init__(
@@ -36,13 +37,13 @@ class RAdam(torch.optim.Adam):
         self.rate, self.beta2, self.least = lr, betas[1], eps
         self.updates = 0
 
-    def update(self) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Make the next update."""
         self.updates += 1
         lr, eps = adam_numbers(self.updates, lr=self.rate, beta2=self.beta2, eps=self.least)
         for group in self.param_groups:
             group["lr"], group["eps"] = lr, eps
-        self.step()
+        super().step(closure)
 
 
 def adam_numbers(t: int, *, lr: float, beta2: float, eps: float) -> tuple[float, float]:

@@ -62,7 +62,7 @@ class Trainer:
                 f"the loss is {float(loss.detach())} and the norm of its gradient {float(norm)} at step "
                 f"{self.step + 1}, N = {len(levels.sigmas)}"
             )
-        self.optimizer.update()
+        self.optimizer.step()
         follow(self.average, self.model, decay=train.ema_decay)
         if self.teacher is not None:
             follow(self.teacher, self.model, decay=teacher_decay(self.step, self.config))

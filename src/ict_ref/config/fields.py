@@ -167,6 +167,8 @@ class Method:
     """lambda(sigma_i) = 1 / (sigma_{i+1} - sigma_i) (iCT, Section 3.1). CT: uniform, 1 (iCT, Table 1)."""
 
     def __post_init__(self) -> None:
+        huber = self.distance == "pseudo_huber"
+        _needs(huber or self.huber_c is None, "None where method.distance is another", "method.huber_c", self.huber_c)
         discrete = self.objective == "discrete"
         _needs(discrete or self.mu0 is None, "None where method.objective is continuous", "method.mu0", self.mu0)
 

@@ -3,7 +3,8 @@
 iCT's own are Appendix B and the right column of Table 1; CT's are the left column and CM, Table 3; the ablations are the
 models of Section 3, all with batch 512 and EMA 0.9999. What neither paper states and their authors' code does: NCSN++
 with (2, 2, 2), the optimizer's betas, flips (CM, Appendix C). Lanes, threads and checkpoints are ours, and so is what a
-figure leaves open: that changes add up in Figure 1c, CT's sqrt curriculum in Figures 2b and 2c, N = 1281 in Figure 1b.
+figure leaves open: that changes add up in Figure 1c, no dropout before it is added there nor in Figure 1b, CT's sqrt
+curriculum in Figures 2b and 2c, N = 1281 in Figure 1b. CM prints 8e-6 for CT on ImageNet; its launch script has 1e-4.
 """
 
 from collections.abc import Callable

@@ -38,6 +38,9 @@ def draw_masks(sites: Sequence[DropoutSite], batch: int, key: int, *, device: to
     """
     if not 0 <= key < 1 << 64:
         raise ValueError(f"needs 0 <= key < 2^64; got {key}; draw it by random_raw()")
+    for site in sites:
+        if not 0 <= site.rate < 1:
+            raise ValueError(f"needs 0 <= rate < 1; got {site.rate}; the rate is the share that is dropped")
     shapes = [(batch, site.channels, site.height, site.width) for site in sites]
     words = [-(-math.prod(shape) // 4) for shape in shapes]
     counters = torch.arange(min(max(words, default=0), _BLOCK), device=device).mul_(_STRIDE)

@@ -11,6 +11,7 @@ or an error names it. Names are facts about those codebases; none of their code 
 import re
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 from ict_ref.networks.published.common import State, Unseen, refuse, some
@@ -60,6 +61,12 @@ def state_dict_in(content: object, average: bool) -> dict[str, Tensor]:
             found = {**found, **dict(zip(trained, shadow, strict=True))}
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         refuse("a state dict: names and tensors", f"keys {some(list(content))}", "save network.state_dict()")
+    for key, value in found.items():
+        if not isinstance(key, str):
+            refuse("names as keys", f"{key!r}", "save network.state_dict()")
+        if value.layout is not torch.strided or value.is_meta:
+            kind = "on the meta device" if value.is_meta else "sparse"
+            refuse("tensors that hold every value", f"{key} {kind}", "save the tensors themselves")
     return dict(found)
 
 
