@@ -322,6 +322,20 @@ def test_lpips_is_a_file_of_the_user_s_and_sees_enlarged_images(tmp_path: Path) 
     torch.testing.assert_close(distance(x, y), torch.tensor([0.25, 0.5]))
 
 
+class MeanSquare(torch.nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x - y).square().mean((1, 2, 3))
+
+
+def test_images_are_enlarged_for_lpips_bilinearly(tmp_path: Path) -> None:
+    # A pixel becomes a pyramid: the integral of (1 - |t|)^2 over [-1, 1] is 2/3, in two directions 4/9; nearest has 1.
+    torch.jit.script(MeanSquare()).save(str(tmp_path / "square.pt"))  # type: ignore[no-untyped-call]
+    distance = metric(Method(distance="lpips", lpips=str(tmp_path / "square.pt")), 64)
+    y = torch.zeros(1, 3, 8, 8)
+    y[..., 3, 4] = 1.0
+    assert float(distance(torch.zeros_like(y), y)) == pytest.approx(4 / 9 / 64, rel=1e-2)
+
+
 class OfOne(torch.nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.mean((1, 2, 3))
