@@ -12,7 +12,8 @@ from pathlib import Path
 
 import submitit
 
-from ict_ref.launch import main, parse
+from ict_ref.launch import main
+from ict_ref.options import parse
 from ict_ref.run_folder import open_run
 from ict_ref.step import refuse_bad_numbers
 

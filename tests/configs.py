@@ -21,7 +21,7 @@ def variants() -> list[Config]:
         },
         "train": {
             "steps": 41, "batch_size": 32, "learning_rate": 2e-3, "ema_decay": 0.8, "seed": 1, "lanes": 2,
-            "dtype": "float64", "threads": 2, "save_every": 11,
+            "dtype": "float64", "autocast": "bfloat16", "clip_gradient": 1.0, "skip_nonfinite": 1,
         },
         "sample": {"two_step_sigma": 0.9, "clip": False},
         "bars": {"accuracy": 0.1, "frechet_distance": 1.0, "recall": 0.1},

@@ -6,7 +6,19 @@ from typing import Any
 import pytest
 from tests.configs import variants
 
-from ict_ref.config import Bars, Config, Data, Method, Network, Sample, Train, digits, minimal
+from ict_ref.config import (
+    Bars,
+    Config,
+    Data,
+    Machine,
+    Method,
+    Network,
+    Record,
+    Sample,
+    Train,
+    digits,
+    minimal,
+)
 
 
 def test_the_defaults_are_the_paper_s_for_imagenet() -> None:
@@ -14,7 +26,7 @@ def test_the_defaults_are_the_paper_s_for_imagenet() -> None:
     assert dataclasses.asdict(Method()) == {
         "objective": "discrete", "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0, "sigma_data": 0.5, "mu0": None,
         "distance": "pseudo_huber", "huber_c": None, "lpips": "", "curriculum": "exponential", "s0": 10, "s1": 1280,
-        "noise_schedule": "lognormal", "p_mean": -1.1, "p_std": 2.0, "weighting": "inverse_gap",
+        "noise_schedule": "lognormal", "p_mean": -1.1, "p_std": 2.0, "weighting": "inverse_gap", "denoiser": "",
     }  # fmt: skip
     # Appendix B: 3 blocks per resolution, dropout .2 up to 16x16; the rest is the authors' CM code for ImageNet 64x64.
     assert dataclasses.asdict(Network()) == {
@@ -25,7 +37,7 @@ def test_the_defaults_are_the_paper_s_for_imagenet() -> None:
     # Appendix B: 800 000 iterations of 4096 at 1e-4, EMA .99997. The others are ours.
     assert dataclasses.asdict(Train()) == {
         "steps": 800_000, "batch_size": 4096, "learning_rate": 1e-4, "ema_decay": 0.99997, "seed": 0, "lanes": 1,
-        "dtype": "float32", "threads": 0, "save_every": 1000,
+        "dtype": "float32", "autocast": "none", "clip_gradient": None, "skip_nonfinite": 0,
     }  # fmt: skip
     assert dataclasses.asdict(Sample()) == {"two_step_sigma": 0.821, "clip": True}
     assert dataclasses.asdict(Data()) == {
@@ -38,9 +50,7 @@ def test_the_digits_preset_departs_from_the_paper_in_size_alone() -> None:
     assert digits().method == Method()
     assert digits().bars == Bars(accuracy=0.85, frechet_distance=2.5, recall=0.15)
     assert digits().data == minimal().data == Data()
-    assert digits().train == Train(
-        steps=1600, batch_size=64, learning_rate=3e-3, ema_decay=0.995, lanes=4, threads=1, save_every=200
-    )
+    assert digits().train == Train(steps=1600, batch_size=64, learning_rate=3e-3, ema_decay=0.995, lanes=4)
     assert digits().network == Network(
         width=16, multipliers=(1, 2), blocks=1, attention_resolutions=(4,), head_channels=16, groups=4, dropout=0.1
     )
@@ -60,12 +70,17 @@ def test_the_digits_preset_departs_from_the_paper_in_size_alone() -> None:
         *((Network, "dropout", bad) for bad in (-0.1, 1.0, math.nan)),
         (Network, "time_scale", math.inf),
         (Network, "dropout_max_resolution", -1),
-        (Train, "threads", 1025),
-        *((Train, name, 0) for name in ("steps", "batch_size", "lanes", "save_every")),
+        *((Machine, "threads", bad) for bad in (-1, 1025)),
+        (Machine, "accumulate", 0),
+        *((Record, name, 0) for name in ("log_every", "save_every", "keep")),
+        *((Record, name, -1) for name in ("milestone_every", "sample_every")),
+        *((Train, name, 0) for name in ("steps", "batch_size", "lanes")),
+        *((Train, "clip_gradient", bad) for bad in (0.0, math.inf, math.nan)),
+        (Train, "skip_nonfinite", -1),
         (Train, "lanes", 3),
         *((Train, "learning_rate", bad) for bad in (0.0, -1.0, math.inf, math.nan)),
         *((Train, "ema_decay", bad) for bad in (-0.1, 1.0, math.nan)),
-        *((Train, name, -1) for name in ("seed", "threads")),
+        (Train, "seed", -1),
         *((Bars, name, bad) for name in ("accuracy", "recall") for bad in (-0.1, 1.1, math.nan)),
         *((Bars, "frechet_distance", bad) for bad in (-0.1, math.inf, math.nan)),
     ],
@@ -80,6 +95,7 @@ def test_a_value_out_of_range_is_refused_by_the_name_of_its_field(room: Any, fie
     [
         ({"distance": "squared_l2", "huber_c": 0.03}, r"method\.huber_c needs None where method\.distance is another"),
         ({"objective": "continuous", "mu0": 0.9}, r"method\.mu0 needs None where method\.objective is continuous"),
+        ({"denoiser": "edm.pt"}, r"method\.denoiser needs method\.objective distillation; got edm\.pt"),
     ],
 )
 def test_what_would_do_nothing_is_refused(options: dict[str, Any], says: str) -> None:
@@ -110,8 +126,20 @@ def test_the_intermediate_level_lies_within_the_noise_range(sigma: float) -> Non
         Config(sample=Sample(two_step_sigma=sigma))
 
 
-def test_every_field_makes_another_run() -> None:
-    fields = sum(len(dataclasses.asdict(getattr(minimal(), room.name))) for room in dataclasses.fields(Config))
-    # All but the data set's name, and where its prepared data lie and what they are, which digits have not.
-    assert len(variants()) == fields - 4
+def test_float64_has_no_autocast() -> None:
+    with pytest.raises(ValueError, match=r"train\.autocast needs none where train\.dtype is float64; got bfloat16"):
+        Train(dtype="float64", autocast="bfloat16")
+
+
+def test_every_field_that_says_what_is_learned_makes_another_run() -> None:
+    # All but the data set's name and checksum, which digits have not, and the file of what is distilled.
+    assert len(variants()) == len(minimal().learned()) - 3
     assert len({config.digest() for config in [minimal(), *variants()]}) == len(variants()) + 1
+
+
+def test_where_data_lie_and_how_a_run_is_computed_and_recorded_make_no_other_run() -> None:
+    moved = dataclasses.replace(Data(name="folder"), path="here", held_out="there")
+    assert Config(data=moved).digest() == Config(data=Data(name="folder")).digest()
+    machine = Machine(device="cpu", threads=1, accumulate=2, recompute=True, channels_last=True, compile=True)
+    record = Record(log_every=7, save_every=3, keep=1, milestone_every=9, sample_every=5, tensorboard=True)
+    assert dataclasses.replace(minimal(), machine=machine, record=record).digest() == minimal().digest()

@@ -15,15 +15,17 @@ import pytest
 import torch
 from PIL import Image
 from tests.datasets import binary_batch, prepared, random_images, write_folder
+from tests.runs import newest
 
 from ict_ref.config import PRESETS, digits, minimal
 from ict_ref.data import load
 from ict_ref.evaluate import Judge
 from ict_ref.figures import sample_sheet
-from ict_ref.launch import StopRequest, main, parse, prepare
+from ict_ref.launch import StopRequest, main, prepare
 from ict_ref.networks.model import build_model
+from ict_ref.options import parse
 from ict_ref.prepare import main as prepare_data
-from ict_ref.run_folder import load_checkpoint
+from ict_ref.processes import World
 from ict_ref.sample import images
 
 
@@ -58,7 +60,7 @@ def test_the_scores_and_the_picture_are_of_the_average_and_of_the_held_out_image
     command = ["--config", "minimal", "--method.sigma-max", "20", *options, "--out", str(tmp_path)]
     assert main(command) == 0
     config = parse(command).config
-    checkpoint = load_checkpoint(tmp_path)
+    checkpoint = newest(tmp_path)
     assert checkpoint is not None
     model = build_model(config, event=(1, 8, 8), classes=10)
     names = [name for name, _ in model.named_parameters()]
@@ -90,7 +92,7 @@ def test_the_number_of_threads_is_set_as_configured(tmp_path: Path, monkeypatch:
     chosen: list[int] = []
     monkeypatch.setattr("torch.set_num_threads", chosen.append)
     for threads in ("3", "0"):
-        options = ["--train.threads", threads, "--out", str(tmp_path / threads)]
+        options = ["--machine.threads", threads, "--out", str(tmp_path / threads)]
         assert main(["--config", "minimal", "--train.steps", "8", *options]) == 0
     assert chosen == [3]
 
@@ -114,7 +116,7 @@ def test_a_second_signal_stops_at_once_and_handlers_are_put_back() -> None:
         (KeyboardInterrupt(), 130, "the same command goes on from what was saved"),
         (KeyboardInterrupt(signal.SIGTERM), 143, "the same command goes on from what was saved"),
         (MemoryError("1 TiB"), 2, "not enough memory: 1 TiB"),
-        (FloatingPointError("the loss is nan"), 1, "the loss is nan; what was saved before it is in"),
+        (FloatingPointError("the loss is nan"), 1, "the loss is nan"),
         (OSError(28, "No space left on device"), 2, "cannot use the run folder: No space left on device"),
         (PermissionError(13, "Permission denied", "/x/y"), 2, "cannot use /x/y: Permission denied"),
     ],
@@ -127,7 +129,7 @@ def test_what_happens_in_a_run_is_one_line_and_a_status(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("ict_ref.training.fit", fail)
@@ -137,7 +139,7 @@ def test_what_happens_in_a_run_is_one_line_and_a_status(
 
 
 def test_a_programming_error_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ValueError("ours")
 
     monkeypatch.setattr("ict_ref.training.fit", fail)
@@ -234,13 +236,13 @@ def test_bad_input_is_one_line_and_status_2(
 def test_a_damaged_checkpoint_is_refused_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--config", "minimal", "--train.steps", "8", "--out", str(tmp_path)]
     assert main(command) == 0
-    path = tmp_path / "checkpoint.safetensors"
+    path = tmp_path / "checkpoint-00000008.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     before = files(tmp_path)
     capsys.readouterr()
     assert main(command) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "checkpoint.safetensors is damaged" in line
+    assert "checkpoint-00000008.safetensors is damaged" in line
     assert files(tmp_path) == before
 
 
@@ -248,7 +250,8 @@ def test_another_run_s_checkpoint_is_refused_and_kept(tmp_path: Path, capsys: py
     command = ["--config", "minimal", "--train.steps", "8"]
     for seed in ("1", "2"):
         assert main([*command, "--train.seed", seed, "--out", str(tmp_path / seed)]) == 0
-    (tmp_path / "2" / "checkpoint.safetensors").write_bytes((tmp_path / "1" / "checkpoint.safetensors").read_bytes())
+    name = "checkpoint-00000008.safetensors"
+    (tmp_path / "2" / name).write_bytes((tmp_path / "1" / name).read_bytes())
     before = files(tmp_path)
     capsys.readouterr()
     assert main([*command, "--train.seed", "2", "--out", str(tmp_path / "2")]) == 2
@@ -298,7 +301,7 @@ def stopped(folder: Path, number: signal.Signals) -> tuple[int, str]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     # The tenth step is saved, and with it its line is written out.
-    while not (folder / "checkpoint.safetensors").exists():
+    while not any(folder.glob("checkpoint-*.safetensors")):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -313,7 +316,7 @@ def test_a_run_stopped_by_ctrl_c_saves_says_how_to_go_on_and_does(tmp_path: Path
     said = re.search(r"stopped by SIGINT and saved after step (\d+) of 120 in .*; the same command goes on from", err)
     assert said is not None, err
     with contextlib.ExitStack() as stack:
-        trainer, _ = prepare(parse([*ARGUMENTS, str(tmp_path)]), stack)
+        trainer, _ = prepare(parse([*ARGUMENTS, str(tmp_path)]), World(), stack)
     assert trainer.step == int(said[1]) < 120
     trainer.update()
 
@@ -324,7 +327,7 @@ def test_a_run_stopped_by_sigterm_saves_and_a_killed_one_has_its_last_checkpoint
     assert "stopped by SIGTERM and saved after step" in err
     assert stopped(tmp_path / "killed", signal.SIGKILL)[0] == -9
     for name in ("terminated", "killed"):
-        checkpoint = load_checkpoint(tmp_path / name)
+        checkpoint = newest(tmp_path / name)
         assert checkpoint is not None
         assert 10 <= checkpoint.step < 120
         # No line of a saved step is lost.
@@ -383,19 +386,19 @@ def cifar(place: Path) -> str:
 
 def test_a_run_on_prepared_data_is_killed_goes_on_and_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
     data = cifar(tmp_path)
-    options = ["cifar10", "--data.path", data, "--data.flip", "--train.save-every", "5"]
+    options = ["cifar10", "--data.path", data, "--data.flip", "--record.save-every", "5"]
     command = ["--config", "minimal", *SMALL, *options, "--out"]
     assert main([*command, str(tmp_path / "whole")]) == 0
     folder = tmp_path / "run"
     process = subprocess.Popen([sys.executable, "-m", "ict_ref.launch", *command, str(folder)])
     deadline = time.monotonic() + 120
-    while not (folder / "checkpoint.safetensors").exists():
+    while not any(folder.glob("checkpoint-*.safetensors")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.kill()
     assert process.wait(timeout=60) == -9
-    checkpoint = load_checkpoint(folder)
+    checkpoint = newest(folder)
     assert checkpoint is not None
     assert checkpoint.step < 40
     # The data may have been moved meanwhile.
@@ -407,7 +410,7 @@ def test_a_run_on_prepared_data_is_killed_goes_on_and_ends_as_if_nothing_had_bee
     assert done.returncode == 0, done.stderr
     assert "going on after step" in done.stdout
     assert "not scored, and held to no bars: there are no held-out images" in done.stdout
-    for name in ("checkpoint.safetensors", "samples.png"):
+    for name in ("checkpoint-00000040.safetensors", "samples.png"):
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not (folder / "scores.json").exists()
     with Image.open(folder / "samples.png") as sheet:

@@ -45,7 +45,7 @@ from ict_ref.formulas import (
 )
 from ict_ref.networks.model import build_model
 from ict_ref.optimizer import RAdam
-from ict_ref.training import Trainer
+from ict_ref.trainer import Trainer
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -6,6 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 from tests.networks import VARIANTS, configured, inputs, small
+from tests.runs import updated
 
 from ict_ref import export_checkpoint
 from ict_ref.config import minimal
@@ -13,7 +14,8 @@ from ict_ref.data import load
 from ict_ref.network_file import export, load_exported
 from ict_ref.networks.weights import Weights
 from ict_ref.run_folder import open_run
-from ict_ref.training import Trainer, fit, resume
+from ict_ref.trainer import Trainer
+from ict_ref.training import fit, resume
 
 
 def weights_of(kind: str) -> Weights:
@@ -121,7 +123,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.Captu
         assert "damaged or of another version" in error
         assert len(error.splitlines()) == 1
     (tmp_path / "config.json").write_text(json.dumps({"config": json.loads(minimal().to_json())}))
-    (tmp_path / "checkpoint.safetensors").write_bytes(b"nothing")
+    (tmp_path / "checkpoint-00000001.safetensors").write_bytes(b"nothing")
     assert export_checkpoint.main([str(tmp_path), "--out", str(tmp_path / "network")]) == 2
     assert "is damaged" in capsys.readouterr().err
 
@@ -139,4 +141,4 @@ def test_frequencies_are_saved_with_the_run_and_restored_from_it(tmp_path: Path)
     resume(again, tmp_path)
     for model in (again.model, again.average):
         assert torch.equal(model.network.embedding.features.frequencies, frequencies)
-    assert float(again.update()) == float(trainer.update())
+    assert updated(again) == updated(trainer)

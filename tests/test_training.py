@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import math
 from functools import partial
 from itertools import count
@@ -7,54 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.runs import config, copied, images, lines, never, newest, reached, recorded, same, updated
 
-from ict_ref.config import Config, Method, Sample, minimal
-from ict_ref.data import Images, load
+from ict_ref.checkpoints import Checkpoint
+from ict_ref.config import Method, Sample
+from ict_ref.formulas import ema_update
 from ict_ref.optimizer import RAdam
-from ict_ref.run_folder import Checkpoint, load_checkpoint
 from ict_ref.step import discretization
-from ict_ref.training import Trainer, fit, resume
-
-
-def config(**train: object) -> Config:
-    """Return the minimal preset with these training options."""
-    return dataclasses.replace(minimal(), train=dataclasses.replace(minimal().train, **train))  # type: ignore[arg-type]
-
-
-def images() -> Images:
-    """Return the digits to train on."""
-    return load(minimal().data).train
-
-
-def lines(folder: Path) -> list[dict[str, float]]:
-    """Return the metrics of a run."""
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def same(a: Checkpoint, b: Checkpoint) -> bool:
-    """Return whether two checkpoints are equal bit for bit."""
-    return (
-        a.step == b.step
-        and a.tensors.keys() == b.tensors.keys()
-        and all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
-    )
-
-
-def copied(trainer: Trainer) -> Checkpoint:
-    """Return the trainer's checkpoint, its tensors copied."""
-    now = trainer.checkpoint()
-    return Checkpoint(now.step, {name: value.clone() for name, value in now.tensors.items()}, now.config)
-
-
-def reached(trainer: Trainer, limit: int) -> bool:
-    """Return whether the trainer has come to this step."""
-    return trainer.step >= limit
-
-
-def never() -> bool:
-    """Return that nobody wants to stop."""
-    return False
-
+from ict_ref.trainer import Trainer
+from ict_ref.training import fit, resume
 
 CT = Method(mu0=0.9, distance="squared_l2", curriculum="sqrt", s0=2, s1=150, weighting="uniform")
 
@@ -106,10 +66,9 @@ def test_the_average_follows_the_updated_student() -> None:
     for _ in range(3):
         trainer.update()
         after = dict(trainer.model.named_parameters())
-        # 3/4 and 1/4 are exact: nothing but this order of arguments gives these bits.
-        expected = {name: 0.75 * expected[name] + 0.25 * after[name].detach() for name in names}
+        expected = {name: ema_update(expected[name], after[name].detach(), decay=0.75) for name in names}
     for name, average in trainer.average.named_parameters():
-        assert torch.equal(average, expected[name])
+        torch.testing.assert_close(average, expected[name], rtol=3e-7, atol=1e-8)
         assert not average.requires_grad
     assert any(not torch.equal(start[name], expected[name]) for name in names)
 
@@ -147,7 +106,7 @@ def test_a_training_step_asks_the_ema_teacher() -> None:
             parameter.add_(1.0)
     for trainer in (near, far, alone):
         trainer.step = 30
-    losses = [float(trainer.update()) for trainer in (near, far, alone)]
+    losses = [updated(trainer) for trainer in (near, far, alone)]
     assert losses[0] == losses[2]
     assert losses[1] != losses[0]
 
@@ -173,8 +132,8 @@ def test_the_first_updates_are_unrectified_momentum() -> None:
 def test_the_number_of_lanes_is_part_of_what_a_run_is() -> None:
     # One lane or four are different draws; the same lanes give the same loss on every call.
     first, second = Trainer(config(dtype="float64"), images()), Trainer(config(dtype="float64"), images())
-    assert float(first.update()) == float(second.update())
-    assert float(Trainer(config(dtype="float64", lanes=1), images()).update()) != float(first.update())
+    assert updated(first) == updated(second)
+    assert updated(Trainer(config(dtype="float64", lanes=1), images())) != updated(first)
 
 
 def test_a_run_is_saved_every_so_many_steps_and_at_its_end(tmp_path: Path) -> None:
@@ -187,14 +146,14 @@ def test_a_run_is_saved_every_so_many_steps_and_at_its_end(tmp_path: Path) -> No
 
     with pytest.raises(RuntimeError):
         fit(trainer, tmp_path, crash)
-    checkpoint = load_checkpoint(tmp_path)
+    checkpoint = newest(tmp_path)
     assert checkpoint is not None
     assert checkpoint.step == 20  # save_every = 10
     again = Trainer(config(steps=24), images())
     (tmp_path / "short").mkdir()
     # Whoever stops at the last step has a finished run.
     assert fit(again, tmp_path / "short", partial(reached, again, 24))
-    checkpoint = load_checkpoint(tmp_path / "short")
+    checkpoint = newest(tmp_path / "short")
     assert checkpoint is not None
     assert checkpoint.step == 24
 
@@ -208,25 +167,27 @@ def test_the_speed_is_in_images_per_second(tmp_path: Path, monkeypatch: pytest.M
 
 def test_parameters_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     # So large a learning rate that the first step leaves float32, by a loss and a gradient that are finite.
-    trainer = Trainer(config(learning_rate=1e38, save_every=1), images())
+    chosen = dataclasses.replace(config(learning_rate=1e38), record=recorded(save_every=1).record)
+    trainer = Trainer(chosen, images())
     with torch.no_grad():
         for parameter in trainer.model.network.head.parameters():
             parameter.fill_(1.0)
     with pytest.raises(FloatingPointError, match=r"is not finite after step 1; it is not saved"):
         fit(trainer, tmp_path, never)
-    assert load_checkpoint(tmp_path) is None
+    assert newest(tmp_path) is None
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tmp_path: Path) -> None:
     trainer = Trainer(config(), images())
     assert not fit(trainer, tmp_path, lambda: trainer.step >= 4)
-    saved = (tmp_path / "checkpoint.safetensors").read_bytes()
+    saved = (tmp_path / "checkpoint-00000004.safetensors").read_bytes()
     with torch.no_grad():
         next(trainer.model.parameters()).fill_(math.nan)
     before = [value.detach().clone() for value in trainer.model.parameters()]
-    with pytest.raises(FloatingPointError, match="at step 5, N = 11"):
+    says = r"at step 5, N = 11, noise levels 0\.\d+ to [\d.]+; the last good checkpoint is .*/checkpoint-00000004"
+    with pytest.raises(FloatingPointError, match=says):
         fit(trainer, tmp_path, never)
-    assert (tmp_path / "checkpoint.safetensors").read_bytes() == saved
+    assert (tmp_path / "checkpoint-00000004.safetensors").read_bytes() == saved
     assert len(lines(tmp_path)) == 4
     for old, value in zip(before, trainer.model.parameters(), strict=True):
         assert torch.equal(old.nan_to_num(7), value.nan_to_num(7))
@@ -236,7 +197,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_it_spoils_the_parame
     trainer = Trainer(config(), images())
     before = [value.detach().clone() for value in trainer.model.parameters()]
     trainer.model.network.stem.weight.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]
-    with pytest.raises(FloatingPointError, match=r"norm of its gradient (inf|nan) at step 1"):
+    with pytest.raises(FloatingPointError, match=r"norm of its gradient (inf|nan) at step 1.*; nothing had been saved"):
         fit(trainer, tmp_path, never)
     assert all(torch.equal(old, new) for old, new in zip(before, trainer.model.parameters(), strict=True))
     assert list(tmp_path.glob("checkpoint*")) == []
@@ -259,7 +220,7 @@ def test_a_checkpoint_of_another_model_is_refused_and_changes_nothing(tmp_path: 
         with pytest.raises(ValueError, match=r"another model: .* is \(7,\) there"):
             trainer.restore(Checkpoint(1, tensors, before.config))
     assert same(trainer.checkpoint(), before)
-    assert load_checkpoint(tmp_path) is None
+    assert newest(tmp_path) is None
 
 
 def test_levels_that_only_the_end_of_the_curriculum_cannot_tell_apart_are_refused_before_training() -> None:

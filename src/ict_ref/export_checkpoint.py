@@ -56,16 +56,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 def averaged_student(run: Path) -> "tuple[Weights, int]":
     """Return the average in a run's checkpoint, and after how many steps. Raises ValueError if there is none."""
+    from ict_ref.checkpoints import Checkpoint, newest_checkpoint
     from ict_ref.data import load
     from ict_ref.networks.weights import Weights
-    from ict_ref.run_folder import load_checkpoint, load_config
+    from ict_ref.run_folder import load_config
 
     config = load_config(run)
-    checkpoint = load_checkpoint(run)
+
+    def of_this_run(checkpoint: Checkpoint) -> None:
+        if checkpoint.config != config.digest():
+            raise ValueError(
+                f"{run} has a checkpoint of another configuration than its config.json's; restore one of them"
+            )
+
+    checkpoint, _ = newest_checkpoint(run, of_this_run)
     if checkpoint is None:
-        raise ValueError(f"{run} has no checkpoint yet; a run writes one every train.save_every steps")
-    if checkpoint.config != config.digest():
-        raise ValueError(f"{run} has a checkpoint of another configuration than its config.json's; restore one of them")
+        raise ValueError(f"{run} has no checkpoint yet; a run writes one every record.save_every steps")
     images = load(config.data).train
     prefix = "average/network."
     weights = Weights(

@@ -1,18 +1,24 @@
 """Files that are never half-written."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that at every moment either the old one or the whole new one is there, also after a crash."""
+@contextmanager
+def atomically(path: Path) -> Iterator[Path]:
+    """Give a place aside to write to, which takes the file's place when the block ends.
+
+    At every moment either the old file or the whole new one is there, also after a crash; if the block fails, or the
+    disk is full, the old one stays.
+    """
     aside = path.with_name(path.name + ".tmp")
     try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
+        yield aside
+        with aside.open("rb") as file:
             os.fsync(file.fileno())
-    except OSError:
+    except BaseException:
         aside.unlink(missing_ok=True)  # a full disk needs the room
         raise
     aside.replace(path)
@@ -21,3 +27,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that at every moment either the old one or the whole new one is there."""
+    with atomically(path) as aside:
+        aside.write_bytes(content)

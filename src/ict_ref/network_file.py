@@ -12,10 +12,10 @@ import safetensors
 import safetensors.torch
 
 import ict_ref
+from ict_ref.checkpoints import checksum
 from ict_ref.config import Network, as_fields
 from ict_ref.files import write_atomically
 from ict_ref.networks.weights import Weights
-from ict_ref.run_folder import checksum
 
 
 def description(weights: Weights) -> dict[str, Any]:

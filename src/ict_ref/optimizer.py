@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 # Beside which the root of any second moment vanishes, also in float32, whose largest number is 2^128.
 HUGE = 2.0**80
@@ -26,8 +26,11 @@ class RAdam(torch.optim.Adam):
     The first is Adam's with the learning rate lr r_t and eps / sqrt(1 - beta2^t) for eps. The second is Adam's with
     lr E and E for eps, for an E beside which sqrt(v) is nothing. Both numbers depend on t alone: the fused kernel,
     which reads no number back from a GPU, does all the rest. All parameters count their updates together: each that
-    is trained must have a gradient at every one.
+    is trained must have a gradient at every one. Where the tensor `found_inf` holds 1 an update changes no parameter
+    and no average, as torch's gradient scaler has it.
     """
+
+    found_inf: Tensor | None = None
 
     def __init__(
         self, parameters: Iterable[nn.Parameter], *, lr: float, betas: tuple[float, float] = (0.9, 0.999),

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from ict_ref.config import Config
 from ict_ref.data import to_uint8
 from ict_ref.formulas import multistep_sample
 from ict_ref.networks.model import ConsistencyModel
@@ -14,6 +15,8 @@ from ict_ref.randomness import stream
 
 # Values of the images that are made at once: 170 of 32x32 in colour, which the largest network has memory for.
 VALUES = 1 << 19
+# Images in a picture.
+SHOWN = 80
 
 
 @torch.no_grad()
@@ -32,22 +35,47 @@ def images(
     The same seed gives the same noise, so that images of one and of two steps can be laid side by side. `clip` cuts
     each step's result to [-1, 1], which the formula does not.
     """
-    dtype = next(model.parameters()).dtype
+    dtype, device = next(model.parameters()).dtype, next(model.parameters()).device
     levels = torch.tensor(sigmas, dtype=torch.float64)
 
     def some(chosen: range) -> UInt8[Tensor, " some *event"]:
         noises = np.stack([[_noise(seed, k, level, event) for k in chosen] for level in range(len(sigmas))])
-        of_these = None if labels is None else labels[chosen.start : chosen.stop]
+        of_these = None if labels is None else labels[chosen.start : chosen.stop].to(device)
 
         def f(x: Float[Tensor, " some *event"], sigma: Float[Tensor, " some"]) -> Float[Tensor, " some *event"]:
             value: Tensor = model(x, sigma, of_these)
             return value.clamp(-1, 1) if clip else value
 
-        return to_uint8(multistep_sample(f, torch.from_numpy(noises).to(dtype), levels, sigma_min=model.sigma_min))
+        of_noise = torch.from_numpy(noises).to(device, dtype)
+        return to_uint8(multistep_sample(f, of_noise, levels, sigma_min=model.sigma_min)).cpu()
 
     together = max(1, VALUES // math.prod(event))
     starts = range(0, count, together)
     return torch.cat([some(range(start, min(start + together, count))) for start in starts])
+
+
+def one_and_two_steps(
+    model: ConsistencyModel,
+    labels: Int64[Tensor, " n"] | None,
+    config: Config,
+    *,
+    count: int,
+    event: tuple[int, ...],
+) -> dict[str, UInt8[Tensor, " {count} *event"]]:
+    """Return images made in one step and, of the same noise, in two, under what they are called."""
+    high, middle = config.method.sigma_max, config.sample.two_step_sigma
+    levels = {"one step": [high], f"two steps, sigma {middle}": [high, middle]}
+    seed, clip = config.train.seed, config.sample.clip
+    return {
+        name: images(model, labels, sigmas, count=count, event=event, seed=seed, clip=clip)
+        for name, sigmas in levels.items()
+    }
+
+
+def shown_labels(classes: int, config: Config) -> tuple[int, Int64[Tensor, " n"] | None]:
+    """Return how many samples a picture shows, and their classes: some of each of the first ten."""
+    labels = torch.arange(SHOWN) * min(classes, 10) // SHOWN if config.data.labels else None
+    return SHOWN, labels
 
 
 def _noise(seed: int, k: int, level: int, event: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

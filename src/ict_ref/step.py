@@ -1,6 +1,7 @@
 """One training step: draw noise levels, noise and dropout masks, and compare student and teacher by the formulas."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -11,9 +12,11 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ict_ref.config import Config, Method
+from ict_ref.denoiser import LabelledScore
 from ict_ref.formulas import (
     c_out,
     c_skip,
+    consistency_matching_loss,
     consistency_training_loss,
     constant_curriculum,
     continuous_consistency_training_loss,
@@ -32,8 +35,10 @@ from ict_ref.formulas import (
 )
 from ict_ref.metric import metric
 from ict_ref.networks.masks import DropoutSite, Masks, draw_masks
-from ict_ref.networks.model import ConsistencyModel
+from ict_ref.networks.model import Model
 from ict_ref.randomness import stream
+
+CPU = torch.device("cpu")
 
 CURRICULA: dict[str, Callable[..., int]] = {
     "exponential": exponential_curriculum,
@@ -58,6 +63,10 @@ class Discretization:
     pmf: Float64[Tensor, " n-1"]
     weights: Float64[Tensor, " n-1"]
 
+    def to(self, device: torch.device) -> "Discretization":
+        """Return the same on a device."""
+        return Discretization(self.sigmas.to(device), self.pmf.to(device), self.weights.to(device))
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -78,25 +87,25 @@ def refuse_bad_numbers(config: Config) -> None:
     if method.distance != "lpips":  # which takes images
         distance(one, one)
     ends = torch.tensor([method.sigma_min, method.sigma_max], dtype=getattr(torch, config.train.dtype))
-    coefficients = [
-        function(ends, sigma_min=method.sigma_min, sigma_data=method.sigma_data) for function in (c_skip, c_out)
-    ]
-    if not all(bool(coefficient.isfinite().all()) for coefficient in coefficients):
+    if method.sigma_data > math.sqrt(torch.finfo(ends.dtype).max):
         raise ValueError(f"needs method.sigma_data that {config.train.dtype} can square; got {method.sigma_data}")
+    for function in (c_skip, c_out):
+        function(ends, sigma_min=method.sigma_min, sigma_data=method.sigma_data)
 
 
-def discretization(step: int, config: Config) -> Discretization:
+def discretization(step: int, config: Config, device: torch.device = CPU) -> Discretization:
     """Return the N(k) noise levels of step k."""
     method = config.method
     n = CURRICULA[method.curriculum](step, total_steps=config.train.steps, s0=method.s0, s1=method.s1)
-    return _discretization(n, method)
+    return _discretization(n, method, device)
 
 
-@lru_cache(maxsize=2)
-def _discretization(n: int, method: Method) -> Discretization:
+# Kept, for a copy to a device makes the host wait.
+@lru_cache(maxsize=4)
+def _discretization(n: int, method: Method, device: torch.device) -> Discretization:
     sigmas = sigma_grid(n, sigma_min=method.sigma_min, sigma_max=method.sigma_max, rho=method.rho)
     pmf = PROBABILITIES[method.noise_schedule](sigmas, method)
-    return Discretization(sigmas, pmf, WEIGHTS[method.weighting](sigmas))
+    return Discretization(sigmas, pmf, WEIGHTS[method.weighting](sigmas)).to(device)
 
 
 def teacher_decay(step: int, config: Config) -> float:
@@ -113,57 +122,78 @@ def draw(
     config: Config,
     *,
     event: tuple[int, ...],
-    sites: list[DropoutSite],
+    sites: Sequence[DropoutSite],
 ) -> Draws:
     """Return the draws of these lanes of the batch, each a pure function of (seed, step, lane)."""
-    seed, size = config.train.seed, config.train.batch_size // config.train.lanes
-    pmf = discretization(step, config).pmf
-    dtype = getattr(torch, config.train.dtype)
-
-    def one_lane(lane: int) -> Draws:
-        u = stream(seed, "noise level", step, lane).random(size)
-        z = stream(seed, "noise", step, lane).standard_normal((size, *event), dtype=np.float32)
-        return Draws(
-            index_from_uniform(torch.from_numpy(u), pmf),
-            torch.from_numpy(z).to(dtype),
-            draw_masks(sites, size, int(stream(seed, "dropout", step, lane).bit_generator.random_raw())),
-        )
-
-    drawn = [one_lane(lane) for lane in lanes]
+    lanes = list(lanes)
     return Draws(
-        torch.cat([one.index for one in drawn]),
-        torch.cat([one.z for one in drawn]),
-        tuple(torch.cat(masks) for masks in zip(*(one.masks for one in drawn), strict=True)),
+        *draw_levels_and_noise(step, lanes, config, event=event),
+        draw_step_masks(step, lanes, config, sites, torch.device("cpu")),
     )
 
 
+def draw_levels_and_noise(
+    step: int, lanes: Iterable[int], config: Config, *, event: tuple[int, ...]
+) -> tuple[Int64[Tensor, " batch"], Float[Tensor, " batch *event"]]:
+    """Return the cells of these lanes and their noise, made on the CPU."""
+    seed, size = config.train.seed, config.train.batch_size // config.train.lanes
+    lanes = list(lanes)
+    u = np.concatenate([stream(seed, "noise level", step, lane).random(size) for lane in lanes])
+    z = [stream(seed, "noise", step, lane).standard_normal((size, *event), dtype=np.float32) for lane in lanes]
+    index = index_from_uniform(torch.from_numpy(u), discretization(step, config).pmf)
+    return index, torch.from_numpy(np.concatenate(z)).to(getattr(torch, config.train.dtype))
+
+
+def draw_step_masks(
+    step: int, lanes: Iterable[int], config: Config, sites: Sequence[DropoutSite], device: torch.device
+) -> Masks:
+    """Return the dropout masks of these lanes, made on the device."""
+    seed, size = config.train.seed, config.train.batch_size // config.train.lanes
+    keys = [int(stream(seed, "dropout", step, lane).bit_generator.random_raw()) for lane in lanes]
+    by_lane = [draw_masks(sites, size, key, device=device) for key in keys]
+    return by_lane[0] if len(by_lane) == 1 else tuple(torch.cat(masks) for masks in zip(*by_lane, strict=True))
+
+
 def training_loss(
-    model: ConsistencyModel,
+    model: Model,
     x: Float[Tensor, " batch *event"],
     labels: Int64[Tensor, " batch"] | None,
     draws: Draws,
     levels: Discretization,
     method: Method,
     *,
-    teacher: ConsistencyModel | None = None,
+    teacher: Model | None = None,
+    score: LabelledScore | None = None,
 ) -> Float[Tensor, " batch"]:
-    """Return the consistency training loss of each example; without a teacher the student is its own (mu(k) = 0)."""
+    """Return the training loss of each example; without a teacher the student is its own (mu(k) = 0).
+
+    Student and teacher are called as model(x, sigma, labels, masks). `score` is what is distilled.
+    """
     f = partial(model, labels=labels, masks=draws.masks)
+    g = f if teacher is None else partial(teacher, labels=labels, masks=draws.masks)
     distance = metric(method, x[0].numel())
     if method.objective == "continuous":
-        sigma = levels.sigmas[draws.index + 1]
+        sigma = levels.sigmas[draws.index + 1].to(x)
         # Fused attention has no derivative in forward mode.
         with sdpa_kernel(SDPBackend.MATH):
             return continuous_consistency_training_loss(
                 f, x, draws.z, sigma, weight=torch.ones_like(sigma), metric=distance
             )
+    if method.objective == "distillation":
+        if score is None:
+            raise ValueError("needs the score that method.objective distillation distils; got none; see load_score")
+        sigma_hi = levels.sigmas[draws.index + 1].to(x)
+        x_hi = x + sigma_hi.reshape(-1, *[1] * (x.ndim - 1)) * draws.z
+        return consistency_matching_loss(
+            f,
+            g,
+            lambda noisy, sigma: score(noisy, sigma, labels),
+            x_hi,
+            draws.index,
+            levels.sigmas,
+            distance=distance,
+            weights=levels.weights,
+        )
     return consistency_training_loss(
-        student=f,
-        teacher=f if teacher is None else partial(teacher, labels=labels, masks=draws.masks),
-        x=x,
-        z=draws.z,
-        index=draws.index,
-        sigmas=levels.sigmas,
-        distance=distance,
-        weights=levels.weights,
+        f, g, x, draws.z, draws.index, levels.sigmas, distance=distance, weights=levels.weights
     )

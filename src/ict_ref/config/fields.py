@@ -27,8 +27,13 @@ def _sums(channels: set[int]) -> set[int]:
     return channels | {a + b for a in channels for b in channels}
 
 
-PLACES = ("path", "held_out")
-"""Fields of `Data` that say where data lie and not what is learned; the checksum says that."""
+NOT_LEARNED = ("data.path", "data.held_out", "machine", "record")
+"""Fields, and groups of them, that say where data lie, how is computed and what is kept, and not what is learned."""
+
+
+def is_learned(name: str) -> bool:
+    """Return whether a field, by its full name, says what is learned."""
+    return name not in NOT_LEARNED and name.split(".")[0] not in NOT_LEARNED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +134,12 @@ class Network:
 class Method:
     """What is minimised (iCT, Table 1: the right column is the default, the left one CT's)."""
 
-    objective: Literal["discrete", "continuous"] = "discrete"
+    objective: Literal["discrete", "continuous", "distillation"] = "discrete"
     """discrete: Eq. (5). continuous: its limit with ever finer levels (CM, Theorem 6; iCT, Figure 1b), at the levels of
-    the curriculum's grid; it needs no weighting and no teacher."""
+    the curriculum's grid; it needs no weighting and no teacher. distillation: Eq. (3), by method.denoiser's score."""
+    denoiser: str = ""
+    """What is distilled: a TorchScript file of D(x, sigma), or D(x, sigma, labels) with data.labels, which takes noisy
+    images and returns clean ones; or a network that python -m ict_ref.import_checkpoint wrote."""
     sigma_min: float = 0.002
     """Lowest noise level (iCT, Section 2)."""
     sigma_max: float = 80.0
@@ -169,8 +177,11 @@ class Method:
     def __post_init__(self) -> None:
         huber = self.distance == "pseudo_huber"
         _needs(huber or self.huber_c is None, "None where method.distance is another", "method.huber_c", self.huber_c)
-        discrete = self.objective == "discrete"
-        _needs(discrete or self.mu0 is None, "None where method.objective is continuous", "method.mu0", self.mu0)
+        has_teacher = self.objective != "continuous"
+        _needs(has_teacher or self.mu0 is None, "None where method.objective is continuous", "method.mu0", self.mu0)
+        distils = self.objective == "distillation"
+        got = self.denoiser or "none"
+        _needs(distils or not self.denoiser, "method.objective distillation", "method.denoiser", got)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,23 +199,78 @@ class Train:
     seed: int = 0
     """Every random number of the run is a function of this."""
     lanes: int = 1
-    """Slices of the batch whose random numbers are drawn apart: what processes may share among them."""
+    """Slices of the batch whose random numbers are drawn apart: what processes, and the parts of machine.accumulate,
+    share among them."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of parameters and computation."""
-    threads: int = 0
-    """CPU threads of one process; 0 leaves the number to torch. Small networks are fastest with 1."""
-    save_every: int = 1000
-    """Updates between checkpoints."""
+    autocast: Literal["none", "bfloat16"] = "none"
+    """Precision to which the network's convolutions and matrix products are cast. Parameters, averages, noise levels,
+    noisy images and the loss stay in train.dtype, and so do the embedding of the noise level and all samples."""
+    clip_gradient: float | None = None
+    """Greatest norm of the gradient; None: it is never clipped (iCT, Appendix B mentions no clipping)."""
+    skip_nonfinite: int = 0
+    """Updates in all that may be left out because loss or gradient is not finite, as may happen under autocast; the
+    next one stops the run. Above 0 the device is waited for at every step."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "lanes", "save_every"):
+        for name in ("steps", "batch_size", "lanes"):
             _needs(getattr(self, name) >= 1, "an integer >= 1", f"train.{name}", getattr(self, name))
         divisor = f"a divisor of train.batch_size {self.batch_size}"
         _needs(self.batch_size % self.lanes == 0, divisor, "train.lanes", self.lanes)
         _needs(0 < self.learning_rate < math.inf, "a positive number", "train.learning_rate", self.learning_rate)
         _needs(0 <= self.ema_decay < 1, "0 <= decay < 1 (iCT Eq. (4))", "train.ema_decay", self.ema_decay)
-        _needs(0 <= self.threads <= 1024, "an integer between 0 and 1024", "train.threads", self.threads)
         _needs(self.seed >= 0, "an integer >= 0", "train.seed", self.seed)
+        single = self.dtype == "float32" or self.autocast == "none"
+        _needs(single, "none where train.dtype is float64", "train.autocast", self.autocast)
+        clip = self.clip_gradient
+        _needs(clip is None or 0 < clip < math.inf, "a positive number, or None", "train.clip_gradient", clip)
+        _needs(self.skip_nonfinite >= 0, "an integer >= 0", "train.skip_nonfinite", self.skip_nonfinite)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """How it is computed. Nothing here changes what is learned, but for rounding: a run may go on with other values."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a GPU if one is visible, else the CPU. Several GPUs are one process each."""
+    threads: int = 0
+    """CPU threads of one process; 0 leaves the number to torch. Small networks are fastest with 1."""
+    accumulate: int = 1
+    """Parts in which each process goes through its share of the batch, one after the other, to need less memory."""
+    recompute: bool = False
+    """Compute each block's activations again in the backward pass: less memory, a third more time."""
+    channels_last: bool = False
+    """Lay out images with channels innermost, as tensor cores like it."""
+    compile: bool = False
+    """Compile the network by torch.compile: minutes at the start, for faster steps on a GPU."""
+
+    def __post_init__(self) -> None:
+        _needs(0 <= self.threads <= 1024, "an integer between 0 and 1024", "machine.threads", self.threads)
+        _needs(self.accumulate >= 1, "an integer >= 1", "machine.accumulate", self.accumulate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a run leaves behind on its way. Nothing here changes what is learned: a run may go on with other values."""
+
+    log_every: int = 50
+    """Updates between lines of metrics.jsonl. A GPU is waited for at these steps only."""
+    save_every: int = 1000
+    """Updates between checkpoints."""
+    keep: int = 3
+    """How many of the newest checkpoints are kept. If one is found damaged, the run goes on from the one before."""
+    milestone_every: int = 0
+    """Updates between checkpoints that are kept for good; 0: none are."""
+    sample_every: int = 0
+    """Updates between pictures of samples, each from the same noise, in the folder samples; 0: none are made."""
+    tensorboard: bool = False
+    """Write the metrics as TensorBoard events too; needs pip install 'ict_ref[tensorboard]'."""
+
+    def __post_init__(self) -> None:
+        for name in ("log_every", "save_every", "keep"):
+            _needs(getattr(self, name) >= 1, "an integer >= 1", f"record.{name}", getattr(self, name))
+        for name in ("milestone_every", "sample_every"):
+            _needs(getattr(self, name) >= 0, "an integer >= 0", f"record.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +312,8 @@ class Config:
     train: Train = field(default_factory=Train)
     sample: Sample = field(default_factory=Sample)
     bars: Bars = field(default_factory=Bars)
+    machine: Machine = field(default_factory=Machine)
+    record: Record = field(default_factory=Record)
 
     def __post_init__(self) -> None:
         judged = self.data.labels or self.bars.accuracy is None
@@ -262,11 +330,16 @@ class Config:
     @classmethod
     def from_dict(cls, rooms: Mapping[str, Mapping[str, Any]]) -> "Config":
         """Return the configuration that JSON holds; what it lacks has its default."""
-        known = {"data": Data, "network": Network, "method": Method, "train": Train, "sample": Sample, "bars": Bars}
+        types = (Data, Network, Method, Train, Sample, Bars, Machine, Record)
+        known = {room.name: one for room, one in zip(dataclasses.fields(cls), types, strict=True)}
         return cls(**{room: known[room](**as_fields(fields)) for room, fields in rooms.items()})
 
-    def digest(self) -> str:
-        """Return 8 hexadecimal digits that differ between configurations; where data lie makes no difference."""
+    def learned(self) -> dict[str, Any]:
+        """Return every field that says what is learned, by its full name."""
         tree = dataclasses.asdict(self)
-        tree["data"] = {name: value for name, value in tree["data"].items() if name not in PLACES}
-        return hashlib.sha256(json.dumps(tree).encode()).hexdigest()[:8]
+        flat = {f"{room}.{name}": value for room, fields in tree.items() for name, value in fields.items()}
+        return {name: value for name, value in flat.items() if is_learned(name)}
+
+    def digest(self) -> str:
+        """Return 8 hexadecimal digits that differ between configurations of which another model is learned."""
+        return hashlib.sha256(json.dumps(self.learned()).encode()).hexdigest()[:8]

@@ -10,7 +10,7 @@ curriculum in Figures 2b and 2c, N = 1281 in Figure 1b. CM prints 8e-6 for CT on
 from collections.abc import Callable
 from dataclasses import replace
 
-from ict_ref.config.fields import Bars, Config, Data, Method, Network, Sample, Train
+from ict_ref.config.fields import Bars, Config, Data, Machine, Method, Network, Record, Sample, Train
 
 CIFAR10 = Data(name="cifar10", labels=False, flip=True)
 IMAGENET64 = Data(name="imagenet64", labels=True, flip=True)
@@ -71,8 +71,10 @@ def digits() -> Config:
         network=Network(
             width=16, multipliers=(1, 2), blocks=1, attention_resolutions=(4,), head_channels=16, groups=4, dropout=0.1
         ),
-        train=Train(steps=1600, batch_size=64, learning_rate=3e-3, ema_decay=0.995, lanes=4, threads=1, save_every=200),
+        train=Train(steps=1600, batch_size=64, learning_rate=3e-3, ema_decay=0.995, lanes=4),
         bars=Bars(accuracy=0.85, frechet_distance=2.5, recall=0.15),
+        machine=Machine(threads=1),
+        record=Record(log_every=1, save_every=200),
     )
 
 
@@ -82,7 +84,9 @@ def minimal() -> Config:
         network=Network(
             width=8, multipliers=(1, 2), blocks=1, attention_resolutions=(4,), head_channels=8, groups=4, dropout=0.1
         ),
-        train=Train(steps=40, batch_size=16, learning_rate=1e-3, ema_decay=0.9, lanes=4, threads=1, save_every=10),
+        train=Train(steps=40, batch_size=16, learning_rate=1e-3, ema_decay=0.9, lanes=4),
+        machine=Machine(threads=1),
+        record=Record(log_every=1, save_every=10),
     )
 
 

@@ -51,7 +51,7 @@ def c_skip(
     Exactly 1 at sigma_min. With sigma instead of sigma - sigma_min it would be EDM's, 1 at noise level 0.
     """
     _check(sigma, sigma_min, sigma_data)
-    gap = sigma - sigma.new_tensor(sigma_min)
+    gap = sigma - sigma.new_full((), sigma_min)
     # sigma_data^2 / (gap^2 + sigma_data^2), divided by sigma_data^2: no square that underflows to 0 / 0.
     return 1 / (1 + (gap / sigma_data) ** 2)
 
@@ -70,8 +70,8 @@ def c_out(
     what c_skip and c_out are at sigma_min.
     """
     _check(sigma, sigma_min, sigma_data)
-    gap = sigma - sigma.new_tensor(sigma_min)
-    return sigma_data * (gap / torch.hypot(sigma.new_tensor(sigma_data), sigma))
+    gap = sigma - sigma.new_full((), sigma_min)
+    return sigma_data * (gap / torch.hypot(sigma.new_full((), sigma_data), sigma))
 
 
 def c_in(sigma: Float[Tensor, "*shape"], *, sigma_data: float = 0.5) -> Float[Tensor, "*shape"]:
@@ -83,7 +83,7 @@ def c_in(sigma: Float[Tensor, "*shape"], *, sigma_data: float = 0.5) -> Float[Te
     sigma_data^2).
     """
     _check(sigma, None, sigma_data)
-    return 1 / torch.hypot(sigma, sigma.new_tensor(sigma_data))
+    return 1 / torch.hypot(sigma, sigma.new_full((), sigma_data))
 
 
 def c_noise(sigma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -35,7 +35,7 @@ def delta_consistency_function(
     source = "iCT Section 3.2"
     _check(x, sigma, sigma_min, source)
     _check_point("xi", xi, x, source)
-    kept = per_example(sigma.new_tensor(sigma_min) / sigma, x)
+    kept = per_example(sigma.new_full((), sigma_min) / sigma, x)
     return kept * x + (1 - kept) * xi
 
 
@@ -60,7 +60,7 @@ def gaussian_consistency_function(
     if not 0 <= std < math.inf:
         _domain.refuse(f"std >= 0 ({source})", f"std = {std}", "give a standard deviation")
     # Rounded first, so that the ratio is exactly 1 at sigma_min in every dtype.
-    s, low = sigma.new_tensor(std), sigma.new_tensor(sigma_min)
+    s, low = sigma.new_full((), std), sigma.new_full((), sigma_min)
     return mean + per_example(torch.hypot(s, low) / torch.hypot(s, sigma), x) * (x - mean)
 
 
@@ -182,7 +182,7 @@ def _check(x: Float[Tensor, " batch *event"], sigma: Float[Tensor, " batch"], si
     _domain.levels(sigma, source)
     _domain.positive("sigma_min", sigma_min, source)
     # Compared in the dtype of sigma, in which the lowest level of a grid is sigma_min itself.
-    if _domain.looks_at(sigma) and not bool((sigma >= sigma.new_tensor(sigma_min)).all()):
+    if _domain.looks_at(sigma) and not bool((sigma >= sigma.new_full((), sigma_min)).all()):
         _domain.refuse(
             f"sigma >= sigma_min ({source})",
             f"sigma = {float(sigma.min())}, sigma_min = {sigma_min}",

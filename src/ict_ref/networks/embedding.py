@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -68,14 +69,23 @@ class Embedding(nn.Module):
         if (labels is None) != (self.label is None):
             needs, got = ("no labels", "labels") if self.label is None else ("labels", "none")
             raise ValueError(f"needs {needs}; got {got}; a network learns with labels or without (data.labels)")
-        e = self.features(c_noise).to(self.linear0.weight.dtype)
-        if isinstance(self.label, nn.Linear) and labels is not None:
-            one_hot = F.one_hot(labels, self.classes).to(e.dtype)
-            e = e + self.label(math.sqrt(self.classes) * one_hot)
-        e = self.linear1(F.silu(self.linear0(e)))
-        if isinstance(self.label, nn.Embedding):
-            e = e + self.label(labels)
-        return F.silu(e)
+        with in_full_precision(c_noise.device):
+            e = self.features(c_noise).to(self.linear0.weight.dtype)
+            if isinstance(self.label, nn.Linear) and labels is not None:
+                # Not F.one_hot, which looks at the labels' values.
+                one_hot = (labels[:, None] == torch.arange(self.classes, device=labels.device)).to(e.dtype)
+                e = e + self.label(math.sqrt(self.classes) * one_hot)
+            e = self.linear1(F.silu(self.linear0(e)))
+            if isinstance(self.label, nn.Embedding):
+                e = e + self.label(labels)
+            return F.silu(e)
+
+
+def in_full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Return a block in which autocast is off: 8 bits do not tell neighbouring noise levels apart."""
+    kind = device.type
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 
 def at_least_float32(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

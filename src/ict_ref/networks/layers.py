@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ict_ref.config import Network
+from ict_ref.networks.embedding import in_full_precision
 from ict_ref.networks.masks import DropoutSite, Masks, drop
 
 Resampling = Literal["none", "down", "up"]
@@ -58,12 +60,15 @@ class ResidualBlock(nn.Module):
         h = F.silu(self.norm0(x))
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
-        told: Tensor = self.linear(e)[:, :, None, None]
+        h = self.conv0(h)
+        with in_full_precision(x.device):
+            told: Tensor = self.linear(e)[:, :, None, None]
+        told = told.to(h.dtype)
         if self.adaptive:
             scale, shift = told.chunk(2, dim=1)
-            h = self.norm1(self.conv0(h)) * (1 + scale) + shift
+            h = self.norm1(h) * (1 + scale) + shift
         else:
-            h = self.norm1(self.conv0(h) + told)
+            h = self.norm1(h + told)
         h = F.silu(h)
         if masks is not None and self.site is not None:
             h = drop(h, masks[self.site], self.rate)
@@ -102,11 +107,21 @@ class Stage(nn.Module):
         super().__init__()
         self.block, self.attention = block, attention
         self.way = block.way
+        self.recompute = False
 
     def forward(
         self, h: Float[Tensor, " batch _ _ _"], e: Float[Tensor, " batch _"], masks: Masks | None
     ) -> Float[Tensor, " batch _ _ _"]:
-        """Return the map after block and attention."""
+        """Return the map after block and attention, which with `recompute` are computed again in the backward pass."""
+        if self.recompute and torch.is_grad_enabled():
+            # No random number is drawn in it: there is no generator whose state to keep.
+            after: Tensor = checkpoint(self._after, h, e, masks, use_reentrant=False, preserve_rng_state=False)
+            return after
+        return self._after(h, e, masks)
+
+    def _after(
+        self, h: Float[Tensor, " batch _ _ _"], e: Float[Tensor, " batch _"], masks: Masks | None
+    ) -> Float[Tensor, " batch _ _ _"]:
         h = self.block(h, e, masks)
         if self.attention is not None:
             h = self.attention(h)

@@ -1,6 +1,6 @@
 """The consistency model: any network F, made to satisfy the boundary condition."""
 
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -10,12 +10,27 @@ from torch import Tensor, nn
 from ict_ref.config import Config, Network
 from ict_ref.formulas import boundary_parameterization
 from ict_ref.networks.adm import ADM
+from ict_ref.networks.layers import Stage
 from ict_ref.networks.masks import Masks
 from ict_ref.networks.ncsnpp import NCSNpp
 from ict_ref.randomness import stream
 
 FreeForm: TypeAlias = ADM | NCSNpp
 """F_theta: a module called as network(x, c_noise, labels, masks) that has dropout_sites()."""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A consistency function of a label too, with dropout by masks."""
+
+    def __call__(
+        self,
+        x: Float[Tensor, " batch *event"],
+        sigma: Float[Tensor, " batch"],
+        labels: Int64[Tensor, " batch"] | None = None,
+        masks: Masks | None = None,
+    ) -> Float[Tensor, " batch *event"]:
+        """Return f(x, sigma, label)."""
 
 
 class ConsistencyModel(nn.Module):
@@ -25,10 +40,12 @@ class ConsistencyModel(nn.Module):
     around it is computed in the dtype of sigma or a better one, and so is the result.
     """
 
-    def __init__(self, network: FreeForm, *, sigma_min: float, sigma_data: float) -> None:
+    def __init__(
+        self, network: FreeForm, *, sigma_min: float, sigma_data: float, autocast: torch.dtype | None = None
+    ) -> None:
         super().__init__()
         self.network = network
-        self.sigma_min, self.sigma_data = sigma_min, sigma_data
+        self.sigma_min, self.sigma_data, self.autocast = sigma_min, sigma_data, autocast
 
     def forward(
         self,
@@ -42,12 +59,33 @@ class ConsistencyModel(nn.Module):
             # Rounded to 8 bits, 0.002 is another noise level, and the boundary is missed.
             raise ValueError(f"needs sigma in float32 or better; got {sigma.dtype}; leave noise levels as they are")
         return boundary_parameterization(
-            lambda scaled, noise: self.network(scaled, noise, labels, masks),
+            lambda scaled, noise: self._free_form(scaled, noise, labels, masks),
             x,
             sigma,
             sigma_min=self.sigma_min,
             sigma_data=self.sigma_data,
         )
+
+    def _free_form(
+        self,
+        x: Float[Tensor, " batch *event"],
+        c_noise: Float[Tensor, " batch"],
+        labels: Int64[Tensor, " batch"] | None,
+        masks: Masks | None,
+    ) -> Float[Tensor, " batch *event"]:
+        if self.autocast is None:
+            value: Tensor = self.network(x, c_noise, labels, masks)
+            return value
+        with torch.autocast(x.device.type, self.autocast):
+            value = self.network(x, c_noise, labels, masks)
+        return value
+
+
+def recompute(model: ConsistencyModel) -> None:
+    """Have each block's activations computed again in the backward pass, not kept."""
+    for module in model.modules():
+        if isinstance(module, Stage):
+            module.recompute = True
 
 
 def build_network(

@@ -1,0 +1,121 @@
+"""What `python -m ict_ref.launch` is told: a preset, changes of its fields, and where to run.
+
+Nothing here imports torch: help and errors come at once.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import difflib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ict_ref.config import PRESETS, Config
+from ict_ref.prepared import read_about
+
+PROGRAM = "python -m ict_ref.launch"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Train a consistency model, make samples of it in one and two steps, and score them.
+
+    The run has a folder of its own with its configuration, metrics, checkpoint, samples.png and scores.json. The same
+    command goes on where it was stopped. Exit status: 0 done; 1 below the bars, or a loss that is not finite;
+    2 refused; 130 stopped by Ctrl-C, 143 by SIGTERM.
+    """
+
+    preset: Annotated[
+        str, tyro.conf.arg(name="config", metavar="{" + ",".join(PRESETS) + "}", help_behavior_hint="(required)")
+    ]
+    """Preset to start from; every option below changes one of its fields."""
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    out: Path | None = None
+    """Run folder; by default runs/PRESET-DIGITS, the digits differing between configurations."""
+    processes: int = 0
+    """Processes that share each batch; 0: one for each visible GPU, one where there is none."""
+
+    def folder(self) -> Path:
+        """Return the run folder."""
+        return self.out or Path("runs") / f"{self.preset}-{self.config.digest()}"
+
+
+def parse(arguments: Sequence[str]) -> Launch:
+    """Return the run that the arguments describe. Raises ValueError with one line, or exits 0 after --help."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--config")
+    try:
+        known, rest = first.parse_known_args(arguments)
+    except argparse.ArgumentError:
+        raise ValueError(f"--config needs a preset: {', '.join(PRESETS)}") from None
+    wants_help = "--help" in rest or "-h" in rest
+    name = known.config or ("digits" if wants_help else None)
+    if name is None:
+        raise ValueError(f"needs --config, one of {', '.join(PRESETS)}; see {PROGRAM} --help")
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"perhaps you meant {near[0]}" if near else f"there are {', '.join(PRESETS)}"
+        raise ValueError(f"unknown preset {name}; {hint}")
+    default = Launch(name, PRESETS[name]())
+    if wants_help:
+        return tyro.cli(Launch, prog=PROGRAM, default=default, args=rest)
+    _refuse_unknown(rest, default.config)
+    launch = _parsed(default, rest)
+    if launch.processes < 0:
+        raise ValueError(f"--processes needs an integer >= 0; got {launch.processes}")
+    return dataclasses.replace(launch, config=with_checksum(launch.config))
+
+
+def with_checksum(config: Config) -> Config:
+    """Return the configuration with its data's checksum, which makes it the same wherever they lie.
+
+    Raises ValueError or OSError if there are no prepared data where it says.
+    """
+    data = config.data
+    if data.name == "digits":
+        return config
+    if not data.path:
+        raise ValueError(f"data.path needs the folder of {data.name} that python -m ict_ref.prepare made; got none")
+    checksum = data.checksum or read_about(Path(data.path)).checksum()
+    return dataclasses.replace(config, data=dataclasses.replace(data, checksum=checksum))
+
+
+def _parsed(default: Launch, rest: Sequence[str]) -> Launch:
+    """Return what the options make of the default. Raises ValueError with one line."""
+    # What is left for tyro to refuse are values, and it draws the message in a box.
+    box = io.StringIO()
+    with contextlib.redirect_stderr(box):
+        try:
+            return tyro.cli(Launch, prog=PROGRAM, default=default, args=rest)
+        except SystemExit:
+            raise ValueError(_one_line(box.getvalue())) from None
+
+
+def _refuse_unknown(arguments: Sequence[str], config: Config) -> None:
+    known = ["--out", "--processes"]
+    for group, fields in dataclasses.asdict(config).items():
+        for name, value in fields.items():
+            known.append(f"--{group}.{name.replace('_', '-')}")
+            if isinstance(value, bool):
+                known.append(f"--{group}.no-{name.replace('_', '-')}")
+    for argument in arguments:
+        option = argument.split("=")[0].replace("_", "-")
+        if option.startswith("--") and option not in known:
+            near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
+            hint = f"perhaps you meant {near[0]}" if near else f"see {PROGRAM} --help"
+            raise ValueError(f"unknown option {option}; {hint}")
+
+
+def _one_line(box: str) -> str:
+    """Return the message in one of tyro's boxes as one line."""
+    rows = [row.strip("│ ") for row in box.splitlines() if row.startswith("│")]
+    rule = next((number for number, row in enumerate(rows) if set(row) == {"─"}), len(rows))
+    message = " ".join(rows[:rule]) or " ".join(box.split())
+    if " needs " in message:  # our own, from a dataclass
+        return message.split(": ", maxsplit=1)[-1]
+    return f"{message}; see {PROGRAM} --help"
