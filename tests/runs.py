@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ict_ref.checkpoints import Checkpoint, newest_checkpoint
-from ict_ref.config import Config, minimal
+from ict_ref.config import Config, Method, minimal
 from ict_ref.data import Images, load
 from ict_ref.trainer import Trainer
 
@@ -46,7 +46,7 @@ def lines(folder: Path) -> list[dict[str, float]]:
 def same(a: Checkpoint, b: Checkpoint) -> bool:
     """Return whether two checkpoints are equal bit for bit."""
     return (
-        a.step == b.step
+        (a.step, a.skipped) == (b.step, b.skipped)
         and a.tensors.keys() == b.tensors.keys()
         and all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
     )
@@ -55,7 +55,7 @@ def same(a: Checkpoint, b: Checkpoint) -> bool:
 def copied(trainer: Trainer) -> Checkpoint:
     """Return the trainer's checkpoint, its tensors copied."""
     now = trainer.checkpoint()
-    return Checkpoint(now.step, {name: value.clone() for name, value in now.tensors.items()}, now.config)
+    return dataclasses.replace(now, tensors={name: value.clone() for name, value in now.tensors.items()})
 
 
 def reached(trainer: Trainer, limit: int) -> bool:
@@ -66,3 +66,6 @@ def reached(trainer: Trainer, limit: int) -> bool:
 def never() -> bool:
     """Return that nobody wants to stop."""
     return False
+
+
+CT = Method(mu0=0.9, distance="squared_l2", curriculum="sqrt", s0=2, s1=150, weighting="uniform")

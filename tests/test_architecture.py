@@ -40,6 +40,7 @@ ROOMS: dict[str, set[str]] = {
     "sample": {"config", "formulas", "networks", "data", "randomness"},
     "evaluate": {"formulas", "config", "data", "randomness"},
     "export_checkpoint": {"checkpoints", "data", "networks", "network_file", "run_folder"},
+    "experiments": {"config", "data", "files", "formulas", "networks", "optimizer", "randomness", "trainer"},
     "options": {"config", "prepared"},
     "supervisor": set(),
     "launch": {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.runs import config, copied, images, lines, never, newest, reached, recorded, same, updated
+from tests.runs import CT, config, copied, images, lines, never, newest, reached, recorded, same, updated
 
 from ict_ref.checkpoints import Checkpoint
 from ict_ref.config import Method, Sample
@@ -15,8 +15,6 @@ from ict_ref.optimizer import RAdam
 from ict_ref.step import discretization
 from ict_ref.trainer import Trainer
 from ict_ref.training import fit, resume
-
-CT = Method(mu0=0.9, distance="squared_l2", curriculum="sqrt", s0=2, s1=150, weighting="uniform")
 
 
 @pytest.mark.parametrize("method", [Method(), CT], ids=["iCT", "CT, whose teacher is saved too"])

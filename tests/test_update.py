@@ -6,12 +6,14 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import torch
 from tests.runs import updated
 from torch import Tensor
 
 from ict_ref.config import Config, Method, Train, minimal
 from ict_ref.data import load
+from ict_ref.networks.model import ConsistencyModel, build_model
 from ict_ref.trainer import Trainer
 
 # Nothing at its default: what is not passed on shows. K' = floor(20 / (log2 8 + 1)) = 5, so N = 4 * 2 + 1 at step 7.
@@ -29,9 +31,9 @@ CONFIG = Config(network=minimal().network, method=METHOD, train=TRAIN)
 STEP, LEVELS = 7, 9
 
 
-def philox(purpose: int, step: int, lane: int) -> np.random.Generator:
+def philox(purpose: int, step: int, lane: int, seed: int = 3) -> np.random.Generator:
     # 1 order, 2 noise level, 3 noise, 4 dropout: fixed for ever, or old runs could not be repeated.
-    return np.random.Generator(np.random.Philox(key=3, counter=[0, lane, step, purpose]))
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, lane, step, purpose]))
 
 
 STRIDE = np.uint64(0x9E3779B97F4A7C15)
@@ -43,8 +45,8 @@ def splitmix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return x ^ (x >> np.uint64(31))
 
 
-def cell(u: float, levels: list[float]) -> int:
-    ends = [math.erf((math.log(sigma) + 0.5) / (math.sqrt(2) * 1.5)) for sigma in levels]
+def cell(u: float, levels: list[float], mean: float, std: float) -> int:
+    ends = [math.erf((math.log(sigma) - mean) / (math.sqrt(2) * std)) for sigma in levels]
     mass = [high - low for low, high in itertools.pairwise(ends)]
     total = 0.0
     for j, one in enumerate(mass):
@@ -54,32 +56,36 @@ def cell(u: float, levels: list[float]) -> int:
     raise AssertionError(u)
 
 
-def expected_loss(trainer: Trainer) -> Tensor:
-    digits = load(CONFIG.data).train
-    levels = [(0.01**0.2 + j / 8 * (50.0**0.2 - 0.01**0.2)) ** 5 for j in range(LEVELS)]
-    # Batch 8 at step 7: places 56 to 63 of the first epoch.
-    chosen = philox(1, 0, 0).permutation(1198)[56:64]
+def expected_loss(model: ConsistencyModel, config: Config, step: int, n: int) -> Tensor:
+    digits, method, seed = load(config.data).train, config.method, config.train.seed
+    batch, lanes = config.train.batch_size, config.train.lanes
+    low, high = method.sigma_min ** (1 / method.rho), method.sigma_max ** (1 / method.rho)
+    levels = [(low + j / (n - 1) * (high - low)) ** method.rho for j in range(n)]
+    levels[0] = method.sigma_min  # the boundary itself, not its rounded root's power
+    size = batch // lanes
+    chosen = philox(1, 0, 0, seed).permutation(1198)[batch * step : batch * (step + 1)]
     losses = []
-    for lane in range(2):
-        places = torch.from_numpy(chosen[4 * lane : 4 * lane + 4])
-        x, labels = digits.pixels[places].double() / 127.5 - 1, digits.labels[places]
-        i = [cell(u, levels) for u in philox(2, STEP, lane).random(4)]
-        z = torch.from_numpy(philox(3, STEP, lane).standard_normal((4, 1, 8, 8), dtype=np.float32)).double()
-        key, masks = np.uint64(philox(4, STEP, lane).bit_generator.random_raw()), []
-        for number, site in enumerate(trainer.model.network.dropout_sites()):
-            shape = (4, site.channels, site.height, site.width)
+    for lane in range(lanes):
+        places = torch.from_numpy(chosen[size * lane : size * (lane + 1)])
+        x, labels = (digits.pixels[places].float() / 127.5 - 1).double(), digits.labels[places]
+        i = [cell(u, levels, method.p_mean, method.p_std) for u in philox(2, step, lane, seed).random(size)]
+        noise = philox(3, step, lane, seed).standard_normal((size, 1, 8, 8), dtype=np.float32)
+        z = torch.from_numpy(noise).double()
+        key, masks = np.uint64(philox(4, step, lane, seed).bit_generator.random_raw()), []
+        for number, site in enumerate(model.network.dropout_sites()):
+            shape = (size, site.channels, site.height, site.width)
             # One block of words: of the key follows the site's, of that the block's, and the words are numbered.
             block = splitmix(splitmix(np.array([number], dtype=np.uint64) * STRIDE ^ key))
             words = splitmix(np.arange(math.prod(shape) // 4, dtype=np.uint64) * STRIDE ^ block)
             kept = words.view(np.int16).reshape(shape) >= 6554 - 32768  # 0.1 * 65536 = 6553.6
             masks.append(torch.from_numpy(kept))
-        low, high = (torch.tensor([levels[j + k] for j in i], dtype=torch.float64) for k in (0, 1))
-        student = trainer.model(x + high.reshape(4, 1, 1, 1) * z, high, labels, tuple(masks))
-        teacher = trainer.model(x + low.reshape(4, 1, 1, 1) * z, low, labels, tuple(masks)).detach()
+        below, above = (torch.tensor([levels[j + k] for j in i], dtype=torch.float64) for k in (0, 1))
+        student = model(x + above.reshape(size, 1, 1, 1) * z, above, labels, tuple(masks))
+        teacher = model(x + below.reshape(size, 1, 1, 1) * z, below, labels, tuple(masks)).detach()
         c = 0.00054 * 8
-        for k in range(4):
+        for k in range(size):
             distance = ((student[k] - teacher[k]) ** 2).sum().add(c**2).sqrt() - c
-            losses.append(distance / (high[k] - low[k]))
+            losses.append(distance / (above[k] - below[k]))
     return torch.stack(losses).mean()
 
 
@@ -100,7 +106,7 @@ def test_an_update_is_what_its_definition_says() -> None:
     parameters = list(trainer.model.parameters())
     before = [parameter.detach().clone() for parameter in parameters]
     averages = [average.clone() for average in trainer.average.parameters()]
-    loss = expected_loss(trainer)
+    loss = expected_loss(trainer.model, CONFIG, STEP, LEVELS)
     gradients = torch.autograd.grad(loss, parameters)
     trainer.update()
     torch.testing.assert_close(trainer.loss, loss.detach(), rtol=1e-9, atol=0)
@@ -118,3 +124,36 @@ def test_the_seed_moves_everything_that_is_drawn() -> None:
     there.model.load_state_dict(here.model.state_dict())
     there.step = STEP
     assert updated(there) != updated(here)
+
+
+def test_ten_updates_of_the_minimal_run_are_what_their_definition_says() -> None:
+    # K = 40 in eight stages of five steps: N = 11, then 21. torch's own RAdam.
+    config = dataclasses.replace(minimal(), train=dataclasses.replace(minimal().train, dtype="float64"))
+    trainer = Trainer(config, load(config.data).train)
+    model = build_model(config, event=(1, 8, 8), classes=10)
+    optimizer = torch.optim.RAdam(model.parameters(), lr=1e-3, betas=(0.9, 0.999), eps=1e-8)
+    ours, theirs = [], []
+    for step in range(10):
+        loss = expected_loss(model, config, step, 11 if step < 5 else 21)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        theirs.append(float(loss.detach()))
+        ours.append(updated(trainer))
+    assert ours == pytest.approx(theirs, rel=1e-11)
+    # What nobody meant to change.
+    assert ours == pytest.approx(GOLDEN, rel=1e-9)
+
+
+GOLDEN = [
+    4.125801083156214,
+    4.761800259624813,
+    5.421695228214578,
+    6.154865463770208,
+    5.733623846133045,
+    5.830091002783078,
+    6.085162747816732,
+    6.477868596967355,
+    4.96876498808759,
+    7.328728826497317,
+]

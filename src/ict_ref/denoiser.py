@@ -38,7 +38,9 @@ def load_score(
     denoiser = _torchscript(path)
     if denoiser is None:
         denoiser = _imported(path)
-    denoiser.to(device=device, dtype=dtype).requires_grad_(False)
+    denoiser.to(device=device, dtype=dtype)
+    for parameter in denoiser.parameters():
+        parameter.requires_grad = False
 
     def score(
         x: Float[Tensor, " batch *event"],

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["parameters", "order", "noise level", "noise", "dropout", "sample", "yardstick", "flip"]
+Purpose = Literal["parameters", "order", "noise level", "noise", "dropout", "sample", "yardstick", "flip", "data"]
 
 # A purpose's number is part of the definition of every run: append, never reorder.
 _NUMBER: dict[Purpose, int] = {
@@ -22,6 +22,7 @@ _NUMBER: dict[Purpose, int] = {
     "sample": 5,
     "yardstick": 6,
     "flip": 7,
+    "data": 8,
 }
 
 

@@ -14,8 +14,8 @@ from types import FrameType
 # Of a process that only ended because another one had: an innocent.
 LOST = 3
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-# How long the others have to end when one has failed.
-GRACE = 10.0
+# Seconds after one has failed: until then the others may end by themselves, are asked to, and are killed.
+ASK, KILL = 2.0, 20.0
 
 
 def supervise(command: Sequence[str], count: int) -> int:
@@ -37,8 +37,10 @@ def supervise(command: Sequence[str], count: int) -> int:
                         command, env=environment, stdout=stream, stderr=stream, start_new_session=True
                     )
                     processes.append(process)
-            _wait(processes)
-        return _verdict([process.returncode for process in processes], outputs)
+            failed = _first_to_fail(processes)
+        if failed is None:
+            return max(process.returncode for process in processes)
+        return _name(failed, processes, outputs[failed])
 
 
 def _environment(rank: int, count: int, rendezvous: Path) -> dict[str, str]:
@@ -57,9 +59,7 @@ def _passed_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
     """Pass signals that ask to stop on to the processes."""
 
     def receive(number: int, _frame: FrameType | None) -> None:
-        for process in processes:
-            if process.poll() is None:
-                process.send_signal(number)
+        _send(processes, number)
 
     before = {number: signal.signal(number, receive) for number in STOPS}
     try:
@@ -69,35 +69,56 @@ def _passed_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Wait for all; when one has failed, end the others after a while."""
-    deadline: float | None = None
-    while any(process.poll() is None for process in processes):
-        if deadline is None and any(process.returncode not in (None, 0) for process in processes):
-            deadline = time.monotonic() + GRACE
-        if deadline is not None and time.monotonic() > deadline - GRACE / 2:
-            for process in processes:
-                if process.poll() is None:
-                    # First they may say what they know; then it is enough.
-                    process.send_signal(signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL)
-        time.sleep(0.05)
+def _first_to_fail(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
+    """Wait for all, and return the one that failed, if one did; the others are ended then.
+
+    Who stops because it was asked to does not fail, and who lost another process is an innocent unless all are.
+    """
+    fine = {0, *(128 + number for number in STOPS)}
+    culprit: int | None = None
+    since: float | None = None
+    asked = False
+    while None in (statuses := [process.poll() for process in processes]):
+        failed = {k: status for k, status in enumerate(statuses) if status is not None and status not in fine}
+        if failed and since is None:
+            since = time.monotonic()
+        if since is not None:
+            if not asked:
+                culprit = _culprit(failed)
+            waited = time.monotonic() - since
+            if waited > ASK and not asked:
+                _send(processes, signal.SIGTERM)  # once: at the second one they would not finish what they write
+                asked = True
+            if waited > KILL:
+                _send(processes, signal.SIGKILL)
+        time.sleep(0.02)
+    if asked:
+        return culprit
+    return _culprit({k: status for k, status in enumerate(statuses) if status is not None and status not in fine})
 
 
-def _verdict(statuses: Sequence[int], outputs: Sequence[Path]) -> int:
-    """Return the exit status of the run, and name who failed, unless it was the first and has said so itself."""
-    culprits = [rank for rank, status in enumerate(statuses) if status not in (0, LOST)]
-    if not culprits:
-        return statuses[0]
-    # Who was ended by a signal did not end because of another one.
-    rank = next((rank for rank in culprits if statuses[rank] < 0), culprits[0])
-    status = statuses[rank]
-    if status >= 0 and rank == 0:
+def _culprit(failed: Mapping[int, int]) -> int | None:
+    """Return which of these processes failed for reasons of its own: first of all who was killed."""
+    ranks = sorted(failed, key=lambda rank: (failed[rank] == LOST, failed[rank] >= 0, rank))
+    return ranks[0] if ranks else None
+
+
+def _send(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(number)
+
+
+def _name(rank: int, processes: Sequence[subprocess.Popen[bytes]], output: Path) -> int:
+    """Say which process failed, unless it was the first, which has said so itself; return the exit status."""
+    status = processes[rank].returncode
+    if rank == 0 and status >= 0:
         return status
-    words = outputs[rank].read_text(errors="replace").split("\n") if rank else []
+    words = output.read_text(errors="replace").splitlines() if rank > 0 else []
     last = next((line.strip() for line in reversed(words) if line.strip()), "")
     how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     said = f"; its last words: {last}" if last else ""
-    print(f"ict_ref.launch: process {rank} of {len(statuses)} {how}{said}", file=sys.stderr)
+    print(f"ict_ref.launch: process {rank} of {len(processes)} {how}{said}", file=sys.stderr)
     return status if status >= 0 else 128 - status
 
 

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -139,12 +140,15 @@ class Trainer:
         if machine.compile:
             for model in self._models().values():
                 model.network.compile()
-        if self.world.size == 1:
+        # Nor can the wrapper be called in forward mode.
+        if self.world.size == 1 or self.config.method.objective == "continuous":
             return self.model
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(
-            self.model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
-        )
+        # Buffers are constants, and `share` gives them to all.
+        buffers = [name for name, _ in self.model.named_buffers()]
+        ignore: Any = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+        ignore(self.model, buffers)
+        return DistributedDataParallel(self.model, device_ids=devices, gradient_as_bucket_view=True)
 
     def _backward(self) -> Float[Tensor, ""]:
         """Leave the gradient of the loss at the parameters, and return the loss: means over the whole batch."""
@@ -171,6 +175,10 @@ class Trainer:
                 of_part = losses.mean() / len(self.parts)
                 torch.autograd.backward(of_part)
             loss += of_part.detach()
+        if self.student is self.model:
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    self.world.mean_(parameter.grad)
         return self.world.mean_(loss)
 
     @contextlib.contextmanager

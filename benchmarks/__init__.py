@@ -1,0 +1,1 @@
+"""Speed as ratios, each measured interleaved in one run: `nox -s bench`."""
