@@ -103,6 +103,12 @@ def peers(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Measure how fast training is, as ratios: five minutes on two idle cores (`-- --only step --json FILE`)."""
+    session.run(environment(session), "-m", "benchmarks", *session.posargs, external=True)
+
+
+@nox.session
 def vectors(session: nox.Session) -> None:
     """Write the vectors of `ict_ref.verify` from their 50-digit oracles."""
     run(session, "-m", "tests.vectors.generate")

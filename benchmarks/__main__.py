@@ -17,6 +17,7 @@ from benchmarks.ratio import Ratio, interleaved
 
 SUITES: dict[str, Callable[[int], list[Ratio]]] = {
     "step": steps.measure,
+    "options": steps.options,
     "optimizer": updates.measure,
     "sampling": reading.sampling,
     "data": reading.reading,

@@ -84,6 +84,21 @@ def torch_dropout() -> Iterator[None]:
         yield
 
 
+def options(pairs: int) -> list[Ratio]:
+    """Return what the options that save memory cost: a step with each over a plain one."""
+    plain = small()
+    chosen = {
+        "accumulate 2": Machine(device="cpu", accumulate=2),
+        "recompute": Machine(device="cpu", recompute=True),
+        "channels last": Machine(device="cpu", channels_last=True),
+    }
+    step = ours(plain)
+    return [
+        interleaved(f"{name} / plain step", ours(dataclasses.replace(plain, machine=machine)), step, pairs=pairs)
+        for name, machine in chosen.items()
+    ]
+
+
 def measure(pairs: int) -> list[Ratio]:
     """Return our step over the floor, in float32 and with autocast to bfloat16."""
     bare = floor(small())

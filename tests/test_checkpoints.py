@@ -1,8 +1,11 @@
 import hashlib
 import json
 import os
+import shutil
 import stat
+import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from ict_ref.checkpoints import (
     save_checkpoint,
     set_aside,
 )
+from ict_ref.launch import main
 from ict_ref.trainer import Trainer
 from ict_ref.training import fit, resume
 
@@ -257,6 +261,35 @@ def test_a_crash_while_a_checkpoint_is_written_loses_nothing_older(
     checkpoint = newest(tmp_path)
     assert checkpoint is not None
     assert checkpoint.step == 5
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Give a file system with room for two checkpoints of the minimal run."""
+    mount = shutil.which("mount")
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = [str(mount), "-t", "tmpfs", "-o", "size=1900k", "tmpfs", str(place)]
+    if mount is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a file system here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)  # noqa: S607
+
+
+def test_a_full_disk_loses_nothing_older_and_the_run_goes_on_when_there_is_room(
+    small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--config", "minimal", "--out"]
+    assert main([*command, str(small_disk / "run")]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "ict_ref.launch: cannot use" in line
+    assert line.endswith("checkpoint-00000030.safetensors: No space left on device")
+    assert list(checkpoints(small_disk / "run")) == [20, 10]
+    assert not list((small_disk / "run").glob("*.tmp"))
+    assert main([*command, str(small_disk / "run"), "--record.keep", "1"]) == 0
+    assert main([*command, str(tmp_path / "whole")]) == 0
+    name = "checkpoint-00000040.safetensors"
+    assert (small_disk / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def full() -> None:

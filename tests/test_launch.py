@@ -194,6 +194,13 @@ def test_help_names_presets_options_and_their_sources(flag: str, capsys: pytest.
         (["--config", "minimal", "--train.batch-size", "many"], "--train.batch-size"),
         (["--config", "minimal", "--train.batch-size", "0"], "train.batch_size needs an integer >= 1; got 0"),
         (["--config", "minimal", "--train.lanes", "3"], "train.lanes needs a divisor of train.batch_size 16; got 3"),
+        (["--config", "minimal", "--machine.accumulate", "3"], "train.lanes needs a multiple of 3 (one process with 3"),
+        (["--config", "minimal", "--processes", "-1"], "--processes needs an integer >= 0; got -1"),
+        (
+            ["--config", "minimal", "--train.dtype", "float64", "--train.autocast", "bfloat16"],
+            "train.autocast needs none where train.dtype is float64; got bfloat16",
+        ),
+        (["--config", "minimal", "--record.keep", "0"], "record.keep needs an integer >= 1; got 0"),
         (["--config", "minimal", "--network.dropout", "1"], "network.dropout needs 0 <= rate < 1; got 1.0"),
         (["--config", "minimal", "--network.groups", "3"], "network.groups needs a divisor of 8 channels"),
         (
@@ -231,6 +238,17 @@ def test_bad_input_is_one_line_and_status_2(
     assert line.startswith("ict_ref.launch: ")
     assert message in line
     assert files(tmp_path) == {}
+
+
+def test_a_gpu_that_is_not_there_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    command = ["--config", "minimal", "--machine.device", "cuda", "--out", str(tmp_path / "run")]
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "machine.device cuda needs a GPU for each process of a machine; process 0 has none, of 0" in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_checkpoint_is_refused_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

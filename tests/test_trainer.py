@@ -1,13 +1,16 @@
 import copy
 import dataclasses
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import torch
-from tests.runs import CT, config, copied, images, same
+from tests.runs import CT, config, copied, images, lines, same, updated
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -17,6 +20,7 @@ from ict_ref.networks.model import build_model
 from ict_ref.processes import World
 from ict_ref.step import Draws, discretization, draw, training_loss
 from ict_ref.trainer import Trainer, follow
+from ict_ref.training import resume
 
 CONTINUOUS = Method(objective="continuous", distance="squared_l2", curriculum="constant")
 
@@ -330,3 +334,26 @@ def test_a_world_of_one_is_the_run_itself() -> None:
     assert world.any(True)
     assert not world.any(False)
     assert world.parts(4, 1) == [range(4)]
+
+
+def test_a_compiled_network_trains_alike_and_its_checkpoint_is_any_run_s(tmp_path: Path) -> None:
+    # Traced as for a GPU, and then executed as it is: to generate code for a CPU would take minutes. Shapes are not
+    # checked: the checker cannot be traced.
+    code = (
+        "import functools, sys, torch\n"
+        "torch.compile = functools.partial(torch.compile, backend='aot_eager', fullgraph=True)\n"
+        "from ict_ref.launch import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    options = ["--config", "minimal", "--train.steps", "8", "--train.dtype", "float64", "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-c", code, *options, "--machine.compile"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    chosen = config(steps=8, dtype="float64")
+    plain = Trainer(chosen, images())
+    losses = [updated(plain) for _ in range(8)]
+    assert [line["loss"] for line in lines(tmp_path / "run")] == pytest.approx(losses, rel=1e-10)
+    again = Trainer(chosen, images())
+    assert resume(again, tmp_path / "run") == []
+    assert again.step == 8
+    assert farthest(again, plain) < 1e-10

@@ -7,6 +7,7 @@ newest are kept, and milestones; one that is damaged is set aside, and the one b
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -49,7 +50,10 @@ def checkpoints(folder: Path) -> dict[int, Path]:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 1, milestone_every: int = 0) -> Path:
-    """Write the checkpoint and return its file; then drop all but the newest and the milestones."""
+    """Write the checkpoint and return its file; drop all but the newest and the milestones.
+
+    Raises OSError if it cannot be written; what was there stays.
+    """
     about = {
         "version": ict_ref.__version__,
         "config": checkpoint.config,
@@ -59,15 +63,20 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 1, mile
     }
     path = checkpoint_file(folder, checkpoint.step)
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
+    _drop(folder, keep, milestone_every)  # before too: there may be room for one more only
     with atomically(path) as aside:
         aside.touch()
         mode = aside.stat().st_mode
-        # One key: safetensors writes several in any order, and equal checkpoints shall be equal files.
-        safetensors.torch.save_file(tensors, aside, {"ict_ref": json.dumps(about)})
+        try:
+            # One key: safetensors writes several in any order, and equal checkpoints shall be equal files.
+            safetensors.torch.save_file(tensors, aside, {"ict_ref": json.dumps(about)})
+        except safetensors.SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
         aside.chmod(mode)  # or else nobody but the owner may read it
-    for step, old in list(checkpoints(folder).items())[keep:]:
-        if not (milestone_every and step % milestone_every == 0):
-            old.unlink()
+    _drop(folder, keep, milestone_every)
     return path
 
 
@@ -111,6 +120,13 @@ def newest_checkpoint(
     if refused:
         raise ValueError(next(iter(refused.values())))
     return None, refused
+
+
+def _drop(folder: Path, keep: int, milestone_every: int) -> None:
+    """Drop all checkpoints but the newest and the milestones."""
+    for step, old in list(checkpoints(folder).items())[keep:]:
+        if not (milestone_every and step % milestone_every == 0):
+            old.unlink()
 
 
 def set_aside(path: Path) -> Path:

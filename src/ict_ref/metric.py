@@ -23,22 +23,23 @@ def metric(method: Method, dim: int) -> Distance:
     if method.distance == "squared_l2":
         return squared_l2
     if method.distance == "lpips":
-        return partial(_lpips, _load(method.lpips))
+        _load(method.lpips, torch.device("cpu"))  # to refuse what is none before it is needed
+        return partial(_lpips, method.lpips)
     c = pseudo_huber_constant(dim) if method.huber_c is None else method.huber_c
     return partial(pseudo_huber, c=c)
 
 
 def _lpips(
-    network: Any, x: Float[Tensor, " batch 3 height width"], y: Float[Tensor, " batch 3 height width"]
+    path: str, x: Float[Tensor, " batch 3 height width"], y: Float[Tensor, " batch 3 height width"]
 ) -> Float[Tensor, " batch"]:
     """Return what the network says of the enlarged images, one value per example."""
     large = (F.interpolate(image, size=(LPIPS_SIZE, LPIPS_SIZE), mode="bilinear") for image in (x, y))
-    value: Tensor = network(*large)
+    value: Tensor = _load(path, x.device)(*large)
     return value.reshape(len(x))
 
 
-@lru_cache(maxsize=1)
-def _load(path: str) -> Any:
+@lru_cache(maxsize=2)
+def _load(path: str, device: torch.device) -> Any:
     """Return the module in a TorchScript file, which is not trained."""
     if not path:
         raise ValueError(
@@ -46,10 +47,10 @@ def _load(path: str) -> Any:
             "torch.jit.save, or choose --method.distance squared_l2"
         )
     try:
-        network = torch.jit.load(path, map_location="cpu").eval()  # type: ignore[no-untyped-call]
+        network = torch.jit.load(path, map_location=device).eval()  # type: ignore[no-untyped-call]
     except (OSError, RuntimeError, ValueError):
         raise ValueError(f"method.lpips needs a TorchScript file of LPIPS; {path} is no TorchScript") from None
-    x = torch.zeros(2, 3, LPIPS_SIZE, LPIPS_SIZE)
+    x = torch.zeros(2, 3, LPIPS_SIZE, LPIPS_SIZE, device=device)
     try:
         with torch.no_grad():
             value = network(x, x)

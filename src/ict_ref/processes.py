@@ -42,9 +42,10 @@ class World:
     def parts(self, lanes: int, accumulate: int) -> list[range]:
         """Return the lanes of this process, in equal parts that are computed one after the other."""
         if lanes % (self.size * accumulate):
+            processes = "one process" if self.size == 1 else f"{self.size} processes, each"
             raise ValueError(
-                f"train.lanes needs a multiple of {self.size * accumulate} ({self.size} processes, each with "
-                f"{accumulate} parts by machine.accumulate); got {lanes}; another number of lanes is another run"
+                f"train.lanes needs a multiple of {self.size * accumulate} ({processes} with {accumulate} parts by "
+                f"machine.accumulate); got {lanes}; another number of lanes is another run"
             )
         count = lanes // (self.size * accumulate)
         starts = range(self.rank * count * accumulate, (self.rank + 1) * count * accumulate, count)
