@@ -40,10 +40,12 @@ ROOMS: dict[str, set[str]] = {
     "sample": {"config", "formulas", "networks", "data", "randomness"},
     "evaluate": {"formulas", "config", "data", "randomness"},
     "export_checkpoint": {"checkpoints", "data", "networks", "network_file", "run_folder"},
-    "experiments": {"config", "data", "files", "formulas", "networks", "optimizer", "randomness", "trainer"},
-    "options": {"config", "prepared"},
+    "experiments": {"batches", "config", "data", "files", "formulas", "optimizer", "randomness", "trainer"},
+    "job": set(),
+    "options": {"config", "job", "prepared"},
     "supervisor": set(),
-    "launch": {
+    "listing": {"config", "data", "networks", "randomness"},
+    "run": {
         "data",
         "evaluate",
         "figures",
@@ -57,6 +59,10 @@ ROOMS: dict[str, set[str]] = {
         "trainer",
         "training",
     },
+    "following": {"metrics", "options", "supervisor"},
+    "task": {"files", "following", "options", "run"},
+    "submission": {"data", "following", "metrics", "options", "processes", "run", "run_folder", "step", "task"},
+    "launch": {"listing", "options", "run", "submission", "supervisor"},
 }
 
 

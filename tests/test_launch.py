@@ -21,11 +21,12 @@ from ict_ref.config import PRESETS, digits, minimal
 from ict_ref.data import load
 from ict_ref.evaluate import Judge
 from ict_ref.figures import sample_sheet
-from ict_ref.launch import StopRequest, main, prepare
+from ict_ref.launch import main
 from ict_ref.networks.model import build_model
 from ict_ref.options import parse
 from ict_ref.prepare import main as prepare_data
 from ict_ref.processes import World
+from ict_ref.run import StopRequest, prepare
 from ict_ref.sample import images
 
 

@@ -3,86 +3,43 @@
 Started again with the same configuration, it goes on where it was stopped.
 """
 
-import contextlib
-import dataclasses
-import json
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING
 
 from ict_ref.options import Launch, parse
-from ict_ref.supervisor import LOST, STOPS, started_by_supervisor, supervise
-
-# torch is imported once the arguments are known to be good: help and errors come at once.
-if TYPE_CHECKING:
-    from ict_ref.data import Dataset
-    from ict_ref.processes import World
-    from ict_ref.trainer import Trainer
-
-FAILED, REFUSED = 1, 2
-
-
-class StopRequest:
-    """Ctrl-C, SIGTERM and SIGUSR2 as a wish to stop soon; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
-
-    def __call__(self) -> bool:
-        """Return whether somebody wants the run to stop."""
-        return self.signal is not None
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Receive the signals while the block runs."""
-        before = {number: signal.signal(number, self._receive) for number in STOPS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt(number)
-        self.signal = signal.Signals(number)
+from ict_ref.run import REFUSED, guarded, run, say
+from ict_ref.supervisor import supervise
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    return guarded(lambda: _dispatched(given))
+
+
+def _dispatched(given: Sequence[str]) -> int:
+    """Do what the arguments say, here, in several processes, or by submitting it."""
+    if "--list" in given:
+        from ict_ref.listing import table
+
+        print(table())
+        return 0
     try:
         launch = parse(given)
     except (ValueError, OverflowError) as error:
-        return _say(REFUSED, str(error))
-    except OSError as error:
-        return _say(REFUSED, f"cannot use {error.filename}: {error.strerror or error}")
-    try:
-        if "WORLD_SIZE" not in os.environ and (count := launch.processes or visible_gpus(launch)) > 1:
-            return supervise([sys.executable, "-m", "ict_ref.launch", *given], count)
-        return run(launch)
-    except BrokenPipeError:
-        # Nobody reads any more. What is left in the buffer must not be written at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
-    except MemoryError as error:
-        return _say(REFUSED, f"this machine has not enough memory: {error}")
-    except OSError as error:
-        return _say(REFUSED, f"cannot use {error.filename or 'the run folder'}: {error.strerror or error}")
-    except FloatingPointError as error:
-        return _say(FAILED, str(error))
-    except RuntimeError as error:
-        if not _is_of_another_process(error):
-            raise
-        # Who started the processes knows which of them failed; this one did not.
-        return LOST if started_by_supervisor() else _say(LOST, f"another process of the run is gone ({error})")
-    except KeyboardInterrupt as error:
-        number = error.args[0] if error.args else signal.SIGINT
-        return _say(128 + number, "stopped at once; the same command goes on from what was saved, if anything was")
+        return say(REFUSED, str(error))
+    if launch.slurm:
+        from ict_ref.submission import submit
+
+        return submit(launch)
+    if launch.dry_run:
+        print(launch.config.to_json())
+        return 0
+    if "WORLD_SIZE" not in os.environ and (count := launch.processes or visible_gpus(launch)) > 1:
+        return supervise([sys.executable, "-m", "ict_ref.launch", *given], count)
+    return run(launch)
 
 
 def visible_gpus(launch: Launch) -> int:
@@ -92,130 +49,6 @@ def visible_gpus(launch: Launch) -> int:
     import torch
 
     return torch.cuda.device_count()
-
-
-def run(launch: Launch) -> int:
-    """Train, and in the first process sample and score; return the exit status."""
-    from ict_ref.processes import joined
-
-    with contextlib.ExitStack() as folder:
-        with contextlib.ExitStack() as group:
-            try:
-                world = group.enter_context(joined(launch.config.machine))
-                trainer, dataset = prepare(launch, world, folder)
-            except (ValueError, OverflowError) as error:
-                return _say(REFUSED, str(error))
-            status = train(launch, trainer)
-        return status if status or not world.first else judge(launch, trainer, dataset)
-
-
-def prepare(launch: Launch, world: "World", folder: contextlib.ExitStack) -> "tuple[Trainer, Dataset]":
-    """Return what the run needs, as it was last saved, its folder held until the stack ends.
-
-    Raises ValueError or OSError for what the user must mend.
-    """
-    import torch
-
-    from ict_ref.data import load
-    from ict_ref.metrics import refuse_without_tensorboard
-    from ict_ref.run_folder import open_run
-    from ict_ref.trainer import Trainer
-    from ict_ref.training import resume
-
-    config, place = launch.config, launch.folder()
-    if config.machine.threads > 0:
-        torch.set_num_threads(config.machine.threads)
-    if config.record.tensorboard:
-        refuse_without_tensorboard()
-    dataset = load(config.data)
-    trainer = Trainer(config, dataset.train, world)
-    if world.first:
-        folder.enter_context(open_run(place, config))
-    damaged = resume(trainer, place)
-    if world.first:
-        for line in damaged:
-            _say(0, line)
-        parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-        print(f"{launch.preset}: {len(dataset.train)} images, {parameters:,} parameters, run folder {place}")
-        if world.size > 1:
-            print(f"{world.size} processes on {world.device.type}, {config.train.batch_size // world.size} images each")
-        if trainer.step > 0:
-            print(f"going on after step {trainer.step} of {config.train.steps}")
-    return trainer, dataset
-
-
-def train(launch: Launch, trainer: "Trainer") -> int:
-    """Train to the end, or until a signal; return 0, or the exit status of the signal."""
-    from ict_ref.training import fit
-
-    stop = StopRequest()
-    with stop.listening():
-        finished = fit(trainer, launch.folder(), stop, show_samples=lambda path: show_samples(launch, trainer, path))
-    if finished:
-        return 0
-    # Another process of the run may have been told, and not this one.
-    number = stop.signal or signal.SIGTERM
-    where = f"after step {trainer.step} of {launch.config.train.steps} in {launch.folder()}"
-    message = f"stopped by {number.name} and saved {where}; the same command goes on from there"
-    return _say(128 + number, message)
-
-
-def show_samples(launch: Launch, trainer: "Trainer", path: Path) -> None:
-    """Save a picture of what the average makes of the noise that every such picture is made of."""
-    from ict_ref.figures import sample_sheet
-    from ict_ref.sample import one_and_two_steps, shown_labels
-
-    path.parent.mkdir(exist_ok=True)
-    config = launch.config
-    count, labels = shown_labels(trainer.classes, config)
-    sample_sheet(one_and_two_steps(trainer.average, labels, config, count=count, event=trainer.event), labels, path)
-
-
-def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
-    """Sample from the average, save picture and scores, print the table and return the exit status.
-
-    Without held-out images there are no scores, and no bars.
-    """
-    from ict_ref.evaluate import Judge, below_bars, table
-    from ict_ref.figures import sample_sheet
-    from ict_ref.files import write_atomically
-    from ict_ref.sample import one_and_two_steps
-
-    config, folder, held_out = launch.config, launch.folder(), dataset.held_out
-    if len(held_out) == 0:
-        show_samples(launch, trainer, folder / "samples.png")
-        print("\nnot scored, and held to no bars: there are no held-out images (--data.held-out)")
-        print(f"samples: {folder / 'samples.png'}")
-        return 0
-    labels = held_out.labels if config.data.labels else None
-    made = one_and_two_steps(trainer.average, labels, config, count=len(held_out), event=trainer.event)
-    sample_sheet({**made, "real images, held out": held_out.pixels}, labels, folder / "samples.png")
-
-    referee = Judge(held_out)
-    scores = [referee.score(name, pixels, labels) for name, pixels in made.items()]
-    yardsticks = referee.yardsticks(dataset.train, labels, config.train.seed)
-    content = [dataclasses.asdict(score) for score in scores + yardsticks]
-    write_atomically(folder / "scores.json", json.dumps(content, indent=2).encode() + b"\n")
-    print(f"\n{len(held_out)} images each, judged by as many held-out real ones\n")
-    print(table(scores + yardsticks, config.bars))
-    print(f"\nsamples: {folder / 'samples.png'}")
-    missed = below_bars(scores[0], config.bars)
-    return _say(FAILED, f"one-step samples fail: {'; '.join(missed)}") if missed else 0
-
-
-def _is_of_another_process(error: RuntimeError) -> bool:
-    """Return whether the error says that another process of the run is gone."""
-    from torch.distributed import DistError
-
-    said = str(error).lower()
-    several = os.environ.get("WORLD_SIZE", "1") != "1"
-    return several and (isinstance(error, DistError) or "gloo" in said or "connection" in said)
-
-
-def _say(status: int, message: str) -> int:
-    """Print one line to standard error, and return the status."""
-    print(f"ict_ref.launch: {' '.join(message.split())}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ import dataclasses
 import difflib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from ict_ref.config import PRESETS, Config
+from ict_ref.job import Job, load_profile
 from ict_ref.prepared import read_about
 
 PROGRAM = "python -m ict_ref.launch"
@@ -25,9 +26,10 @@ PROGRAM = "python -m ict_ref.launch"
 class Launch:
     """Train a consistency model, make samples of it in one and two steps, and score them.
 
-    The run has a folder of its own with its configuration, metrics, checkpoint, samples.png and scores.json. The same
-    command goes on where it was stopped. Exit status: 0 done; 1 below the bars, or a loss that is not finite;
-    2 refused; 130 stopped by Ctrl-C, 143 by SIGTERM.
+    The run has a folder of its own with its configuration, metrics, checkpoints, samples.png and scores.json. The same
+    command goes on where it was stopped. Without more words it runs here, on every visible GPU, else on the CPU; with
+    --slurm it is submitted. --list lists the presets. Exit status: 0 done; 1 below the bars, or a loss that is not
+    finite; 2 refused; 3 another process of the run was lost; 130 stopped by Ctrl-C, 143 by SIGTERM, 140 by SIGUSR2.
     """
 
     preset: Annotated[
@@ -38,7 +40,16 @@ class Launch:
     out: Path | None = None
     """Run folder; by default runs/PRESET-DIGITS, the digits differing between configurations."""
     processes: int = 0
-    """Processes that share each batch; 0: one for each visible GPU, one where there is none."""
+    """Processes of this machine that share each batch; 0: one for each visible GPU, one where there is none."""
+    slurm: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Submit the run as a SLURM job, described by the options of job, say where to look, and return."""
+    profile: Path | None = None
+    """TOML file with fields of job, for a cluster (--slurm); options go before it."""
+    wait: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Follow the job to its end and return its status (--slurm)."""
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the configuration and what would be submitted, and do nothing (--slurm: the sbatch file)."""
+    job: Job = field(default_factory=Job)
 
     def folder(self) -> Path:
         """Return the run folder."""
@@ -49,10 +60,11 @@ def parse(arguments: Sequence[str]) -> Launch:
     """Return the run that the arguments describe. Raises ValueError with one line, or exits 0 after --help."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--config")
+    first.add_argument("--profile", type=Path)
     try:
         known, rest = first.parse_known_args(arguments)
     except argparse.ArgumentError:
-        raise ValueError(f"--config needs a preset: {', '.join(PRESETS)}") from None
+        raise ValueError(f"--config needs a preset: {', '.join(PRESETS)}; --profile needs a TOML file") from None
     wants_help = "--help" in rest or "-h" in rest
     name = known.config or ("digits" if wants_help else None)
     if name is None:
@@ -61,13 +73,19 @@ def parse(arguments: Sequence[str]) -> Launch:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"perhaps you meant {near[0]}" if near else f"there are {', '.join(PRESETS)}"
         raise ValueError(f"unknown preset {name}; {hint}")
-    default = Launch(name, PRESETS[name]())
+    job = Job() if known.profile is None else load_profile(known.profile)
+    default = Launch(name, PRESETS[name](), profile=known.profile, job=job)
     if wants_help:
         return tyro.cli(Launch, prog=PROGRAM, default=default, args=rest)
-    _refuse_unknown(rest, default.config)
+    _refuse_unknown(rest, default)
     launch = _parsed(default, rest)
     if launch.processes < 0:
         raise ValueError(f"--processes needs an integer >= 0; got {launch.processes}")
+    if launch.slurm and launch.processes:
+        raise ValueError("--processes is for this machine; with --slurm give --job.nodes and --job.gpus-per-node")
+    for name, given in {"--wait": launch.wait, "--profile": launch.profile, "--job": launch.job != Job()}.items():
+        if given and not launch.slurm:
+            raise ValueError(f"{name} is for jobs; give --slurm too")
     return dataclasses.replace(launch, config=with_checksum(launch.config))
 
 
@@ -96,9 +114,9 @@ def _parsed(default: Launch, rest: Sequence[str]) -> Launch:
             raise ValueError(_one_line(box.getvalue())) from None
 
 
-def _refuse_unknown(arguments: Sequence[str], config: Config) -> None:
-    known = ["--out", "--processes"]
-    for group, fields in dataclasses.asdict(config).items():
+def _refuse_unknown(arguments: Sequence[str], default: Launch) -> None:
+    known = ["--out", "--processes", "--slurm", "--profile", "--wait", "--dry-run"]
+    for group, fields in {**dataclasses.asdict(default.config), "job": dataclasses.asdict(default.job)}.items():
         for name, value in fields.items():
             known.append(f"--{group}.{name.replace('_', '-')}")
             if isinstance(value, bool):

@@ -13,9 +13,10 @@ from ict_ref.config.fields import (
     as_fields,
     is_learned,
 )
-from ict_ref.config.presets import PRESETS, digits, minimal
+from ict_ref.config.presets import FID, PRESETS, digits, minimal
 
 __all__ = [
+    "FID",
     "PRESETS",
     "Bars",
     "Config",

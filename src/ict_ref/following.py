@@ -1,0 +1,129 @@
+"""Follows a submitted job to its end: how far the run is, and who failed if it did."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import submitit
+from tqdm import tqdm
+
+from ict_ref.metrics import METRICS
+from ict_ref.options import Launch
+from ict_ref.supervisor import LOST
+
+# Seconds between looks at the queue and at the metrics.
+PAUSE = 2.0
+# How long to wait for the file in which a process that has ended says how.
+LATE = 10.0
+LAST_LINES = 12
+
+
+def follow_job(job: "submitit.Job[int]", launch: Launch) -> int:
+    """Show the run's progress until SLURM has the job no more, and return its exit status.
+
+    A node that fails, a preemption or a time limit is no end: SLURM starts the job again. Ctrl-C stops following, not
+    the job.
+    """
+    try:
+        with tqdm(
+            total=launch.config.train.steps,
+            unit="step",
+            desc=f"job {job.job_id}",
+            bar_format="{desc} {n}/{total} |{bar:20}| {postfix}, {remaining} left",
+            mininterval=0.5 if sys.stderr.isatty() else 10,
+        ) as bar:
+            while (state := job_state(job.job_id)) is not None:
+                _show(bar, state, launch.folder() / METRICS)
+                time.sleep(PAUSE)
+            _show(bar, "ended", launch.folder() / METRICS)
+    except KeyboardInterrupt:
+        print(f"ict_ref.launch: job {job.job_id} goes on; scancel {job.job_id} ends it", file=sys.stderr)
+        return 130
+    return _verdict(job, launch)
+
+
+def job_state(job_id: str) -> str | None:
+    """Return what SLURM does with the job, None if it has ended. A controller that does not answer is asked again."""
+    command = ["squeue", "-h", "-j", job_id, "-o", "%T"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own command)
+    if asked.returncode and "Invalid job id" not in asked.stderr:
+        return "UNKNOWN"
+    words = asked.stdout.split()
+    return words[0] if words and words[0] not in ENDED else None
+
+
+ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "TIMEOUT")
+
+
+def _show(bar: "tqdm[Any]", state: str, metrics: Path) -> None:
+    lines = metrics.read_bytes().splitlines() if metrics.exists() else []
+    for line in reversed(lines):
+        try:
+            last = json.loads(line)
+        except ValueError:
+            continue  # it is being written
+        # A job that was started again begins where it was saved: the bar goes back with it.
+        bar.n = last["step"]
+        bar.set_postfix_str(f"{state}, N {last['levels']}, loss {last['loss']:.4g}", refresh=False)
+        break
+    else:
+        bar.set_postfix_str(state, refresh=False)
+    bar.update(0)
+
+
+def _verdict(job: "submitit.Job[int]", launch: Launch) -> int:
+    """Return the exit status of the run, and of a failed one name the process and show the end of its log."""
+    until = time.monotonic() + LATE
+    outcomes = [_outcome(job.paths.folder, job.job_id, rank, until) for rank in range(launch.job.processes)]
+    if all(outcome == "" for outcome in outcomes):
+        print(f"job {job.job_id} has ended; see {launch.folder()}")
+        return 0
+    rank = _culprit(outcomes, _log(job, 0))
+    log = _log(job, rank)
+    tail = "\n".join(log.splitlines()[-LAST_LINES:])
+    said = outcomes[rank] or "left no result"
+    print(
+        f"{tail}\nict_ref.launch: job {job.job_id} has failed in process {rank} of {len(outcomes)}: {said}",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def ending(folder: Path, job_id: str, rank: int) -> Path:
+    """Return where a process of a job notes how it ended, in JSON; a file that is read here executes nothing."""
+    return folder / f"{job_id}_{rank}_ended.json"
+
+
+def _outcome(folder: Path, job_id: str, rank: int, until: float) -> str | None:
+    """Return "" for a process that ended well, what went wrong in one that said so, and None for one that did not."""
+    file = ending(folder, job_id, rank)
+    while not file.exists() and time.monotonic() < until:
+        time.sleep(0.2)
+    if not file.exists():
+        return None
+    end = json.loads(file.read_text())
+    return end.get("error", f"exit status {end['status']}") if end["status"] else ""
+
+
+def _culprit(outcomes: list[str | None], log: str) -> int:
+    """Return which process failed for reasons of its own.
+
+    srun, which speaks in the first one's log, names who was killed or exited first; who only lost another is innocent.
+    """
+    for line in log.splitlines():
+        if line.startswith("srun: error:") and ": task " in line:
+            first = line.split(": task ", 1)[1].split(":")[0]
+            if first.isdigit() and int(first) < len(outcomes):
+                return int(first)
+    failed = [rank for rank, outcome in enumerate(outcomes) if outcome != ""]
+    guilty = [rank for rank in failed if outcomes[rank] != f"exit status {LOST}"]
+    said = [rank for rank in guilty if outcomes[rank] is not None]
+    return (said or guilty or failed)[0]
+
+
+def _log(job: "submitit.Job[int]", rank: int) -> str:
+    path = job.paths.folder / f"{job.job_id}_{rank}_log.out"
+    return path.read_text(errors="replace") if path.exists() else ""

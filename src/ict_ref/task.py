@@ -1,0 +1,60 @@
+"""What each process of a SLURM job does: it is found by submitit on its node, and runs its share of the run."""
+
+import json
+import signal
+import sys
+import time
+
+import submitit
+
+from ict_ref.files import write_atomically
+from ict_ref.following import ending
+from ict_ref.options import Launch
+from ict_ref.run import FAILED, execute
+
+# Asked to stop, a process has saved and then waits to be ended: whoever ends it, or starts it again, is in charge.
+STOPPED_BY_SLURM = (128 + signal.SIGTERM, 128 + signal.SIGUSR2)
+
+
+class RunFailedError(Exception):
+    """A process ended with this exit status; it has said why."""
+
+
+class Task:
+    """A run as a job; started again by SLURM, it is the same run.
+
+    SIGUSR2, at the time limit, saves at the end of the step in all processes, and then the first one queues the job
+    again. SIGTERM (requeued by hand, preempted, cancelled) saves likewise and queues nothing: SLURM knows whether the
+    job shall run again.
+    """
+
+    def __init__(self, launch: Launch) -> None:
+        self.launch = launch
+
+    def __call__(self) -> int:
+        """Run this process's share and return the exit status 0; raises RunFailedError for any other."""
+        # submitit's own, which calls `checkpoint` and queues the job again.
+        queue_again = signal.getsignal(signal.SIGUSR2)
+        here = submitit.JobEnvironment()
+        end = ending(here.paths.folder, here.job_id, here.global_rank)
+        end.unlink(missing_ok=True)  # of the start before
+        submitit.helpers.TorchDistributedEnvironment().export(overwrite=True, set_cuda_visible_devices=False)
+        try:
+            status = execute(self.launch)
+        except BaseException as error:
+            write_atomically(end, json.dumps({"status": FAILED, "error": f"{type(error).__name__}: {error}"}).encode())
+            raise
+        if status in STOPPED_BY_SLURM:
+            if status == 128 + signal.SIGUSR2 and callable(queue_again):
+                queue_again(signal.SIGUSR2, None)
+            sys.stdout.flush()
+            while True:
+                time.sleep(60)
+        write_atomically(end, json.dumps({"status": status}).encode())
+        if status:
+            raise RunFailedError(f"exit status {status}")
+        return status
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """Return what is queued again. Nothing is saved here: the run has saved itself."""
+        return submitit.helpers.DelayedSubmission(self)
