@@ -39,7 +39,7 @@ Train small models by the training engine itself on data whose answer is known, 
   mixture       two narrow modes on the line: the same, the exact function by solving Eq. (1)
   levels        error against the number N of noise levels, and its power law (Section 3.4, Fig. 3a)
   teacher-ema   Proposition 1 at finite N, and training with an average as teacher and without (Section 3.2, Fig. 2a)
-  huber         how much the norms of the updates vary, pseudo-Huber and squared l2 (Section 3.3, Fig. 6b)
+  huber         how much gradients and updates vary, pseudo-Huber and squared l2 (Section 3.3, Fig. 6b)
 
 Each takes less than a minute on one CPU thread, which is all that it uses; all together take four minutes. The same
 machine gives the same numbers each time.
