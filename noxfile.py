@@ -54,7 +54,15 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run examples and laws with shapes and types checked (`nox -s tests -- -k grid` for some of them)."""
-    run(session, "-m", "pytest", "-n", str(min(os.cpu_count() or 1, 4)), *session.posargs)
+    workers = str(min(os.cpu_count() or 1, 4))
+    run(session, "-m", "pytest", "-n", workers, "--ignore=tests/cluster", *session.posargs)
+
+
+@nox.session
+def slurm(session: nox.Session) -> None:
+    """Run the launcher on a real SLURM of three nodes on this machine: five minutes (see CONTRIBUTING)."""
+    command = (environment(session), "-m", "pytest", "tests/cluster", *session.posargs)
+    session.run(*command, external=True, env={**ONE_THREAD, "ICT_REQUIRE_SLURM": "1"})
 
 
 @nox.session

@@ -1,5 +1,6 @@
 """The training loop: update after update until the curriculum ends or somebody stops it, and what it leaves behind."""
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,7 +90,7 @@ class _Watch:
             unit="step",
             desc="training",
             bar_format="{desc} {n}/{total} |{bar:20}| {postfix}, {remaining} left",
-            mininterval=0.5,
+            mininterval=0.5 if sys.stderr.isatty() else 10,  # a log file is no screen
             disable=not self.speaks,
         )
         self.metrics = Metrics(folder, step=trainer.step, tensorboard=self.record.tensorboard) if self.speaks else None
