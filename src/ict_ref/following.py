@@ -109,19 +109,22 @@ def _outcome(folder: Path, job_id: str, rank: int, until: float) -> str | None:
 
 
 def _culprit(outcomes: list[str | None], log: str) -> int:
-    """Return which process failed for reasons of its own.
+    """Return which process failed for reasons of its own: one that says so, else one that left no word.
 
-    srun, which speaks in the first one's log, names who was killed or exited first; who only lost another is innocent.
+    Of several without a word it is the one that srun, which speaks in the first one's log, names first. Who only lost
+    another one is innocent.
     """
-    for line in log.splitlines():
-        if line.startswith("srun: error:") and ": task " in line:
-            first = line.split(": task ", 1)[1].split(":")[0]
-            if first.isdigit() and int(first) < len(outcomes):
-                return int(first)
-    failed = [rank for rank, outcome in enumerate(outcomes) if outcome != ""]
-    guilty = [rank for rank in failed if outcomes[rank] != f"exit status {LOST}"]
+    guilty = [rank for rank, outcome in enumerate(outcomes) if outcome not in ("", f"exit status {LOST}")]
     said = [rank for rank in guilty if outcomes[rank] is not None]
-    return (said or guilty or failed)[0]
+    if said:
+        return said[0]
+    lines = [
+        line.split(": task ", 1)[1]
+        for line in log.splitlines()
+        if line.startswith("srun: error:") and ": task " in line
+    ]
+    named = [int(line.split(":")[0]) for line in lines if line.split(":")[0].isdigit()]
+    return next((rank for rank in [*named, *guilty] if rank in guilty), 0)
 
 
 def _log(job: "submitit.Job[int]", rank: int) -> str:

@@ -124,7 +124,7 @@ def _submitted(launch: Launch) -> submitit.Job[int]:
             return executor.submit(Task(launch))
     except FailedJobError as error:
         for left in set(launch.folder().glob("slurm/*")) - before:
-            shutil.rmtree(left, ignore_errors=True)
+            left.unlink()
         raise ValueError(f"sbatch refuses the job: {_first_complaint(str(error))}") from None
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from slurm.cluster import Cluster
 
 STEPS = 400
@@ -27,9 +26,9 @@ JOB = [
 
 
 def launch(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the launcher to its end, in the folder of all runs."""
+    """Run the launcher to its end."""
     command = [sys.executable, "-m", "ict_ref.launch", *OPTIONS, *JOB, "--out", str(folder), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder.parent, timeout=240)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
 
 
 def submitted(folder: Path, *options: str) -> str:
@@ -140,7 +139,7 @@ def test_following_outlasts_a_failed_node(slurm: Cluster, runs: Path, whole: byt
     command = [sys.executable, "-m", "ict_ref.launch", *OPTIONS, *JOB, "--out", str(folder), "--wait"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: 0 < steps(folder) < STEPS, "it has begun")
-    (job,) = (path.name for path in folder.glob("slurm/*"))
+    (job,) = (path.name for path in folder.glob("slurm/*") if path.name.isdigit())
     slurm.crash_node("127.0.0.3")
     slurm.start_now(job)
     out, err = process.communicate(timeout=120)
@@ -154,7 +153,7 @@ def test_a_process_that_is_killed_ends_the_job_and_is_named(rank: int, slurm: Cl
     command = [sys.executable, "-m", "ict_ref.launch", *OPTIONS, *JOB, "--out", str(folder), "--wait"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: 0 < steps(folder) < STEPS, "it has begun")
-    (job,) = (path.name for path in folder.glob("slurm/*"))
+    (job,) = (path.name for path in folder.glob("slurm/*") if path.name.isdigit())
     os.kill(task(job, rank), signal.SIGKILL)
     began = time.monotonic()
     out, err = process.communicate(timeout=90)
@@ -206,7 +205,7 @@ def task(job: str, rank: int) -> int:
     [
         (["--job.partition", "nope"], "invalid partition specified: nope"),
         (
-            ["--job.gpus-per-node", "9", "--train.batch-size", "18", "--train.lanes", "18"],
+            ["--job.gpus-per-node", "9", "--job.processes-per-node", "1"],
             "Requested node configuration",
         ),
         (["--job.memory-gb", "9000"], "Memory specification can not be satisfied"),
@@ -243,7 +242,8 @@ def test_without_a_controller_it_is_one_line(slurm: Cluster, runs: Path, tmp_pat
 
 
 def test_a_run_folder_that_cannot_be_written_is_one_line(slurm: Cluster, runs: Path) -> None:
-    done = launch(runs / "whole" / "config.json" / "run")
+    (runs / "file").touch()
+    done = launch(runs / "file" / "run")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "cannot use" in line
