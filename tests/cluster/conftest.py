@@ -9,6 +9,13 @@ from slurm.cluster import Accounting, Cluster, best_accounting, missing, scratch
 
 HERE = Path(__file__).parent
 INSTALL = "`python slurm/test_cluster.py --help` says what to install"
+# Partitions whose jobs give way to those of `urgent`: at once, or with time to save.
+PREEMPTION = """\
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=patient Nodes=ALL PriorityTier=1 GraceTime=0 DefMemPerNode=1000 State=UP
+PartitionName=graceful Nodes=ALL PriorityTier=1 GraceTime=20 DefMemPerNode=1000 State=UP
+PartitionName=urgent Nodes=ALL PriorityTier=9 DefMemPerNode=1000 State=UP"""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -41,7 +48,7 @@ def slurm(request: pytest.FixtureRequest, installed: Accounting) -> Iterator[Clu
     """
     scratch.sweep()
     cluster, failed = scratch.new(), request.session.testsfailed
-    cluster.start(nodes=3, cpus=4, gpus=8, accounting=installed, owner=os.getpid())
+    cluster.start(nodes=3, cpus=4, gpus=8, accounting=installed, owner=os.getpid(), extra=PREEMPTION)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in cluster.env().items():
             patch.setenv(name, value)

@@ -133,6 +133,22 @@ def test_an_interrupted_job_ends_with_the_same_bits(
     assert json.loads(next(folder.glob("slurm/*/*_0_ended.json")).read_text()) == {"status": 0}
 
 
+@pytest.mark.parametrize("partition", ["patient", "graceful"])
+def test_a_preempted_job_ends_with_the_same_bits(partition: str, slurm: Cluster, runs: Path, whole: bytes) -> None:
+    folder = runs / partition
+    job = submitted(folder, "--job.partition", partition)
+    wait_for(lambda: 0 < steps(folder) < STEPS, "it has begun")
+    urgent = ["sbatch", "--partition=urgent", "--nodes=3", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1"]
+    subprocess.run(urgent, check=True, capture_output=True)
+    slurm.start_now(job)
+    wait_for(lambda: ended(slurm, job), "it ends")
+    assert last(folder) == whole, logs(folder)
+    said = logs(folder)
+    assert "going on after step" in said
+    if partition == "graceful":
+        assert "stopped by SIGTERM and saved after step" in said
+
+
 def test_following_outlasts_a_failed_node(slurm: Cluster, runs: Path, whole: bytes, mended: None) -> None:
     # NODE_FAIL is what SLURM says of a job that it is about to start again.
     folder = runs / "followed"
