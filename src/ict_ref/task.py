@@ -1,9 +1,12 @@
 """What each process of a SLURM job does: it is found by submitit on its node, and runs its share of the run."""
 
 import json
+import os
 import signal
+import socket
 import sys
 import time
+from pathlib import Path
 
 import submitit
 
@@ -39,6 +42,10 @@ class Task:
         end = ending(here.paths.folder, here.job_id, here.global_rank)
         end.unlink(missing_ok=True)  # of the start before
         submitit.helpers.TorchDistributedEnvironment().export(overwrite=True, set_cuda_visible_devices=False)
+        start = os.environ.get("SLURM_RESTART_COUNT", "0")
+        os.environ["MASTER_PORT"] = agreed_port(
+            here.paths.folder / f"{here.job_id}_port_{start}", first=here.global_rank == 0
+        )
         try:
             status = execute(self.launch)
         except BaseException as error:
@@ -58,3 +65,20 @@ class Task:
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Return what is queued again. Nothing is saved here: the run has saved itself."""
         return submitit.helpers.DelayedSubmission(self)
+
+
+def agreed_port(file: Path, *, first: bool) -> str:
+    """Return a port that was free on the first process's node, which writes it for the others.
+
+    submitit's is a function of the job's number, and may be somebody else's.
+    """
+    if first:
+        with socket.socket() as some:
+            some.bind(("", 0))
+            write_atomically(file, str(some.getsockname()[1]).encode())
+    until = time.monotonic() + 300
+    while not file.exists():
+        if time.monotonic() > until:
+            raise TimeoutError(f"{file} is not there: is the run folder one that all nodes see?")
+        time.sleep(0.1)
+    return file.read_text()
