@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -138,9 +137,11 @@ class Trainer:
         if machine.recompute:
             recompute(self.model)
         if machine.compile:
-            for model in self._models().values():
-                model.network.compile()
-        # Nor can the wrapper be called in forward mode.
+            # Not the average, which makes a few samples: compiling would take longer.
+            for model in (self.model, self.teacher):
+                if model is not None:
+                    model.network.compile()
+        # The wrapper cannot be called in forward mode.
         if self.world.size == 1 or self.config.method.objective == "continuous":
             return self.model
         devices = [self.device] if self.device.type == "cuda" else None
@@ -248,7 +249,7 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 def follow(average: ConsistencyModel, model: ConsistencyModel, *, decay: float) -> None:
     """Move an average towards the model it is of: Eq. (4), `ema_update` of every parameter, in one pass over memory."""
-    if not 0 <= decay < 1 or math.isnan(decay):
+    if not 0 <= decay < 1:
         raise ValueError(f"needs 0 <= decay < 1 (iCT Eq. (4)); got {decay}; decay is the weight of the old average")
     with torch.no_grad():
         torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
