@@ -14,7 +14,7 @@ import sklearn.datasets  # noqa: F401 (imported here, once)
 import torch
 
 import ict_ref.evaluate
-import ict_ref.figures  # noqa: F401
+import ict_ref.figures.sheet  # noqa: F401
 from ict_ref.checkpoints import checkpoints
 from ict_ref.launch import main
 from ict_ref.options import parse

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from ict_ref.figures import sample_sheet
+from ict_ref.figures.sheet import sample_sheet
 
 
 def sheet_of(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

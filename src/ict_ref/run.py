@@ -146,7 +146,7 @@ def train(launch: Launch, trainer: "Trainer") -> int:
 
 def show_samples(launch: Launch, trainer: "Trainer", path: Path) -> None:
     """Save a picture of what the average makes of the noise that every such picture is made of."""
-    from ict_ref.figures import sample_sheet
+    from ict_ref.figures.sheet import sample_sheet
     from ict_ref.sample import one_and_two_steps, shown_labels
 
     path.parent.mkdir(exist_ok=True)
@@ -161,7 +161,7 @@ def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
     Without held-out images there are no scores, and no bars.
     """
     from ict_ref.evaluate import Judge, below_bars, table
-    from ict_ref.figures import sample_sheet
+    from ict_ref.figures.sheet import sample_sheet
     from ict_ref.files import write_atomically
     from ict_ref.sample import one_and_two_steps
 

@@ -1,0 +1,37 @@
+"""What a figure shows: curves with their names, axes and caption. How it is drawn is another module's business."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Scale = Literal["linear", "log"]
+Points = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes."""
+
+    title: str
+    """What is shown, in a few words."""
+    x: str
+    """Name of the horizontal axis, with its unit where it has one."""
+    y: str
+    """Name of the vertical axis."""
+    curves: dict[str, Points]
+    """(x, y) in the order in which they are joined, under what the legend calls them."""
+    x_scale: Scale = "linear"
+    y_scale: Scale = "linear"
+    marks: Sequence[str] = field(default=())
+    """Curves whose points are marked: measured, not computed at will."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What one number of the paper stands for: panels side by side, and a caption that says how they were made."""
+
+    number: str
+    """As in the paper: 1a."""
+    caption: str
+    """What is seen; for an experiment its data, its size, and what the paper's was."""
+    panels: tuple[Panel, ...]
