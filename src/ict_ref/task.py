@@ -18,6 +18,9 @@ from ict_ref.run import FAILED, execute
 # Asked to stop, a process has saved and then waits to be ended: whoever ends it, or starts it again, is in charge.
 STOPPED_BY_SLURM = (128 + signal.SIGTERM, 128 + signal.SIGUSR2)
 
+# Seconds until what the first process has written is seen on the other nodes.
+PATIENCE = 300.0
+
 
 class RunFailedError(Exception):
     """A process ended with this exit status; it has said why."""
@@ -76,7 +79,7 @@ def agreed_port(file: Path, *, first: bool) -> str:
         with socket.socket() as some:
             some.bind(("", 0))
             write_atomically(file, str(some.getsockname()[1]).encode())
-    until = time.monotonic() + 300
+    until = time.monotonic() + PATIENCE
     while not file.exists():
         if time.monotonic() > until:
             raise TimeoutError(f"{file} is not there: is the run folder one that all nodes see?")
