@@ -3,16 +3,16 @@
 import contextlib
 import dataclasses
 import json
-import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from ict_ref import command
+from ict_ref.command import FAILED, REFUSED
 from ict_ref.options import Launch
-from ict_ref.supervisor import LOST, STOPS, started_by_supervisor
+from ict_ref.supervisor import STOPS
 
 # torch is imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ict_ref.processes import World
     from ict_ref.trainer import Trainer
 
-FAILED, REFUSED = 1, 2
+NAME = "ict_ref.launch"
 
 
 class StopRequest:
@@ -55,27 +55,9 @@ def execute(launch: Launch) -> int:
 
 
 def guarded(action: Callable[[], int]) -> int:
-    """Do it and return its exit status; what the user can mend, and what happens to a run, is one line and a status."""
-    try:
-        return action()
-    except BrokenPipeError:
-        # Nobody reads any more. What is left in the buffer must not be written at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
-    except MemoryError as error:
-        return say(REFUSED, f"this machine has not enough memory: {error}")
-    except OSError as error:
-        return say(REFUSED, f"cannot use {error.filename or 'the run folder'}: {error.strerror or error}")
-    except FloatingPointError as error:
-        return say(FAILED, str(error))
-    except RuntimeError as error:
-        if not _is_of_another_process(error):
-            raise
-        # Who started the processes knows which of them failed; this one did not.
-        return LOST if started_by_supervisor() else say(LOST, f"another process of the run is gone ({error})")
-    except KeyboardInterrupt as error:
-        number = error.args[0] if error.args else signal.SIGINT
-        return say(128 + number, "stopped at once; the same command goes on from what was saved, if anything was")
+    """Do it and return its exit status; a ValueError is a defect of ours, unless something has said what it refuses."""
+    stopped = "stopped at once; the same command goes on from what was saved, if anything was"
+    return command.guarded(NAME, action, refused=(), stopped=stopped, files="the run folder")
 
 
 def run(launch: Launch) -> int:
@@ -187,16 +169,6 @@ def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
     return say(FAILED, f"one-step samples fail: {'; '.join(missed)}") if missed else 0
 
 
-def _is_of_another_process(error: RuntimeError) -> bool:
-    """Return whether the error says that another process of the run is gone."""
-    from torch.distributed import DistError
-
-    said = str(error).lower()
-    several = os.environ.get("WORLD_SIZE", "1") != "1"
-    return several and (isinstance(error, DistError) or "gloo" in said or "connection" in said)
-
-
 def say(status: int, message: str) -> int:
     """Print one line to standard error, and return the status."""
-    print(f"ict_ref.launch: {' '.join(message.split())}", file=sys.stderr)
-    return status
+    return command.say(NAME, status, message)
