@@ -4,15 +4,14 @@ import contextlib
 import dataclasses
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from ict_ref import command
 from ict_ref.command import FAILED, REFUSED
 from ict_ref.options import Launch
-from ict_ref.supervisor import STOPS
+from ict_ref.stop import StopRequest
 
 # torch is imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:
@@ -21,32 +20,6 @@ if TYPE_CHECKING:
     from ict_ref.trainer import Trainer
 
 NAME = "ict_ref.launch"
-
-
-class StopRequest:
-    """Ctrl-C, SIGTERM and SIGUSR2 as a wish to stop soon; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
-
-    def __call__(self) -> bool:
-        """Return whether somebody wants the run to stop."""
-        return self.signal is not None
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Receive the signals while the block runs."""
-        before = {number: signal.signal(number, self._receive) for number in STOPS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt(number)
-        self.signal = signal.Signals(number)
 
 
 def execute(launch: Launch) -> int:
@@ -129,7 +102,7 @@ def train(launch: Launch, trainer: "Trainer") -> int:
 def show_samples(launch: Launch, trainer: "Trainer", path: Path) -> None:
     """Save a picture of what the average makes of the noise that every such picture is made of."""
     from ict_ref.figures.sheet import sample_sheet
-    from ict_ref.sample import one_and_two_steps, shown_labels
+    from ict_ref.sample.images import one_and_two_steps, shown_labels
 
     path.parent.mkdir(exist_ok=True)
     config = launch.config
@@ -145,7 +118,7 @@ def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
     from ict_ref.evaluate import Judge, below_bars, table
     from ict_ref.figures.sheet import sample_sheet
     from ict_ref.files import write_atomically
-    from ict_ref.sample import one_and_two_steps
+    from ict_ref.sample.images import one_and_two_steps
 
     config, folder, held_out = launch.config, launch.folder(), dataset.held_out
     if len(held_out) == 0:

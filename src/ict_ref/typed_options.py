@@ -12,15 +12,18 @@ import tyro
 T = TypeVar("T")
 
 
-def parsed(default: T, arguments: Sequence[str], program: str, more: Sequence[str] = ()) -> T:
+def parsed(default: T, arguments: Sequence[str], program: str, epilog: str = "") -> T:
     """Return what the arguments make of the default. Raises ValueError with one line, or exits 0 after --help.
 
-    `more` are options without a field of their name.
+    `epilog` stands at the end of the help.
     """
     kind = type(default)
     if "--help" in arguments or "-h" in arguments:
-        return tyro.cli(kind, prog=program, default=default, args=arguments)
-    _refuse_unknown(arguments, [*more, *_names(default)], program)
+        try:
+            return tyro.cli(kind, prog=program, default=default, args=arguments)
+        finally:
+            print(epilog, end="")
+    _refuse_unknown(arguments, list(_names(default)), program)
     # What is left for tyro to refuse are values, and it draws the message in a box.
     box = io.StringIO()
     with contextlib.redirect_stderr(box):
