@@ -1,6 +1,7 @@
 """Images from a consistency model, in one step or in several. Image k depends on the seed and on k alone."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,39 +20,57 @@ VALUES = 1 << 19
 SHOWN = 80
 
 
-@torch.no_grad()
 def images(
     model: ConsistencyModel,
     labels: Int64[Tensor, " n"] | None,
-    sigmas: list[float],
+    sigmas: Sequence[float],
     *,
     count: int,
     event: tuple[int, ...],
     seed: int,
     clip: bool = True,
 ) -> UInt8[Tensor, " {count} *event"]:
-    """Return `count` images, made at these descending noise levels; pixels are rounded to the nearest of 256.
+    """Return images 0 to `count` - 1, made at these descending noise levels. See `some_images`."""
+    made = [
+        some_images(model, labels, sigmas, chosen, event=event, seed=seed, clip=clip)
+        for chosen in together(count, event)
+    ]
+    return torch.cat(made)
 
-    The same seed gives the same noise, so that images of one and of two steps can be laid side by side. `clip` cuts
-    each step's result to [-1, 1], which the formula does not.
+
+@torch.no_grad()
+def some_images(
+    model: ConsistencyModel,
+    labels: Int64[Tensor, " n"] | None,
+    sigmas: Sequence[float],
+    chosen: range,
+    *,
+    event: tuple[int, ...],
+    seed: int,
+    clip: bool = True,
+) -> UInt8[Tensor, " some *event"]:
+    """Return these images, made at once; pixels are rounded to the nearest of 256.
+
+    `labels` are of all images, from the first. The same seed gives the same noise, so that images of one and of two
+    steps can be laid side by side. `clip` cuts each step's result to [-1, 1], which the formula does not.
     """
     dtype, device = next(model.parameters()).dtype, next(model.parameters()).device
+    noises = np.stack([[_noise(seed, k, level, event) for k in chosen] for level in range(len(sigmas))])
+    of_these = None if labels is None else labels[chosen.start : chosen.stop].to(device)
+
+    def f(x: Float[Tensor, " some *event"], sigma: Float[Tensor, " some"]) -> Float[Tensor, " some *event"]:
+        value: Tensor = model(x, sigma, of_these)
+        return value.clamp(-1, 1) if clip else value
+
     levels = torch.tensor(sigmas, dtype=torch.float64)
+    of_noise = torch.from_numpy(noises).to(device, dtype)
+    return to_uint8(multistep_sample(f, of_noise, levels, sigma_min=model.sigma_min)).cpu()
 
-    def some(chosen: range) -> UInt8[Tensor, " some *event"]:
-        noises = np.stack([[_noise(seed, k, level, event) for k in chosen] for level in range(len(sigmas))])
-        of_these = None if labels is None else labels[chosen.start : chosen.stop].to(device)
 
-        def f(x: Float[Tensor, " some *event"], sigma: Float[Tensor, " some"]) -> Float[Tensor, " some *event"]:
-            value: Tensor = model(x, sigma, of_these)
-            return value.clamp(-1, 1) if clip else value
-
-        of_noise = torch.from_numpy(noises).to(device, dtype)
-        return to_uint8(multistep_sample(f, of_noise, levels, sigma_min=model.sigma_min)).cpu()
-
-    together = max(1, VALUES // math.prod(event))
-    starts = range(0, count, together)
-    return torch.cat([some(range(start, min(start + together, count))) for start in starts])
+def together(count: int, event: tuple[int, ...]) -> list[range]:
+    """Return which of `count` images are made at once: by the size of an image alone, not by who makes them."""
+    size = max(1, VALUES // math.prod(event))
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def one_and_two_steps(
