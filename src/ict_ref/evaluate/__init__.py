@@ -1,0 +1,1 @@
+"""How good samples are: `judge` scores those of a run by held-out images."""
