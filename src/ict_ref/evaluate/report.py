@@ -99,7 +99,7 @@ def _warnings(scores: Scores, samples: Measured, reference: Measured) -> list[st
     found = []
     if samples.count is not None and samples.count < PUBLISHED_COUNT:
         found.append(
-            f"{samples.count} samples, and published scores are of {PUBLISHED_COUNT}: fewer have a larger Frechet distance"
+            f"{samples.count} samples; published scores are of {PUBLISHED_COUNT}: a Frechet distance of fewer is larger"
         )
     for name, of in (("samples", samples), ("reference", reference)):
         if of.count is not None and of.count <= len(of.mean):
