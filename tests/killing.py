@@ -13,7 +13,7 @@ from pathlib import Path
 import sklearn.datasets  # noqa: F401 (imported here, once)
 import torch
 
-import ict_ref.evaluate
+import ict_ref.evaluate.judge
 import ict_ref.figures.sheet  # noqa: F401
 from ict_ref.checkpoints import checkpoints
 from ict_ref.launch import main

@@ -19,7 +19,7 @@ from tests.runs import newest
 
 from ict_ref.config import PRESETS, digits, minimal
 from ict_ref.data import load
-from ict_ref.evaluate import Judge
+from ict_ref.evaluate.judge import Judge
 from ict_ref.figures.sheet import sample_sheet
 from ict_ref.launch import main
 from ict_ref.networks.model import build_model
@@ -358,7 +358,7 @@ def test_a_run_stopped_by_sigterm_saves_and_a_killed_one_has_its_last_checkpoint
 def test_training_runs_without_run_time_shape_checks() -> None:
     # What checks shapes in the tests would cost time in a run: neither the checker nor its hook is loaded.
     code = (
-        "import sys, ict_ref.launch, ict_ref.training, ict_ref.evaluate, ict_ref.figures.sheet\n"
+        "import sys, ict_ref.launch, ict_ref.training, ict_ref.evaluate.judge, ict_ref.figures.sheet\n"
         "assert 'beartype' not in sys.modules\n"
         "assert not any('jaxtyping' in type(finder).__module__ for finder in sys.meta_path)\n"
     )

@@ -83,6 +83,18 @@ def say(name: str, status: int, message: str) -> int:
     return status
 
 
+def leave(status: int) -> NoReturn:
+    """End this process with the status; one of several ends at once.
+
+    torch's threads may abort a process that ends while they do (pytorch/pytorch#190489), after its work is done.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 def refuse_place(path: Path, option: str = "--out") -> None:
     """Raise ValueError unless a new file or folder can be made here."""
     if os.path.lexists(path):

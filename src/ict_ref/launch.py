@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ict_ref.command import REFUSED
+from ict_ref.command import REFUSED, leave
 from ict_ref.options import parse
 from ict_ref.run import guarded, run, say
 from ict_ref.supervisor import supervise, visible_gpus
@@ -43,4 +43,4 @@ def _dispatched(given: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

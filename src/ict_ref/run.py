@@ -115,7 +115,7 @@ def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
 
     Without held-out images there are no scores, and no bars.
     """
-    from ict_ref.evaluate import Judge, below_bars, table
+    from ict_ref.evaluate.judge import Judge, below_bars, table
     from ict_ref.figures.sheet import sample_sheet
     from ict_ref.files import write_atomically
     from ict_ref.sample.images import one_and_two_steps

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ict_ref.command import guarded
+from ict_ref.command import guarded, leave
 from ict_ref.sample.options import parse
 from ict_ref.supervisor import supervise, visible_gpus
 
@@ -32,4 +32,4 @@ def _dispatched(given: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

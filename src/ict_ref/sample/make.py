@@ -9,16 +9,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ict_ref
-from ict_ref.checkpoints import checksum
 from ict_ref.command import guarded, say
 from ict_ref.config import Machine
 from ict_ref.files import write_atomically
-from ict_ref.formulas import multistep_sample
 from ict_ref.pictures import write_grid, write_npz, write_pngs
 from ict_ref.processes import World, joined
-from ict_ref.sample.images import some_images, together
 from ict_ref.sample.options import Sampling
 from ict_ref.sample.parts import Parts
+from ict_ref.sample.recipe import Recipe
 from ict_ref.stop import StopRequest
 from ict_ref.trained import Trained, load_trained
 
@@ -38,58 +36,36 @@ def make(sampling: Sampling) -> int:
     if sampling.threads:
         torch.set_num_threads(sampling.threads)
     with joined(Machine(device=sampling.device)) as world:
-        trained = load_trained(sampling.model, world.device)
-        levels = levels_of(trained, sampling.sigmas)
-        labels = trained.labels(sampling.count, sampling.labels)
-        parts = Parts(sampling.parts, together(sampling.count, trained.event))
-        about = described(trained, sampling, levels)
+        recipe = recipe_of(sampling, load_trained(sampling.model, world.device))
+        parts = Parts(sampling.parts, recipe.batches)
+        about = {
+            "ict_ref": ict_ref.__version__,
+            "model": recipe.trained.name,
+            "shape": list(recipe.trained.event),
+            "count": sampling.count,
+            **recipe.described(),
+        }
         if world.first:
             parts.begin(about)
         world.any(False)  # the others wait until it has
         stop = StopRequest()
         with stop.listening():
-            _make_missing(parts, trained, levels, labels, sampling, world, stop)
+            _make_missing(parts, recipe, world, stop)
             stopped = world.any(stop())
     if stopped:
         number = stop.signal or 15
         return say(NAME, 128 + number, f"stopped, {parts.made()} of {sampling.count} made; the same command goes on")
     if world.first:
-        write(parts, sampling, about, labels)
-        print(
-            f"{sampling.count} samples of {trained.name}, noise levels {levels}, seed {sampling.seed}: {sampling.place}"
-        )
+        write(parts, sampling, about, recipe.labels)
+        how = f"noise levels {recipe.levels}, seed {recipe.seed}"
+        print(f"{recipe.count} samples of {recipe.trained.name}, {how}: {sampling.place}")
     return 0
 
 
-def levels_of(trained: Trained, sigmas: tuple[float, ...]) -> list[float]:
-    """Return the noise levels to sample at: the model's greatest if none are given. Raises ValueError for bad ones."""
-    levels = list(sigmas) or [trained.method.sigma_max]
-    # The sampler itself refuses them, before there is anything to sample.
-    nothing = torch.zeros(len(levels), 0, 1)
-    multistep_sample(lambda x, _: x, nothing, torch.tensor(levels).double(), sigma_min=trained.model.sigma_min)
-    return levels
-
-
-def clips(trained: Trained, sampling: Sampling) -> bool:
-    """Return whether each step's result is clipped."""
-    return trained.sample.clip if sampling.clip == "as-trained" else sampling.clip == "yes"
-
-
-def described(trained: Trained, sampling: Sampling, levels: list[float]) -> dict[str, Any]:
-    """Return all that the samples depend on."""
-    every = "all, in turn" if trained.classes else None
-    return {
-        "ict_ref": ict_ref.__version__,
-        "model": trained.name,
-        "network_sha256": checksum("", trained.model.state_dict()),
-        "shape": list(trained.event),
-        "count": sampling.count,
-        "sigmas": levels,
-        "labels": list(sampling.labels) or every,
-        "seed": sampling.seed,
-        "clipped": clips(trained, sampling),
-        "quantisation": "rounded to the nearest of 256",
-    }
+def recipe_of(sampling: Sampling, trained: Trained) -> Recipe:
+    """Return how the samples are made. Raises ValueError for what the model cannot have."""
+    clip = {"as-trained": None, "yes": True, "no": False}[sampling.clip]
+    return Recipe(trained, sampling.count, sampling.sigmas, sampling.labels, sampling.seed, clip)
 
 
 def write(parts: Parts, sampling: Sampling, about: dict[str, Any], labels: Int64[Tensor, " n"] | None) -> None:
@@ -113,15 +89,7 @@ def columns(labels: Int64[Tensor, " n"] | None) -> int | None:
     return turn if 1 < turn <= WIDEST and bool((labels == labels[torch.arange(len(labels)) % turn]).all()) else None
 
 
-def _make_missing(
-    parts: Parts,
-    trained: Trained,
-    levels: list[float],
-    labels: Int64[Tensor, " n"] | None,
-    sampling: Sampling,
-    world: World,
-    stop: StopRequest,
-) -> None:
+def _make_missing(parts: Parts, recipe: Recipe, world: World, stop: StopRequest) -> None:
     """Make this process's batches that are not there yet, until asked to stop."""
     missing = parts.missing(world.rank, world.size)
     total = sum(len(parts.batches[number]) for number in missing)
@@ -129,9 +97,5 @@ def _make_missing(
         for number in missing:
             if stop():
                 return
-            chosen, clip = parts.batches[number], clips(trained, sampling)
-            pixels = some_images(
-                trained.model, labels, levels, chosen, event=trained.event, seed=sampling.seed, clip=clip
-            )
-            parts.keep(number, pixels)
-            bar.update(len(chosen))
+            parts.keep(number, recipe.make(parts.batches[number]))
+            bar.update(len(parts.batches[number]))

@@ -4,8 +4,7 @@ import dataclasses
 from functools import partial
 from pathlib import Path
 
-from ict_ref.sample.images import together
-from ict_ref.sample.make import NAME, execute, levels_of
+from ict_ref.sample.make import NAME, execute, recipe_of
 from ict_ref.sample.options import Sampling
 from ict_ref.sample.parts import Parts
 from ict_ref.submission import refuse_without_sbatch, sbatch_file, submit
@@ -19,9 +18,7 @@ def submit_sampling(sampling: Sampling) -> int:
     Raises ValueError for what the job would refuse, hours later in the queue.
     """
     sampling = dataclasses.replace(sampling, model=sampling.model.resolve(), out=sampling.place.resolve())
-    trained = load_trained(sampling.model)
-    levels_of(trained, sampling.sigmas)
-    trained.labels(sampling.count, sampling.labels)
+    recipe = recipe_of(sampling, load_trained(sampling.model))
     work = Work(
         name=NAME,
         folder=sampling.place.with_name(f"{sampling.place.name}.job"),
@@ -29,7 +26,7 @@ def submit_sampling(sampling: Sampling) -> int:
         job=sampling.job,
         action=partial(execute, sampling),
         total=sampling.count,
-        progress=partial(progress, sampling.parts, together(sampling.count, trained.event)),
+        progress=partial(progress, sampling.parts, recipe.batches),
     )
     if sampling.dry_run:
         print(sbatch_file(work))

@@ -11,7 +11,7 @@ from sklearn.svm import SVC
 
 from ict_ref.config import Bars, minimal
 from ict_ref.data import load
-from ict_ref.evaluate import Judge, Score, below_bars, table
+from ict_ref.evaluate.judge import Judge, Score, below_bars, table
 from ict_ref.networks.model import build_model
 from ict_ref.sample import images as sample
 from ict_ref.sample.images import images

@@ -1,0 +1,168 @@
+"""What images are judged by: pixels, the digits' own classifier, or a TorchScript file, which executes nothing else."""
+
+import math
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import safetensors.torch
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+
+from ict_ref.data import to_float
+from ict_ref.evaluate import digits
+from ict_ref.prepared import sha256
+
+Event = tuple[int, int, int]
+Found = tuple[Float32[Tensor, " n d"], Float32[Tensor, " n classes"] | None]
+# The covariance of more features than these takes minutes and gigabytes: of Inception there are 2048.
+MOST = 4096
+
+
+@runtime_checkable
+class Features(Protocol):
+    """A function of images, and what identifies it."""
+
+    name: str
+    sha256: str | None
+    """Of its file; None: there is none."""
+    how: str
+    """How images are given to it."""
+
+    def number(self, event: Event) -> int:
+        """Return how many features images of this shape have. Raises ValueError if they have none."""
+
+    def __call__(self, pixels: UInt8[Tensor, " n channels height width"], *, classify: bool) -> Found:
+        """Return the features and, if asked and it is a classifier, the probabilities of the classes."""
+
+
+def find_features(name: str) -> Features:
+    """Return the features of this name, or in this file. Raises ValueError if there are none."""
+    if name in BUILT_IN:
+        return BUILT_IN[name]()
+    return TorchScript(Path(name))
+
+
+class Pixels:
+    """The pixels themselves."""
+
+    name = "pixels"
+    sha256: str | None = None
+    how = "float32, 0 as -1 and 255 as 1"
+
+    def number(self, event: Event) -> int:
+        """Return the number of values of an image. Raises ValueError for large ones."""
+        return _not_too_many(self.name, math.prod(event))
+
+    def __call__(self, pixels: UInt8[Tensor, " n channels height width"], *, classify: bool) -> Found:  # noqa: ARG002
+        """Return the pixels; they say nothing of classes."""
+        return to_float(pixels).reshape(len(pixels), -1), None
+
+
+class Digits:
+    """The hidden layer of a classifier of the demo's digits."""
+
+    name = "digits"
+    how = "float32, 0 as -1 and 255 as 1"
+
+    def __init__(self) -> None:
+        self.sha256: str | None = sha256(digits.FILE)
+        self._layers = safetensors.torch.load_file(digits.FILE)
+
+    def number(self, event: Event) -> int:
+        """Return the number of hidden units. Raises ValueError for anything but grey images of 8x8 pixels."""
+        if event != digits.EVENT:
+            raise ValueError(f"--features digits needs grey images of 8x8 pixels; got {_said(event)}; choose another")
+        return len(self._layers["hidden.bias"])
+
+    def __call__(self, pixels: UInt8[Tensor, " n channels height width"], *, classify: bool) -> Found:
+        """Return the hidden units and, if asked, the probabilities of the ten digits."""
+        features, probabilities = digits.features_and_probabilities(self._layers, pixels)
+        return features, probabilities if classify else None
+
+
+class TorchScript:
+    """A module in a file of the user's.
+
+    One whose forward has an argument return_features is called as public FID code calls NVIDIA's translation of
+    Inception (Karras et al. 2020, metrics): uint8 images, 0 to 255, in three channels; features by
+    return_features=True, and the softmax of IS by no_output_bias=True if it has that, too. Any other is called with
+    float32 images from -1 to 1, and returns features, or features and probabilities.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise ValueError(f"--features needs pixels, digits or a TorchScript file; there is no {path}")
+        try:
+            self._module: Any = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+            arguments = {argument.name for argument in self._module.forward.schema.arguments}
+        except (OSError, RuntimeError, ValueError, AttributeError):
+            raise ValueError(
+                f"--features needs TorchScript, and {path} is none, or damaged; a pickle is not opened; "
+                "make one with torch.jit.save"
+            ) from None
+        self.name = str(path)
+        self.sha256: str | None = sha256(path)
+        self._public, self._classifies = "return_features" in arguments, "no_output_bias" in arguments
+        if self._public:
+            self.how = "uint8 images in 3 channels, return_features=True"
+            self.how += "; IS: no_output_bias=True" if self._classifies else ""
+        else:
+            self.how = "float32 images from -1 to 1"
+
+    def number(self, event: Event) -> int:
+        """Return how many features the module has for two images. Raises ValueError if it fails on them."""
+        varied = torch.arange(2 * math.prod(event)).to(torch.uint8).reshape(2, *event)
+        features, _ = self(varied, classify=True)
+        return _not_too_many(self.name, features.shape[1])
+
+    @torch.no_grad()
+    def __call__(self, pixels: UInt8[Tensor, " n channels height width"], *, classify: bool) -> Found:
+        """Return what the module says. Raises ValueError if it is not what features or probabilities are."""
+        try:
+            features, probabilities = self._called(pixels, classify)
+        except (RuntimeError, TypeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[-1:]
+            raise ValueError(f"{self.name} fails on images of {_said(pixels.shape[1:])}: {''.join(reason)}") from None
+        n = len(pixels)
+        if not (isinstance(features, Tensor) and features.is_floating_point() and features.shape[:1] == (n,)):
+            raise ValueError(f"{self.name} needs to return floats [images, features]; got {_kind(features)}")
+        features = features.float().reshape(n, -1)
+        if not bool(features.isfinite().all()):
+            raise ValueError(f"{self.name} returns features that are not finite; give another file")
+        return features, None if probabilities is None else self._checked(probabilities, n)
+
+    def _called(self, pixels: UInt8[Tensor, " n channels height width"], classify: bool) -> tuple[Any, Any]:
+        if self._public:
+            coloured = pixels if pixels.shape[1] == 3 else pixels.expand(-1, 3, -1, -1)
+            features = self._module(coloured, return_features=True)
+            return features, self._module(coloured, no_output_bias=True) if classify and self._classifies else None
+        found = self._module(to_float(pixels))
+        features, probabilities = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
+        return features, probabilities if classify else None
+
+    def _checked(self, p: object, n: int) -> Float32[Tensor, " n classes"]:
+        if not (isinstance(p, Tensor) and p.is_floating_point() and p.ndim == 2 and len(p) == n):
+            raise ValueError(f"{self.name} needs to return probabilities [images, classes]; got {_kind(p)}")
+        total = p.double().sum(1)
+        if not (bool((p >= 0).all()) and bool(((total - 1).abs() < 1e-3).all())):
+            raise ValueError(f"{self.name} needs to return probabilities with sum 1; got sum {float(total[0])}")
+        return (p.double() / total[:, None]).float()
+
+
+BUILT_IN: dict[str, type[Pixels] | type[Digits]] = {"pixels": Pixels, "digits": Digits}
+
+
+def _not_too_many(name: str, number: int) -> int:
+    if not 1 <= number <= MOST:
+        raise ValueError(f"needs 1 to {MOST} features; of {name} there are {number} here; give another --features FILE")
+    return number
+
+
+def _said(event: tuple[int, ...]) -> str:
+    channels, height, width = event
+    return f"{height}x{width} in {channels} channel{'s' * (channels > 1)}"
+
+
+def _kind(value: object) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -1,0 +1,60 @@
+"""The scores of samples by a reference, each by its formula, and why one is left out."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+from tqdm import tqdm
+
+from ict_ref.evaluate.measured import Measured
+from ict_ref.evaluate.pairs import compare, pairs
+from ict_ref.formulas import frechet_distance, inception_score
+
+PARTS = 10
+PAIRS = "{desc} {percentage:.0f} % |{bar:20}| {remaining} left"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """The scores; None where one could not be computed."""
+
+    frechet_distance: float
+    kernel_distance: float | None
+    precision: float | None
+    recall: float | None
+    inception_score: float | None
+    """Of all samples at once."""
+    inception_score_of_parts: tuple[float, float] | None
+    """Mean and standard deviation over ten parts, in the order of the samples."""
+    left_out: tuple[str, ...]
+    """Why, a line each."""
+
+
+def score(samples: Measured, reference: Measured, *, k: int) -> Scores:
+    """Return the scores of these samples. Raises ValueError where features are too few, or not of the same number."""
+    distance = frechet_distance(samples.mean, samples.covariance, reference.mean, reference.covariance)
+    left_out, compared = [], None
+    if reference.features is None or samples.features is None:
+        left_out.append("kernel distance, precision and recall need the reference's features; it has only moments")
+    else:
+        total = pairs(len(reference.features), len(samples.features))
+        with tqdm(total=total, desc="pairs", delay=2, leave=False, bar_format=PAIRS) as bar:
+            compared = compare(reference.features, samples.features, k=k, progress=bar.update)
+    if samples.probabilities is None:
+        left_out.append("the inception score needs probabilities of classes; these features give none")
+    p = samples.probabilities
+    return Scores(
+        frechet_distance=float(distance),
+        kernel_distance=compared.kernel_distance if compared else None,
+        precision=compared.precision if compared else None,
+        recall=compared.recall if compared else None,
+        inception_score=None if p is None else float(inception_score(p)),
+        inception_score_of_parts=None if p is None or len(p) < PARTS else _of_parts(p),
+        left_out=tuple(left_out),
+    )
+
+
+def _of_parts(p: Float32[Tensor, " n classes"]) -> tuple[float, float]:
+    each = torch.stack([inception_score(part).double() for part in p.tensor_split(PARTS)])
+    return float(each.mean()), float(each.std(correction=0))

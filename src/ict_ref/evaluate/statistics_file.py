@@ -1,0 +1,93 @@
+"""Statistics of a reference in an .npz: mu and sigma as public FID tools call them, and by whom they were made.
+
+mu, sigma   float64, mean and covariance of the features
+count       how many images
+ict_ref     JSON: the features, their checksum, and the protocol of the images
+features    float32, those that KID, precision and recall need, where they are small enough
+Others' files have mu and sigma alone; what their features are is not known.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Shaped
+
+from ict_ref.evaluate.features import Features
+from ict_ref.evaluate.measured import Measured
+from ict_ref.files import atomically
+from ict_ref.prepared import sha256
+
+# Features of a reference are saved with its moments up to this size.
+SMALL = 64 << 20
+Arrays = dict[str, Shaped[np.ndarray, " *shape"]]
+
+
+def is_statistics(place: str) -> bool:
+    """Return whether this is an .npz of statistics, not of images. Raises ValueError if it cannot be read."""
+    return place.endswith(".npz") and Path(place).is_file() and "mu" in _arrays(Path(place), ())
+
+
+def save(measured: Measured, features: Features, path: Path) -> None:
+    """Write the statistics of a set."""
+    about = {**measured.about, "features": features.name, "features_sha256": features.sha256}
+    arrays: Arrays = {
+        "mu": measured.mean.numpy(),
+        "sigma": measured.covariance.numpy(),
+        "count": np.array(measured.count),
+        "ict_ref": np.array(json.dumps(about)),
+    }
+    if measured.features is not None and measured.features.nbytes <= SMALL:
+        arrays["features"] = measured.features.numpy()
+    with atomically(path) as aside, aside.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def load(place: str, features: Features) -> Measured:
+    """Return the statistics in a file. Raises ValueError if they are damaged, or of other features than these."""
+    path = Path(place)
+    arrays = _arrays(path, ("mu", "sigma", "count", "ict_ref", "features"))
+    mu, sigma = (arrays.get(name, np.empty(0, np.int8)) for name in ("mu", "sigma"))
+    if mu.ndim != 1 or sigma.shape != 2 * mu.shape or {mu.dtype.kind, sigma.dtype.kind} != {"f"}:
+        raise ValueError(f"{path} needs mu [features] and sigma [features, features], floats; make it by --save-stats")
+    about, count, kept = _about(path, arrays), arrays.get("count"), arrays.get("features")
+    there = _said(about.pop("features", None), about.get("features_sha256"))
+    here = _said(features.name, features.sha256)
+    if "ict_ref" in arrays and about.pop("features_sha256", None) != features.sha256:
+        raise ValueError(f"{path} has statistics of other features: {there}, and these are {here}; give the same")
+    return Measured(
+        count=None if count is None or count.ndim or count.dtype.kind not in "iu" else int(count),
+        mean=torch.from_numpy(mu).double(),
+        covariance=torch.from_numpy(sigma).double(),
+        features=None if kept is None or "ict_ref" not in arrays else torch.from_numpy(kept).float(),
+        probabilities=None,
+        about={**about, "name": place, "statistics_sha256": sha256(path)},
+    )
+
+
+def _about(path: Path, arrays: Arrays) -> dict[str, Any]:
+    if "ict_ref" not in arrays:
+        return {}
+    try:
+        about = dict(json.loads(str(arrays["ict_ref"])))
+        return {**about, "image": [int(side) for side in about["image"]]}
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is damaged: what it says of itself is no JSON of ours; save it again") from None
+
+
+def _arrays(path: Path, wanted: tuple[str, ...]) -> Arrays:
+    """Return those of these arrays that are there; of none wanted, the names alone, each with nothing."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not wanted:
+                return {name: np.empty(0) for name in archive.files}
+            return {name: archive[name] for name in wanted if name in archive.files}
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is damaged or no .npz ({error})") from None
+
+
+def _said(name: str | None, checksum: str | None) -> str:
+    return f"{name} (SHA-256 {checksum[:16]}...)" if checksum else f"{name}"
