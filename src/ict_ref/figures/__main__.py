@@ -64,7 +64,7 @@ def parser() -> Parser:
     of_run.add_argument(
         "--sheet", nargs=2, type=int, metavar=("ROWS", "COLUMNS"), help="default: 10 8, of fewer classes a row for each"
     )
-    of_run.add_argument("--labels", nargs="+", type=int, metavar="CLASS", help="of the rows (default: from 0)")
+    of_run.add_argument("--labels", nargs="+", type=int, metavar="CLASS", help="of the rows, sorted (default: from 0)")
     of_run.add_argument("--seed", type=int, metavar="S", help="of the noise (default: 0)")
     of_run.add_argument("--device", choices=["auto", "cpu", "cuda"], help="default: auto, a GPU if there is one")
     return line
@@ -118,7 +118,7 @@ def write_figures(numbers: Sequence[str], folder: Path) -> int:
     try:
         from ict_ref.figures.draw import SUFFIXES, files
     except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
+        if (error.name or "").split(".")[0] != "matplotlib":
             raise
         raise ValueError("figures need matplotlib: pip install 'ict_ref[figures]'") from None
     for number in numbers:
