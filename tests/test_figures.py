@@ -1,6 +1,7 @@
 """Figures as files, and `python -m ict_ref.figures`: what it writes, keeps, prints and refuses."""
 
 import csv
+import errno
 import io
 import os
 import subprocess
@@ -198,6 +199,19 @@ def test_a_file_of_another_figure_is_not_overwritten_nor_joined_by_those_of_this
         "--out\n"
     )
     assert [path.read_text() for path in Path("figures").iterdir()] == ["mine"]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_on_a_full_disk_no_half_of_a_file_is_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ict_ref.files.os.fsync", full)
+    assert command.main([]) == 2
+    assert capsys.readouterr().err == "ict_ref.figures: cannot use a file: No space left on device\n"
+    assert list(Path("figures").iterdir()) == []
 
 
 def test_what_is_made_when_it_is_stopped_stays(tiny: dict[str, Maker], capsys: pytest.CaptureFixture[str]) -> None:

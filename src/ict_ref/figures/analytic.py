@@ -101,8 +101,8 @@ def curricula() -> Figure:
     }
     caption = (
         f"Curricula for the total number of noise levels, s0 = {S0}, s1 = {S1}, K = {ITERATIONS:,} iterations. "
-        "Linear, square and cosine are named by the paper without a formula; here they are the printed square root "
-        "with the power 1 and 1/2 in place of 2, and half a period of the cosine."
+        "The paper names linear, square and cosine curves and prints no formula; here they are CM's square root with "
+        "powers 1 and 1/2 in place of 2, and half a period of the cosine."
     )
     return Figure("3b", caption, (Panel("curricula", "training iteration k", "number of noise levels N(k)", curves),))
 
@@ -125,8 +125,8 @@ def noise_schedules() -> Figure:
     }
     caption = (
         "Density of log sigma. The default schedule, uniform in the index, draws high noise levels most; the lognormal "
-        f"one, P_mean = -1.1 and P_std = 2, corrects it. Circles: every 40th of the {S1} cells' p(i) of Eq. (10), "
-        "divided by its width in log sigma."
+        f"one, P_mean = -1.1 and P_std = 2, corrects it. Circles: p(i) of every 40th of {S1} cells, uniform or of "
+        "Eq. (10), divided by the cell's width in log sigma."
     )
     panel = Panel("noise schedules", "log sigma", "p(log sigma)", {**densities, **discrete}, dots=tuple(discrete))
     return Figure("4a", caption, (panel,))
