@@ -22,7 +22,7 @@ TWO = Figure(
     "9z",
     "Two panels, sigma_max = 80.",
     (
-        Panel("left", "log sigma", "y", {"a": ((0.1, 1 / 3), (2.0, 3.0)), "b": ((1.0, 1e-17),)}, marks=("b",)),
+        Panel("left", "log sigma", "y", {"a": ((1 / 7, 1 / 3), (2.0, 3.0)), "b": ((1.0, 1e-17),)}, marks=("b",)),
         Panel("right", "x", "y", {"c": ((1.0, 2.0), (3.0, 4.0)), "a": ((5.0, 6.0),)}, "log", "log", dots=("c",)),
     ),
 )
@@ -39,7 +39,7 @@ def test_the_csv_has_all_points_that_are_drawn_with_all_their_digits() -> None:
         for x, y in np.asarray(line.get_xydata())
     ]
     assert [(row["panel"], row["curve"], float(row["x"]), float(row["y"])) for row in rows] == shown
-    assert shown[0] == ("left", "a", 0.1, 1 / 3)
+    assert shown[0] == ("left", "a", 1 / 7, 1 / 3)
     assert len(shown) == 6
 
 
@@ -90,7 +90,9 @@ def test_the_same_figure_has_the_same_bytes_and_names_itself() -> None:
 
 
 def test_another_process_with_another_matplotlibrc_writes_the_same_bytes_and_opens_no_pyplot(tmp_path: Path) -> None:
-    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\nfont.size: 20\nsvg.hashsalt: other\n")
+    (tmp_path / "matplotlibrc").write_text(
+        "axes.facecolor: black\nxtick.direction: in\nfont.size: 20\nsvg.hashsalt: other\n"
+    )
     code = (
         "import sys\nfrom ict_ref.figures.__main__ import main\n"
         "assert main(['--only', '6a', '--out', 'made']) == 0\n"
