@@ -126,7 +126,7 @@ def _decoded(
 
 def _of_npz(path: Path) -> UInt8[np.ndarray, " n channels height width"]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if "arr_0" not in archive.files:
                 has = ", ".join(archive.files[:5]) or "nothing"
                 raise ValueError(f"{path} has no arr_0, but {has}: needs uint8 images [n, height, width, 3] as arr_0")
