@@ -81,7 +81,7 @@ def _about(path: Path, arrays: Arrays) -> dict[str, Any]:
 def _arrays(path: Path, wanted: tuple[str, ...]) -> Arrays:
     """Return those of these arrays that are there; of none wanted, the names alone, each with nothing."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if not wanted:
                 return {name: np.empty(0) for name in archive.files}
             return {name: archive[name] for name in wanted if name in archive.files}
