@@ -11,7 +11,7 @@ from benchmarks.ratio import Ratio, interleaved, of
 from benchmarks.steps import BATCH, ours, small
 from ict_ref.data import Images, to_float
 from ict_ref.networks.model import build_model
-from ict_ref.sample import images
+from ict_ref.sample.images import images
 
 SAMPLED, ON_DISK, BATCHES = 32, 20_000, 20
 

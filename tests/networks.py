@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ict_ref.config import Config, Network, minimal
+from ict_ref.config import Bars, Config, Network, minimal
 from ict_ref.networks.model import ConsistencyModel, FreeForm, build_model
 from ict_ref.networks.weights import Weights
 
@@ -49,6 +49,15 @@ def filled(model: ConsistencyModel) -> ConsistencyModel:
 def small(dtype: str = "float64", **options: object) -> ConsistencyModel:
     """Return such a model of 10 classes for images of 8x8 pixels."""
     return filled(build_model(configured(dtype, **options), event=(1, 8, 8), classes=10))
+
+
+def small_weights(*, channels: int, classes: int) -> Weights:
+    """Return the weights of such a model in float32, for images of 8x8 pixels."""
+    config = dataclasses.replace(
+        configured("float32"), data=dataclasses.replace(minimal().data, labels=classes > 0), bars=Bars()
+    )
+    state = dict(filled(build_model(config, event=(channels, 8, 8), classes=classes)).network.state_dict())
+    return Weights(options=configured().network, channels=channels, size=8, classes=classes, state=state)
 
 
 def inputs(batch: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:

@@ -37,7 +37,7 @@ from ict_ref.evaluate.sets import stored
 from ict_ref.network_file import load_exported
 from ict_ref.pictures import write_npz
 from ict_ref.run_folder import open_run
-from ict_ref.sample import images
+from ict_ref.sample.images import images
 from ict_ref.trainer import Trainer
 from ict_ref.training import fit
 
@@ -352,7 +352,7 @@ def test_what_cannot_be_images_is_refused(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "corrupt" / "00002.png").write_bytes((tmp_path / "corrupt" / "00001.png").read_bytes()[:60])
     for name, complaint in (
         ("other.npz", "has no arr_0, but images"),
-        ("damaged.npz", "is damaged or no .npz"),
+        ("damaged.npz", "it is damaged, or no .npz"),
         ("empty", "has no images in it"),
         ("mixed", "needs images of one size"),
         ("corrupt", "00002.png is not an image that can be used"),
@@ -412,7 +412,7 @@ def test_what_a_model_cannot_make_is_refused(tmp_path: Path, capsys: pytest.Capt
         (["--sigmas", "x"], "invalid float value"),
         (["--labels", 10], "classes from 0 to 9; got 10"),
         (["--labels", -1], "classes from 0 to 9; got -1"),
-        (["--count", 0], "--count needs 1 or more; got 0"),
+        (["--count", 0], "--count needs an integer >= 1; got 0"),
         (["--seed", -1], "--seed needs 0 or more; got -1"),
         (["--k", 0], "--k needs 1 or more; got 0"),
     ):

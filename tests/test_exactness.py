@@ -16,7 +16,7 @@ from tests.runs import images, lines, never, newest, recorded, same
 from tests.several import STEPS, configurations, train
 
 from ict_ref.launch import main
-from ict_ref.sample import one_and_two_steps
+from ict_ref.sample.images import one_and_two_steps
 from ict_ref.step import discretization
 from ict_ref.trainer import Trainer
 from ict_ref.training import fit, resume

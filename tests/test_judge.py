@@ -9,12 +9,12 @@ import pytest
 import torch
 from sklearn.svm import SVC
 
-from ict_ref import sample
 from ict_ref.config import Bars, minimal
 from ict_ref.data import load
 from ict_ref.evaluate.judge import Judge, Score, below_bars, table
 from ict_ref.networks.model import build_model
-from ict_ref.sample import images
+from ict_ref.sample import images as sample
+from ict_ref.sample.images import images
 
 DATASET = load(minimal().data)
 JUDGE = Judge(DATASET.held_out)

@@ -26,8 +26,9 @@ from ict_ref.networks.model import build_model
 from ict_ref.options import parse
 from ict_ref.prepare import main as prepare_data
 from ict_ref.processes import World
-from ict_ref.run import StopRequest, prepare
-from ict_ref.sample import images
+from ict_ref.run import prepare
+from ict_ref.sample.images import images
+from ict_ref.stop import StopRequest
 
 
 def files(folder: Path) -> dict[str, bytes]:

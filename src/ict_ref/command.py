@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-REFUSED, INTERRUPTED = 2, 128 + signal.SIGINT
+from ict_ref.supervisor import LOST, started_by_supervisor
+
+FAILED, REFUSED = 1, 2
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,28 +30,69 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(f"{message}; see {self.prog} --help")
 
 
-def guarded(name: str, action: Callable[[], int]) -> int:
-    """Do it and return its exit status; ValueError, OSError, too little memory and Ctrl-C are one line and a status."""
+def guarded(
+    name: str,
+    action: Callable[[], int],
+    *,
+    refused: tuple[type[Exception], ...] = (ValueError,),
+    stopped: str = "stopped",
+    files: str = "a file",
+) -> int:
+    """Do it and return its exit status; what the user can mend, and what happens to it, is one line and a status.
+
+    `refused` are errors that tell the user what to do, `stopped` is said after Ctrl-C, and `files` are what an error of
+    the operating system is of that names none.
+    """
     try:
         return action()
     except BrokenPipeError:
         # Nobody reads any more. What is left in the buffer must not be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except ValueError as error:
+    except refused as error:
         return say(name, REFUSED, str(error))
-    except OSError as error:
-        return say(name, REFUSED, f"cannot use {error.filename or 'a file'}: {error.strerror or error}")
     except MemoryError as error:
         return say(name, REFUSED, f"this machine has not enough memory: {error}")
-    except KeyboardInterrupt:
-        return say(name, INTERRUPTED, "stopped")
+    except OSError as error:
+        return say(name, REFUSED, f"cannot use {error.filename or files}: {error.strerror or error}")
+    except FloatingPointError as error:
+        return say(name, FAILED, str(error))
+    except RuntimeError as error:
+        if not _is_of_another_process(error):
+            raise
+        # Who started the processes knows which of them failed; this one did not.
+        return LOST if started_by_supervisor() else say(name, LOST, f"another process is gone ({error})")
+    except KeyboardInterrupt as error:
+        number = error.args[0] if error.args else signal.SIGINT
+        return say(name, 128 + number, stopped)
+
+
+def _is_of_another_process(error: RuntimeError) -> bool:
+    """Return whether the error says that another process is gone."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return False
+    from torch.distributed import DistError
+
+    said = str(error).lower()
+    return isinstance(error, DistError) or "gloo" in said or "connection" in said
 
 
 def say(name: str, status: int, message: str) -> int:
     """Print one line to standard error, and return the status."""
     print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
     return status
+
+
+def leave(status: int) -> NoReturn:
+    """End this process with the status; one of several ends at once.
+
+    torch's threads may abort a process that ends while they do (pytorch/pytorch#190489), after its work is done.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def refuse_place(path: Path, option: str = "--out") -> None:

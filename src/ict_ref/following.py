@@ -1,4 +1,4 @@
-"""Follows a submitted job to its end: how far the run is, and who failed if it did."""
+"""Follows a submitted job to its end: how far it is, and who failed if it did."""
 
 import json
 import subprocess
@@ -10,9 +10,9 @@ from typing import Any
 import submitit
 from tqdm import tqdm
 
-from ict_ref.metrics import METRICS
-from ict_ref.options import Launch
+from ict_ref.command import say
 from ict_ref.supervisor import LOST
+from ict_ref.task import Work, ending
 
 # Seconds between looks at the queue and at the metrics.
 PAUSE = 2.0
@@ -21,28 +21,26 @@ LATE = 10.0
 LAST_LINES = 12
 
 
-def follow_job(job: "submitit.Job[int]", launch: Launch) -> int:
-    """Show the run's progress until SLURM has the job no more, and return its exit status.
+def follow_job(job: "submitit.Job[int]", work: Work) -> int:
+    """Show the work's progress until SLURM has the job no more, and return its exit status.
 
     A node that fails, a preemption or a time limit is no end: SLURM starts the job again. Ctrl-C stops following, not
     the job.
     """
     try:
         with tqdm(
-            total=launch.config.train.steps,
-            unit="step",
+            total=work.total,
             desc=f"job {job.job_id}",
             bar_format="{desc} {n}/{total} |{bar:20}| {postfix}, {remaining} left",
             mininterval=0.5 if sys.stderr.isatty() else 10,
         ) as bar:
             while (state := job_state(job.job_id)) is not None:
-                _show(bar, state, launch.folder() / METRICS)
+                _show(bar, state, work)
                 time.sleep(PAUSE)
-            _show(bar, "ended", launch.folder() / METRICS)
+            _show(bar, "ended", work)
     except KeyboardInterrupt:
-        print(f"ict_ref.launch: job {job.job_id} goes on; scancel {job.job_id} ends it", file=sys.stderr)
-        return 130
-    return _verdict(job, launch)
+        return say(work.name, 130, f"job {job.job_id} goes on; scancel {job.job_id} ends it")
+    return _verdict(job, work)
 
 
 def job_state(job_id: str) -> str | None:
@@ -58,43 +56,29 @@ def job_state(job_id: str) -> str | None:
 ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "TIMEOUT")
 
 
-def _show(bar: "tqdm[Any]", state: str, metrics: Path) -> None:
-    lines = metrics.read_bytes().splitlines() if metrics.exists() else []
-    for line in reversed(lines):
-        try:
-            last = json.loads(line)
-        except ValueError:
-            continue  # it is being written
-        # A job that was started again begins where it was saved: the bar goes back with it.
-        bar.n = last["step"]
-        bar.set_postfix_str(f"{state}, N {last['levels']}, loss {last['loss']:.4g}", refresh=False)
-        break
-    else:
-        bar.set_postfix_str(state, refresh=False)
+def _show(bar: "tqdm[Any]", state: str, work: Work) -> None:
+    # Work that was started again begins where it was saved: the bar goes back with it.
+    bar.n, words = work.progress()
+    bar.set_postfix_str(", ".join(filter(None, (state, words))), refresh=False)
     bar.update(0)
 
 
-def _verdict(job: "submitit.Job[int]", launch: Launch) -> int:
-    """Return the exit status of the run, and of a failed one name the process and show the end of its log."""
+def _verdict(job: "submitit.Job[int]", work: Work) -> int:
+    """Return the exit status of the work, and of a failed one name the process and show the end of its log."""
     until = time.monotonic() + LATE
-    outcomes = [_outcome(job.paths.folder, job.job_id, rank, until) for rank in range(launch.job.processes)]
+    outcomes = [_outcome(job.paths.folder, job.job_id, rank, until) for rank in range(work.job.processes)]
     if all(outcome == "" for outcome in outcomes):
-        print(f"job {job.job_id} has ended; see {launch.folder()}")
+        print(f"job {job.job_id} has ended; see {work.folder}")
         return 0
     rank = _culprit(outcomes, _log(job, 0))
     log = _log(job, rank)
     tail = "\n".join(log.splitlines()[-LAST_LINES:])
     said = outcomes[rank] or "left no result"
     print(
-        f"{tail}\nict_ref.launch: job {job.job_id} has failed in process {rank} of {len(outcomes)}: {said}",
+        f"{tail}\n{work.name}: job {job.job_id} has failed in process {rank} of {len(outcomes)}: {said}",
         file=sys.stderr,
     )
     return 1
-
-
-def ending(folder: Path, job_id: str, rank: int) -> Path:
-    """Return where a process of a job notes how it ended, in JSON; a file that is read here executes nothing."""
-    return folder / f"{job_id}_{rank}_ended.json"
 
 
 def _outcome(folder: Path, job_id: str, rank: int, until: float) -> str | None:

@@ -88,6 +88,21 @@ def load_profile(path: Path) -> Job:
     return Job(**values)
 
 
+def refuse_processes(processes: int, slurm: bool) -> None:
+    """Raise ValueError for a number of processes that cannot be."""
+    if processes < 0:
+        raise ValueError(f"--processes needs an integer >= 0; got {processes}")
+    if slurm and processes:
+        raise ValueError("--processes is for this machine; with --slurm give --job.nodes and --job.gpus-per-node")
+
+
+def refuse_without_slurm(slurm: bool, **given: bool) -> None:
+    """Raise ValueError if options of jobs are given, and no job is asked for."""
+    for name, is_given in given.items():
+        if is_given and not slurm:
+            raise ValueError(f"--{name} is for jobs; give --slurm too")
+
+
 def _needs(holds: bool, invariant: str, name: str, got: object) -> None:
     if not holds:
         raise ValueError(f"job.{name} needs {invariant}; got {got}")

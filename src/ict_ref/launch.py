@@ -6,11 +6,11 @@ Started again with the same configuration, it goes on where it was stopped.
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from ict_ref.options import Launch, parse
-from ict_ref.run import REFUSED, guarded, run, say
-from ict_ref.supervisor import supervise
+from ict_ref.command import REFUSED, leave
+from ict_ref.options import parse
+from ict_ref.run import guarded, run, say
+from ict_ref.supervisor import supervise, visible_gpus
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,25 +31,16 @@ def _dispatched(given: Sequence[str]) -> int:
     except (ValueError, OverflowError) as error:
         return say(REFUSED, str(error))
     if launch.slurm:
-        from ict_ref.submission import submit
+        from ict_ref.submit_run import submit_run
 
-        return submit(launch)
+        return submit_run(launch)
     if launch.dry_run:
         print(launch.config.to_json())
         return 0
-    if "WORLD_SIZE" not in os.environ and (count := launch.processes or visible_gpus(launch)) > 1:
+    if "WORLD_SIZE" not in os.environ and (count := launch.processes or visible_gpus(launch.config.machine.device)) > 1:
         return supervise([sys.executable, "-m", "ict_ref.launch", *given], count)
     return run(launch)
 
 
-def visible_gpus(launch: Launch) -> int:
-    """Return how many GPUs there are to run on."""
-    if launch.config.machine.device == "cpu" or not Path("/proc/driver/nvidia").exists():
-        return 0  # without importing torch, which takes seconds
-    import torch
-
-    return torch.cuda.device_count()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

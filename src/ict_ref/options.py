@@ -4,10 +4,8 @@ Nothing here imports torch: help and errors come at once.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import difflib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +14,9 @@ from typing import Annotated
 import tyro
 
 from ict_ref.config import PRESETS, Config
-from ict_ref.job import Job, load_profile
+from ict_ref.job import Job, load_profile, refuse_processes, refuse_without_slurm
 from ict_ref.prepared import read_about
+from ict_ref.typed_options import parsed
 
 PROGRAM = "python -m ict_ref.launch"
 
@@ -75,17 +74,9 @@ def parse(arguments: Sequence[str]) -> Launch:
         raise ValueError(f"unknown preset {name}; {hint}")
     job = Job() if known.profile is None else load_profile(known.profile)
     default = Launch(name, PRESETS[name](), profile=known.profile, job=job)
-    if wants_help:
-        return tyro.cli(Launch, prog=PROGRAM, default=default, args=rest)
-    _refuse_unknown(rest, default)
-    launch = _parsed(default, rest)
-    if launch.processes < 0:
-        raise ValueError(f"--processes needs an integer >= 0; got {launch.processes}")
-    if launch.slurm and launch.processes:
-        raise ValueError("--processes is for this machine; with --slurm give --job.nodes and --job.gpus-per-node")
-    for name, given in {"--wait": launch.wait, "--profile": launch.profile, "--job": launch.job != Job()}.items():
-        if given and not launch.slurm:
-            raise ValueError(f"{name} is for jobs; give --slurm too")
+    launch = parsed(default, rest, PROGRAM)
+    refuse_processes(launch.processes, launch.slurm)
+    refuse_without_slurm(launch.slurm, wait=launch.wait, profile=launch.profile is not None, job=launch.job != Job())
     return dataclasses.replace(launch, config=with_checksum(launch.config))
 
 
@@ -101,39 +92,3 @@ def with_checksum(config: Config) -> Config:
         raise ValueError(f"data.path needs the folder of {data.name} that python -m ict_ref.prepare made; got none")
     checksum = data.checksum or read_about(Path(data.path)).checksum()
     return dataclasses.replace(config, data=dataclasses.replace(data, checksum=checksum))
-
-
-def _parsed(default: Launch, rest: Sequence[str]) -> Launch:
-    """Return what the options make of the default. Raises ValueError with one line."""
-    # What is left for tyro to refuse are values, and it draws the message in a box.
-    box = io.StringIO()
-    with contextlib.redirect_stderr(box):
-        try:
-            return tyro.cli(Launch, prog=PROGRAM, default=default, args=rest)
-        except SystemExit:
-            raise ValueError(_one_line(box.getvalue())) from None
-
-
-def _refuse_unknown(arguments: Sequence[str], default: Launch) -> None:
-    known = ["--out", "--processes", "--slurm", "--profile", "--wait", "--dry-run"]
-    for group, fields in {**dataclasses.asdict(default.config), "job": dataclasses.asdict(default.job)}.items():
-        for name, value in fields.items():
-            known.append(f"--{group}.{name.replace('_', '-')}")
-            if isinstance(value, bool):
-                known.append(f"--{group}.no-{name.replace('_', '-')}")
-    for argument in arguments:
-        option = argument.split("=")[0].replace("_", "-")
-        if option.startswith("--") and option not in known:
-            near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
-            hint = f"perhaps you meant {near[0]}" if near else f"see {PROGRAM} --help"
-            raise ValueError(f"unknown option {option}; {hint}")
-
-
-def _one_line(box: str) -> str:
-    """Return the message in one of tyro's boxes as one line."""
-    rows = [row.strip("│ ") for row in box.splitlines() if row.startswith("│")]
-    rule = next((number for number, row in enumerate(rows) if set(row) == {"─"}), len(rows))
-    message = " ".join(rows[:rule]) or " ".join(box.split())
-    if " needs " in message:  # our own, from a dataclass
-        return message.split(": ", maxsplit=1)[-1]
-    return f"{message}; see {PROGRAM} --help"

@@ -5,7 +5,7 @@ expect.
 """
 
 import math
-import os
+import shutil
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,9 +15,11 @@ import torch
 from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from ict_ref.files import atomically
 from ict_ref.sources.image_folder import SUFFIXES, decode
+from ict_ref.sources.source import named
 
 GAP = 2
 # Small images are magnified so that a person sees them: to about so many pixels a side.
@@ -68,16 +70,18 @@ def write_npz(
 
 def write_png(image: UInt8[Tensor, " channels height width"], path: Path) -> None:
     """Write one image, grey or in colour."""
-    array = image.numpy()
-    with atomically(path) as aside, aside.open("wb") as file:
-        Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0)).save(file, "PNG")
+    with atomically(path) as aside:
+        _as_pillow(image).save(aside, "PNG")
 
 
-def write_pngs(pixels: UInt8[Tensor, " n channels height width"], folder: Path, first: int = 0) -> None:
-    """Write image k as a PNG named by its number, first + k, in six digits."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for k, image in enumerate(pixels, start=first):
-        write_png(image, folder / f"{k:06d}.png")
+def write_pngs(pixels: UInt8[Tensor, " n channels height width"], folder: Path) -> None:
+    """Write image k as a PNG named by its number in six digits, into a new folder, which is there when all are."""
+    aside = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for k, image in enumerate(tqdm(pixels, unit=" files", delay=2, leave=False)):
+        _as_pillow(image).save(aside / f"{k:06d}.png", "PNG")
+    aside.rename(folder)
 
 
 def write_grid(pixels: UInt8[Tensor, " n channels height width"], path: Path, columns: int | None = None) -> None:
@@ -99,6 +103,11 @@ def grid(
         top, left = k // columns * height, k % columns * width
         canvas[:, top : top + height - GAP, left : left + width - GAP] = image
     return canvas
+
+
+def _as_pillow(image: UInt8[Tensor, " channels height width"]) -> Image.Image:
+    array = image.numpy()
+    return Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0))
 
 
 def _colours(pixels: UInt8[Tensor, " n channels height width"]) -> UInt8[Tensor, " n 3 height width"]:
@@ -125,16 +134,15 @@ def _decoded(
 
 
 def _of_npz(path: Path) -> UInt8[np.ndarray, " n channels height width"]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+    with named(path), path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is damaged, or no .npz")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
             if "arr_0" not in archive.files:
                 has = ", ".join(archive.files[:5]) or "nothing"
-                raise ValueError(f"{path} has no arr_0, but {has}: needs uint8 images [n, height, width, 3] as arr_0")
+                raise ValueError(f"it has no arr_0, but {has}: needs uint8 images [n, height, width, 3] as arr_0")
             array = archive["arr_0"]
-    except (zipfile.BadZipFile, EOFError, KeyError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None and not os.access(path, os.R_OK):
-            raise
-        raise ValueError(f"{path} is damaged or no .npz ({error})") from None
     if array.ndim == 3:
         array = array[..., None]
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] not in (1, 3) or 0 in array.shape:

@@ -3,16 +3,15 @@
 import contextlib
 import dataclasses
 import json
-import os
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
+from ict_ref import command
+from ict_ref.command import FAILED, REFUSED
 from ict_ref.options import Launch
-from ict_ref.supervisor import LOST, STOPS, started_by_supervisor
+from ict_ref.stop import StopRequest
 
 # torch is imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:
@@ -20,33 +19,7 @@ if TYPE_CHECKING:
     from ict_ref.processes import World
     from ict_ref.trainer import Trainer
 
-FAILED, REFUSED = 1, 2
-
-
-class StopRequest:
-    """Ctrl-C, SIGTERM and SIGUSR2 as a wish to stop soon; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
-
-    def __call__(self) -> bool:
-        """Return whether somebody wants the run to stop."""
-        return self.signal is not None
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Receive the signals while the block runs."""
-        before = {number: signal.signal(number, self._receive) for number in STOPS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt(number)
-        self.signal = signal.Signals(number)
+NAME = "ict_ref.launch"
 
 
 def execute(launch: Launch) -> int:
@@ -55,27 +28,9 @@ def execute(launch: Launch) -> int:
 
 
 def guarded(action: Callable[[], int]) -> int:
-    """Do it and return its exit status; what the user can mend, and what happens to a run, is one line and a status."""
-    try:
-        return action()
-    except BrokenPipeError:
-        # Nobody reads any more. What is left in the buffer must not be written at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
-    except MemoryError as error:
-        return say(REFUSED, f"this machine has not enough memory: {error}")
-    except OSError as error:
-        return say(REFUSED, f"cannot use {error.filename or 'the run folder'}: {error.strerror or error}")
-    except FloatingPointError as error:
-        return say(FAILED, str(error))
-    except RuntimeError as error:
-        if not _is_of_another_process(error):
-            raise
-        # Who started the processes knows which of them failed; this one did not.
-        return LOST if started_by_supervisor() else say(LOST, f"another process of the run is gone ({error})")
-    except KeyboardInterrupt as error:
-        number = error.args[0] if error.args else signal.SIGINT
-        return say(128 + number, "stopped at once; the same command goes on from what was saved, if anything was")
+    """Do it and return its exit status; a ValueError is a defect of ours, unless something has said what it refuses."""
+    stopped = "stopped at once; the same command goes on from what was saved, if anything was"
+    return command.guarded(NAME, action, refused=(), stopped=stopped, files="the run folder")
 
 
 def run(launch: Launch) -> int:
@@ -147,7 +102,7 @@ def train(launch: Launch, trainer: "Trainer") -> int:
 def show_samples(launch: Launch, trainer: "Trainer", path: Path) -> None:
     """Save a picture of what the average makes of the noise that every such picture is made of."""
     from ict_ref.figures.sheet import sample_sheet
-    from ict_ref.sample import one_and_two_steps, shown_labels
+    from ict_ref.sample.images import one_and_two_steps, shown_labels
 
     path.parent.mkdir(exist_ok=True)
     config = launch.config
@@ -163,7 +118,7 @@ def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
     from ict_ref.evaluate.judge import Judge, below_bars, table
     from ict_ref.figures.sheet import sample_sheet
     from ict_ref.files import write_atomically
-    from ict_ref.sample import one_and_two_steps
+    from ict_ref.sample.images import one_and_two_steps
 
     config, folder, held_out = launch.config, launch.folder(), dataset.held_out
     if len(held_out) == 0:
@@ -187,16 +142,6 @@ def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
     return say(FAILED, f"one-step samples fail: {'; '.join(missed)}") if missed else 0
 
 
-def _is_of_another_process(error: RuntimeError) -> bool:
-    """Return whether the error says that another process of the run is gone."""
-    from torch.distributed import DistError
-
-    said = str(error).lower()
-    several = os.environ.get("WORLD_SIZE", "1") != "1"
-    return several and (isinstance(error, DistError) or "gloo" in said or "connection" in said)
-
-
 def say(status: int, message: str) -> int:
     """Print one line to standard error, and return the status."""
-    print(f"ict_ref.launch: {' '.join(message.split())}", file=sys.stderr)
-    return status
+    return command.say(NAME, status, message)

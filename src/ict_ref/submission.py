@@ -1,7 +1,6 @@
-"""Submits a run as a SLURM job, says where to look, and follows it: `python -m ict_ref.launch --slurm`."""
+"""Submits work as a SLURM job, says where to look, and follows it: the --slurm of commands."""
 
 import contextlib
-import dataclasses
 import io
 import os
 import shutil
@@ -14,65 +13,40 @@ from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import _make_sbatch_string
 
 from ict_ref.following import follow_job
-from ict_ref.options import Launch
-from ict_ref.run import REFUSED, say
-from ict_ref.run_folder import open_run
-from ict_ref.task import Task
+from ict_ref.task import Task, Work
 
 # A job queues itself again at every time limit; submitit wants a number.
 AS_OFTEN_AS_IT_TAKES = 100_000
 
 
-def submit(launch: Launch) -> int:
-    """Submit the job and return the exit status: of the submission, or with --wait of the run."""
-    launch = dataclasses.replace(launch, out=launch.folder().resolve())
-    try:
-        refuse_what_the_job_would(launch)
-        if launch.dry_run:
-            print(launch.config.to_json(), "\n")
-            print(sbatch_file(launch))
-            return 0
-        if shutil.which("sbatch") is None or shutil.which("srun") is None:
-            raise ValueError(
-                "needs sbatch and srun; this machine has none; submit where SLURM is, or leave out --slurm"
-            )
-        with open_run(launch.folder(), launch.config):
-            pass
-        job = _submitted(launch)
-    except (ValueError, OverflowError) as error:
-        return say(REFUSED, str(error))
-    except OSError as error:
-        return say(REFUSED, f"cannot use {error.filename or launch.folder()}: {error.strerror or error}")
+def submit(work: Work, *, wait: bool) -> int:
+    """Submit the work and return the exit status: of the submission, or with `wait` of the work.
+
+    Raises ValueError for what SLURM refuses, OSError for a folder that cannot be written.
+    """
+    refuse_without_sbatch()
+    job = _submitted(work)
     log = job.paths.folder / f"{job.job_id}_0_log.out"
-    print(f"job {job.job_id} submitted: {launch.job.nodes} nodes, {launch.job.processes} processes")
-    print(f"run folder {launch.folder()}\nlog        {log}")
+    print(f"job {job.job_id} submitted: {work.job.nodes} nodes, {work.job.processes} processes")
+    print(f"{work.kind:<10} {work.folder}\nlog        {log}")
     print(f"follow it  tail -F {log}   (or squeue -j {job.job_id}; end it by scancel {job.job_id})", flush=True)
-    return follow_job(job, launch) if launch.wait else 0
+    return follow_job(job, work) if wait else 0
 
 
-def refuse_what_the_job_would(launch: Launch) -> None:
-    """Raise ValueError for what the job would refuse, hours later in the queue."""
-    from ict_ref.data import load
-    from ict_ref.processes import World
-    from ict_ref.step import refuse_bad_numbers
-
-    load(launch.config.data)
-    refuse_bad_numbers(launch.config)
-    World(0, launch.job.processes).parts(launch.config.train.lanes, launch.config.machine.accumulate)
-    if launch.config.record.tensorboard:
-        from ict_ref.metrics import refuse_without_tensorboard
-
-        refuse_without_tensorboard()
+def refuse_without_sbatch() -> None:
+    """Raise ValueError where nothing can be submitted."""
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise ValueError("needs sbatch and srun; this machine has none; submit where SLURM is, or leave out --slurm")
 
 
-def job_folder(launch: Launch) -> Path:
+def job_folder(work: Work) -> Path:
     """Return where submitit puts logs and results; %j is the job's number."""
-    return launch.folder() / "slurm" / "%j"
+    return work.folder / "slurm" / "%j"
 
 
-def parameters(launch: Launch) -> dict[str, Any]:
+def parameters(work: Work) -> dict[str, Any]:
     """Return what submitit is told of the job."""
-    job = launch.job
+    job = work.job
     more: dict[str, Any] = {"requeue": True}
     for option in job.sbatch:
         name, _, value = option.lstrip("-").partition("=")
@@ -85,7 +59,7 @@ def parameters(launch: Launch) -> dict[str, Any]:
         "slurm_constraint": job.constraint, "gpus_per_node": 0 if typed else job.gpus_per_node,
     }  # fmt: skip
     return {
-        "name": launch.folder().name,
+        "name": work.folder.name,
         "nodes": job.nodes,
         "tasks_per_node": job.tasks,
         "cpus_per_task": job.cpus_per_process,
@@ -101,29 +75,29 @@ def parameters(launch: Launch) -> dict[str, Any]:
     }
 
 
-def sbatch_file(launch: Launch) -> str:
+def sbatch_file(work: Work) -> str:
     """Return the file that would be given to sbatch."""
     names = {"name": "job_name", "timeout_min": "time", "tasks_per_node": "ntasks_per_node", "mem_gb": "mem"}
-    given = {names.get(key, key.removeprefix("slurm_")): value for key, value in parameters(launch).items()}
-    given["mem"] = f"{launch.job.memory_gb}GB"
-    command = f"{sys.executable} -u -m submitit.core._submit {job_folder(launch)}"
-    return _make_sbatch_string(command=command, folder=job_folder(launch), **given)
+    given = {names.get(key, key.removeprefix("slurm_")): value for key, value in parameters(work).items()}
+    given["mem"] = f"{work.job.memory_gb}GB"
+    command = f"{sys.executable} -u -m submitit.core._submit {job_folder(work)}"
+    return _make_sbatch_string(command=command, folder=job_folder(work), **given)
 
 
-def _submitted(launch: Launch) -> submitit.Job[int]:
+def _submitted(work: Work) -> submitit.Job[int]:
     executor = submitit.AutoExecutor(
-        folder=job_folder(launch), cluster="slurm", slurm_max_num_timeout=AS_OFTEN_AS_IT_TAKES
+        folder=job_folder(work), cluster="slurm", slurm_max_num_timeout=AS_OFTEN_AS_IT_TAKES
     )
-    executor.update_parameters(**parameters(launch))
-    before = set(launch.folder().glob("slurm/*"))
+    executor.update_parameters(**parameters(work))
+    before = set(work.folder.glob("slurm/*"))
     cluster = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
     try:
         # Submitted from within a job it is another job. submitit repeats what sbatch says.
         with contextlib.redirect_stderr(io.StringIO()), submitit.helpers.clean_env():
             os.environ |= cluster
-            return executor.submit(Task(launch))
+            return executor.submit(Task(work.action))
     except FailedJobError as error:
-        for left in set(launch.folder().glob("slurm/*")) - before:
+        for left in set(work.folder.glob("slurm/*")) - before:
             left.unlink()
         raise ValueError(f"sbatch refuses the job: {_first_complaint(str(error))}") from None
 

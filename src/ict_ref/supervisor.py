@@ -18,11 +18,20 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 ASK, KILL = 2.0, 20.0
 
 
-def supervise(command: Sequence[str], count: int) -> int:
+def visible_gpus(device: str) -> int:
+    """Return how many GPUs there are to run on; `device` is auto, cpu or cuda."""
+    if device == "cpu" or not Path("/proc/driver/nvidia").exists():
+        return 0  # without importing torch, which takes seconds
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def supervise(command: Sequence[str], count: int, *, name: str = "ict_ref.launch") -> int:
     """Run the command in so many processes that find each other, and return the exit status of the run.
 
     The first one has this terminal. If one fails the others are ended, and of it, if it is not the first, the last line
-    is printed. A signal that asks to stop is passed on to all.
+    is printed, after `name`. A signal that asks to stop is passed on to all.
     """
     with tempfile.TemporaryDirectory(prefix="ict_ref-") as place:
         outputs = [Path(place) / f"process-{rank}.log" for rank in range(count)]
@@ -40,7 +49,7 @@ def supervise(command: Sequence[str], count: int) -> int:
             failed = _first_to_fail(processes)
         if failed is None:
             return max(process.returncode for process in processes)
-        return _name(failed, processes, outputs[failed])
+        return _told(name, failed, processes, outputs[failed])
 
 
 def _environment(rank: int, count: int, rendezvous: Path) -> dict[str, str]:
@@ -109,7 +118,7 @@ def _send(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
             process.send_signal(number)
 
 
-def _name(rank: int, processes: Sequence[subprocess.Popen[bytes]], output: Path) -> int:
+def _told(name: str, rank: int, processes: Sequence[subprocess.Popen[bytes]], output: Path) -> int:
     """Say which process failed, unless it was the first, which has said so itself; return the exit status."""
     status = processes[rank].returncode
     if rank == 0 and status >= 0:
@@ -118,7 +127,7 @@ def _name(rank: int, processes: Sequence[subprocess.Popen[bytes]], output: Path)
     last = next((line.strip() for line in reversed(words) if line.strip()), "")
     how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     said = f"; its last words: {last}" if last else ""
-    print(f"ict_ref.launch: process {rank} of {len(processes)} {how}{said}", file=sys.stderr)
+    print(f"{name}: process {rank} of {len(processes)} {how}{said}", file=sys.stderr)
     return status if status >= 0 else 128 - status
 
 

@@ -116,7 +116,8 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def _samples(options: argparse.Namespace, reference: int | None) -> "ImageSet":
     """Return the samples of a model, as many as asked for or as the reference has, or those that are stored."""
-    from ict_ref.evaluate.sets import Sampling, sampled, stored
+    from ict_ref.evaluate.sets import sampled, stored
+    from ict_ref.sample.recipe import Recipe
     from ict_ref.trained import load_trained
 
     place = Path(options.samples)
@@ -125,16 +126,10 @@ def _samples(options: argparse.Namespace, reference: int | None) -> "ImageSet":
             if getattr(options, option) not in (None, ()):
                 raise ValueError(f"--{option} is for samples of a run or a network; {place} is neither")
         return stored(options.samples)
-    return sampled(
-        load_trained(place),
-        Sampling(
-            count=min(COUNT, reference or COUNT) if options.count is None else options.count,
-            sigmas=tuple(options.sigmas),
-            labels=tuple(options.labels),
-            seed=options.seed or 0,
-            clip=CLIP[options.clip or "as-trained"],
-        ),
-    )
+    count = min(COUNT, reference or COUNT) if options.count is None else options.count
+    clip = CLIP[options.clip or "as-trained"]
+    trained = load_trained(place)
+    return sampled(Recipe(trained, count, options.sigmas, tuple(options.labels), options.seed or 0, clip))
 
 
 def _checked(options: argparse.Namespace) -> argparse.Namespace:

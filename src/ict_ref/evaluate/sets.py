@@ -10,13 +10,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from ict_ref.checkpoints import checksum
 from ict_ref.data import digits
-from ict_ref.formulas import multistep_sample
 from ict_ref.pictures import read_pixels
 from ict_ref.prepared import ABOUT, open_arrays
-from ict_ref.sample import some_images, together
-from ict_ref.trained import Trained
+from ict_ref.sample.recipe import Recipe
 
 BATCH = 64
 DIGITS = ("digits:train", "digits:held-out")
@@ -35,20 +32,6 @@ class ImageSet:
     made: dict[str, Any]
     """How they were made, for the protocol."""
     batches: Callable[[], Iterator[UInt8[Tensor, " batch channels height width"]]]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How samples of a model are asked for."""
-
-    count: int
-    sigmas: tuple[float, ...]
-    """Empty: the model's greatest alone."""
-    labels: tuple[int, ...]
-    """Empty: all, in turn."""
-    seed: int
-    clip: bool | None
-    """None: as the run does."""
 
 
 def stored(place: str) -> ImageSet:
@@ -75,31 +58,15 @@ def stored(place: str) -> ImageSet:
     return _in_memory(place, read_pixels(path, _shown))
 
 
-def sampled(trained: Trained, asked: Sampling) -> ImageSet:
-    """Return samples of a model, made when they are looked at. Raises ValueError for bad levels or labels."""
-    if asked.count < 1:
-        raise ValueError(f"--count needs 1 or more; got {asked.count}")
-    levels = list(asked.sigmas) or [trained.method.sigma_max]
-    # The sampler itself refuses them, before there is anything to sample.
-    nothing = torch.zeros(len(levels), 0, 1)
-    multistep_sample(lambda x, _: x, nothing, torch.tensor(levels).double(), sigma_min=trained.model.sigma_min)
-    labels = trained.labels(asked.count, asked.labels)
-    clip = trained.sample.clip if asked.clip is None else asked.clip
+def sampled(recipe: Recipe) -> ImageSet:
+    """Return samples of a model, made when they are looked at."""
 
     def batches() -> Iterator[UInt8[Tensor, " batch channels height width"]]:
-        for chosen in together(asked.count, trained.event):
-            made = some_images(trained.model, labels, levels, chosen, event=trained.event, seed=asked.seed, clip=clip)
-            yield from torch.split(made, BATCH)
+        for chosen in recipe.batches:
+            yield from torch.split(recipe.make(chosen), BATCH)
 
-    made = {
-        "network_sha256": checksum("", trained.model.state_dict()),
-        "seed": asked.seed,
-        "sigmas": levels,
-        "labels": list(asked.labels) or ("all, in turn" if trained.classes else None),
-        "clipping": "each step's result to [-1, 1]" if clip else "of pixels alone, to 0 to 255",
-        "quantisation": "to the nearest of 256",
-    }
-    return ImageSet(trained.name, asked.count, trained.event, made, batches)
+    trained = recipe.trained
+    return ImageSet(trained.name, recipe.count, trained.event, recipe.described(), batches)
 
 
 def _in_memory(name: str, pixels: UInt8[Tensor, " n channels height width"]) -> ImageSet:

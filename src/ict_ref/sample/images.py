@@ -1,4 +1,8 @@
-"""Images from a consistency model, in one step or in several. Image k depends on the seed and on k alone."""
+"""Images from a consistency model, in one step or in several. Image k depends on the seed and on k alone.
+
+Its noise to the bit; its pixels too, but for the rounding of the network's sums, which may differ where the last batch
+is shorter than the others.
+"""
 
 import math
 from collections.abc import Sequence

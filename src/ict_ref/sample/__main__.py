@@ -1,0 +1,35 @@
+"""The command: `python -m ict_ref.sample`."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from ict_ref.command import guarded, leave
+from ict_ref.sample.options import parse
+from ict_ref.supervisor import supervise, visible_gpus
+
+NAME = "ict_ref.sample"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    return guarded(NAME, lambda: _dispatched(given))
+
+
+def _dispatched(given: Sequence[str]) -> int:
+    """Do what the arguments say, here, in several processes, or by submitting it."""
+    sampling = parse(given)
+    if sampling.slurm:
+        from ict_ref.sample.submit import submit_sampling
+
+        return submit_sampling(sampling)
+    if "WORLD_SIZE" not in os.environ and (count := sampling.processes or visible_gpus(sampling.device)) > 1:
+        return supervise([sys.executable, "-m", "ict_ref.sample", *given], count, name=NAME)
+    from ict_ref.sample.make import execute
+
+    return execute(sampling)
+
+
+if __name__ == "__main__":
+    leave(main())

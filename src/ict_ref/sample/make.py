@@ -1,0 +1,101 @@
+"""Samples by one process or several: each makes its share of the batches, the first puts them where they belong."""
+
+import json
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+from tqdm import tqdm
+
+import ict_ref
+from ict_ref.command import guarded, say
+from ict_ref.config import Machine
+from ict_ref.files import write_atomically
+from ict_ref.pictures import write_grid, write_npz, write_pngs
+from ict_ref.processes import World, joined
+from ict_ref.sample.options import Sampling
+from ict_ref.sample.parts import Parts
+from ict_ref.sample.recipe import Recipe
+from ict_ref.stop import StopRequest
+from ict_ref.trained import Trained, load_trained
+
+NAME = "ict_ref.sample"
+# Columns of a grid whose columns are classes.
+WIDEST = 20
+BAR = "{desc} {n_fmt}/{total_fmt} |{bar:20}| {rate_fmt}, {remaining} left"
+
+
+def execute(sampling: Sampling) -> int:
+    """Make samples in this process; what the user can mend is one line, and a status."""
+    return guarded(NAME, lambda: make(sampling), stopped="stopped at once; the same command goes on")
+
+
+def make(sampling: Sampling) -> int:
+    """Make samples, alone or as one of the processes that the environment speaks of; return the exit status."""
+    if sampling.threads:
+        torch.set_num_threads(sampling.threads)
+    with joined(Machine(device=sampling.device)) as world:
+        recipe = recipe_of(sampling, load_trained(sampling.model, world.device))
+        parts = Parts(sampling.parts, recipe.batches)
+        about = {
+            "ict_ref": ict_ref.__version__,
+            "model": recipe.trained.name,
+            "shape": list(recipe.trained.event),
+            "count": sampling.count,
+            **recipe.described(),
+        }
+        if world.first:
+            parts.begin(about)
+        world.any(False)  # the others wait until it has
+        stop = StopRequest()
+        with stop.listening():
+            _make_missing(parts, recipe, world, stop)
+            stopped = world.any(stop())
+    if stopped:
+        number = stop.signal or 15
+        return say(NAME, 128 + number, f"stopped, {parts.made()} of {sampling.count} made; the same command goes on")
+    if world.first:
+        write(parts, sampling, about, recipe.labels)
+        how = f"noise levels {recipe.levels}, seed {recipe.seed}"
+        print(f"{recipe.count} samples of {recipe.trained.name}, {how}: {sampling.place}")
+    return 0
+
+
+def recipe_of(sampling: Sampling, trained: Trained) -> Recipe:
+    """Return how the samples are made. Raises ValueError for what the model cannot have."""
+    clip = {"as-trained": None, "yes": True, "no": False}[sampling.clip]
+    return Recipe(trained, sampling.count, sampling.sigmas, sampling.labels, sampling.seed, clip)
+
+
+def write(parts: Parts, sampling: Sampling, about: dict[str, Any], labels: Int64[Tensor, " n"] | None) -> None:
+    """Put the samples where they belong, and what they are beside them; then the parts are not needed any more."""
+    pixels, place = parts.gathered(), sampling.place
+    if place.suffix == ".npz":
+        write_npz(pixels, place, labels)
+    elif place.suffix == ".png":
+        write_grid(pixels, place, columns(labels))
+    else:
+        write_pngs(pixels, place)
+    write_atomically(sampling.about, json.dumps(about, indent=2).encode() + b"\n")
+    parts.remove()
+
+
+def columns(labels: Int64[Tensor, " n"] | None) -> int | None:
+    """Return in how many columns samples are laid out: one for each class, if they are few and each comes in turn."""
+    if labels is None:
+        return None
+    turn = len(set(labels.tolist()))
+    return turn if 1 < turn <= WIDEST and bool((labels == labels[torch.arange(len(labels)) % turn]).all()) else None
+
+
+def _make_missing(parts: Parts, recipe: Recipe, world: World, stop: StopRequest) -> None:
+    """Make this process's batches that are not there yet, until asked to stop."""
+    missing = parts.missing(world.rank, world.size)
+    total = sum(len(parts.batches[number]) for number in missing)
+    with tqdm(total=total, unit=" images", delay=2, bar_format=BAR, disable=not world.first) as bar:
+        for number in missing:
+            if stop():
+                return
+            parts.keep(number, recipe.make(parts.batches[number]))
+            bar.update(len(parts.batches[number]))

@@ -1,0 +1,113 @@
+"""What `python -m ict_ref.sample` is told. Nothing here imports torch: help and errors come at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ict_ref.command import refuse_place
+from ict_ref.job import Job, load_profile, refuse_processes, refuse_without_slurm
+from ict_ref.typed_options import parsed
+
+PROGRAM = "python -m ict_ref.sample"
+EXAMPLES = """\
+examples:
+  python -m ict_ref.sample runs/digits-c86323d6
+  python -m ict_ref.sample RUN --sigmas 80 0.821 --count 50000 --out samples.npz
+  python -m ict_ref.sample net.safetensors --labels 207 88 --out dogs-and-macaws --processes 4
+"""
+NONE = Path()
+# More than this in a grid nobody looks at.
+MOST_IN_A_GRID = 10_000
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Make images from the averaged weights of a run, or from a network file, in one step or in several.
+
+    Sample k depends on the seed and on k alone: not on how many are made, at once or by how many processes, and its
+    noise is the same for any number of steps. Pixels are rounded to the nearest of 256. Beside the images a .json says
+    how they were made. Stopped, the same command goes on. Exit status: 0 done; 2 refused, one line says why; 3 another
+    process was lost; 130 stopped by Ctrl-C, 143 by SIGTERM, 140 by SIGUSR2.
+    """
+
+    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FILE", help_behavior_hint="(required)")] = (
+        NONE
+    )
+    """A run's folder, whose average is taken as it was last saved, or a network that import_checkpoint or
+    export_checkpoint wrote."""
+    out: Path | None = None
+    """FOLDER of PNGs, named by their number; FILE.npz, arr_0 [n, height, width, 3] of bytes (arr_1 classes), as public
+    FID tools read it; or FILE.png, all in one grid. Nothing is overwritten. Default: MODEL-samples.png."""
+    sigmas: tuple[float, ...] = ()
+    """Noise levels, descending, one for each step; the first is sigma_max. Default: one step from the model's (80)."""
+    count: int = 64
+    """How many."""
+    labels: tuple[int, ...] = ()
+    """Classes, in turn: sample k is of the (k mod their number)th. Default: all of the model's."""
+    seed: int = 0
+    """Of the noise."""
+    clip: Literal["as-trained", "yes", "no"] = "as-trained"
+    """Clip to [-1, 1] after each step, as the authors' CM code does and the formula does not; as-trained: by the run's
+    sample.clip, which is yes unless changed."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: every visible GPU, else the CPU."""
+    threads: int = 0
+    """CPU threads of one process; 0 leaves the number to torch."""
+    processes: int = 0
+    """Processes of this machine that share the work; 0: one for each visible GPU, one where there is none."""
+    slurm: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Submit it as a SLURM job, described by the options of job, say where to look, and return."""
+    profile: Path | None = None
+    """TOML file with fields of job, for a cluster (--slurm); options go before it."""
+    wait: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Follow the job to its end and return its status (--slurm)."""
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print what would be submitted, and submit nothing (--slurm: the sbatch file)."""
+    job: Job = field(default_factory=Job)
+
+    @property
+    def place(self) -> Path:
+        """Return where the samples go."""
+        return self.out or Path(f"{self.model.resolve().name.removesuffix('.safetensors')}-samples.png")
+
+    @property
+    def parts(self) -> Path:
+        """Return where samples wait until all are made."""
+        return self.place.with_name(f"{self.place.name}.parts")
+
+    @property
+    def about(self) -> Path:
+        """Return the file that says how they were made."""
+        one_file = self.place.suffix in (".npz", ".png")
+        return self.place.with_name(f"{self.place.name}.json") if one_file else self.place / "about.json"
+
+
+def parse(arguments: Sequence[str]) -> Sampling:
+    """Return what the arguments ask for. Raises ValueError with one line, or exits 0 after --help."""
+    given = list(arguments)
+    profile = Path(given[given.index("--profile") + 1]) if "--profile" in given[:-1] else None
+    job = Job() if profile is None else load_profile(profile)
+    sampling = parsed(Sampling(job=job), given, PROGRAM, EXAMPLES)
+    _refuse(sampling)
+    return sampling
+
+
+def _refuse(sampling: Sampling) -> None:
+    """Raise ValueError for what cannot be made, or would be written over something."""
+    if sampling.model == NONE:
+        raise ValueError(f"needs RUN or FILE, a run's folder or a network file; see {PROGRAM} --help")
+    numbers = {"count": (sampling.count, 1), "seed": (sampling.seed, 0), "threads": (sampling.threads, 0)}
+    for name, (value, least) in numbers.items():
+        if value < least:
+            raise ValueError(f"--{name} needs an integer >= {least}; got {value}")
+    if sampling.place.suffix == ".png" and sampling.count > MOST_IN_A_GRID:
+        raise ValueError(f"a grid needs --count <= {MOST_IN_A_GRID}; got {sampling.count}; name a folder or an .npz")
+    refuse_processes(sampling.processes, sampling.slurm)
+    of_job = {"wait": sampling.wait, "profile": sampling.profile is not None, "dry-run": sampling.dry_run}
+    refuse_without_slurm(sampling.slurm, **of_job, job=sampling.job != Job())
+    for place in (sampling.place, sampling.about):
+        if place.parent != sampling.place:
+            refuse_place(place)

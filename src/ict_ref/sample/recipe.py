@@ -1,0 +1,81 @@
+"""How samples are made of a trained model: sample k depends on this and on k alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from ict_ref.checkpoints import checksum
+from ict_ref.formulas import multistep_sample
+from ict_ref.sample.images import some_images, together
+from ict_ref.trained import Trained
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Raises ValueError for levels or labels that the model cannot have."""
+
+    trained: Trained
+    count: int
+    sigmas: Sequence[float] = ()
+    """Descending noise levels, one for each step; none: one step, from the model's sigma_max."""
+    wanted: tuple[int, ...] = ()
+    """Classes, in turn; none: all of the model's."""
+    seed: int = 0
+    clip: bool | None = None
+    """Whether each step's result is cut to [-1, 1]; None: as the run does."""
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"--count needs an integer >= 1; got {self.count}")
+        # The sampler itself refuses bad levels, before there is anything to sample.
+        nothing, levels = torch.zeros(len(self.levels), 0, 1), torch.tensor(self.levels, dtype=torch.float64)
+        multistep_sample(lambda x, _: x, nothing, levels, sigma_min=self.trained.model.sigma_min)
+        self.trained.labels(1, self.wanted)
+
+    @property
+    def levels(self) -> list[float]:
+        """Return the noise levels."""
+        return list(self.sigmas) or [self.trained.method.sigma_max]
+
+    @property
+    def clips(self) -> bool:
+        """Return whether each step's result is cut to [-1, 1]."""
+        return self.trained.sample.clip if self.clip is None else self.clip
+
+    @property
+    def labels(self) -> Int64[Tensor, " count"] | None:
+        """Return the class of each sample, None for a model without labels."""
+        return self.trained.labels(self.count, self.wanted)
+
+    @property
+    def batches(self) -> list[range]:
+        """Return which samples are made at once."""
+        return together(self.count, self.trained.event)
+
+    def make(self, chosen: range) -> UInt8[Tensor, " some channels height width"]:
+        """Return these samples."""
+        return some_images(
+            self.trained.model,
+            self.labels,
+            self.levels,
+            chosen,
+            event=self.trained.event,
+            seed=self.seed,
+            clip=self.clips,
+        )
+
+    def described(self) -> dict[str, Any]:
+        """Return all that the samples depend on."""
+        every = "all, in turn" if self.trained.classes else None
+        return {
+            "network_sha256": checksum("", self.trained.model.state_dict()),
+            "sigmas": self.levels,
+            "labels": list(self.wanted) or every,
+            "seed": self.seed,
+            "clipping": "each step's result to [-1, 1]" if self.clips else "of pixels alone, to 0 to 255",
+            "quantisation": "rounded to the nearest of 256",
+        }

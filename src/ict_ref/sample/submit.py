@@ -1,0 +1,43 @@
+"""Samples by a SLURM job: `python -m ict_ref.sample --slurm`."""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+
+from ict_ref.sample.make import NAME, execute, recipe_of
+from ict_ref.sample.options import Sampling
+from ict_ref.sample.parts import Parts
+from ict_ref.submission import refuse_without_sbatch, sbatch_file, submit
+from ict_ref.task import Work
+from ict_ref.trained import load_trained
+
+
+def submit_sampling(sampling: Sampling) -> int:
+    """Submit it and return the exit status: of the submission, or with --wait of the job.
+
+    Raises ValueError for what the job would refuse, hours later in the queue.
+    """
+    sampling = dataclasses.replace(sampling, model=sampling.model.resolve(), out=sampling.place.resolve())
+    recipe = recipe_of(sampling, load_trained(sampling.model))
+    work = Work(
+        name=NAME,
+        folder=sampling.place.with_name(f"{sampling.place.name}.job"),
+        kind="job folder",
+        job=sampling.job,
+        action=partial(execute, sampling),
+        total=sampling.count,
+        progress=partial(progress, sampling.parts, recipe.batches),
+    )
+    if sampling.dry_run:
+        print(sbatch_file(work))
+        return 0
+    refuse_without_sbatch()
+    return submit(work, wait=sampling.wait)
+
+
+def progress(folder: Path, batches: list[range]) -> tuple[int, str]:
+    """Return how many samples are made; at the end their parts are gone."""
+    total = sum(len(batch) for batch in batches)
+    made = Parts(folder, batches).made() if folder.exists() else 0
+    done = folder.with_name(folder.name.removesuffix(".parts")).exists()
+    return (total if done else made), ""
