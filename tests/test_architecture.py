@@ -78,6 +78,7 @@ ROOMS: dict[str, set[str]] = {
         "prepared",
         "randomness",
         "sample",
+        "sources",
         "trained",
     },
     "experiments": {"batches", "config", "data", "files", "formulas", "optimizer", "randomness", "trainer"},

@@ -397,6 +397,14 @@ def test_statistics_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.C
     for complaint, arrays in damaged.items():
         np.savez(tmp_path / "bad.npz", **arrays)
         assert complaint in refused(capsys, good, "--reference", tmp_path / "bad.npz")
+    whole = stats.read_bytes()
+    for place in range(40, len(whole), 197):  # a byte is changed, or all that follows is lost
+        for damage in (whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :], whole[:place]):
+            (tmp_path / "bad.npz").write_bytes(damage)
+            options = ["--reference", tmp_path / "bad.npz", "--features", first]
+            capsys.readouterr()
+            if evaluate(good, *options) != 0:  # zip's own bookkeeping has bytes that nobody needs
+                assert "bad.npz" in refused(capsys, good, *options)
     assert "has no arr_0, but mu" in refused(capsys, stats, "--reference", "digits:held-out")
     again = tmp_path / "again.npz"
     assert "statistics already" in refused(capsys, "--reference", stats, "--features", first, "--save-stats", again)
