@@ -78,6 +78,7 @@ ROOMS: dict[str, set[str]] = {
         "prepared",
         "randomness",
         "sample",
+        "sources",
         "trained",
     },
     "search": {"__init__", "command", "evaluate", "files", "formulas", "sample", "trained"},

@@ -32,8 +32,7 @@ def by_formulas(real: Tensor, fake: Tensor, k: int) -> Compared:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs, "ROWS", 7)
-    monkeypatch.setattr(pairs, "COLUMNS", 5)
+    monkeypatch.setattr(pairs, "BLOCK", 7)
 
 
 @pytest.mark.parametrize("cuts", [[50], [1, 1, 48], [20, 7, 23]])
@@ -136,7 +135,7 @@ def test_progress_is_told_of_every_pair() -> None:
     seen: list[int] = []
     compare(normal(20, 3, seed=0), normal(13, 3, seed=1), k=2, progress=seen.append)
     assert sum(seen) == pairs.pairs(20, 13) == 20 * 20 + 13 * 13 + 20 * 13
-    assert max(seen) == 7 * 5
+    assert max(seen) == 7 * 7
 
 
 @pytest.mark.parametrize(("reals", "fakes", "who"), [(3, 9, "reference has 3"), (9, 3, "samples has 3")])
