@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from ict_ref.supervisor import LOST, started_by_supervisor
 
-FAILED, REFUSED = 1, 2
+FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
 
 class Parser(argparse.ArgumentParser):
