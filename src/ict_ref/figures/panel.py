@@ -24,6 +24,8 @@ class Panel:
     y_scale: Scale = "linear"
     marks: Sequence[str] = field(default=())
     """Curves whose points are marked: measured, not computed at will."""
+    dots: Sequence[str] = field(default=())
+    """Curves that are points alone, not joined: the first in the colour of the first line, and so on."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,91 @@
+"""Samples of a trained model, in one step and in two from the same noise, on a sheet."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+import ict_ref
+from ict_ref.command import refuse_place
+from ict_ref.config import Machine
+from ict_ref.figures.sheet import COLUMNS, ROWS, sample_sheet
+from ict_ref.files import write_atomically
+from ict_ref.processes import joined
+from ict_ref.sample.recipe import Recipe
+from ict_ref.trained import Trained, load_trained
+
+BAR = "{desc} {n_fmt}/{total_fmt} images |{bar:20}| {remaining} left"
+
+
+def write_samples(
+    run: Path,
+    folder: Path,
+    *,
+    size: tuple[int, int] | None,
+    wanted: tuple[int, ...],
+    seed: int,
+    device: Literal["auto", "cpu", "cuda"],
+) -> str:
+    """Write NAME-sheet.png, and as .json how it was made, into the folder; return a line that says so.
+
+    `run` is a run's folder or a network file; size and wanted are of `planned`. Raises ValueError for a run that is
+    none, for labels it has not, and if something would be overwritten.
+    """
+    place = folder / f"{run.resolve().name.removesuffix('.safetensors')}-sheet.png"
+    for path in (place, place.with_suffix(".json")):
+        refuse_place(path)
+    with joined(Machine(device=device)) as world:
+        trained = load_trained(run, world.device)
+        recipes, rows, columns = planned(trained, size, wanted, seed)
+        with tqdm(total=2 * rows * columns, desc="sampling", delay=2, leave=False, bar_format=BAR) as bar:
+            blocks = {title: made(recipe, columns, bar.update) for title, recipe in recipes.items()}
+    about = {
+        "ict_ref": ict_ref.__version__,
+        "model": trained.name,
+        "rows": rows,
+        "columns": columns,
+        "blocks": {title: recipe.described() for title, recipe in recipes.items()},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = next(iter(recipes.values())).labels
+    sample_sheet(blocks, labels, place, rows=rows, columns=columns)
+    write_atomically(place.with_suffix(".json"), json.dumps(about, indent=2).encode() + b"\n")
+    return f"{place}  {trained.name}, {rows} rows of {columns}, from the same noise: {'; '.join(blocks)}"
+
+
+def planned(
+    trained: Trained, size: tuple[int, int] | None, wanted: tuple[int, ...], seed: int
+) -> tuple[dict[str, Recipe], int, int]:
+    """Return how the samples are made, under their titles, and in how many rows and columns they are laid out.
+
+    Rows are of the classes wanted, or of the first ones; without a size there are 8 columns, and 10 rows or as many as
+    there are classes. Raises ValueError for a size or for labels that the model cannot have.
+    """
+    most = len(wanted) or trained.classes or None
+    rows, columns = size or (min(ROWS, most or ROWS), COLUMNS)
+    if rows < 1 or columns < 1:
+        raise ValueError(f"--sheet needs ROWS >= 1 and COLUMNS >= 1; got {rows} {columns}")
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"--labels needs a class for each row; got {' '.join(map(str, wanted))}, one of them twice")
+    if most and rows > most:
+        raise ValueError(f"--sheet has a row for each class, and there are {most}; got {rows} rows")
+    if trained.classes:
+        wanted = (wanted or tuple(range(trained.classes)))[:rows]
+    high, middle = trained.method.sigma_max, trained.sample.two_step_sigma
+    levels = {"one step": (high,), f"two steps, sigma {middle}": (high, middle)}
+    recipes = {title: Recipe(trained, rows * columns, sigmas, wanted, seed) for title, sigmas in levels.items()}
+    return recipes, rows, columns
+
+
+def made(recipe: Recipe, together: int, tick: Callable[[int], object]) -> UInt8[Tensor, " n channels height width"]:
+    """Return the samples, made so many at once, and tick with how many these were."""
+    parts = []
+    for start in range(0, recipe.count, together):
+        parts.append(recipe.make(range(start, start + together)))
+        tick(together)
+    return torch.cat(parts)
