@@ -50,8 +50,9 @@ class Options:
             raise ValueError(f"--task {self.task} needs an IMAGE: files, folders, .npz or digits:held-out; got none")
         if len(self.chosen_seeds) != (wanted := 2 if self.task == "interpolate" else 1):
             raise ValueError(f"--seed needs {wanted} for --task {self.task}; got {len(self.chosen_seeds)}")
-        if min(self.chosen_seeds) < 0:
-            raise ValueError(f"--seed needs numbers from 0 up; got {min(self.chosen_seeds)}")
+        for seed in self.chosen_seeds:
+            if not 0 <= seed < 2**128:
+                raise ValueError(f"--seed needs a number from 0 to 2^128 - 1; got {seed}")
         self._check_levels()
 
     @property
