@@ -4,6 +4,7 @@ Networks have random weights, so that what they make is far from every image: wh
 Oracle: plain loops over NumPy arrays that call the network alone.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from PIL import Image
 from tests.datasets import random_images
 from tests.networks import configured, filled
 
+from ict_ref.config import Sample
 from ict_ref.data import digits
 from ict_ref.edit.__main__ import main
+from ict_ref.edit.model import function_of
 from ict_ref.edit.tasks import into_range
 from ict_ref.launch import main as launch
 from ict_ref.network_file import export
@@ -236,15 +239,34 @@ def test_interpolation_goes_from_one_sample_to_the_other_along_the_circle(tmp_pa
 def test_an_image_depends_on_the_seed_and_its_place_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, _ = network(tmp_path)
     folder, pixels = given(tmp_path)
-    command = ("--task", "inpaint", "--mask", "random", "--labels", "3", "--sigmas", *SIGMAS)
-    together = edited(path, folder, *command, out=tmp_path / "together")
-    other = edited(path, folder, *command, "--seed", "1", out=tmp_path / "other")
+    command = ("--task", "inpaint", "--mask", "random", "--sigmas", *SIGMAS, "--labels", "0", "1")
+    more = ("5", "3", "9")
+    together = edited(path, folder, *command, *more, out=tmp_path / "together")
+    other = edited(path, folder, *command, *more, "--seed", "1", out=tmp_path / "other")
     assert apart(other, together) > 100
     two = edited(path, f"{folder}/0.png", f"{folder}/1.png", *command, out=tmp_path / "two")
     assert apart(together[:2], two) <= 1
     # In parts that fit into memory.
     monkeypatch.setattr("ict_ref.edit.work.VALUES", 2 * pixels[0].size)
-    assert apart(together, edited(path, folder, *command, out=tmp_path / "parts")) <= 1
+    assert apart(together, edited(path, folder, *command, *more, out=tmp_path / "parts")) <= 1
+    between = [path, "--task", "interpolate", "--steps", "3", "--labels", "0", "1", *more]
+    parts = edited(*between, out=tmp_path / "between-parts")
+    monkeypatch.undo()
+    assert apart(parts, edited(*between, out=tmp_path / "between")) <= 1
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_each_step_is_cut_to_the_range_where_the_samples_are(tmp_path: Path, clip: bool) -> None:
+    path, model = network(tmp_path)
+    trained = dataclasses.replace(load_trained(Path(path)), sample=Sample(clip=clip))
+    x, sigma, labels = torch.full((2, 3, 8, 8), 3.0), torch.tensor([0.1, 0.2]), torch.tensor([1, 2])
+    calls: list[None] = []
+    value = function_of(trained, labels, lambda: calls.append(None))(x, sigma)
+    with torch.no_grad():
+        expected = model(x, sigma, labels)
+    assert expected.max() > 2
+    assert torch.equal(value, expected.clamp(-1, 1) if clip else expected)
+    assert len(calls) == 1
 
 
 def test_grey_images_are_expanded_for_a_model_of_colours_and_labels_matter(tmp_path: Path) -> None:
