@@ -14,9 +14,9 @@ Let a trained model change given images, which it was never trained for (CM, Alg
 
   inpaint      makes the pixels that --mask marks; keeps all others exactly
   colorize     makes the colours of grey images; keeps each pixel's luma, to rounding
-  superres     makes the details within patches of --patch pixels a side; keeps each patch's mean, to rounding. An image
-               of the model's size is averaged first, so that the result can be compared with it; an image as much
-               smaller is taken as it is
+  superres     makes the details within patches of --patch pixels a side; keeps each patch's mean, to rounding. Of an
+               image of the model's size the means are taken first, so that the result can be compared with it; an
+               image smaller by --patch is taken as the means
   stroke       makes an image of a rough one, by which it is guided: larger --sigmas, less is kept
   denoise      removes noise of the level --sigma, which it adds first unless the image is --noisy
   interpolate  goes from the sample of one --seed to that of another, label by label; takes no IMAGE
@@ -34,6 +34,7 @@ exit status: 0 written; 2 refused, nothing is written and one line says why; 130
 
 examples:
   python -m ict_ref.edit runs/digits-1234abcd digits:held-out --task inpaint --mask bottom
+  python -m ict_ref.edit runs/digits-1234abcd digits:held-out --task stroke --sigmas 1.5 0.6
   python -m ict_ref.edit runs/digits-1234abcd three.png seven.png --labels 3 7 --task superres --patch 2
   python -m ict_ref.edit runs/digits-1234abcd --task interpolate --seed 3 4 --labels 0 1 2 --steps 9
   python -m ict_ref.edit cifar10.safetensors photos/ --task colorize --out coloured
@@ -46,7 +47,7 @@ def parser() -> Parser:
     line.add_argument("model", type=Path, metavar="RUN|FILE", help="a run's folder, or a network file")
     line.add_argument("images", nargs="*", metavar="IMAGE", help="what to change")
     line.add_argument("--task", required=True, choices=get_args(Name), help="what to do")
-    line.add_argument("--out", type=Path, metavar="FOLDER", help="a new folder (default: edits/NAME-TASK)")
+    line.add_argument("--out", type=Path, metavar="FOLDER", help="a new folder (default: edits/MODEL-TASK)")
     line.add_argument(
         "--labels", nargs="+", type=int, default=(), metavar="C", help="classes: one for all images, or one for each"
     )

@@ -34,7 +34,7 @@ class Made:
 
     pixels: UInt8[Tensor, " n channels height width"]
     labels: Int64[Tensor, " n"] | None
-    columns: dict[str, UInt8[Tensor, " rows _ height width"]]
+    columns: list[tuple[str, UInt8[Tensor, " rows _ height width"]]]
     names: list[str]
     about: dict[str, object]
     """What the options do not say: numbers that were chosen for them."""
@@ -89,7 +89,7 @@ def _edited(options: Options, trained: Trained) -> Made:
     with _bar(options.task, len(chunks) * (1 if options.task == "denoise" else len(at.sigmas))) as bar:
         pixels = torch.cat([run(task, at, trained, labels, chosen, bar.update) for chosen in chunks])
     names = [""] * len(pixels) if labels is None else [str(label) for label in labels.tolist()]
-    return Made(pixels, labels, {**task.beside, "result": pixels}, names, about)
+    return Made(pixels, labels, [*task.beside.items(), ("result", pixels)], names, about)
 
 
 @torch.no_grad()
@@ -138,8 +138,8 @@ def _interpolated(options: Options, trained: Trained) -> Made:
             some = None if labels is None else labels[chosen.start : chosen.stop]
             parts.append(between(trained, some, (first, second), steps=steps, chosen=chosen, after=bar.update))
     made = torch.cat(parts)
-    titles = [f"seed {first}", *(f"{k / (steps - 1):.3g}" for k in range(1, steps - 1)), f"seed {second} "]
-    columns = {title: made[:, k] for k, title in enumerate(titles)}
+    titles = [f"seed {first}", *(f"{k / (steps - 1):.3g}" for k in range(1, steps - 1)), f"seed {second}"]
+    columns = [(title, made[:, k]) for k, title in enumerate(titles)]
     names = [""] * rows if labels is None else [str(label) for label in labels.tolist()]
     of_each = None if labels is None else labels.repeat_interleave(steps)
     about: dict[str, object] = {"steps": steps, "sigmas": [trained.method.sigma_max]}
