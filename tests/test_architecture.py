@@ -83,6 +83,18 @@ ROOMS: dict[str, set[str]] = {
         "trained",
     },
     "search": {"__init__", "command", "evaluate", "files", "formulas", "sample", "trained"},
+    "edit": {
+        "__init__",
+        "command",
+        "data",
+        "files",
+        "formulas",
+        "networks",
+        "pictures",
+        "randomness",
+        "sample",
+        "trained",
+    },
     "experiments": {"batches", "command", "config", "data", "files", "formulas", "optimizer", "randomness", "trainer"},
     "figures": {
         "__init__",
