@@ -81,6 +81,7 @@ ROOMS: dict[str, set[str]] = {
         "sources",
         "trained",
     },
+    "search": {"__init__", "command", "evaluate", "files", "formulas", "sample", "trained"},
     "experiments": {"batches", "config", "data", "files", "formulas", "optimizer", "randomness", "trainer"},
     "figures": {"command", "config", "data", "experiments", "files", "formulas", "pictures", "sample", "trained"},
     "options": {"config", "job", "prepared", "typed_options"},
