@@ -19,7 +19,7 @@ the protocol by which they were computed.
 
 SAMPLES is a run's folder or a network file (.safetensors), of which samples are made; or a folder of images or an .npz
 (arr_0, uint8). REFERENCE is a folder of images, an .npz, a prepared folder, digits:train or digits:held-out; or an .npz
-of statistics (mu, sigma).
+of statistics (mu, sigma). Images are read into memory, prepared ones a batch at a time.
 
 FID, KID and IS are these scores by the features of Inception, which are yours to bring: --features FILE takes any
 TorchScript, and calls NVIDIA's translation of Inception as public FID code does. Nothing is downloaded.
@@ -37,8 +37,8 @@ examples:
 INCEPTION = (
     "--features inception needs its file, which is NVIDIA's and not downloaded: fetch "
     "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt and give "
-    "--features inception-2015-12-05.pt; the protocol "
-    "will have its SHA-256 (StyleGAN3's .pkl is a pickle, which is not opened)"
+    "--features inception-2015-12-05.pt; the protocol will have its SHA-256 (StyleGAN3's .pkl is a pickle, and not "
+    "opened)"
 )
 COUNT = 50_000
 CLIP = {"as-trained": None, "yes": True, "no": False}
