@@ -82,7 +82,6 @@ ROOMS: dict[str, set[str]] = {
         "sources",
         "trained",
     },
-    "search": {"__init__", "command", "evaluate", "files", "formulas", "sample", "trained"},
     "edit": {
         "__init__",
         "command",
@@ -109,6 +108,7 @@ ROOMS: dict[str, set[str]] = {
         "sample",
         "trained",
     },
+    "search": {"__init__", "command", "evaluate", "figures", "files", "formulas", "sample", "trained"},
     "options": {"config", "job", "prepared", "typed_options"},
     "listing": {"config", "data", "networks", "randomness"},
     "run": {

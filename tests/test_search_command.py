@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.runs import short_run
 
 from ict_ref.data import digits
@@ -62,6 +63,8 @@ def test_of_few_nodes_each_is_scored_and_the_best_one_found(run: Path, tmp_path:
     best = min(wanted, key=lambda sigma: wanted[sigma])
     assert found["sigma"] == pytest.approx(best)
     assert found["node"] == 1 + nodes.index(best)
+    assert b"<svg" in (tmp_path / "s" / "curve.svg").read_bytes()[:1000]
+    assert np.asarray(Image.open(tmp_path / "s" / "curve.png")).std() > 10  # something is drawn
     assert found["frechet_distance_without"] == pytest.approx(by_hand(run, [80.0]), rel=1e-5)
 
 

@@ -62,20 +62,35 @@ def _searched(options: argparse.Namespace) -> int:
     from ict_ref.search.find import find
 
     found = find(options, out)
-    print(table(options.before, options.after, found))
-    print(f"\n{out}: scores.csv, search.json")
+    steps = len(options.before) + len(options.after)
+    levels = {key[len(options.before)]: value for key, value in found["scores"].items() if len(key) > steps}
+    print(table(levels, found, steps))
+    print(f"\n{out}: scores.csv, search.json{_drawn(out, levels, found, options)}")
     return 0
 
 
-def table(before: Sequence[float], after: Sequence[float], found: dict[str, Any]) -> str:
+def _drawn(out: Path, levels: dict[float, float], found: dict[str, Any], options: argparse.Namespace) -> str:
+    """Draw the curve where that can be, and return what to say of it."""
+    try:
+        from ict_ref.search.curve import write_curve
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        return "; for a picture of the curve: pip install 'ict_ref[figures]', and the same command"
+    caption = (
+        f"Frechet distance ({options.features}) of {options.count} samples of {options.model} to {options.reference}, "
+        f"by the level of one more step than {[*options.before, *options.after]}."
+    )
+    write_curve(out, levels, best=found["sigma"], without=found["frechet_distance_without"], caption=caption)
+    return ", curve.png, curve.svg"
+
+
+def table(levels: dict[float, float], found: dict[str, Any], steps: int) -> str:
     """Return the scored levels, from the highest, the best marked, and what it means."""
-    scored = {k: v for k, v in found["scores"].items() if len(k) > len(before) + len(after)}
-    levels = {key[len(before)]: value for key, value in scored.items()}
     lines = [f"{'sigma':>12}{'Frechet distance':>20}"]
     for sigma, value in sorted(levels.items(), reverse=True):
         mark = "  <- best" if sigma == found["sigma"] else ""
         lines.append(f"{sigma:>12.5g}{value:>20.5f}{mark}")
-    steps = len(before) + len(after)
     lines.append(
         f"\n{steps + 1} steps with sigma = {found['sigma']:.6g} (node {found['node']} of {found['nodes']}): "
         f"{found['frechet_distance']:.5f}; {steps} without it: {found['frechet_distance_without']:.5f}"
