@@ -90,7 +90,7 @@ def test_two_processes_make_what_one_makes(run: Path, tmp_path: Path) -> None:
 
 def test_killed_and_started_again_it_makes_the_same(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed.npz"
-    command = [sys.executable, "-m", "ict_ref.sample", str(run), "--count", "25000", "--out", str(out)]
+    command = [sys.executable, "-m", "ict_ref.sample", str(run), "--count", "17000", "--out", str(out)]
     for number, says in ((signal.SIGKILL, ""), (signal.SIGTERM, "ict_ref.sample: stopped, ")):
         before = len(list(tmp_path.glob("*.parts/*.npy")))
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
