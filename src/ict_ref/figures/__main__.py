@@ -118,7 +118,7 @@ def write_figures(numbers: Sequence[str], folder: Path) -> int:
     try:
         from ict_ref.figures.draw import SUFFIXES, files
     except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
+        if not str(error.name).startswith("matplotlib"):
             raise
         raise ValueError("figures need matplotlib: pip install 'ict_ref[figures]'") from None
     for number in numbers:

@@ -54,7 +54,7 @@ HUBER_CONSTANTS = (0.03, 0.3, 1.0, 3.0)
 def noise_embeddings() -> Figure:
     """Return Figure 1a: by how much embeddings differ at two noise levels, and how fast they change."""
     tried = {f"Fourier, scale {scale:g}": fourier(scale) for scale in SCALES}
-    embeddings = {**tried, "positional": positional(1), CM_POSITIONAL: positional(1000)}
+    embeddings = {**tried, "positional": positional(1.0), CM_POSITIONAL: positional(1000.0)}
     ratio = torch.logspace(-4, 0, 401, dtype=torch.float64)
     differences = Panel(
         "difference of the embeddings at two noise levels",
@@ -70,9 +70,11 @@ def noise_embeddings() -> Figure:
         "Fourier scale",
         "rms over the values of de/d log sigma",
         {
-            "Fourier": points(scales, torch.stack([sensitivity(fourier(scale)) for scale in scales.tolist()])),
-            "positional": points(scales, sensitivity(positional(1)).expand_as(scales)),
-            CM_POSITIONAL: points(scales, sensitivity(positional(1000)).expand_as(scales)),
+            "Fourier, any scale": points(
+                scales, torch.stack([sensitivity(fourier(scale)) for scale in scales.tolist()])
+            ),
+            "positional": points(scales, sensitivity(positional(1.0)).expand_as(scales)),
+            CM_POSITIONAL: points(scales, sensitivity(positional(1000.0)).expand_as(scales)),
         },
         "log",
         "log",
@@ -84,7 +86,7 @@ def noise_embeddings() -> Figure:
         f"{rms['Fourier, scale 16']:.1f} for Fourier scale 16, {rms['Fourier, scale 0.02']:.2g} for 0.02, "
         f"{rms['positional']:.2g} for the positional embedding ({VALUES} values) and {rms[CM_POSITIONAL]:.0f} for "
         "that of 1000 c_noise, which the public ImageNet code of CM has. Differences depend on sigma'/sigma alone; "
-        f"neighbours of {LEVELS} levels are {float(gaps.min()):.1g} to {float(gaps.max()):.1g} apart in log sigma. "
+        f"neighbours of {LEVELS} levels are {float(gaps.min()):.2g} to {float(gaps.max()):.2g} apart in log sigma. "
         "Fourier frequencies are at the quantiles of N(0, scale^2)."
     )
     return Figure("1a", caption, (differences, slopes))

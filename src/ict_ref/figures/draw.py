@@ -37,7 +37,7 @@ STYLE: dict[str, object] = {
     "savefig.dpi": 200,
     "svg.hashsalt": "ict_ref",
 }
-# What is written in ASCII is drawn as in print; numbers stay with their signs when a caption is broken into lines.
+# What is written in ASCII is drawn as in print; what belongs together stays so when a caption is broken into lines.
 SIGNS = (
     (r"\bsigma'", "\N{GREEK SMALL LETTER SIGMA}\N{PRIME}"),
     (r"\bsigma\b", "\N{GREEK SMALL LETTER SIGMA}"),
@@ -45,6 +45,7 @@ SIGNS = (
     (r"\bl2\b", "\N{SCRIPT SMALL L}\N{SUBSCRIPT TWO}"),
     (r"\^2\b", "\N{SUPERSCRIPT TWO}"),
     (r"(?<= )-(?=[ \d])", "\N{MINUS SIGN}"),
+    (r"\b(log|Eq\.|Eqs\.|Fig\.|Section) ", "\\1\N{NO-BREAK SPACE}"),
     (r" (=|\N{MINUS SIGN}|<|>) ", "\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}"),
 )
 
@@ -64,7 +65,7 @@ def files(figure: Figure) -> dict[str, bytes]:
     # Without the style the user's matplotlibrc would have a say.
     with matplotlib.style.context(["default", STYLE]):
         drawing = drawn(figure)
-        about = {"Description": figure.words}
+        about = {"Title": figure.words.partition(". ")[0], "Description": figure.caption}
         png, svg = io.BytesIO(), io.BytesIO()
         drawing.savefig(png, format="png", metadata={**about, "Software": None})
         drawing.savefig(svg, format="svg", metadata={**about, "Date": None, "Creator": None})
@@ -94,7 +95,7 @@ def drawn(figure: Figure) -> Drawing:
         draw_panel(axes, panel, looks)
     legend = {line.get_label(): line for axes in drawing.axes for line in axes.lines}
     if len(legend) > 1:
-        drawing.legend(handles=list(legend.values()), loc="outside right center")
+        drawing.legend(handles=list(legend.values()), loc="outside right upper")
     drawing.supxlabel(caption, x=0.01, ha="left", fontsize=9, linespacing=1.3)
     return drawing
 
@@ -104,18 +105,16 @@ def draw_panel(axes: Axes, panel: Panel, looks: dict[str, Look]) -> None:
     for name, points in panel.curves.items():
         x, y = ([point[axis] for point in points] for axis in (0, 1))
         look = looks[name]
-        axes.plot(
-            x, y, look.line, color=look.colour, marker=look.marker, markerfacecolor=look.inside, label=typeset(name)
-        )
+        drawing = axes.plot(x, y, color=look.colour, linestyle=look.line, marker=look.marker, label=typeset(name))
+        drawing[0].set_markerfacecolor(look.inside)
     axes.set_title(typeset(panel.title))
     axes.set_xlabel(typeset(panel.x))
     axes.set_ylabel(typeset(panel.y))
     axes.set_xscale(panel.x_scale)
     axes.set_yscale(panel.y_scale)
-    if panel.x_scale == "linear":
-        axes.locator_params(axis="x", nbins=7)
-        if max(axes.get_xlim()) >= 10_000:
-            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    if panel.x_scale == "linear" and max(axes.get_xlim()) >= 10_000:
+        axes.locator_params(axis="x", nbins=5)
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def looks_of(figure: Figure) -> dict[str, Look]:

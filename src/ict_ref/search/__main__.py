@@ -74,7 +74,7 @@ def _drawn(out: Path, levels: dict[float, float], found: dict[str, Any], options
     try:
         from ict_ref.search.curve import write_curve
     except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
+        if not str(error.name).startswith("matplotlib"):
             raise
         return "; for a picture of the curve: pip install 'ict_ref[figures]', and the same command"
     caption = (
