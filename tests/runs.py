@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ict_ref import launch
 from ict_ref.checkpoints import Checkpoint, newest_checkpoint
 from ict_ref.config import Config, Method, minimal
 from ict_ref.data import Images, load
@@ -26,6 +27,14 @@ def updated(trainer: Trainer) -> float:
     """Make one update and return the loss before it."""
     trainer.update()
     return float(trainer.loss)
+
+
+def short_run(folder: Path, *options: str) -> Path:
+    """Make a run of 30 steps, whose samples are still close to noise, and return its folder."""
+    no_bars = ["--bars.accuracy", "None", "--bars.frechet-distance", "None", "--bars.recall", "None"]
+    command = ["--config", "minimal", "--train.steps", "30", *no_bars, *options, "--out", str(folder)]
+    assert launch.main(command) == 0
+    return folder
 
 
 def newest(folder: Path) -> Checkpoint | None:

@@ -110,7 +110,7 @@ def test_a_run_s_average_is_exported(kind: str, tmp_path: Path, capsys: pytest.C
     assert torch.equal(model(x, sigma, labels), trainer.average(x, sigma, labels))
     assert not torch.equal(model(x, sigma, labels), trainer.model(x, sigma, labels))
     assert export_checkpoint.main([str(run), "--out", str(file)]) == 2
-    assert "exists and is not overwritten" in capsys.readouterr().err
+    assert "is there, and nothing is overwritten" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

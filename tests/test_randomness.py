@@ -36,7 +36,7 @@ def test_the_values_of_a_stream_are_fixed() -> None:
 def test_the_numbers_of_the_purposes_are_fixed() -> None:
     # Renumbered, they would make every old run another one.
     purposes: list[Purpose] = [
-        "parameters", "order", "noise level", "noise", "dropout", "sample", "yardstick", "flip", "data",
+        "parameters", "order", "noise level", "noise", "dropout", "sample", "yardstick", "flip", "data", "edit",
     ]  # fmt: skip
     for number, purpose in enumerate(purposes):
         expected = np.random.Philox(key=9, counter=[0, 2, 1, number]).random_raw(2)

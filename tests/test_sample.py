@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 from tests.networks import small_weights
+from tests.runs import short_run
 
-from ict_ref import launch
 from ict_ref.network_file import export
 from ict_ref.pictures import read_pixels
 from ict_ref.randomness import stream
@@ -26,20 +26,8 @@ from ict_ref.trained import load_trained
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run with labels, whose samples are still close to noise."""
-    folder = tmp_path_factory.mktemp("sample") / "run"
-    options = [
-        "--train.steps",
-        "30",
-        "--bars.accuracy",
-        "None",
-        "--bars.frechet-distance",
-        "None",
-        "--bars.recall",
-        "None",
-    ]
-    assert launch.main(["--config", "minimal", *options, "--out", str(folder)]) == 0
-    return folder
+    """Return the folder of a run with labels."""
+    return short_run(tmp_path_factory.mktemp("sample") / "run")
 
 
 @pytest.fixture
@@ -102,7 +90,7 @@ def test_two_processes_make_what_one_makes(run: Path, tmp_path: Path) -> None:
 
 def test_killed_and_started_again_it_makes_the_same(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed.npz"
-    command = [sys.executable, "-m", "ict_ref.sample", str(run), "--count", "25000", "--out", str(out)]
+    command = [sys.executable, "-m", "ict_ref.sample", str(run), "--count", "17000", "--out", str(out)]
     for number, says in ((signal.SIGKILL, ""), (signal.SIGTERM, "ict_ref.sample: stopped, ")):
         before = len(list(tmp_path.glob("*.parts/*.npy")))
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

@@ -24,6 +24,7 @@ from slurm.cluster.conf import (
 from slurm.cluster.processes import MARK, STARTED, birth, end, mark, of_cluster, send
 
 PATIENCE = 120.0  # seconds in which a cluster starts on a busy machine; it takes 0.3 to 5
+GONE = 20  # looks, one after the other, at which a daemon is not there, until it has ended
 
 
 class Cluster(Clients):
@@ -164,9 +165,12 @@ class Cluster(Clients):
 
     def _wait(self, daemon: str, ready: Callable[[], bool], deadline: float) -> None:
         """Wait for the daemon, or say its last words."""
+        looks = 0
         while not ready():
             here = daemon in self.daemons()
-            if not here or time.monotonic() > deadline:
+            # While a program is being loaded, its process has no environment yet to be known by.
+            looks = 0 if here else looks + 1
+            if looks == GONE or time.monotonic() > deadline:
                 words = _last_line((self.log / f"{daemon}.out").read_text(errors="replace"))
                 what = "is not ready in time" if here else "has ended"
                 raise RuntimeError(f"{daemon} {what}; its last words: {words}; {self._logs}")

@@ -2,9 +2,10 @@
 
 Read it in this order: `formulas`, the equations; `config`, what can be chosen; `networks`, F_theta; `data`, and
 `prepare`, which makes them of what is published; `step`, one training step; `trainer`, an update, in one process or
-several; `training`, many of them; `sample` and `evaluate`, what comes out; `launch`, the command, and `submission`, the
-same as a SLURM job; `experiments`, what is learned where the answer is known; `network_file`, with `import_checkpoint`
-and `export_checkpoint`, networks that come and go as files; `verify`, which checks other people's code.
+several; `training`, many of them; `launch`, the command, and `submission`, the same as a SLURM job; `sample` and
+`evaluate`, what comes out; `search` and `edit`, what else a model is for; `experiments`, what is learned where the
+answer is known; `figures`, those of the paper; `network_file`, with `import_checkpoint` and `export_checkpoint`,
+networks that come and go as files; `verify`, which checks other people's code.
 `python -m ict_ref eq 9` says where Eq. (9) is.
 """
 

@@ -20,6 +20,13 @@ commands:
   python -m ict_ref eq pseudo_huber  the same of a formula by its name
   python -m ict_ref.prepare SOURCE   turn a data set into an array to train on
   python -m ict_ref.launch           train, sample and score (--help lists its options)
+  python -m ict_ref.sample RUN       make samples of a trained model, in one step or in several
+  python -m ict_ref.evaluate SAMPLES --reference REFERENCE
+                                     FID, KID, inception score, precision and recall, with their protocol
+  python -m ict_ref.search RUN       find the noise level of the second step
+  python -m ict_ref.edit RUN IMAGE   inpaint, colour, enlarge, denoise, interpolate
+  python -m ict_ref.figures          make the paper's figures, and sheets of samples
+  python -m ict_ref.experiments      train where the answer is known
   python -m ict_ref.import_checkpoint FILE --out FOLDER
                                      read a network that others have published
   python -m ict_ref.export_checkpoint RUN --out FILE

@@ -6,7 +6,6 @@ newest are kept, and milestones; one that is damaged is set aside, and the one b
 """
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from torch import Tensor
 
 import ict_ref
 from ict_ref.files import atomically
+from ict_ref.tensor_file import metadata, read_tensors
 
 NAME = re.compile(r"checkpoint-(\d{8,})\.safetensors")
 ADVICE = "restore it from a copy, or move it away to train from the start"
@@ -68,8 +68,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 1, mile
         aside.touch()
         mode = aside.stat().st_mode
         try:
-            # One key: safetensors writes several in any order, and equal checkpoints shall be equal files.
-            safetensors.torch.save_file(tensors, aside, {"ict_ref": json.dumps(about)})
+            safetensors.torch.save_file(tensors, aside, metadata(about))
         except safetensors.SafetensorError as error:
             number = re.search(r"os error (\d+)", str(error))
             if number is None:
@@ -84,14 +83,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Return the checkpoint in this file. Raises ValueError if it is damaged or none of ours; nothing is executed."""
     if not path.is_file():
         raise ValueError(f"{path} is not a file; {ADVICE}")
+    about, tensors = read_tensors(path, ADVICE)
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}); {ADVICE}") from None
-    try:
-        about = json.loads(metadata["ict_ref"])
+        if about is None:
+            raise KeyError
         checkpoint = Checkpoint(int(about["step"]), tensors, str(about["config"]), int(about["skipped"]))
         sha256 = str(about["sha256"])
     except (KeyError, ValueError, TypeError):

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from ict_ref.supervisor import LOST, started_by_supervisor
 
-FAILED, REFUSED = 1, 2
+FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,6 +58,8 @@ def guarded(
     except FloatingPointError as error:
         return say(name, FAILED, str(error))
     except RuntimeError as error:
+        if _is_of_memory(error):
+            return say(name, REFUSED, f"there is not enough memory: {str(error).splitlines()[0]}")
         if not _is_of_another_process(error):
             raise
         # Who started the processes knows which of them failed; this one did not.
@@ -65,6 +67,11 @@ def guarded(
     except KeyboardInterrupt as error:
         number = error.args[0] if error.args else signal.SIGINT
         return say(name, 128 + number, stopped)
+
+
+def _is_of_memory(error: RuntimeError) -> bool:
+    """Return whether the error says that torch could not have memory, of the host or of a GPU."""
+    return any(words in str(error) for words in ("can't allocate memory", "out of memory"))
 
 
 def _is_of_another_process(error: RuntimeError) -> bool:

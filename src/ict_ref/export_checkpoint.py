@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ict_ref.command import Parser, guarded, refuse_place
+
 # torch is imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:
     from ict_ref.networks.weights import Weights
 
-PROGRAM = "python -m ict_ref.export_checkpoint"
+NAME, PROGRAM = "ict_ref.export_checkpoint", "python -m ict_ref.export_checkpoint"
 DESCRIPTION = """\
 Write the averaged student of a run folder, as it was last saved, to FILE: safetensors, with the network's options in
 its metadata, a quarter of the checkpoint's size. The run is only read, and may be going on.
@@ -27,9 +29,7 @@ and then, in Python:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    line = argparse.ArgumentParser(
-        prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    line = Parser(PROGRAM, DESCRIPTION, EPILOG)
     line.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     line.add_argument("--out", type=Path, required=True, metavar="FILE", help="what to write; it is not overwritten")
     return line
@@ -37,19 +37,16 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    options = parser().parse_args(arguments)
-    try:
-        if options.out.exists():
-            raise ValueError(f"{options.out} exists and is not overwritten; choose another --out")
-        weights, step = averaged_student(options.run)
-        from ict_ref.network_file import export
+    return guarded(NAME, lambda: _exported(parser().parse_args(arguments)))
 
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        export(weights, options.out)
-    except ValueError as error:
-        return refuse(str(error))
-    except OSError as error:
-        return refuse(f"cannot use {error.filename or options.out}: {error.strerror or error}")
+
+def _exported(options: argparse.Namespace) -> int:
+    refuse_place(options.out)
+    weights, step = averaged_student(options.run)
+    from ict_ref.network_file import export
+
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    export(weights, options.out)
     print(f"the average after step {step} of {options.run} is written to {options.out}")
     return 0
 
@@ -86,12 +83,6 @@ def averaged_student(run: Path) -> "tuple[Weights, int]":
         sigma_data=config.method.sigma_data,
     )
     return weights, checkpoint.step
-
-
-def refuse(message: str) -> int:
-    """Print why nothing was written, and return the exit status."""
-    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ict_ref.command import Parser, guarded
+
 # torch is imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:
     from ict_ref.networks.weights import Weights
 
-PROGRAM = "python -m ict_ref.import_checkpoint"
+NAME, PROGRAM = "ict_ref.import_checkpoint", "python -m ict_ref.import_checkpoint"
 DESCRIPTION = """\
 Read a published network into ours and write it as FOLDER/network.safetensors, beside it a readable network.json.
 
@@ -46,9 +48,7 @@ and then, in Python:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    line = argparse.ArgumentParser(
-        prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    line = Parser(PROGRAM, DESCRIPTION, EPILOG)
     line.add_argument("file", type=Path, metavar="FILE", help="what to read")
     line.add_argument(
         "--out", type=Path, required=True, metavar="FOLDER", help="where to write; nothing is overwritten"
@@ -83,18 +83,16 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    options = parser().parse_args(arguments)
+    return guarded(NAME, lambda: _imported(parser().parse_args(arguments)))
+
+
+def _imported(options: argparse.Namespace) -> int:
     target = options.out / "network.safetensors"
-    try:
-        for file in (target, options.out / "network.json"):
-            if file.exists():
-                raise ValueError(f"{file} exists and is not overwritten; choose another --out")
-        weights = load(options)
-        about = write(weights, options.out)
-    except (ValueError, MemoryError) as error:
-        return refuse(str(error) or "this machine has not enough memory")
-    except OSError as error:
-        return refuse(f"cannot use {error.filename or options.file}: {error.strerror or error}")
+    for file in (target, options.out / "network.json"):
+        if file.exists():
+            raise ValueError(f"{file} exists and is not overwritten; choose another --out")
+    weights = load(options)
+    about = write(weights, options.out)
     parameters = sum(tensor.numel() for name, tensor in weights.state.items() if not name.endswith(".frequencies"))
     name = {"adm": "ADM", "ncsnpp": "NCSN++"}[weights.options.architecture]
     labels = f"{weights.classes} classes" if weights.classes else "no labels"
@@ -168,12 +166,6 @@ def write(weights: "Weights", folder: Path) -> dict[str, Any]:
     export(weights, folder / "network.safetensors")
     write_atomically(folder / "network.json", json.dumps(about, indent=2).encode() + b"\n")
     return about
-
-
-def refuse(message: str) -> int:
-    """Print why nothing was written, and return the exit status."""
-    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 
 import ict_ref
@@ -16,6 +15,7 @@ from ict_ref.checkpoints import checksum
 from ict_ref.config import Network, as_fields
 from ict_ref.files import write_atomically
 from ict_ref.networks.weights import Weights
+from ict_ref.tensor_file import metadata, read_tensors
 
 
 def description(weights: Weights) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def export(weights: Weights, path: Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.state.items()}
     about = description(weights)
     about["sha256"] = checksum(json.dumps(about), tensors)
-    write_atomically(path, safetensors.torch.save(tensors, {"ict_ref": json.dumps(about)}))
+    write_atomically(path, safetensors.torch.save(tensors, metadata(about)))
 
 
 def refuse_infinite(weights: Weights) -> None:
@@ -58,21 +58,15 @@ def load_exported(path: Path) -> Weights:
         raise ValueError(
             f"{path} is not there; python -m ict_ref.import_checkpoint or export_checkpoint write networks"
         )
+    about, state = read_tensors(path, "write it again")
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is damaged or not safetensors ({error}); write it again") from None
-    try:
-        about = json.loads(metadata["ict_ref"])
-        sha256 = about.pop("sha256")
-        about.pop("version")
+        if about is None:
+            raise KeyError
+        sha256, version = about.pop("sha256"), about.pop("version")
         options = Network(**as_fields(about.pop("network")))
         weights = Weights(options=options, state=state, **about)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
+    except (KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is not a network that this version of ict_ref wrote; import or export it") from None
-    version = json.loads(metadata["ict_ref"])["version"]
     if checksum(json.dumps(description(weights) | {"version": version}), state) != sha256:
         raise ValueError(f"{path} is damaged (its checksum differs); write it again")
     shapes = {name: value.shape for name, value in weights.empty_network().state_dict().items()}

@@ -26,12 +26,12 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
+from ict_ref.command import INTERRUPTED, REFUSED, Parser, say
 from ict_ref.files import write_atomically
 from ict_ref.prepared import ABOUT, IMAGES, JOURNAL, LABELS, About, Recipe, open_arrays, read_about, sha256, verify
 from ict_ref.sources import Part, Source, find
 
-PROGRAM = "python -m ict_ref.prepare"
-REFUSED, INTERRUPTED = 2, 130
+NAME, PROGRAM = "ict_ref.prepare", "python -m ict_ref.prepare"
 PARTIAL, LOCK = IMAGES + ".partial", "lock.partial"
 # Images that each worker may be ahead of what is written: more would fill the memory.
 AHEAD = 512
@@ -66,19 +66,9 @@ examples:
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Raises ValueError for bad usage, for the command to say in its one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Refuse."""
-        raise ValueError(f"{message}; see {PROGRAM} --help")
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    line = Parser(
-        prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    line = Parser(PROGRAM, DESCRIPTION, EPILOG)
     line.add_argument("source", nargs="?", type=Path, metavar="SOURCE", help="an archive, a file or a folder")
     line.add_argument("--out", type=Path, metavar="FOLDER", help="where the prepared data go; without, nothing is done")
     line.add_argument("--split", choices=["train", "test"], default="train", help="of published sets (default: train)")
@@ -112,12 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(described(source))
             return 0 if options.out is None else prepare(source, options.out, options.workers)
     except ValueError as error:
-        return _say(REFUSED, str(error))
+        return say(NAME, REFUSED, str(error))
     except OSError as error:
         where = error.filename or options.out
-        return _say(REFUSED, f"cannot use {where}: {error.strerror or error}; mended, the same command goes on")
+        return say(NAME, REFUSED, f"cannot use {where}: {error.strerror or error}; mended, the same command goes on")
     except KeyboardInterrupt:
-        return _say(INTERRUPTED, "stopped; the same command goes on from what is safe on disk")
+        return say(NAME, INTERRUPTED, "stopped; the same command goes on from what is safe on disk")
 
 
 def described(source: Source) -> str:
@@ -302,12 +292,6 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"needs a whole number >= 1; got {text}")
     return int(text)
-
-
-def _say(status: int, message: str) -> int:
-    """Print one line to standard error, and return the status."""
-    print(f"ict_ref.prepare: {' '.join(message.split())}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["parameters", "order", "noise level", "noise", "dropout", "sample", "yardstick", "flip", "data"]
+Purpose = Literal[
+    "parameters", "order", "noise level", "noise", "dropout", "sample", "yardstick", "flip", "data", "edit"
+]
 
 # A purpose's number is part of the definition of every run: append, never reorder.
 _NUMBER: dict[Purpose, int] = {
@@ -23,6 +25,7 @@ _NUMBER: dict[Purpose, int] = {
     "yardstick": 6,
     "flip": 7,
     "data": 8,
+    "edit": 9,
 }
 
 

@@ -99,6 +99,9 @@ def _submitted(work: Work) -> submitit.Job[int]:
     except FailedJobError as error:
         for left in set(work.folder.glob("slurm/*")) - before:
             left.unlink()
+        for folder in (work.folder / "slurm", work.folder):
+            with contextlib.suppress(OSError):  # it has other files, too
+                folder.rmdir()
         raise ValueError(f"sbatch refuses the job: {_first_complaint(str(error))}") from None
 
 

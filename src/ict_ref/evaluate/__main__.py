@@ -19,7 +19,7 @@ the protocol by which they were computed.
 
 SAMPLES is a run's folder or a network file (.safetensors), of which samples are made; or a folder of images or an .npz
 (arr_0, uint8). REFERENCE is a folder of images, an .npz, a prepared folder, digits:train or digits:held-out; or an .npz
-of statistics (mu, sigma).
+of statistics (mu, sigma). Images are read into memory, prepared ones a batch at a time.
 
 FID, KID and IS are these scores by the features of Inception, which are yours to bring: --features FILE takes any
 TorchScript, and calls NVIDIA's translation of Inception as public FID code does. Nothing is downloaded.
@@ -37,8 +37,8 @@ examples:
 INCEPTION = (
     "--features inception needs its file, which is NVIDIA's and not downloaded: fetch "
     "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt and give "
-    "--features inception-2015-12-05.pt; the protocol "
-    "will have its SHA-256 (StyleGAN3's .pkl is a pickle, which is not opened)"
+    "--features inception-2015-12-05.pt; the protocol will have its SHA-256 (StyleGAN3's .pkl is a pickle, and not "
+    "opened)"
 )
 COUNT = 50_000
 CLIP = {"as-trained": None, "yes": True, "no": False}
@@ -85,17 +85,19 @@ def evaluate(options: argparse.Namespace) -> int:
     features = find_features(options.features)
     known = load(options.reference, features) if is_statistics(options.reference) else None
     real = known or stored(options.reference)
+    if known and options.save_stats:
+        raise ValueError(f"--save-stats needs a reference of images; {options.reference} has statistics already")
     fake = None if options.samples is None else _samples(options, real.count)
-    images = {"samples": fake} if isinstance(real, Measured) else {"reference": real, "samples": fake}
+    images = {"samples": fake} if isinstance(real, Measured) else {"samples": fake, "reference": real}
     channels, number = channels_and_number(features, images, least=max(2, options.k + 1))
     if isinstance(real, Measured):
-        if options.save_stats or len(real.mean) != number:
-            advice = "--save-stats needs images" if options.save_stats else f"{features.name} has {number} here"
-            raise ValueError(f"{options.reference} has statistics already, of {len(real.mean)} features; {advice}")
+        if len(real.mean) != number:
+            raise ValueError(f"{real.about['name']} is of {len(real.mean)} features; {features.name} has {number} here")
         reference = real
     else:
         reference = measure(real, features, channels=channels, classify=False, what="reference")
     if options.save_stats:
+        options.save_stats.parent.mkdir(parents=True, exist_ok=True)
         save(reference, features, options.save_stats)
         print(f"statistics of {reference.count} images of {options.reference} are written to {options.save_stats}")
     if fake is None:
@@ -107,6 +109,7 @@ def evaluate(options: argparse.Namespace) -> int:
         print(f"\n{found.beside_paper()}")
     if options.json:
         refuse_place(options.json, "--json")  # somebody may have written there meanwhile
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(options.json, found.to_json())
     return 0
 
@@ -119,9 +122,9 @@ def _samples(options: argparse.Namespace, reference: int | None) -> "ImageSet":
 
     place = Path(options.samples)
     if not (place / "config.json").is_file() and place.suffix != ".safetensors":
-        given = [f"--{name}" for name in ("count", "sigmas", "labels", "seed", "clip") if getattr(options, name)]
-        if given:
-            raise ValueError(f"{given[0]} is for samples of a run or a network; {place} is neither")
+        for option in ("count", "sigmas", "labels", "seed", "clip"):
+            if getattr(options, option) not in (None, ()):
+                raise ValueError(f"--{option} is for samples of a run or a network; {place} is neither")
         return stored(options.samples)
     count = min(COUNT, reference or COUNT) if options.count is None else options.count
     clip = CLIP[options.clip or "as-trained"]

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float32, Float64
 from torch import Tensor
 
-ROWS, COLUMNS = 1024, 4096
+# As large as what is done with each pair stays in a cache.
+BLOCK = 1024
 # Two squared distances that differ by less, in ||x||^2 + ||y||^2, are equal: float64 rounds sums of products so far.
 SLACK = 1e-12
 
@@ -90,11 +91,11 @@ def _blocks(
     x: Float32[Tensor, " m d"], y: Float32[Tensor, " n d"], progress: Callable[[int], object]
 ) -> Iterator[_Block]:
     of_x, of_y = _squares(x), _squares(y)
-    for row in range(0, len(x), ROWS):
-        rows = slice(row, row + ROWS)
+    for row in range(0, len(x), BLOCK):
+        rows = slice(row, row + BLOCK)
         some = x[rows].double()
-        for column in range(0, len(y), COLUMNS):
-            columns = slice(column, column + COLUMNS)
+        for column in range(0, len(y), BLOCK):
+            columns = slice(column, column + BLOCK)
             products = some @ y[columns].double().mT
             squares = of_x[rows, None] + of_y[columns]
             kernel = _kernel(products, x.shape[1])
@@ -107,4 +108,4 @@ def _kernel(products: Float64[Tensor, "*pairs"], size: int) -> Float64[Tensor, "
 
 
 def _squares(points: Float32[Tensor, " n d"]) -> Float64[Tensor, " n"]:
-    return torch.cat([some.double().square().sum(1) for some in torch.split(points, ROWS)])
+    return torch.cat([some.double().square().sum(1) for some in torch.split(points, BLOCK)])

@@ -1,4 +1,4 @@
-"""Tables 2 and 3 as the paper prints them; a star is the paper's for its authors' own re-implementation."""
+"""Tables 2 and 3 as the paper prints them; a star marks what its authors implemented again themselves."""
 
 from dataclasses import dataclass
 

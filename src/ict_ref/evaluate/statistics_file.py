@@ -20,6 +20,7 @@ from ict_ref.evaluate.features import Features
 from ict_ref.evaluate.measured import Measured
 from ict_ref.files import atomically
 from ict_ref.prepared import sha256
+from ict_ref.sources.source import named
 
 # Features of a reference are saved with its moments up to this size.
 SMALL = 64 << 20
@@ -80,13 +81,14 @@ def _about(path: Path, arrays: Arrays) -> dict[str, Any]:
 
 def _arrays(path: Path, wanted: tuple[str, ...]) -> Arrays:
     """Return those of these arrays that are there; of none wanted, the names alone, each with nothing."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
+    with named(path), path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is damaged, or no .npz")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
             if not wanted:
                 return {name: np.empty(0) for name in archive.files}
             return {name: archive[name] for name in wanted if name in archive.files}
-    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or no .npz ({error})") from None
 
 
 def _said(name: str | None, checksum: str | None) -> str:

@@ -7,11 +7,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from ict_ref.command import INTERRUPTED, REFUSED, Parser, say
 from ict_ref.experiments.answers import KnownAnswer
 from ict_ref.experiments.huber import Huber
 from ict_ref.experiments.known import NORMAL, POINT, TWO_MODES
@@ -20,8 +21,7 @@ from ict_ref.experiments.runs import Experiment, Table
 from ict_ref.experiments.teacher_ema import TeacherEMA
 from ict_ref.files import write_atomically
 
-PROGRAM = "python -m ict_ref.experiments"
-REFUSED, INTERRUPTED = 2, 130
+NAME, PROGRAM = "ict_ref.experiments", "python -m ict_ref.experiments"
 EXPERIMENTS: dict[str, Experiment] = {
     "delta": KnownAnswer("delta", POINT, sigma_data=0.1),
     "gaussian": KnownAnswer("gaussian", NORMAL),
@@ -53,19 +53,9 @@ examples:
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Raises ValueError for bad usage, for the command to say in its one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Refuse."""
-        raise ValueError(f"{message}; see {PROGRAM} --help")
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    line = Parser(
-        prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    line = Parser(PROGRAM, DESCRIPTION, EPILOG)
     line.add_argument(
         "--only", nargs="+", choices=list(EXPERIMENTS), metavar="NAME", help="these experiments (default: all)"
     )
@@ -85,9 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             refuse_place(options.json)  # somebody may have written there meanwhile
             write_atomically(options.json, (json.dumps(as_json(found), indent=2) + "\n").encode())
     except (ValueError, OSError) as error:
-        return _say(REFUSED, str(error))
+        return say(NAME, REFUSED, str(error))
     except KeyboardInterrupt:
-        return _say(INTERRUPTED, "stopped")
+        return say(NAME, INTERRUPTED, "stopped")
     return 0
 
 
@@ -127,12 +117,6 @@ def refuse_place(path: Path) -> None:
         raise ValueError(f"--json {path} needs the folder {path.parent}; make it first")
     if not os.access(path.parent, os.W_OK):
         raise ValueError(f"--json {path} needs a folder that can be written to")
-
-
-def _say(status: int, message: str) -> int:
-    """Print one line to standard error, and return the status."""
-    print(f"ict_ref.experiments: {' '.join(message.split())}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

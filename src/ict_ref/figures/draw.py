@@ -65,7 +65,7 @@ def files(figure: Figure) -> dict[str, bytes]:
     # Without the style the user's matplotlibrc would have a say.
     with matplotlib.style.context(["default", STYLE]):
         drawing = drawn(figure)
-        about = {"Title": f"Figure {figure.number}", "Description": figure.caption}
+        about = {"Title": figure.words.partition(". ")[0], "Description": figure.caption}
         png, svg = io.BytesIO(), io.BytesIO()
         drawing.savefig(png, format="png", metadata={**about, "Software": None})
         drawing.savefig(svg, format="svg", metadata={**about, "Date": None, "Creator": None})
@@ -87,7 +87,7 @@ def drawn(figure: Figure) -> Drawing:
     """Return the drawing: panels side by side, the legend on their right, the caption below."""
     count = len(figure.panels)
     width = PANEL * count + LEGEND
-    caption = textwrap.fill(typeset(f"Figure {figure.number}. {figure.caption}"), round(LETTERS * width))
+    caption = textwrap.fill(typeset(figure.words), round(LETTERS * width))
     drawing = Drawing((width, HEIGHT + LINE * (caption.count("\n") + 1)), layout="constrained")
     FigureCanvasAgg(drawing)
     looks = looks_of(figure)

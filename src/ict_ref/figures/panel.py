@@ -33,7 +33,12 @@ class Figure:
     """What one number of the paper stands for: panels side by side, and a caption that says how they were made."""
 
     number: str
-    """As in the paper: 1a."""
+    """As in the paper: 1a. Empty: it is none of the paper's."""
     caption: str
     """What is seen; for an experiment its data, its size, and what the paper's was."""
     panels: tuple[Panel, ...]
+
+    @property
+    def words(self) -> str:
+        """Return what stands below it."""
+        return f"Figure {self.number}. {self.caption}" if self.number else self.caption

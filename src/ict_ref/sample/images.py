@@ -59,7 +59,7 @@ def some_images(
     steps can be laid side by side. `clip` cuts each step's result to [-1, 1], which the formula does not.
     """
     dtype, device = next(model.parameters()).dtype, next(model.parameters()).device
-    noises = np.stack([[_noise(seed, k, level, event) for k in chosen] for level in range(len(sigmas))])
+    noises = torch.stack([noise(seed, chosen, event, level) for level in range(len(sigmas))])
     of_these = None if labels is None else labels[chosen.start : chosen.stop].to(device)
 
     def f(x: Float[Tensor, " some *event"], sigma: Float[Tensor, " some"]) -> Float[Tensor, " some *event"]:
@@ -67,8 +67,7 @@ def some_images(
         return value.clamp(-1, 1) if clip else value
 
     levels = torch.tensor(sigmas, dtype=torch.float64)
-    of_noise = torch.from_numpy(noises).to(device, dtype)
-    return to_uint8(multistep_sample(f, of_noise, levels, sigma_min=model.sigma_min)).cpu()
+    return to_uint8(multistep_sample(f, noises.to(device, dtype), levels, sigma_min=model.sigma_min)).cpu()
 
 
 def together(count: int, event: tuple[int, ...]) -> list[range]:
@@ -101,5 +100,7 @@ def shown_labels(classes: int, config: Config) -> tuple[int, Int64[Tensor, " n"]
     return SHOWN, labels
 
 
-def _noise(seed: int, k: int, level: int, event: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    return stream(seed, "sample", step=k, lane=level).standard_normal(event, dtype=np.float32)
+def noise(seed: int, chosen: range, event: tuple[int, ...], level: int = 0) -> Float[Tensor, " some *event"]:
+    """Return a level's noise of these images: of each a pure function of the seed, its number and the level's."""
+    draws = [stream(seed, "sample", step=k, lane=level).standard_normal(event, dtype=np.float32) for k in chosen]
+    return torch.from_numpy(np.stack(draws))

@@ -1,0 +1,37 @@
+"""From one sample to another, along the great circle between their noises (CM, Appendix D)."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from ict_ref.data import to_uint8
+from ict_ref.edit.model import function_of
+from ict_ref.formulas import one_step_sample, slerp
+from ict_ref.sample.images import noise
+from ict_ref.trained import Trained
+
+
+@torch.no_grad()
+def between(
+    trained: Trained,
+    labels: Int64[Tensor, " rows"] | None,
+    seeds: tuple[int, int],
+    *,
+    steps: int,
+    chosen: range,
+    after: Callable[[], object],
+) -> UInt8[Tensor, " rows {steps} *event"]:
+    """Return a row of images for each of these samples, from that of the first seed to that of the second.
+
+    The ends are the samples that both seeds give in one step.
+    """
+    device = next(trained.model.parameters()).device
+    f = function_of(trained, None if labels is None else labels.to(device), after)
+    z1, z2 = (noise(seed, chosen, trained.event).to(device) for seed in seeds)
+    columns = []
+    for alpha in torch.linspace(0, 1, steps).tolist():
+        z = slerp(z1, z2, z1.new_full((len(z1),), alpha))
+        columns.append(to_uint8(one_step_sample(f, z, sigma_max=trained.method.sigma_max)).cpu())
+    return torch.stack(columns, dim=1)

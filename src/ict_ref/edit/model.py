@@ -1,0 +1,22 @@
+"""The trained model as the formulas take it."""
+
+from collections.abc import Callable
+
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from ict_ref.formulas.objective import ConsistencyFunction
+from ict_ref.trained import Trained
+
+
+def function_of(
+    trained: Trained, labels: Int64[Tensor, " some"] | None, after: Callable[[], object]
+) -> ConsistencyFunction:
+    """Return f(x, sigma) for these labels, cut to [-1, 1] where the run's samples are; it calls `after` each time."""
+
+    def f(x: Float[Tensor, " some *event"], sigma: Float[Tensor, " some"]) -> Float[Tensor, " some *event"]:
+        value: Tensor = trained.model(x, sigma, labels)
+        after()
+        return value.clamp(-1, 1) if trained.sample.clip else value
+
+    return f

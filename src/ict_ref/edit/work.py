@@ -1,0 +1,174 @@
+"""One run of the command: what is read, made and written."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Never
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+import ict_ref
+from ict_ref.data import to_float, to_uint8
+from ict_ref.edit.between import between
+from ict_ref.edit.inputs import given_images, given_labels, mask_of
+from ict_ref.edit.model import function_of
+from ict_ref.edit.options import DENOISE, LEVELS, STROKE, Options, shown
+from ict_ref.edit.sheet import write_sheet
+from ict_ref.edit.tasks import Levels, Task, colorize, inpaint, remove_noise, stroke, super_resolve
+from ict_ref.files import write_atomically
+from ict_ref.formulas import sigma_grid
+from ict_ref.pictures import write_npz, write_pngs
+from ict_ref.sample.images import VALUES
+from ict_ref.trained import Trained, load_trained
+
+BAR = "{desc} {n_fmt}/{total_fmt} evaluations |{bar:20}| {remaining} left"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was made, and how it is shown."""
+
+    pixels: UInt8[Tensor, " n channels height width"]
+    labels: Int64[Tensor, " n"] | None
+    columns: list[tuple[str, UInt8[Tensor, " rows _ height width"]]]
+    names: list[str]
+    about: dict[str, object]
+    """What the options do not say: numbers that were chosen for them."""
+
+
+def work(options: Options) -> int:
+    """Run the task, write what it made, say where, and return the exit status."""
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda needs a GPU; there is none")
+    trained = load_trained(options.model, options.device)
+    if trained.event[0] not in (1, 3):
+        raise ValueError(f"needs a model of grey or colour images; {trained.name} is of {trained.event[0]} channels")
+    made = _interpolated(options, trained) if options.task == "interpolate" else _edited(options, trained)
+    _write(options, trained, made)
+    print(f"{options.task}: {len(made.pixels)} images by {trained.name}")
+    print(f"see {options.out}/edit.png; one by one in {options.out}/images, all in images.npz, settings in edit.json")
+    return 0
+
+
+def _edited(options: Options, trained: Trained) -> Made:
+    (seed,) = options.chosen_seeds
+    at = levels(options, trained)
+    patch = options.patch or 2
+    side = trained.event[2]
+    if options.task == "superres" and side % patch:
+        raise ValueError(f"--patch needs a divisor of {side}, the side of the model's images; got {patch}")
+    images, own = given_images(
+        options.images,
+        trained,
+        count=options.count,
+        patch=patch if options.task == "superres" else 1,
+        progress=lambda files: tqdm(files, "reading", delay=2, leave=False),
+    )
+    labels = given_labels(options.labels, own, trained, len(images))
+    about: dict[str, object] = {"sigmas": at.sigmas.tolist()}
+    match options.task:
+        case "inpaint":
+            about["mask"] = options.mask or "right"
+            mask = mask_of(str(about["mask"]), trained.event, count=len(images), seed=seed)
+            task = inpaint(images, mask, at)
+        case "colorize":
+            task = colorize(images, at)
+        case "superres":
+            about |= {"patch": patch, "given": "small images" if images.shape[-1] < side else "images, then averaged"}
+            task = super_resolve(images, side, patch, at)
+        case "stroke":
+            task = stroke(images, at)
+        case _:
+            about["noise"] = "in the images" if options.noisy else "added"
+            task = remove_noise(images, bool(options.noisy), at)
+    chunks = _chunks(len(images), trained.event)
+    with _bar(options.task, len(chunks) * (1 if options.task == "denoise" else len(at.sigmas))) as bar:
+        pixels = torch.cat([run(task, at, trained, labels, chosen, bar.update) for chosen in chunks])
+    names = [""] * len(pixels) if labels is None else [str(label) for label in labels.tolist()]
+    return Made(pixels, labels, [*task.beside.items(), ("result", pixels)], names, about)
+
+
+@torch.no_grad()
+def run(
+    task: Task,
+    at: Levels,
+    trained: Trained,
+    labels: Int64[Tensor, " n"] | None,
+    chosen: range,
+    after: Callable[[], object] = lambda: None,
+) -> UInt8[Tensor, " some channels height width"]:
+    """Return what the task makes of these of its images; pixels are rounded to the nearest of 256."""
+    device = next(trained.model.parameters()).device
+    some = slice(chosen.start, chosen.stop)
+    f = function_of(trained, None if labels is None else labels[some].to(device), after)
+    y, noises = to_float(task.y[some]).to(device), at.noises(chosen, trained.event).to(device)
+    return to_uint8(task.change(f, y, noises, some)).cpu()
+
+
+def levels(options: Options, trained: Trained) -> Levels:
+    """Return the noise levels: those wanted, or the task's. Raises ValueError for those that the model has not."""
+    low, high = trained.method.sigma_min, trained.method.sigma_max
+    if options.sigmas:
+        if not low <= options.sigmas[-1] <= options.sigmas[0] <= high:
+            raise ValueError(
+                f"--sigmas needs levels from {high:g} to {low:g}, as the model saw; got {shown(options.sigmas)}"
+            )
+        sigmas = torch.tensor(options.sigmas, dtype=torch.float64)
+    elif options.task in ("stroke", "denoise"):
+        usual = STROKE if options.task == "stroke" else (DENOISE,)
+        sigmas = torch.tensor(usual, dtype=torch.float64)
+    else:
+        sigmas = sigma_grid(LEVELS, sigma_min=low, sigma_max=high, rho=trained.method.rho).flip(0)
+    return Levels(sigmas, low, options.chosen_seeds[0])
+
+
+def _interpolated(options: Options, trained: Trained) -> Made:
+    first, second = options.chosen_seeds
+    steps = options.steps or 9
+    rows = options.count or len(options.labels) or min(trained.classes, 10) or 8
+    labels = trained.labels(rows, options.labels)
+    chunks = _chunks(rows, trained.event)
+    parts = []
+    with _bar(options.task, len(chunks) * steps) as bar:
+        for chosen in chunks:
+            some = None if labels is None else labels[chosen.start : chosen.stop]
+            parts.append(between(trained, some, (first, second), steps=steps, chosen=chosen, after=bar.update))
+    made = torch.cat(parts)
+    titles = [f"seed {first}", *(f"{k / (steps - 1):.3g}" for k in range(1, steps - 1)), f"seed {second}"]
+    columns = [(title, made[:, k]) for k, title in enumerate(titles)]
+    names = [""] * rows if labels is None else [str(label) for label in labels.tolist()]
+    of_each = None if labels is None else labels.repeat_interleave(steps)
+    about: dict[str, object] = {"steps": steps, "sigmas": [trained.method.sigma_max]}
+    return Made(made.flatten(0, 1), of_each, columns, names, about)
+
+
+def _write(options: Options, trained: Trained, made: Made) -> None:
+    options.out.mkdir(parents=True)  # not there before: nothing is overwritten
+    write_pngs(made.pixels, options.out / "images")
+    write_npz(made.pixels, options.out / "images.npz", made.labels)
+    write_sheet(made.columns, made.names, options.out / "edit.png")
+    about = {
+        "version": ict_ref.__version__,
+        "model": trained.name,
+        "task": options.task,
+        "given": list(options.images),
+        "count": len(made.pixels),
+        "labels": None if made.labels is None else made.labels.tolist(),
+        "seeds": list(options.chosen_seeds),
+        "clip": trained.sample.clip,
+        **made.about,
+    }
+    write_atomically(options.out / "edit.json", (json.dumps(about, indent=2) + "\n").encode())
+
+
+def _chunks(count: int, event: tuple[int, ...]) -> list[range]:
+    together = max(1, VALUES // math.prod(event))
+    return [range(start, min(start + together, count)) for start in range(0, count, together)]
+
+
+def _bar(name: str, total: int) -> "tqdm[Never]":
+    return tqdm(total=total, desc=name, delay=2, leave=False, bar_format=BAR)

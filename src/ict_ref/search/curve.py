@@ -1,0 +1,28 @@
+"""The scores along the grid, as a picture."""
+
+from pathlib import Path
+
+from ict_ref.figures.draw import files
+from ict_ref.figures.panel import Figure, Panel
+from ict_ref.files import write_atomically
+
+
+def write_curve(folder: Path, levels: dict[float, float], *, best: float, without: float, caption: str) -> None:
+    """Write curve.png and curve.svg: the score of each level, the best one, and that without one more step."""
+    ordered = tuple(sorted(levels.items()))
+    panel = Panel(
+        title="score by the level of one more step",
+        x="sigma",
+        y="Frechet distance",
+        curves={
+            "scored": ordered,
+            "best": ((best, levels[best]),),
+            "without it": ((ordered[0][0], without), (ordered[-1][0], without)),
+        },
+        x_scale="log",
+        marks=("scored",),
+        dots=("best",),
+    )
+    for suffix, content in files(Figure("", caption, (panel,))).items():
+        if suffix != ".csv":  # scores.csv has them
+            write_atomically(folder / f"curve{suffix}", content)

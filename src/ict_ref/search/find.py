@@ -1,0 +1,117 @@
+"""The search: levels are scored by the Frechet distance of the samples that they make, always of the same noise."""
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float64
+from torch import Tensor
+from tqdm import tqdm
+
+import ict_ref
+from ict_ref.evaluate.features import Features, find_features
+from ict_ref.evaluate.measured import Measured, channels_and_number, measure
+from ict_ref.evaluate.sets import sampled, stored
+from ict_ref.evaluate.statistics_file import is_statistics, load
+from ict_ref.formulas import frechet_distance, search_intermediate_sigma, sigma_grid
+from ict_ref.sample.recipe import Recipe
+from ict_ref.search.scored import Scored
+from ict_ref.trained import Trained, load_trained
+
+BAR = "{desc} {n}, at most {total} |{bar:20}| {remaining} left"
+
+
+class Scorer:
+    """Scores levels, each list of them once."""
+
+    def __init__(self, trained: Trained, options: argparse.Namespace, place: Scored) -> None:
+        self._trained, self._options, self._place = trained, options, place
+        self._features: Features = find_features(options.features)
+        first = self._recipe([options.before[0]])
+        self._reference, self._channels = _reference(options.reference, self._features, first)
+        self.about = {
+            "ict_ref": ict_ref.__version__,
+            "model": trained.name,
+            "count": first.count,
+            **{name: value for name, value in first.described().items() if name != "sigmas"},
+            "before": list(options.before),
+            "after": list(options.after),
+            "nodes": options.nodes,
+            "reference": self._reference.about,
+            "features": {"name": self._features.name, "sha256": self._features.sha256},
+        }
+        self.known = place.begin(self.about)
+
+    def __call__(self, levels: Float64[Tensor, " levels"] | list[float]) -> float:
+        """Return the Frechet distance between the reference and samples made at these levels."""
+        key = tuple(float(level) for level in levels)
+        if key not in self.known:
+            samples = self._measured(self._recipe(list(key)))
+            reference = self._reference
+            distance = frechet_distance(samples.mean, samples.covariance, reference.mean, reference.covariance)
+            self.known[key] = float(distance)
+            self._place.keep(self.known)
+        return self.known[key]
+
+    def _recipe(self, levels: list[float]) -> Recipe:
+        options = self._options
+        return Recipe(self._trained, options.count, tuple(levels), tuple(options.labels), options.seed)
+
+    def _measured(self, recipe: Recipe) -> Measured:
+        return measure(sampled(recipe), self._features, channels=self._channels, classify=False, what="samples")
+
+
+def find(options: argparse.Namespace, out: Path) -> dict[str, Any]:
+    """Return what was found, and leave it in the folder with all scores.
+
+    Raises ValueError for what cannot be searched.
+    """
+    trained = load_trained(options.model, options.device)
+    method = trained.method
+    options.before = options.before or [method.sigma_max]
+    options.nodes = options.nodes or method.s1 + 1
+    grid = sigma_grid(options.nodes, sigma_min=method.sigma_min, sigma_max=method.sigma_max, rho=method.rho)
+    # Refused before there is a folder: levels that do not descend, or with no node between them.
+    search_intermediate_sigma(lambda _: 0.0, grid, before=options.before, after=options.after)
+    place = Scored(out)
+    score = Scorer(trained, options, place)
+    with tqdm(total=most_scores(options.nodes), desc="levels scored", delay=2, bar_format=BAR) as bar:
+
+        def shown(levels: Float64[Tensor, " levels"]) -> float:
+            value = score(levels)
+            bar.update()
+            return value
+
+        sigma = search_intermediate_sigma(shown, grid, before=options.before, after=options.after)
+        fixed = [*options.before, *options.after]
+        without, best = score(fixed), score([*options.before, sigma, *options.after])
+    node = int((grid - sigma).abs().argmin()) + 1
+    found = {
+        "sigma": sigma,
+        "node": node,
+        "nodes": options.nodes,
+        "frechet_distance": best,
+        "frechet_distance_without": without,
+    }
+    place.finish(score.about, found)
+    return {**found, "scores": score.known}
+
+
+def most_scores(nodes: int) -> int:
+    """Return how many nodes a ternary search scores at the most: two each time that it drops a third, and the rest."""
+    return 2 * math.ceil(math.log(max(nodes, 2), 1.5)) + 4
+
+
+def _reference(place: str, features: Features, recipe: Recipe) -> tuple[Measured, int]:
+    """Return what samples are compared with, and in how many channels. Raises ValueError if they cannot be."""
+    known = load(place, features) if is_statistics(place) else None
+    images = sampled(recipe)
+    if known is None:
+        real = stored(place)
+        channels, _ = channels_and_number(features, {"reference": real, "samples": images}, least=2)
+        return measure(real, features, channels=channels, classify=False, what="reference"), channels
+    channels, number = channels_and_number(features, {"samples": images}, least=2)
+    if len(known.mean) != number:
+        raise ValueError(f"{place} has statistics of {len(known.mean)} features; {features.name} has {number} here")
+    return known, channels
