@@ -5,9 +5,10 @@ Oracles: NumPy and SciPy for distances, the presets for what runs differ in, and
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -16,9 +17,12 @@ from torch import Tensor
 
 from ict_ref.config import PRESETS, Config
 from ict_ref.experiments.known import NORMAL
+from ict_ref.experiments.levels import Levels
 from ict_ref.figures.ablations import EXPERIMENTS, Ablation
 from ict_ref.figures.comparison import Comparison
+from ict_ref.figures.counts import Counts
 from ict_ref.figures.subjects import Digits, Known, Subject
+from ict_ref.figures.updates import Updates
 from ict_ref.networks.masks import Masks
 from ict_ref.networks.model import ConsistencyModel
 from ict_ref.trainer import Trainer
@@ -248,3 +252,111 @@ def test_a_caption_says_what_is_claimed_and_both_scales() -> None:
     assert "the mean of seeds 0, 1, 2" in caption
     assert "CIFAR-10, 400 000 updates of 512 images, FID" in caption
     assert "one seed" in watched(lambda model: 1.0, seeds=(0,)).scale()
+
+
+@pytest.fixture
+def unwatched() -> Iterator[None]:
+    """Leave out the checks of shapes: they take longer than such small networks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def ends(number: str, *names: str, **changed: Any) -> list[float]:
+    """Return the last errors of some runs of a figure made smaller still."""
+    figure = COMPARISONS[number]
+    runs = {name: figure.runs[name] for name in names}
+    small: dict[str, Any] = {"steps": 120, "checks": 1, "seeds": (0,)} | changed
+    (panel,) = dataclasses.replace(figure, runs=runs, **small).make(Counter()).panels
+    return [curve[-1][1] for curve in panel.curves.values()]
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_continuous_time_is_learned_with_the_less_sensitive_embedding_alone() -> None:
+    sensitive, less = ends("1b", "Fourier scale 16", "Fourier scale 0.02", steps=150)
+    # The best constant's error is sqrt(2) 0.3.
+    assert sensitive > 0.95 * math.sqrt(2) * 0.3
+    assert less < 0.95 * sensitive
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_weighting_improves_ct_much_and_the_embedding_a_little_and_dropout_does_nothing() -> None:
+    l2, weighting, embedding, dropout = ends("1c", *PAPERS["1c"], batch_size=16, method={"s1": 10})
+    assert weighting < 0.95 * l2
+    assert embedding < weighting
+    assert dropout == pytest.approx(embedding, rel=0.01)
+    assert dropout != embedding
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_removing_the_teacher_s_ema_improves_ct() -> None:
+    with_ema, without = ends("2a", "improved", "improved, no EMA", batch_size=16)
+    assert without < 0.8 * with_ema
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_pseudo_huber_improves_on_squared_l2_and_becomes_it_where_c_is_large() -> None:
+    l2, huber, large = ends("2c", "squared l2", "pseudo-Huber, c = 0.03", "pseudo-Huber, c = 3", batch_size=16)
+    assert huber < 0.85 * l2
+    assert large == pytest.approx(l2, rel=0.02)
+    assert large != l2
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_a_constant_number_of_levels_is_ahead_at_first() -> None:
+    growing, constant = ends("3c", "exponential", "constant", batch_size=16)
+    assert constant < 0.7 * growing
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_the_lognormal_noise_schedule_is_ahead() -> None:
+    uniform, lognormal = ends("4b", "uniform", "lognormal", batch_size=16)
+    assert lognormal < 0.95 * uniform
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_more_levels_are_learned_better_and_the_caption_has_the_slopes() -> None:
+    tick = Counter()
+    experiment = Counts(Levels(counts=(4, 11, 31), steps=80, batch_size=128, ema_decay=0.97))
+    figure = experiment.make(tick)
+    assert tick.count == experiment.updates == 240
+    (panel,) = figure.panels
+    (n, errors), (_, least) = (np.array(curve).T for curve in panel.curves.values())
+    assert n.tolist() == [4, 11, 31]
+    assert (panel.x_scale, panel.y_scale) == ("log", "log")
+    assert errors[2] < errors[1] < errors[0]
+    assert (np.diff(least) < 0).all()
+    slopes = np.diff(np.log(errors)) / np.diff(np.log(n - 1))
+    assert f"{slopes[0]:.2f} up to N = 11 and {slopes[1]:.2f} from there on" in figure.caption
+    assert f"{np.polyfit(np.log(n - 1), np.log(least), 1)[0]:.2f}. Here:" in figure.caption
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_norms_have_mean_1_and_the_caption_has_how_much_they_vary() -> None:
+    # That gradients vary less under pseudo-Huber is tested where the experiment is.
+    tick = Counter()
+    experiment = Updates(seeds=(3,), steps=40)
+    figure = experiment.make(tick)
+    assert tick.count == experiment.updates == 80
+    gradients, updates = figure.panels
+    variations = []
+    for panel in (gradients, updates):
+        assert list(panel.curves) == ["pseudo-Huber", "squared l2"]
+        for curve in panel.curves.values():
+            step, norm = np.array(curve).T
+            assert step.tolist() == list(range(21, 41))
+            assert norm.mean() == pytest.approx(1, rel=1e-9)
+            variations.append(np.diff(np.log(norm)).std(ddof=1))
+    assert f": {variations[1] / variations[0]:.2f}. In RAdam" in figure.caption
+    assert f": {variations[3] / variations[2]:.2f}. Here" in figure.caption
+
+
+@pytest.mark.parametrize("number", COMPARISONS)
+def test_what_lpips_would_have_shown_is_said_to_be_missing(number: str) -> None:
+    has_lpips = number in {"1c", "2a", "2b", "2c"}
+    assert ("LPIPS" in COMPARISONS[number].claim) == has_lpips
+
+
+def test_a_figure_made_again_has_the_same_numbers() -> None:
+    figure = dataclasses.replace(watched(lambda model: 1.0), subject=Known("it", NORMAL), seeds=(0,))
+    assert figure.make(Counter()) == figure.make(Counter())
