@@ -1,0 +1,111 @@
+"""Runs of the paper made small and compared, as one of its figures does: by their error in the course of training."""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ict_ref.config import Config, Data, Machine, Train
+from ict_ref.experiments.runs import Tick
+from ict_ref.figures.panel import Figure, Panel, Points
+from ict_ref.figures.subjects import Subject
+from ict_ref.trainer import Trainer
+
+# Values of an image of CIFAR-10, for which the paper's constants c are (iCT, Section 3.3: c grows as their root).
+CIFAR10_VALUES = 3072
+# The presets for digits: a small network has less dropout.
+DROPOUT = 1 / 3
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Some of the paper's runs, each made small in the same way; all see the same examples, noise and start."""
+
+    number: str
+    """The figure's, as in the paper."""
+    claim: str
+    """What the paper's figure shows, and what of it is seen here."""
+    runs: dict[str, Config]
+    """The paper's, under what the legend calls them."""
+    subject: Subject
+    """What they learn here."""
+    method: dict[str, Any] = field(default_factory=dict)
+    """What of the method must be smaller, too, for all runs alike."""
+    steps: int = 400
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    ema_decay: float = 0.98
+    seeds: tuple[int, ...] = (0,)
+    checks: int = 8
+    """How often a run's error is measured; a divisor of its steps."""
+
+    @property
+    def updates(self) -> int:
+        """Return how often `tick` will be called."""
+        return len(self.runs) * len(self.seeds) * self.steps
+
+    def make(self, tick: Tick) -> Figure:
+        """Return the error of each run's average by training step, the mean over the seeds.
+
+        A curve ends where the first of its runs has a loss or a gradient that is not finite.
+        """
+        curves = {name: self._curve(paper, tick) for name, paper in self.runs.items()}
+        panel = Panel(
+            self.subject.name, "training step", self.subject.measure, curves, y_scale="log", marks=tuple(curves)
+        )
+        return Figure(self.number, f"{self.claim} {self.scale()}", (panel,))
+
+    def small(self, paper: Config, seed: int = 0) -> Config:
+        """Return a run of the paper made small: but for sizes, and what goes with them, it stays as it is."""
+        network = replace(
+            self.subject.network,
+            embedding=paper.network.embedding,
+            fourier_scale=paper.network.fourier_scale,
+            dropout=DROPOUT * paper.network.dropout,
+        )
+        method = replace(paper.method, **self.method)
+        if method.huber_c is not None:
+            method = replace(
+                method, huber_c=method.huber_c * math.sqrt(math.prod(self.subject.examples.event) / CIFAR10_VALUES)
+            )
+        train = Train(
+            steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate, ema_decay=self.ema_decay,
+            seed=seed,
+        )  # fmt: skip
+        return Config(
+            data=Data(labels=False), network=network, method=method, train=train, machine=Machine(device="cpu")
+        )
+
+    def scale(self) -> str:
+        """Return in words how small the runs are, and how large the paper's were."""
+        papers = list(self.runs.values())
+        big, less = papers[0].train, "".join(f", {name} = {value:g}" for name, value in self.method.items())
+        seeds = f"the mean of seeds {', '.join(map(str, self.seeds))}" if len(self.seeds) > 1 else "one seed"
+        return (
+            f"Here: {self.subject.name}, {self.steps} updates of {self.batch_size} examples{less}, {seeds};"
+            f" {self.subject.measure}, lower is better. The paper: CIFAR-10, {big.steps:,} updates of"
+            f" {big.batch_size} images, FID.".replace(",000", " 000")
+        )
+
+    def _curve(self, paper: Config, tick: Tick) -> Points:
+        found = [self._errors(self.small(paper, seed), tick) for seed in self.seeds]
+        means = [float(np.mean(errors)) for errors in zip(*found, strict=False)]
+        return tuple((float(check * self.steps // self.checks), mean) for check, mean in enumerate(means, start=1))
+
+    def _errors(self, config: Config, tick: Tick) -> list[float]:
+        trainer, found = Trainer(config, self.subject.examples), []
+        for step in range(1, self.steps + 1):
+            tick()
+            if trainer.step == step - 1 and _advances(trainer) and step % (self.steps // self.checks) == 0:
+                found.append(self.subject.error(trainer.average))
+        return found
+
+
+def _advances(trainer: Trainer) -> bool:
+    """Make one update, and return whether loss and gradient were finite; if not, nothing has changed."""
+    try:
+        trainer.update()
+    except FloatingPointError:
+        return False
+    return True
