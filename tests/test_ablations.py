@@ -18,7 +18,7 @@ from torch import Tensor
 from ict_ref.config import PRESETS, Config
 from ict_ref.experiments.known import NORMAL
 from ict_ref.experiments.levels import Levels
-from ict_ref.figures.ablations import EXPERIMENTS, Ablation
+from ict_ref.figures.ablations import MAKERS, Ablation
 from ict_ref.figures.comparison import Comparison
 from ict_ref.figures.counts import Counts
 from ict_ref.figures.subjects import Digits, Known, Subject
@@ -27,7 +27,7 @@ from ict_ref.networks.masks import Masks
 from ict_ref.networks.model import ConsistencyModel
 from ict_ref.trainer import Trainer
 
-COMPARISONS = {number: one for number, one in EXPERIMENTS.items() if isinstance(one, Comparison)}
+COMPARISONS = {number: one for number, one in MAKERS.items() if isinstance(one, Comparison)}
 # The runs of each figure, by the names of the presets; constants c are varied in 2b and 2c alone.
 PAPERS = {
     "1b": {"Fourier scale 16": "fig1b_fourier_16", "Fourier scale 0.02": "fig1b_fourier_0.02"},
@@ -66,8 +66,8 @@ def differing(one: Config, other: Config) -> set[str]:
 
 
 def test_every_experiment_of_the_paper_s_figures_is_there() -> None:
-    assert sorted(EXPERIMENTS) == ["1b", "1c", "2a", "2b", "2c", "3a", "3c", "4b", "6b"]
-    for number, experiment in EXPERIMENTS.items():
+    assert sorted(MAKERS) == ["1b", "1c", "2a", "2b", "2c", "3a", "3c", "4b", "6b"]
+    for number, experiment in MAKERS.items():
         assert isinstance(experiment, Ablation)
         assert experiment.number == number
     assert sorted(COMPARISONS) == sorted(PAPERS)
@@ -237,6 +237,11 @@ def test_a_curve_ends_where_a_run_diverges_and_all_updates_are_counted(monkeypat
     assert tick.count == figure.updates
 
 
+def test_errors_are_measured_evenly_and_at_the_end_or_not_at_all() -> None:
+    with pytest.raises(ValueError, match=r"needs checks that divide 9 steps; got 2"):
+        watched(lambda model: 1.0, checks=2)
+
+
 def test_other_errors_of_a_run_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(self: Trainer) -> None:
         raise RuntimeError("out of memory")
@@ -248,10 +253,13 @@ def test_other_errors_of_a_run_are_raised(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_caption_says_what_is_claimed_and_both_scales() -> None:
     caption = watched(lambda model: 1.0).make(Counter()).caption
-    assert caption.startswith("Something is claimed. Here: watched data, 9 updates of 4 examples, s1 = 3,")
+    assert caption.startswith("Something is claimed. Here: watched data, 9 updates of 4 examples, s1 = 3, a third of")
     assert "the mean of seeds 0, 1, 2" in caption
     assert "CIFAR-10, 400 000 updates of 512 images, FID" in caption
     assert "one seed" in watched(lambda model: 1.0, seeds=(0,)).scale()
+    assert "sqrt(" not in caption
+    assert "c times sqrt(64/3072)" in COMPARISONS["2c"].scale()
+    assert "dropout" not in COMPARISONS["1b"].scale()
 
 
 @pytest.fixture
@@ -292,6 +300,12 @@ def test_weighting_improves_ct_much_and_the_embedding_a_little_and_dropout_does_
 def test_removing_the_teacher_s_ema_improves_ct() -> None:
     with_ema, without = ends("2a", "improved", "improved, no EMA", batch_size=16)
     assert without < 0.8 * with_ema
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_with_few_levels_pseudo_huber_is_behind_at_first() -> None:
+    l2, huber = ends("2b", "squared l2", "pseudo-Huber, c = 0.03", batch_size=16)
+    assert huber > l2
 
 
 @pytest.mark.usefixtures("unwatched")

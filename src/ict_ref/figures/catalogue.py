@@ -55,13 +55,22 @@ class AtOnce:
         return self.figure()
 
 
-ANALYTIC = "ict_ref.figures.analytic"
+ANALYTIC, ABLATIONS = "ict_ref.figures.analytic", "ict_ref.figures.ablations"
 # In the order in which they are made.
 FIGURES: dict[str, Entry] = {
     "1a": Entry("sensitivity of noise embeddings", ANALYTIC, 0.2),
     "3b": Entry("curricula N(k)", ANALYTIC, 0.1),
     "4a": Entry("densities of log sigma", ANALYTIC, 0.1),
     "6a": Entry("shapes of metrics", ANALYTIC, 0.1),
+    "1b": Entry("continuous-time CT and the noise embedding", ABLATIONS, 60.0),
+    "1c": Entry("weighting, noise embedding, dropout", ABLATIONS, 60.0),
+    "2a": Entry("the teacher's EMA", ABLATIONS, 30.0),
+    "2b": Entry("metrics, few noise levels", ABLATIONS, 60.0),
+    "2c": Entry("metrics, many noise levels", ABLATIONS, 60.0),
+    "3a": Entry("error by the number of noise levels", ABLATIONS, 60.0),
+    "3c": Entry("curricula compared", ABLATIONS, 60.0),
+    "4b": Entry("noise schedules compared", ABLATIONS, 60.0),
+    "6b": Entry("how norms of updates vary", ABLATIONS, 30.0),
 }
 
 

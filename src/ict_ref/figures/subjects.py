@@ -14,7 +14,7 @@ from ict_ref.experiments.known import Mixture
 from ict_ref.experiments.runs import EVALUATION_SEED, NETWORK, answer, noisy, rms
 from ict_ref.formulas import frechet_distance
 from ict_ref.networks.model import ConsistencyModel
-from ict_ref.sample import images
+from ict_ref.sample.images import images
 
 # iCT, Section 2, and all presets.
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
