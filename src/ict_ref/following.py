@@ -1,6 +1,7 @@
 """Follows a submitted job to its end: how far it is, and who failed if it did."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -12,13 +13,15 @@ from tqdm import tqdm
 
 from ict_ref.command import say
 from ict_ref.supervisor import LOST
-from ict_ref.task import Work, ending
+from ict_ref.task import RunFailedError, Work, ending
 
 # Seconds between looks at the queue and at the metrics.
 PAUSE = 2.0
 # How long to wait for the file in which a process that has ended says how.
 LATE = 10.0
 LAST_LINES = 12
+# The exit status of what is cancelled: that of SIGTERM, by which it ends.
+CANCELLED = 128 + signal.SIGTERM
 
 
 def follow_job(job: "submitit.Job[int]", work: Work) -> int:
@@ -45,12 +48,19 @@ def follow_job(job: "submitit.Job[int]", work: Work) -> int:
 
 def job_state(job_id: str) -> str | None:
     """Return what SLURM does with the job, None if it has ended. A controller that does not answer is asked again."""
-    command = ["squeue", "-h", "-j", job_id, "-o", "%T"]
+    state = _last_state(job_id)
+    return None if state in ENDED else state
+
+
+def _last_state(job_id: str) -> str:
+    """Return the job's state, also one that it ended in; COMPLETED if SLURM knows no more of it."""
+    command = ["squeue", "-h", "-j", job_id, "-t", "all", "-o", "%T %r"]
     asked = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own command)
     if asked.returncode and "Invalid job id" not in asked.stderr:
         return "UNKNOWN"
-    words = asked.stdout.split()
-    return words[0] if words and words[0] not in ENDED else None
+    state, _, reason = (asked.stdout.splitlines() or ["COMPLETED"])[0].partition(" ")
+    # Why it waits: some reasons will never be gone by themselves.
+    return f"PENDING ({reason})" if state == "PENDING" and reason not in ("", "None") else state
 
 
 ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "TIMEOUT")
@@ -65,31 +75,49 @@ def _show(bar: "tqdm[Any]", state: str, work: Work) -> None:
 
 def _verdict(job: "submitit.Job[int]", work: Work) -> int:
     """Return the exit status of the work, and of a failed one name the process and show the end of its log."""
+    if _last_state(job.job_id) == "CANCELLED":
+        return say(work.name, CANCELLED, f"job {job.job_id} was cancelled; the same command goes on from what is saved")
     until = time.monotonic() + LATE
-    outcomes = [_outcome(job.paths.folder, job.job_id, rank, until) for rank in range(work.job.processes)]
+    ends = [_end(job.paths.folder, job.job_id, rank, until) for rank in range(work.job.processes)]
+    outcomes = [None if end is None else _outcome(end) for end in ends]
     if all(outcome == "" for outcome in outcomes):
         print(f"job {job.job_id} has ended; see {work.folder}")
         return 0
     rank = _culprit(outcomes, _log(job, 0))
-    log = _log(job, rank)
-    tail = "\n".join(log.splitlines()[-LAST_LINES:])
+    tail = "\n".join(_told(_log(job, rank))[-LAST_LINES:])
     said = outcomes[rank] or "left no result"
     print(
-        f"{tail}\n{work.name}: job {job.job_id} has failed in process {rank} of {len(outcomes)}: {said}",
+        f"{tail}\n{work.name}: job {job.job_id} has failed in process {rank} of {len(outcomes)}: {said}; "
+        f"its log is {_log_file(job, rank)}",
         file=sys.stderr,
     )
-    return 1
+    end = ends[rank]
+    return 1 if end is None else int(end["status"]) or 1
 
 
-def _outcome(folder: Path, job_id: str, rank: int, until: float) -> str | None:
-    """Return "" for a process that ended well, what went wrong in one that said so, and None for one that did not."""
+def _told(log: str) -> list[str]:
+    """Return the lines of a log, without the traceback of an exit status of which the process has said why."""
+    lines = log.splitlines()
+    if f"{RunFailedError.__name__}: " in log:
+        first = next((k for k, line in enumerate(lines) if line.startswith("Traceback ")), len(lines))
+        lines = [line for line in lines[:first] if not line.startswith("submitit ERROR")]
+    return lines
+
+
+def _end(folder: Path, job_id: str, rank: int, until: float) -> dict[str, Any] | None:
+    """Return what a process that has ended noted of it, None if it did not."""
     file = ending(folder, job_id, rank)
     while not file.exists() and time.monotonic() < until:
         time.sleep(0.2)
     if not file.exists():
         return None
-    end = json.loads(file.read_text())
-    return end.get("error", f"exit status {end['status']}") if end["status"] else ""
+    end: dict[str, Any] = json.loads(file.read_text())
+    return end
+
+
+def _outcome(end: dict[str, Any]) -> str:
+    """Return "" for a process that ended well, else what went wrong."""
+    return str(end.get("error", f"exit status {end['status']}")) if end["status"] else ""
 
 
 def _culprit(outcomes: list[str | None], log: str) -> int:
@@ -112,5 +140,9 @@ def _culprit(outcomes: list[str | None], log: str) -> int:
 
 
 def _log(job: "submitit.Job[int]", rank: int) -> str:
-    path = job.paths.folder / f"{job.job_id}_{rank}_log.out"
+    path = _log_file(job, rank)
     return path.read_text(errors="replace") if path.exists() else ""
+
+
+def _log_file(job: "submitit.Job[int]", rank: int) -> Path:
+    return job.paths.folder / f"{job.job_id}_{rank}_log.out"

@@ -12,7 +12,7 @@ import submitit
 from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import _make_sbatch_string
 
-from ict_ref.following import follow_job
+from ict_ref.following import follow_job, job_state
 from ict_ref.task import Task, Work
 
 # A job queues itself again at every time limit; submitit wants a number.
@@ -25,9 +25,11 @@ def submit(work: Work, *, wait: bool) -> int:
     Raises ValueError for what SLURM refuses, OSError for a folder that cannot be written.
     """
     refuse_without_sbatch()
+    refuse_a_second_job(work)
     job = _submitted(work)
     log = job.paths.folder / f"{job.job_id}_0_log.out"
-    print(f"job {job.job_id} submitted: {work.job.nodes} nodes, {work.job.processes} processes")
+    nodes, processes = (_number(n, word) for n, word in ((work.job.nodes, "node"), (work.job.processes, "process")))
+    print(f"job {job.job_id} submitted: {nodes}, {processes}")
     print(f"{work.kind:<10} {work.folder}\nlog        {log}")
     print(f"follow it  tail -F {log}   (or squeue -j {job.job_id}; end it by scancel {job.job_id})", flush=True)
     return follow_job(job, work) if wait else 0
@@ -37,6 +39,16 @@ def refuse_without_sbatch() -> None:
     """Raise ValueError where nothing can be submitted."""
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise ValueError("needs sbatch and srun; this machine has none; submit where SLURM is, or leave out --slurm")
+
+
+def refuse_a_second_job(work: Work) -> None:
+    """Raise ValueError if a job of the same work is in the queue: it would do it again, or be in its way."""
+    for folder in sorted((work.folder / "slurm").glob("*")):
+        if folder.name.isdecimal() and (state := job_state(folder.name)) not in (None, "UNKNOWN"):
+            raise ValueError(
+                f"job {folder.name} of {work.folder} is {state}: it does this; follow it by squeue -j {folder.name}, "
+                f"or end it by scancel {folder.name} first"
+            )
 
 
 def job_folder(work: Work) -> Path:
@@ -108,4 +120,14 @@ def _submitted(work: Work) -> submitit.Job[int]:
 def _first_complaint(text: str) -> str:
     """Return what sbatch said, on one line."""
     lines = [line.split("error:", 1)[-1].strip() for line in text.splitlines() if "error:" in line]
-    return "; ".join(dict.fromkeys(lines)) or " ".join(text.split())
+    said = "; ".join(dict.fromkeys(lines)) or " ".join(text.split())
+    nobody = any(words in said for words in ("Unable to contact", "DNS SRV", "stat file"))
+    return (
+        f"no controller of SLURM answers; does this machine belong to the cluster, and SLURM_CONF? ({said})"
+        if nobody
+        else said
+    )
+
+
+def _number(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}{'es' if word.endswith('s') else 's'}"

@@ -17,6 +17,10 @@ from ict_ref.task import Work
 def submit_run(launch: Launch) -> int:
     """Submit the run and return the exit status: of the submission, or with --wait of the run."""
     launch = dataclasses.replace(launch, out=launch.folder().resolve())
+    if launch.job.gpus_per_node and launch.config.machine.device == "auto":
+        # GPUs that are asked for and cannot be used shall be no job on CPUs.
+        machine = dataclasses.replace(launch.config.machine, device="cuda")
+        launch = dataclasses.replace(launch, config=dataclasses.replace(launch.config, machine=machine))
     try:
         refuse_what_the_job_would(launch)
         work = as_work(launch)

@@ -253,7 +253,7 @@ def test_without_a_controller_it_is_one_line(slurm: Cluster, runs: Path, tmp_pat
     )
     assert done.returncode == 2, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()
-    assert "sbatch refuses the job" in line
+    assert "sbatch refuses the job: no controller of SLURM answers" in line
     assert "Unable to contact slurm controller" in line
 
 
@@ -263,3 +263,30 @@ def test_a_run_folder_that_cannot_be_written_is_one_line(slurm: Cluster, runs: P
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "cannot use" in line
+
+
+def test_a_run_is_in_the_queue_once_and_a_cancelled_one_is_called_so(slurm: Cluster, runs: Path) -> None:
+    folder = runs / "held"
+    held = ["--job.sbatch", "hold", "--wait"]
+    command = [sys.executable, "-m", "ict_ref.launch", *OPTIONS, *JOB, "--out", str(folder), *held]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: any(folder.glob("slurm/*/*.sh")), "a job")
+    (job,) = (path.name for path in folder.glob("slurm/*") if path.name.isdecimal())
+    again = launch(folder)
+    assert again.returncode == 2, again.stdout
+    (line,) = again.stderr.splitlines()
+    assert f"job {job} of {folder} is PENDING (JobHeldUser): it does this" in line
+    subprocess.run(["scancel", job], check=True)  # noqa: S607
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == 143, out + err
+    assert f"job {job} was cancelled; the same command goes on from what is saved" in err
+    assert "failed" not in err
+
+
+def test_gpus_that_torch_does_not_see_are_no_cpus(slurm: Cluster, runs: Path) -> None:
+    options = ["--job.gpus-per-node", "1", "--job.nodes", "1", "--wait"]
+    done = launch(runs / "gpus", *options)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "machine.device cuda needs a GPU for each process of a machine" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert re.search(r"job \d+ has failed in process 0 of 1: exit status 2; its log is /.*_0_log.out", done.stderr)

@@ -18,6 +18,8 @@ def submit_sampling(sampling: Sampling) -> int:
     Raises ValueError for what the job would refuse, hours later in the queue.
     """
     sampling = dataclasses.replace(sampling, model=sampling.model.resolve(), out=sampling.place.resolve())
+    if sampling.job.gpus_per_node and sampling.device == "auto":
+        sampling = dataclasses.replace(sampling, device="cuda")  # or else CPUs would do, and nobody would know
     recipe = recipe_of(sampling, load_trained(sampling.model))
     work = Work(
         name=NAME,
