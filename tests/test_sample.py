@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from ict_ref.pictures import read_pixels
 from ict_ref.randomness import stream
 from ict_ref.sample import images as making
 from ict_ref.sample.__main__ import main
+from ict_ref.sample.parts import Parts
 from ict_ref.trained import load_trained
 
 
@@ -78,19 +80,19 @@ def test_a_sample_depends_on_seed_and_number_alone(
 
 def test_two_processes_make_what_one_makes(run: Path, tmp_path: Path) -> None:
     for processes in ("1", "2"):
-        command = [sys.executable, "-m", "ict_ref.sample", str(run), "--count", "8300", "--processes", processes]
+        command = [sys.executable, "-m", "ict_ref.sample", str(run), "--count", "1100", "--processes", processes]
         done = subprocess.run(
             [*command, "--out", str(tmp_path / f"{processes}.npz")], check=False, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
     one, two = (read_pixels(tmp_path / f"{name}.npz") for name in "12")
-    assert len(one) == 8300
+    assert len(one) == 1100
     assert torch.equal(one, two)
 
 
 def test_killed_and_started_again_it_makes_the_same(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed.npz"
-    command = [sys.executable, "-m", "ict_ref.sample", str(run), "--count", "17000", "--out", str(out)]
+    command = [sys.executable, "-m", "ict_ref.sample", str(run), "--count", "4000", "--out", str(out)]
     for number, says in ((signal.SIGKILL, ""), (signal.SIGTERM, "ict_ref.sample: stopped, ")):
         before = len(list(tmp_path.glob("*.parts/*.npy")))
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -125,6 +127,23 @@ def test_samples_that_were_stopped_are_not_mixed_with_others(
     (parts / "about.json").unlink()
     assert main([str(run), "--out", str(tmp_path / "a.npz")]) == 2
     assert "a.npz.parts is in the way" in capsys.readouterr().err
+
+
+def test_two_at_once_do_not_write_the_same_parts(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(run), "--out", str(tmp_path / "b.npz")]) == 0
+    parts = Parts(tmp_path / "a.npz.parts", [range(64)])
+    parts.begin(json.loads((tmp_path / "b.npz.json").read_text()))
+    with parts.held():
+        assert main([str(run), "--out", str(tmp_path / "a.npz")]) == 2
+    assert "a.npz.parts is in use by another process" in capsys.readouterr().err
+    assert main([str(run), "--out", str(tmp_path / "a.npz")]) == 0
+
+
+def test_a_damaged_checkpoint_is_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "checkpoint-00000031.safetensors").write_bytes(b"cut")
+    assert main([str(copy), "--out", str(tmp_path / "a.npz")]) == 0
+    assert re.search(r"warning: .*-00000031.safetensors is damaged, .* step 30 is taken", capsys.readouterr().err)
 
 
 def test_a_folder_and_a_grid_hold_the_same_images_as_an_npz(run: Path, tmp_path: Path) -> None:
@@ -181,6 +200,7 @@ def test_a_network_file_in_colour_without_labels(tmp_path: Path) -> None:
         (["--job.nodes", "2"], "--job is for jobs; give --slurm too"),
         (["--out", "there.npz"], "there.npz is there, and nothing is overwritten"),
         (["--out", "there.png"], "there.png.json is there, and nothing is overwritten"),
+        (["--out", "a.jpg"], "--out needs FILE.npz, FILE.png or a folder; got a.jpg"),
         (["--out", "there.npz/a.npz"], "needs a folder that can be written to"),
         (["--device", "cuda"], "machine.device cuda needs a GPU"),
     ],

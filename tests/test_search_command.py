@@ -17,7 +17,7 @@ from ict_ref.data import digits
 from ict_ref.evaluate.measured import measure
 from ict_ref.sample.images import images
 from ict_ref.search import find as finding
-from ict_ref.search.__main__ import main
+from ict_ref.search.__main__ import falls_then_rises, main
 from ict_ref.search.find import most_scores
 from ict_ref.trained import load_trained
 
@@ -96,6 +96,14 @@ def test_stopped_it_goes_on_and_scores_nothing_twice(
     assert (tmp_path / "whole" / "search.json").read_text() == first
 
 
+def test_scores_with_one_valley_are_told_from_others() -> None:
+    assert falls_then_rises([3.0, 2.0, 2.0, 1.0, 5.0, 5.0, 6.0])
+    assert falls_then_rises([1.0])
+    assert falls_then_rises([3.0, 2.0, 1.0])
+    assert not falls_then_rises([3.0, 1.0, 2.0, 1.0, 4.0])
+    assert not falls_then_rises([1.0, 3.0, 2.0])
+
+
 def test_a_level_after_two_that_are_known(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "s"
     options = ["--before", "80", "5", "--after", "0.1", "--nodes", "9", "--labels", "3", "--seed", "2"]
@@ -116,6 +124,8 @@ def test_a_level_after_two_that_are_known(run: Path, tmp_path: Path) -> None:
         (["--count", "1"], "at least 2 images"),
         (["--before", "5", "80"], "needs before descending strictly"),
         (["--after", "79.9999"], "a node of the grid between before and after"),
+        (["--device", "gpu"], "invalid choice: 'gpu'"),
+        (["--device", "cuda"], "--device cuda needs a GPU"),
         (["--labels", "11"], "--labels needs classes from 0 to 9; got 11"),
         (["--reference", "nowhere"], "there is no nowhere"),
         (["--features", "nowhere"], "there is no nowhere"),

@@ -165,13 +165,24 @@ def test_a_labelled_model_s_sheet_has_the_samples_of_the_same_recipe_a_class_a_r
     assert {block["seed"] for block in about["blocks"].values()} == {5}
 
 
+def test_a_title_that_is_wider_than_its_images_is_not_cut(tmp_path: Path) -> None:
+    images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    for name, title in {"short": "one", "long": "two steps, sigma 0.821"}.items():
+        sample_sheet({title: images}, None, tmp_path / f"{name}.png", rows=1, columns=1)
+    short, long = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("short", "long"))
+    assert short.shape == (28 + 45, 26 + 45, 3)
+    assert 26 + 130 < long.shape[1] < 26 + 180
+    assert (long[:28, 71:] < 128).any()  # the title goes on where the image has ended
+    assert (long[:28, -1] == 255).all()
+
+
 def test_an_unlabelled_model_s_sheet_has_its_samples_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     export(small_weights(channels=3, classes=0), Path("colours.safetensors"))
-    assert figures.main(["--run", "colours.safetensors", "--sheet", "2", "3", "--out", "here"]) == 0
-    blocks = shown(Path("here/colours-sheet.png"), 2, 3)
+    assert figures.main(["--run", "colours.safetensors", "--sheet", "2", "4", "--out", "here"]) == 0
+    blocks = shown(Path("here/colours-sheet.png"), 2, 4)
     for block, sigmas in zip(blocks, ([80.0], [80.0, 0.821]), strict=True):
-        samples = sampled("colours.safetensors", sigmas, 6, [], seed=0)
+        samples = sampled("colours.safetensors", sigmas, 8, [], seed=0)
         assert all(map(same, block, samples))
     assert not same(blocks[0][0], blocks[1][0])
 

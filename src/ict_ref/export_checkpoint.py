@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ict_ref.command import Parser, guarded, refuse_place
+from ict_ref.command import Parser, guarded, refuse_place, say
 
 # torch is imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:
@@ -66,9 +66,15 @@ def averaged_student(run: Path) -> "tuple[Weights, int]":
                 f"{run} has a checkpoint of another configuration than its config.json's; restore one of them"
             )
 
-    checkpoint, _ = newest_checkpoint(run, of_this_run)
+    checkpoint, refused = newest_checkpoint(run, of_this_run)
     if checkpoint is None:
         raise ValueError(f"{run} has no checkpoint yet; a run writes one every record.save_every steps")
+    for file in refused:
+        say(
+            "ict_ref",
+            0,
+            f"warning: {file} is damaged, or another run's; the average after step {checkpoint.step} is taken",
+        )
     images = load(config.data).train
     prefix = "average/network."
     weights = Weights(

@@ -22,7 +22,7 @@ def sample(*options: str) -> subprocess.CompletedProcess[str]:
 
 def test_two_nodes_make_what_this_machine_makes(slurm: Cluster, tmp_path: Path) -> None:
     run = short_run(tmp_path / "run")
-    here, there = (["--count", "9000", "--out", str(tmp_path / name)] for name in ("here.npz", "there.npz"))
+    here, there = (["--count", "2000", "--out", str(tmp_path / name)] for name in ("here.npz", "there.npz"))
     assert sample(str(run), *here).returncode == 0
     done = sample(str(run), *there, *JOB, "--wait")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -22,7 +22,9 @@ SAMPLES is a run's folder or a network file (.safetensors), of which samples are
 of statistics (mu, sigma). Images are read into memory, prepared ones a batch at a time.
 
 FID, KID and IS are these scores by the features of Inception, which are yours to bring: --features FILE takes any
-TorchScript, and calls NVIDIA's translation of Inception as public FID code does. Nothing is downloaded.
+TorchScript, and calls NVIDIA's translation of Inception as public FID code does. Nothing is downloaded. A module of
+your own is called with float32 images [n, channels, height, width] from -1 to 1, of the images' own size, grey ones in
+one channel unless the other set is in colour; it returns features [n, d], or features and probabilities [n, classes].
 """
 EPILOG = """\
 exit status: 0 scored; 2 refused, one line says why; 130 stopped by Ctrl-C

@@ -1,5 +1,6 @@
 """Pictures of what a model makes."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,12 @@ def sample_sheet(
         classes = sorted(set(labels.tolist()))[:rows]
         names, shown = [str(c) for c in classes], [(labels == c).nonzero()[:columns, 0] for c in classes]
     drawn = {title: _block([images[row] for row in shown], columns) for title, images in blocks.items()}
-    width = sum(MARGIN + image.width for image in drawn.values())
-    sheet = Image.new("RGB", (width, TITLE + max(image.height for image in drawn.values())), "white")
+    font = ImageFont.load_default(size=14)
+    widths = {title: max(image.width, math.ceil(font.getlength(title))) for title, image in drawn.items()}
+    size = (sum(MARGIN + width for width in widths.values()), TITLE + max(image.height for image in drawn.values()))
+    sheet = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(sheet)
-    pen.font = ImageFont.load_default(size=14)
+    pen.font = font
     for row, name in enumerate(names):
         pen.text(
             (MARGIN / 2, TITLE + (row + 0.5) * (sheet.height - TITLE) / len(names)), name, fill="black", anchor="mm"
@@ -45,7 +48,7 @@ def sample_sheet(
     for title, image in drawn.items():
         sheet.paste(image, (left, TITLE))
         pen.text((left, TITLE / 2), title, fill="black", anchor="lm")
-        left += image.width + MARGIN
+        left += widths[title] + MARGIN
     with atomically(path) as aside, aside.open("wb") as file:
         sheet.save(file, "PNG")
 

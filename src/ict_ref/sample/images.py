@@ -20,6 +20,8 @@ from ict_ref.randomness import stream
 
 # Values of the images that are made at once: 170 of 32x32 in colour, which the largest network has memory for.
 VALUES = 1 << 19
+# Images that are made at once at the most: who is asked to stop finishes these first.
+MOST = 1024
 # Images in a picture.
 SHOWN = 80
 
@@ -72,7 +74,7 @@ def some_images(
 
 def together(count: int, event: tuple[int, ...]) -> list[range]:
     """Return which of `count` images are made at once: by the size of an image alone, not by who makes them."""
-    size = max(1, VALUES // math.prod(event))
+    size = max(1, min(MOST, VALUES // math.prod(event)))
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 

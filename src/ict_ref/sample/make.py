@@ -1,5 +1,6 @@
 """Samples by one process or several: each makes its share of the batches, the first puts them where they belong."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -35,7 +36,7 @@ def make(sampling: Sampling) -> int:
     """Make samples, alone or as one of the processes that the environment speaks of; return the exit status."""
     if sampling.threads:
         torch.set_num_threads(sampling.threads)
-    with joined(Machine(device=sampling.device)) as world:
+    with contextlib.ExitStack() as held, joined(Machine(device=sampling.device)) as world:
         recipe = recipe_of(sampling, load_trained(sampling.model, world.device))
         parts = Parts(sampling.parts, recipe.batches)
         about = {
@@ -47,19 +48,22 @@ def make(sampling: Sampling) -> int:
         }
         if world.first:
             parts.begin(about)
+            held.enter_context(parts.held())
         world.any(False)  # the others wait until it has
         stop = StopRequest()
         with stop.listening():
             _make_missing(parts, recipe, world, stop)
             stopped = world.any(stop())
-    if stopped:
-        number = stop.signal or 15
-        return say(NAME, 128 + number, f"stopped, {parts.made()} of {sampling.count} made; the same command goes on")
-    if world.first:
-        write(parts, sampling, about, recipe.labels)
-        how = f"noise levels {recipe.levels}, seed {recipe.seed}"
-        print(f"{recipe.count} samples of {recipe.trained.name}, {how}: {sampling.place}")
-    return 0
+        if stopped:
+            number = stop.signal or 15
+            return say(
+                NAME, 128 + number, f"stopped, {parts.made()} of {sampling.count} made; the same command goes on"
+            )
+        if world.first:
+            write(parts, sampling, about, recipe.labels)
+            how = f"noise levels {recipe.levels}, seed {recipe.seed}"
+            print(f"{recipe.count} samples of {recipe.trained.name}, {how}: {sampling.place}")
+        return 0
 
 
 def recipe_of(sampling: Sampling, trained: Trained) -> Recipe:

@@ -18,6 +18,21 @@ examples:
   python -m ict_ref.sample RUN --sigmas 80 0.821 --count 50000 --out samples.npz
   python -m ict_ref.sample net.safetensors --labels 207 88 --out dogs-and-macaws --processes 4
 """
+# Files that are not written; a folder is not called so.
+OTHER_FILES = (
+    ".bmp",
+    ".gif",
+    ".jpeg",
+    ".jpg",
+    ".json",
+    ".npy",
+    ".pt",
+    ".safetensors",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".zip",
+)
 NONE = Path()
 # More than this in a grid nobody looks at.
 MOST_IN_A_GRID = 10_000
@@ -105,6 +120,8 @@ def _refuse(sampling: Sampling) -> None:
             raise ValueError(f"--{name} needs an integer >= {least}; got {value}")
     if sampling.place.suffix == ".png" and sampling.count > MOST_IN_A_GRID:
         raise ValueError(f"a grid needs --count <= {MOST_IN_A_GRID}; got {sampling.count}; name a folder or an .npz")
+    if sampling.place.suffix.lower() in OTHER_FILES:
+        raise ValueError(f"--out needs FILE.npz, FILE.png or a folder; got {sampling.place}")
     refuse_processes(sampling.processes, sampling.slurm)
     of_job = {"wait": sampling.wait, "profile": sampling.profile is not None, "dry-run": sampling.dry_run}
     refuse_without_slurm(sampling.slurm, **of_job, job=sampling.job != Job())

@@ -1,8 +1,10 @@
 """Samples that wait, in files that are never half-written, until all are made: what is stopped goes on."""
 
+import fcntl
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,18 @@ class Parts:
                     f"{self.folder} has samples of a run that was stopped; {name} is {there.get(name)} there and "
                     f"{about[name]} here; remove it, or choose another --out"
                 )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder while the block runs. Raises ValueError if somebody else does."""
+        with (self.folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"{self.folder} is in use by another process; wait for it, or choose another --out"
+                ) from None
+            yield
 
     def missing(self, rank: int = 0, size: int = 1) -> list[int]:
         """Return which batches this one of so many processes still has to make."""

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--nodes", type=int, help="nodes of the grid (default: those at the end of training, s1 + 1)")
     line.add_argument("--labels", type=int, nargs="+", default=[], help="classes, in turn (default: all)")
     line.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
-    line.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    line.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: cpu")
     line.add_argument("--out", type=Path, metavar="FOLDER", help="what to write or go on with (default: MODEL-search)")
     return line
 
@@ -91,11 +92,22 @@ def table(levels: dict[float, float], found: dict[str, Any], steps: int) -> str:
     for sigma, value in sorted(levels.items(), reverse=True):
         mark = "  <- best" if sigma == found["sigma"] else ""
         lines.append(f"{sigma:>12.5g}{value:>20.5f}{mark}")
+    if not falls_then_rises([levels[sigma] for sigma in sorted(levels)]):
+        lines.append(
+            "\nThe scores do not only fall, then rise: the best may be another; more samples tell levels apart."
+        )
     lines.append(
         f"\n{steps + 1} steps with sigma = {found['sigma']:.6g} (node {found['node']} of {found['nodes']}): "
         f"{found['frechet_distance']:.5f}; {steps} without it: {found['frechet_distance_without']:.5f}"
     )
     return "\n".join(lines)
+
+
+def falls_then_rises(scores: Sequence[float]) -> bool:
+    """Return whether the scores have one valley, as the search takes for granted."""
+    best = scores.index(min(scores))
+    descends = all(a >= b for a, b in pairwise(scores[: best + 1]))
+    return descends and all(a <= b for a, b in pairwise(scores[best:]))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float64
 from torch import Tensor
 from tqdm import tqdm
@@ -67,6 +68,8 @@ def find(options: argparse.Namespace, out: Path) -> dict[str, Any]:
 
     Raises ValueError for what cannot be searched.
     """
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda needs a GPU that torch can use; it sees none; leave the option out")
     trained = load_trained(options.model, options.device)
     method = trained.method
     options.before = options.before or [method.sigma_max]
