@@ -237,6 +237,11 @@ def test_a_curve_ends_where_a_run_diverges_and_all_updates_are_counted(monkeypat
     assert tick.count == figure.updates
 
 
+def test_errors_are_measured_evenly_and_at_the_end_or_not_at_all() -> None:
+    with pytest.raises(ValueError, match=r"needs checks that divide 9 steps; got 2"):
+        watched(lambda model: 1.0, checks=2)
+
+
 def test_other_errors_of_a_run_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(self: Trainer) -> None:
         raise RuntimeError("out of memory")
@@ -248,10 +253,13 @@ def test_other_errors_of_a_run_are_raised(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_caption_says_what_is_claimed_and_both_scales() -> None:
     caption = watched(lambda model: 1.0).make(Counter()).caption
-    assert caption.startswith("Something is claimed. Here: watched data, 9 updates of 4 examples, s1 = 3,")
+    assert caption.startswith("Something is claimed. Here: watched data, 9 updates of 4 examples, s1 = 3, a third of")
     assert "the mean of seeds 0, 1, 2" in caption
     assert "CIFAR-10, 400 000 updates of 512 images, FID" in caption
     assert "one seed" in watched(lambda model: 1.0, seeds=(0,)).scale()
+    assert "sqrt(" not in caption
+    assert "c times sqrt(64/3072)" in COMPARISONS["2c"].scale()
+    assert "dropout" not in COMPARISONS["1b"].scale()
 
 
 @pytest.fixture
@@ -292,6 +300,12 @@ def test_weighting_improves_ct_much_and_the_embedding_a_little_and_dropout_does_
 def test_removing_the_teacher_s_ema_improves_ct() -> None:
     with_ema, without = ends("2a", "improved", "improved, no EMA", batch_size=16)
     assert without < 0.8 * with_ema
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_with_few_levels_pseudo_huber_is_behind_at_first() -> None:
+    l2, huber = ends("2b", "squared l2", "pseudo-Huber, c = 0.03", batch_size=16)
+    assert huber > l2
 
 
 @pytest.mark.usefixtures("unwatched")

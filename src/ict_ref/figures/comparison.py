@@ -37,8 +37,14 @@ class Comparison:
     learning_rate: float = 3e-3
     ema_decay: float = 0.98
     seeds: tuple[int, ...] = (0,)
-    checks: int = 8
-    """How often a run's error is measured; a divisor of its steps."""
+    checks: int = 10
+    """How often a run's error is measured, evenly and at its end."""
+
+    def __post_init__(self) -> None:
+        if self.steps % self.checks != 0:
+            raise ValueError(
+                f"needs checks that divide {self.steps} steps; got {self.checks}; errors are of even steps"
+            )
 
     @property
     def updates(self) -> int:
@@ -80,30 +86,37 @@ class Comparison:
     def scale(self) -> str:
         """Return in words how small the runs are, and how large the paper's were."""
         papers = list(self.runs.values())
-        big, less = papers[0].train, "".join(f", {name} = {value:g}" for name, value in self.method.items())
+        paper, values = papers[0].train, math.prod(self.subject.examples.event)
+        small = "".join(f", {name} = {value:g}" for name, value in self.method.items())
+        if any(run.method.huber_c is not None for run in papers):
+            small += f", c times sqrt({values}/{CIFAR10_VALUES}) as it grows with the number of values"
+        if any(run.network.dropout > 0 for run in papers):
+            small += ", a third of the dropout"
         seeds = f"the mean of seeds {', '.join(map(str, self.seeds))}" if len(self.seeds) > 1 else "one seed"
         return (
-            f"Here: {self.subject.name}, {self.steps} updates of {self.batch_size} examples{less}, {seeds};"
-            f" {self.subject.measure}, lower is better. The paper: CIFAR-10, {big.steps:,} updates of"
-            f" {big.batch_size} images, FID.".replace(",000", " 000")
+            f"Here: {self.subject.name}, {self.steps} updates of {self.batch_size} examples{small}; {seeds};"
+            f" {self.subject.measure}, lower is better. The paper: CIFAR-10, {paper.steps // 1000} 000 updates of"
+            f" {paper.batch_size} images, FID."
         )
 
     def _curve(self, paper: Config, tick: Tick) -> Points:
         found = [self._errors(self.small(paper, seed), tick) for seed in self.seeds]
+        # A run that diverges has fewer errors than others.
         means = [float(np.mean(errors)) for errors in zip(*found, strict=False)]
         return tuple((float(check * self.steps // self.checks), mean) for check, mean in enumerate(means, start=1))
 
     def _errors(self, config: Config, tick: Tick) -> list[float]:
-        trainer, found = Trainer(config, self.subject.examples), []
+        trainer, found, diverged = Trainer(config, self.subject.examples), [], False
         for step in range(1, self.steps + 1):
-            tick()
-            if trainer.step == step - 1 and _advances(trainer) and step % (self.steps // self.checks) == 0:
+            diverged = diverged or not _updates(trainer)
+            if not diverged and step % (self.steps // self.checks) == 0:
                 found.append(self.subject.error(trainer.average))
+            tick()
         return found
 
 
-def _advances(trainer: Trainer) -> bool:
-    """Make one update, and return whether loss and gradient were finite; if not, nothing has changed."""
+def _updates(trainer: Trainer) -> bool:
+    """Make one update, and return whether it could be made: loss and gradient are finite."""
     try:
         trainer.update()
     except FloatingPointError:
