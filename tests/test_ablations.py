@@ -108,7 +108,7 @@ def test_a_small_run_is_the_paper_s_but_for_its_size(number: str) -> None:
         small = figure.small(paper)
         said = {f"method.{name}" for name in figure.method}
         assert differing(small, paper) <= SMALL | said
-        assert (small.network.dropout > 0) == (paper.network.dropout > 0)
+        assert small.network.dropout == pytest.approx(paper.network.dropout / 3)
     for name, value in figure.method.items():
         assert f"{name} = {value:g}" in figure.scale()
 
@@ -274,22 +274,22 @@ def ends(number: str, *names: str, **changed: Any) -> list[float]:
     """Return the last errors of some runs of a figure made smaller still."""
     figure = COMPARISONS[number]
     runs = {name: figure.runs[name] for name in names}
-    small: dict[str, Any] = {"steps": 120, "checks": 1, "seeds": (0,)} | changed
+    small: dict[str, Any] = {"steps": 100, "batch_size": 8, "checks": 1, "seeds": (0,)} | changed
     (panel,) = dataclasses.replace(figure, runs=runs, **small).make(Counter()).panels
     return [curve[-1][1] for curve in panel.curves.values()]
 
 
 @pytest.mark.usefixtures("unwatched")
 def test_continuous_time_is_learned_with_the_less_sensitive_embedding_alone() -> None:
-    sensitive, less = ends("1b", "Fourier scale 16", "Fourier scale 0.02", steps=150)
+    sensitive, less = ends("1b", "Fourier scale 16", "Fourier scale 0.02", steps=120, batch_size=32)
     # The best constant's error is sqrt(2) 0.3.
     assert sensitive > 0.95 * math.sqrt(2) * 0.3
-    assert less < 0.95 * sensitive
+    assert less < 0.85 * sensitive
 
 
 @pytest.mark.usefixtures("unwatched")
 def test_weighting_improves_ct_much_and_the_embedding_a_little_and_dropout_does_nothing() -> None:
-    l2, weighting, embedding, dropout = ends("1c", *PAPERS["1c"], batch_size=16, method={"s1": 10})
+    l2, weighting, embedding, dropout = ends("1c", *PAPERS["1c"], steps=120, batch_size=16, method={"s1": 10})
     assert weighting < 0.95 * l2
     assert embedding < weighting
     assert dropout == pytest.approx(embedding, rel=0.01)
@@ -298,8 +298,14 @@ def test_weighting_improves_ct_much_and_the_embedding_a_little_and_dropout_does_
 
 @pytest.mark.usefixtures("unwatched")
 def test_removing_the_teacher_s_ema_improves_ct() -> None:
-    with_ema, without = ends("2a", "improved", "improved, no EMA", batch_size=16)
-    assert without < 0.8 * with_ema
+    with_ema, without = ends("2a", "improved", "improved, no EMA")
+    assert without < 0.85 * with_ema
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_with_few_levels_pseudo_huber_is_behind_at_first() -> None:
+    l2, huber = ends("2b", "squared l2", "pseudo-Huber, c = 0.03")
+    assert huber > l2
 
 
 @pytest.mark.usefixtures("unwatched")
@@ -310,21 +316,21 @@ def test_with_few_levels_pseudo_huber_is_behind_at_first() -> None:
 
 @pytest.mark.usefixtures("unwatched")
 def test_pseudo_huber_improves_on_squared_l2_and_becomes_it_where_c_is_large() -> None:
-    l2, huber, large = ends("2c", "squared l2", "pseudo-Huber, c = 0.03", "pseudo-Huber, c = 3", batch_size=16)
-    assert huber < 0.85 * l2
+    l2, huber, large = ends("2c", "squared l2", "pseudo-Huber, c = 0.03", "pseudo-Huber, c = 3")
+    assert huber < 0.9 * l2
     assert large == pytest.approx(l2, rel=0.02)
     assert large != l2
 
 
 @pytest.mark.usefixtures("unwatched")
 def test_a_constant_number_of_levels_is_ahead_at_first() -> None:
-    growing, constant = ends("3c", "exponential", "constant", batch_size=16)
+    growing, constant = ends("3c", "exponential", "constant")
     assert constant < 0.7 * growing
 
 
 @pytest.mark.usefixtures("unwatched")
 def test_the_lognormal_noise_schedule_is_ahead() -> None:
-    uniform, lognormal = ends("4b", "uniform", "lognormal", batch_size=16)
+    uniform, lognormal = ends("4b", "uniform", "lognormal")
     assert lognormal < 0.95 * uniform
 
 
