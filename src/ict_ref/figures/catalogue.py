@@ -65,11 +65,11 @@ FIGURES: dict[str, Entry] = {
     "1b": Entry("continuous-time CT and the noise embedding", ABLATIONS, 60.0),
     "1c": Entry("weighting, noise embedding, dropout", ABLATIONS, 60.0),
     "2a": Entry("the teacher's EMA", ABLATIONS, 30.0),
-    "2b": Entry("metrics, few noise levels", ABLATIONS, 60.0),
-    "2c": Entry("metrics, many noise levels", ABLATIONS, 60.0),
-    "3a": Entry("error by the number of noise levels", ABLATIONS, 60.0),
-    "3c": Entry("curricula compared", ABLATIONS, 60.0),
-    "4b": Entry("noise schedules compared", ABLATIONS, 60.0),
+    "2b": Entry("metrics, few noise levels", ABLATIONS, 70.0),
+    "2c": Entry("metrics, many noise levels", ABLATIONS, 85.0),
+    "3a": Entry("error by the number of noise levels", ABLATIONS, 55.0),
+    "3c": Entry("curricula compared", ABLATIONS, 85.0),
+    "4b": Entry("noise schedules compared", ABLATIONS, 70.0),
     "6b": Entry("how norms of updates vary", ABLATIONS, 30.0),
 }
 
