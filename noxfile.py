@@ -55,13 +55,13 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run examples and laws with shapes and types checked (`nox -s tests -- -k grid` for some of them)."""
     workers = str(min(os.cpu_count() or 1, 4))
-    run(session, "-m", "pytest", "-n", workers, "--ignore=tests/cluster", *session.posargs)
+    run(session, "-m", "pytest", "-n", workers, "--ignore=tests/slurm_cluster", *session.posargs)
 
 
 @nox.session
 def slurm(session: nox.Session) -> None:
     """Run the launcher on a real SLURM of three nodes on this machine: five minutes (see CONTRIBUTING)."""
-    command = (environment(session), "-m", "pytest", "tests/cluster", *session.posargs)
+    command = (environment(session), "-m", "pytest", "tests/slurm_cluster", *session.posargs)
     session.run(*command, external=True, env={**ONE_THREAD, "ICT_REQUIRE_SLURM": "1"})
 
 
@@ -86,7 +86,7 @@ def mutation(session: nox.Session) -> None:
     if "--resume" not in session.posargs:
         shutil.rmtree(HERE / "mutants", ignore_errors=True)
     run(session, "-m", "mutmut", "run", "--max-children", str(os.cpu_count() or 1))
-    run(session, "-m", "tests.mutation_report")
+    run(session, "-m", "tools.mutation_report")
 
 
 @nox.session
@@ -104,9 +104,9 @@ def peers(session: nox.Session) -> None:
         session.run(str(python), *install, external=True, env={"PIP_NO_COMPILE": "1"})
         (place / ".stamp").touch()
     check = (str(python), "-m", "ict_ref.verify")
-    jax = ("tests/peers/jax_module.py", "--arrays", "numpy")
+    jax = ("tests/verify/implementations/jax_module.py", "--arrays", "numpy")
     session.run(*check, *jax, external=True, env=ONE_THREAD)
-    diffusers = ("tests/peers/diffusers_scheduler.py", *session.posargs)
+    diffusers = ("tests/verify/implementations/diffusers_scheduler.py", *session.posargs)
     session.run(*check, *diffusers, external=True, env=ONE_THREAD, success_codes=[0, 1])
 
 
@@ -119,13 +119,13 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def vectors(session: nox.Session) -> None:
     """Write the vectors of `ict_ref.verify` from their 50-digit oracles."""
-    run(session, "-m", "tests.vectors.generate")
+    run(session, "-m", "tools.vectors.generate")
 
 
 @nox.session
 def readme(session: nox.Session) -> None:
     """Write the table of equations, functions, laws and oracles into the README."""
-    run(session, "-m", "tests.equation_table")
+    run(session, "-m", "tools.equation_table")
 
 
 @nox.session

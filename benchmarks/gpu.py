@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from ict_ref.config import PRESETS, Data, Machine
-from ict_ref.data import Images
-from ict_ref.processes import World
-from ict_ref.trainer import Trainer
+from ict_ref.data.dataset import Images
+from ict_ref.distributed.process_group import World
+from ict_ref.training.trainer import Trainer
 
 # Forward pass of one image, counted by fvcore (see the README's table of networks).
 GFLOP = {"cifar10": 42.5, "imagenet64": 219.3}

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.ratio import Ratio, interleaved, of
 from benchmarks.steps import BATCH, ours, small
-from ict_ref.data import Images, to_float
+from ict_ref.data.dataset import Images, to_float
 from ict_ref.networks.model import build_model
 from ict_ref.sample.images import images
 

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.ratio import Ratio, of
-from ict_ref.supervisor import supervise
+from ict_ref.distributed.local_launcher import supervise
 
 STEPS = 8
 

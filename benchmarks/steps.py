@@ -17,9 +17,9 @@ from torch import Tensor
 
 from benchmarks.ratio import Ratio, interleaved
 from ict_ref.config import PRESETS, Config, Data, Machine, Train
-from ict_ref.data import Images
+from ict_ref.data.dataset import Images
 from ict_ref.networks.model import build_model
-from ict_ref.trainer import Trainer
+from ict_ref.training.trainer import Trainer
 
 BATCH = 16
 

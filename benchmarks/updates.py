@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from benchmarks.ratio import Ratio, interleaved
 from ict_ref.config import PRESETS
 from ict_ref.networks.model import build_network
-from ict_ref.optimizer import RAdam
-from ict_ref.randomness import stream
+from ict_ref.training.radam import RAdam
+from ict_ref.utils.rng import stream
 
 
 def measure(pairs: int) -> list[Ratio]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.steps import images, small
-from ict_ref.processes import joined
-from ict_ref.trainer import Trainer
+from ict_ref.distributed.process_group import joined
+from ict_ref.training.trainer import Trainer
 
 
 def main() -> None:

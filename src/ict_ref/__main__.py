@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from ict_ref import __version__
-from ict_ref.ledger import EQUATIONS, Formula, formulas
+from ict_ref.equations import EQUATIONS, Formula, formulas
 
 DESCRIPTION = """\
 Reference implementation of improved consistency training (iCT), arXiv:2310.14189.

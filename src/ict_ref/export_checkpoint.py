@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ict_ref.command import Parser, guarded, refuse_place, say
+from ict_ref.utils.command_line import Parser, guarded, refuse_place, say
 
 # torch is imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:
-    from ict_ref.networks.weights import Weights
+    from ict_ref.networks.network_checkpoint import Weights
 
 NAME, PROGRAM = "ict_ref.export_checkpoint", "python -m ict_ref.export_checkpoint"
 DESCRIPTION = """\
@@ -22,7 +22,7 @@ exit status: 0 written; 2 refused, nothing is written and one line says why
 example:
   python -m ict_ref.export_checkpoint runs/digits-1234abcd --out digits.safetensors
 and then, in Python:
-  from ict_ref.network_file import load_exported
+  from ict_ref.checkpoint.network_file import load_exported
   model = load_exported(Path("digits.safetensors")).model()
 """
 
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _exported(options: argparse.Namespace) -> int:
     refuse_place(options.out)
     weights, step = averaged_student(options.run)
-    from ict_ref.network_file import export
+    from ict_ref.checkpoint.network_file import export
 
     options.out.parent.mkdir(parents=True, exist_ok=True)
     export(weights, options.out)
@@ -53,10 +53,10 @@ def _exported(options: argparse.Namespace) -> int:
 
 def averaged_student(run: Path) -> "tuple[Weights, int]":
     """Return the average in a run's checkpoint, and after how many steps. Raises ValueError if there is none."""
-    from ict_ref.checkpoints import Checkpoint, newest_checkpoint
-    from ict_ref.data import load
-    from ict_ref.networks.weights import Weights
-    from ict_ref.run_folder import load_config
+    from ict_ref.checkpoint.training_state import Checkpoint, newest_checkpoint
+    from ict_ref.data.dataset import load
+    from ict_ref.networks.network_checkpoint import Weights
+    from ict_ref.checkpoint.run_dir import load_config
 
     config = load_config(run)
 

@@ -9,11 +9,11 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ict_ref.command import Parser, guarded
+from ict_ref.utils.command_line import Parser, guarded
 
 # torch is imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:
-    from ict_ref.networks.weights import Weights
+    from ict_ref.networks.network_checkpoint import Weights
 
 NAME, PROGRAM = "ict_ref.import_checkpoint", "python -m ict_ref.import_checkpoint"
 DESCRIPTION = """\
@@ -41,7 +41,7 @@ examples:
   python -m ict_ref.import_checkpoint edm_cifar10_ve.pt --out edm32
   python -m ict_ref.import_checkpoint checkpoint_24.pth --out ncsnpp32 --no-average
 and then, in Python:
-  from ict_ref.network_file import load_exported
+  from ict_ref.checkpoint.network_file import load_exported
   model = load_exported(Path("ct64/network.safetensors")).model()
 """
 
@@ -157,8 +157,8 @@ def content(file: Path) -> object:
 
 def write(weights: "Weights", folder: Path) -> dict[str, Any]:
     """Write the two files and return what the readable one says."""
-    from ict_ref.files import write_atomically
-    from ict_ref.network_file import description, export, refuse_infinite
+    from ict_ref.utils.atomic import write_atomically
+    from ict_ref.checkpoint.network_file import description, export, refuse_infinite
 
     about = description(weights)
     refuse_infinite(weights)

@@ -1,6 +1,6 @@
 """Everything that can be configured, and the presets: the paper's tables."""
 
-from ict_ref.config.fields import (
+from ict_ref.config.schema import (
     Bars,
     Config,
     Data,

@@ -10,7 +10,7 @@ curriculum in Figures 2b and 2c, N = 1281 in Figure 1b. CM prints 8e-6 for CT on
 from collections.abc import Callable
 from dataclasses import replace
 
-from ict_ref.config.fields import Bars, Config, Data, Machine, Method, Network, Record, Sample, Train
+from ict_ref.config.schema import Bars, Config, Data, Machine, Method, Network, Record, Sample, Train
 
 CIFAR10 = Data(name="cifar10", labels=False, flip=True)
 IMAGENET64 = Data(name="imagenet64", labels=True, flip=True)

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
-from ict_ref.data import Images, digits
-from ict_ref.pictures import read_pixels
-from ict_ref.randomness import stream
-from ict_ref.trained import Trained
+from ict_ref.data.dataset import Images, digits
+from ict_ref.data.image_files import read_pixels
+from ict_ref.utils.rng import stream
+from ict_ref.checkpoint.load import Trained
 
 HELD_OUT = "digits:held-out"
 # Of the bundled digits so many are taken unless told otherwise: as many as there are classes.

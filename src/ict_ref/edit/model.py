@@ -6,7 +6,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ict_ref.formulas.objective import ConsistencyFunction
-from ict_ref.trained import Trained
+from ict_ref.checkpoint.load import Trained
 
 
 def function_of(

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from ict_ref.data import to_float, to_uint8
+from ict_ref.data.dataset import to_float, to_uint8
 from ict_ref.edit.sheet import ROWS
 from ict_ref.formulas import (
     Operator,

@@ -12,18 +12,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ict_ref
-from ict_ref.data import to_float, to_uint8
+from ict_ref.data.dataset import to_float, to_uint8
 from ict_ref.edit.between import between
 from ict_ref.edit.inputs import given_images, given_labels, mask_of
 from ict_ref.edit.model import function_of
 from ict_ref.edit.options import DENOISE, LEVELS, STROKE, Options, shown
 from ict_ref.edit.sheet import write_sheet
 from ict_ref.edit.tasks import Levels, Task, colorize, inpaint, remove_noise, stroke, super_resolve
-from ict_ref.files import write_atomically
+from ict_ref.utils.atomic import write_atomically
 from ict_ref.formulas import sigma_grid
-from ict_ref.pictures import write_npz, write_pngs
+from ict_ref.data.image_files import write_npz, write_pngs
 from ict_ref.sample.images import VALUES
-from ict_ref.trained import Trained, load_trained
+from ict_ref.checkpoint.load import Trained, load_trained
 
 BAR = "{desc} {n_fmt}/{total_fmt} evaluations |{bar:20}| {remaining} left"
 

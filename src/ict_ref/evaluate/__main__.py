@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ict_ref.command import Parser, guarded, refuse_place
+from ict_ref.utils.command_line import Parser, guarded, refuse_place
 
 # torch is imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from ict_ref.evaluate.scores import score
     from ict_ref.evaluate.sets import stored
     from ict_ref.evaluate.statistics_file import is_statistics, load, save
-    from ict_ref.files import write_atomically
+    from ict_ref.utils.atomic import write_atomically
 
     features = find_features(options.features)
     known = load(options.reference, features) if is_statistics(options.reference) else None
@@ -120,7 +120,7 @@ def _samples(options: argparse.Namespace, reference: int | None) -> "ImageSet":
     """Return the samples of a model, as many as asked for or as the reference has, or those that are stored."""
     from ict_ref.evaluate.sets import sampled, stored
     from ict_ref.sample.recipe import Recipe
-    from ict_ref.trained import load_trained
+    from ict_ref.checkpoint.load import load_trained
 
     place = Path(options.samples)
     if not (place / "config.json").is_file() and place.suffix != ".safetensors":

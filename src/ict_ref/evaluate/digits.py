@@ -1,6 +1,6 @@
 """A small classifier of 8x8 digits, whose hidden layer are features: for the demo what Inception is for photographs.
 
-It is taught on all 1 797 digits of `ict_ref.data.digits`, so that it favours neither those to train on nor those held
+It is taught on all 1 797 digits of `ict_ref.data.dataset.digits`, so that it favours neither those to train on nor those held
 out. digits.safetensors is what `python -m ict_ref.evaluate.digits FILE` once wrote: everybody has the same.
 """
 
@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from ict_ref.data import digits, to_float
-from ict_ref.files import write_atomically
+from ict_ref.data.dataset import digits, to_float
+from ict_ref.utils.atomic import write_atomically
 
 FILE = Path(__file__).with_name("digits.safetensors")
 EVENT = (1, 8, 8)

@@ -10,9 +10,9 @@ from jaxtyping import UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from ict_ref.data import digits
-from ict_ref.pictures import read_pixels
-from ict_ref.prepared import ABOUT, open_arrays
+from ict_ref.data.dataset import digits
+from ict_ref.data.image_files import read_pixels
+from ict_ref.data.prepared import ABOUT, open_arrays
 from ict_ref.sample.recipe import Recipe
 
 BATCH = 64

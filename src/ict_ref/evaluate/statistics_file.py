@@ -18,9 +18,9 @@ from jaxtyping import Shaped
 
 from ict_ref.evaluate.features import Features
 from ict_ref.evaluate.measured import Measured
-from ict_ref.files import atomically
-from ict_ref.prepared import sha256
-from ict_ref.sources.source import named
+from ict_ref.utils.atomic import atomically
+from ict_ref.data.prepared import sha256
+from ict_ref.prepare.sources.source import named
 
 # Features of a reference are saved with its moments up to this size.
 SMALL = 64 << 20

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 
 from ict_ref.config import Method
-from ict_ref.experiments.known import Mixture
+from ict_ref.experiments.analytic_datasets import Mixture
 from ict_ref.experiments.runs import Table, Tick, answer, configuration, noisy, rms, trained
-from ict_ref.trainer import Trainer
+from ict_ref.training.trainer import Trainer
 
 SIGMAS = (0.1, 1.0, 10.0, 80.0)
 # The right column of iCT's Table 1 but for two numbers: 1 500 updates are too few for 1 280 cells, and c = 0.3, for

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from ict_ref.batches import Examples
+from ict_ref.training.microbatches import Examples
 from ict_ref.config import Config, Method, minimal
-from ict_ref.data import load
+from ict_ref.data.dataset import load
 from ict_ref.experiments.runs import Table, Tick
-from ict_ref.trainer import Trainer
+from ict_ref.training.trainer import Trainer
 
 Metric = Literal["pseudo_huber", "squared_l2"]
 METRICS: tuple[Metric, Metric] = ("pseudo_huber", "squared_l2")

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from ict_ref.config import Method
-from ict_ref.experiments.known import CENTRED
+from ict_ref.experiments.analytic_datasets import CENTRED
 from ict_ref.experiments.runs import Table, Tick, answer, configuration, noisy, rms, trained
 from ict_ref.formulas import sigma_grid
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ict_ref.config import Method
-from ict_ref.experiments.known import POINT
+from ict_ref.experiments.analytic_datasets import POINT
 from ict_ref.experiments.runs import Table, Tick, configuration, rms_error, trained
 from ict_ref.formulas import (
     consistency_training_loss,
@@ -20,7 +20,7 @@ from ict_ref.formulas import (
     squared_l2,
     teacher_ema_decay,
 )
-from ict_ref.optimizer import RAdam
+from ict_ref.training.radam import RAdam
 
 LOW, HIGH = 0.002, 80.0
 THETA, THETA_MINUS, XIS = 1.5, 1.0, (0.35, -2.0)

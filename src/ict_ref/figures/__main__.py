@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ict_ref.command import Parser, guarded, refuse_place
+from ict_ref.utils.command_line import Parser, guarded, refuse_place
 from ict_ref.figures.catalogue import FIGURES, maker_of
 
 # torch and matplotlib are imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:
-    from ict_ref.figures.panel import Figure
+    from ict_ref.utils.panel import Figure
 
 PROGRAM, NAME = "python -m ict_ref.figures", "ict_ref.figures"
 GROUPS = {
@@ -116,7 +116,7 @@ def write_sheet(options: Namespace) -> int:
 def write_figures(numbers: Sequence[str], folder: Path) -> int:
     """Make these figures, but for those that are there; print a line for each and return the exit status."""
     try:
-        from ict_ref.figures.draw import SUFFIXES, files
+        from ict_ref.utils.chart import SUFFIXES, files
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "matplotlib":
             raise
@@ -143,7 +143,7 @@ def made(number: str) -> "Figure":
 
 def write_missing(contents: dict[Path, bytes]) -> None:
     """Write the files that are not there. Raises ValueError if one is there with another content."""
-    from ict_ref.files import write_atomically
+    from ict_ref.utils.atomic import write_atomically
 
     there = [path for path in contents if os.path.lexists(path)]
     for path in there:

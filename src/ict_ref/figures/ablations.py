@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from ict_ref.config import PRESETS, Config
-from ict_ref.experiments.known import NORMAL
+from ict_ref.experiments.analytic_datasets import NORMAL
 from ict_ref.experiments.runs import Tick
 from ict_ref.figures.comparison import Comparison
 from ict_ref.figures.counts import Counts
-from ict_ref.figures.panel import Figure
-from ict_ref.figures.subjects import Digits, Known
+from ict_ref.utils.panel import Figure
+from ict_ref.figures.datasets import Digits, Known
 from ict_ref.figures.updates import Updates
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ict_ref.figures.catalogue import AtOnce
-from ict_ref.figures.panel import Figure, Panel, Points
+from ict_ref.utils.panel import Figure, Panel, Points
 from ict_ref.formulas import (
     Distance,
     c_noise,

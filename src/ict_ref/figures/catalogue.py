@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from ict_ref.figures.panel import Figure
+from ict_ref.utils.panel import Figure
 
 Tick = Callable[[], object]
 """Called after every update of a training run: it moves the progress bar."""

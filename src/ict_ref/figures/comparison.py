@@ -8,9 +8,9 @@ import numpy as np
 
 from ict_ref.config import Config, Data, Machine, Train
 from ict_ref.experiments.runs import Tick
-from ict_ref.figures.panel import Figure, Panel, Points
-from ict_ref.figures.subjects import Subject
-from ict_ref.trainer import Trainer
+from ict_ref.utils.panel import Figure, Panel, Points
+from ict_ref.figures.datasets import Subject
+from ict_ref.training.trainer import Trainer
 
 # Values of an image of CIFAR-10, for which the paper's constants c are (iCT, Section 3.3: c grows as their root).
 CIFAR10_VALUES = 3072

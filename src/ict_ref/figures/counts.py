@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from ict_ref.experiments.levels import STD, Levels, power
 from ict_ref.experiments.runs import Tick
-from ict_ref.figures.panel import Figure, Panel, Points
+from ict_ref.utils.panel import Figure, Panel, Points
 
 
 @dataclass(frozen=True)

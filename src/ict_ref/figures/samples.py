@@ -11,13 +11,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ict_ref
-from ict_ref.command import refuse_place
+from ict_ref.utils.command_line import refuse_place
 from ict_ref.config import Machine
-from ict_ref.figures.sheet import COLUMNS, ROWS, sample_sheet
-from ict_ref.files import write_atomically
-from ict_ref.processes import joined
+from ict_ref.sample.sheet import COLUMNS, ROWS, sample_sheet
+from ict_ref.utils.atomic import write_atomically
+from ict_ref.distributed.process_group import joined
 from ict_ref.sample.recipe import Recipe
-from ict_ref.trained import Trained, load_trained
+from ict_ref.checkpoint.load import Trained, load_trained
 
 BAR = "{desc} {n_fmt}/{total_fmt} images |{bar:20}| {remaining} left"
 

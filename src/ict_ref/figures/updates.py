@@ -6,10 +6,10 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ict_ref.config import minimal
-from ict_ref.data import load
+from ict_ref.data.dataset import load
 from ict_ref.experiments.huber import METRICS, norms, on_digits, variation
 from ict_ref.experiments.runs import Tick
-from ict_ref.figures.panel import Figure, Panel, Points
+from ict_ref.utils.panel import Figure, Panel, Points
 
 LEGEND = {"pseudo_huber": "pseudo-Huber", "squared_l2": "squared l2"}
 

@@ -13,7 +13,7 @@ from ict_ref.networks.adm import ADM
 from ict_ref.networks.layers import Stage
 from ict_ref.networks.masks import Masks
 from ict_ref.networks.ncsnpp import NCSNpp
-from ict_ref.randomness import stream
+from ict_ref.utils.rng import stream
 
 FreeForm: TypeAlias = ADM | NCSNpp
 """F_theta: a module called as network(x, c_noise, labels, masks) that has dropout_sites()."""

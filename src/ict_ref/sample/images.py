@@ -13,10 +13,10 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from ict_ref.config import Config
-from ict_ref.data import to_uint8
+from ict_ref.data.dataset import to_uint8
 from ict_ref.formulas import multistep_sample
 from ict_ref.networks.model import ConsistencyModel
-from ict_ref.randomness import stream
+from ict_ref.utils.rng import stream
 
 # Values of the images that are made at once: 170 of 32x32 in colour, which the largest network has memory for.
 VALUES = 1 << 19

@@ -10,16 +10,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ict_ref
-from ict_ref.command import guarded, say
+from ict_ref.utils.command_line import guarded, say
 from ict_ref.config import Machine
-from ict_ref.files import write_atomically
-from ict_ref.pictures import write_grid, write_npz, write_pngs
-from ict_ref.processes import World, joined
+from ict_ref.utils.atomic import write_atomically
+from ict_ref.data.image_files import write_grid, write_npz, write_pngs
+from ict_ref.distributed.process_group import World, joined
 from ict_ref.sample.options import Sampling
 from ict_ref.sample.parts import Parts
 from ict_ref.sample.recipe import Recipe
-from ict_ref.stop import StopRequest
-from ict_ref.trained import Trained, load_trained
+from ict_ref.utils.signals import StopRequest
+from ict_ref.checkpoint.load import Trained, load_trained
 
 NAME = "ict_ref.sample"
 # Columns of a grid whose columns are classes.

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ict_ref.files import write_atomically
+from ict_ref.utils.atomic import write_atomically
 
 
 @dataclass(frozen=True)

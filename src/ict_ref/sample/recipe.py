@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from ict_ref.checkpoints import checksum
+from ict_ref.checkpoint.training_state import checksum
 from ict_ref.formulas import multistep_sample
 from ict_ref.sample.images import some_images, together
-from ict_ref.trained import Trained
+from ict_ref.checkpoint.load import Trained
 
 
 @dataclass(frozen=True)

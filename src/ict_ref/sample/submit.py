@@ -7,9 +7,9 @@ from pathlib import Path
 from ict_ref.sample.make import NAME, execute, recipe_of
 from ict_ref.sample.options import Sampling
 from ict_ref.sample.parts import Parts
-from ict_ref.submission import refuse_without_sbatch, sbatch_file, submit
-from ict_ref.task import Work
-from ict_ref.trained import load_trained
+from ict_ref.slurm.submit import refuse_without_sbatch, sbatch_file, submit
+from ict_ref.slurm.worker import Work
+from ict_ref.checkpoint.load import load_trained
 
 
 def submit_sampling(sampling: Sampling) -> int:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ict_ref.command import Parser, guarded
+from ict_ref.utils.command_line import Parser, guarded
 
 NAME = "ict_ref.search"
 DESCRIPTION = """\

@@ -18,7 +18,7 @@ from ict_ref.evaluate.statistics_file import is_statistics, load
 from ict_ref.formulas import frechet_distance, search_intermediate_sigma, sigma_grid
 from ict_ref.sample.recipe import Recipe
 from ict_ref.search.scored import Scored
-from ict_ref.trained import Trained, load_trained
+from ict_ref.checkpoint.load import Trained, load_trained
 
 BAR = "{desc} {n}, at most {total} |{bar:20}| {remaining} left"
 

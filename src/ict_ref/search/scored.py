@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ict_ref.files import write_atomically
+from ict_ref.utils.atomic import write_atomically
 
 SCORES, ABOUT = "scores.csv", "search.json"
 COLUMNS = ("sigmas", "frechet_distance")

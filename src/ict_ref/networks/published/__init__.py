@@ -18,7 +18,7 @@ from ict_ref.networks.published.common import State, Unseen, refuse, some
 from ict_ref.networks.published.edm import read_edm
 from ict_ref.networks.published.openai import read_openai
 from ict_ref.networks.published.score_sde import read_score_sde
-from ict_ref.networks.weights import Weights
+from ict_ref.networks.network_checkpoint import Weights
 
 FORMATS: dict[str, Callable[[State, Unseen], Weights]] = {
     "openai": read_openai,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ict_ref.config import Network
 from ict_ref.networks.embedding import at_least_float32
-from ict_ref.networks.weights import Weights
+from ict_ref.networks.network_checkpoint import Weights
 
 State: TypeAlias = Mapping[str, Shaped[Tensor, "..."]]
 

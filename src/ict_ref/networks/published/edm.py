@@ -17,7 +17,7 @@ from ict_ref.networks.published.common import (
     shape,
     translated,
 )
-from ict_ref.networks.weights import Weights
+from ict_ref.networks.network_checkpoint import Weights
 
 BLOCK = {name: name for name in ("norm0", "conv0", "norm1", "conv1", "skip")} | {"linear": "affine"}
 ATTENTION = {"norm": "norm2", "qkv": "qkv", "projection": "proj"}

@@ -13,7 +13,7 @@ from ict_ref.networks.published.common import (
     shape,
     translated,
 )
-from ict_ref.networks.weights import Weights
+from ict_ref.networks.network_checkpoint import Weights
 
 BLOCK = {
     "norm0": "in_layers.0",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ict_ref.networks.published.common import State, Unseen, ncsnpp, parts, places, refuse, shape, translated
-from ict_ref.networks.weights import Weights
+from ict_ref.networks.network_checkpoint import Weights
 
 BLOCK = {
     "norm0": "GroupNorm_0",

@@ -1,0 +1,151 @@
+"""Images as files: PNGs in a folder, one .npz as public FID tools read it, or a grid. Pixels are bytes, never floats.
+
+A set all of whose images are grey has one channel here, whatever its files have; .npz holds three, which those tools
+expect.
+"""
+
+import math
+import shutil
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from ict_ref.utils.atomic import atomically
+from ict_ref.prepare.sources.image_folder import SUFFIXES, decode
+from ict_ref.prepare.sources.source import named
+
+GAP = 2
+# Small images are magnified so that a person sees them: to about so many pixels a side.
+SEEN = 40
+
+
+def read_pixels(
+    path: Path, progress: Callable[[list[Path]], Iterable[Path]] = iter
+) -> UInt8[Tensor, " n channels height width"]:
+    """Return the images of a folder (its subfolders too, in the order of their paths), an .npz with arr_0, or one file.
+
+    `progress` is wrapped around the files of a folder. Raises ValueError, by the file's name, for what cannot be used:
+    none, damaged, mixed sizes, no arr_0.
+    """
+    if not path.exists():
+        raise ValueError(f"needs images; there is no {path}")
+    if path.is_dir():
+        files = image_files(path)
+        if not files:
+            raise ValueError(f"{path} has no images in it: needs {', '.join(SUFFIXES)}, or an .npz with arr_0")
+        array = _decoded(files, progress)
+    elif path.suffix == ".npz":
+        array = _of_npz(path)
+    else:
+        array = decode(path, str(path), size=None, grey=False)[None]
+    grey = array.shape[1] == 3 and bool((array == array[:, :1]).all())
+    return torch.from_numpy(np.array(array[:, :1] if grey else array))
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the images below a folder in the order of their paths; hidden ones are left."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def write_npz(
+    pixels: UInt8[Tensor, " n channels height width"], path: Path, labels: Int64[Tensor, " n"] | None = None
+) -> None:
+    """Write arr_0 [n, height, width, 3], grey three times the same, and of labelled images arr_1, their classes."""
+    images = _colours(pixels).permute(0, 2, 3, 1).contiguous().numpy()
+    arrays = [images] if labels is None else [images, labels.numpy()]
+    with atomically(path) as aside, aside.open("wb") as file:
+        np.savez(file, *arrays)
+
+
+def write_png(image: UInt8[Tensor, " channels height width"], path: Path) -> None:
+    """Write one image, grey or in colour."""
+    with atomically(path) as aside:
+        _as_pillow(image).save(aside, "PNG")
+
+
+def write_pngs(pixels: UInt8[Tensor, " n channels height width"], folder: Path) -> None:
+    """Write image k as a PNG named by its number in six digits, into a new folder, which is there when all are."""
+    aside = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for k, image in enumerate(tqdm(pixels, unit=" files", delay=2, leave=False)):
+        _as_pillow(image).save(aside / f"{k:06d}.png", "PNG")
+    aside.rename(folder)
+
+
+def write_grid(pixels: UInt8[Tensor, " n channels height width"], path: Path, columns: int | None = None) -> None:
+    """Write all images as one, row by row, in a square unless told how many columns; small ones magnified."""
+    write_png(grid(pixels, columns), path)
+
+
+def grid(
+    pixels: UInt8[Tensor, " n channels height width"], columns: int | None = None
+) -> UInt8[Tensor, " 3 grid_height grid_width"]:
+    """Return all images as one, row by row, white between them."""
+    columns = columns or math.ceil(math.sqrt(len(pixels)))
+    zoom = max(1, SEEN // pixels.shape[-1])
+    large = _colours(pixels).repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
+    height, width = large.shape[2] + GAP, large.shape[3] + GAP
+    rows = math.ceil(len(large) / columns)
+    canvas = torch.full((3, rows * height - GAP, columns * width - GAP), 255, dtype=torch.uint8)
+    for k, image in enumerate(large):
+        top, left = k // columns * height, k % columns * width
+        canvas[:, top : top + height - GAP, left : left + width - GAP] = image
+    return canvas
+
+
+def _as_pillow(image: UInt8[Tensor, " channels height width"]) -> Image.Image:
+    array = image.numpy()
+    return Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0))
+
+
+def _colours(pixels: UInt8[Tensor, " n channels height width"]) -> UInt8[Tensor, " n 3 height width"]:
+    """Return the images in three channels; of two or more than three channels, the first three times."""
+    return pixels if pixels.shape[1] == 3 else pixels[:, :1].expand(-1, 3, -1, -1)
+
+
+def _decoded(
+    files: list[Path], progress: Callable[[list[Path]], Iterable[Path]]
+) -> UInt8[np.ndarray, " n channels height width"]:
+    array: UInt8[np.ndarray, " n channels height width"] | None = None
+    for k, file in enumerate(progress(files)):
+        image = decode(file, str(file), size=None, grey=False)
+        if array is None:
+            array = np.empty((len(files), *image.shape), np.uint8)
+        if image.shape != array.shape[1:]:
+            raise ValueError(
+                f"{file} is {image.shape[2]}x{image.shape[1]}, and those before it {array.shape[3]}x{array.shape[2]}: "
+                "needs images of one size; python -m ict_ref.prepare --size crops them"
+            )
+        array[k] = image
+    assert array is not None  # noqa: S101 (the caller has found files)
+    return array
+
+
+def _of_npz(path: Path) -> UInt8[np.ndarray, " n channels height width"]:
+    with named(path), path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is damaged, or no .npz")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
+            if "arr_0" not in archive.files:
+                has = ", ".join(archive.files[:5]) or "nothing"
+                raise ValueError(f"it has no arr_0, but {has}: needs uint8 images [n, height, width, 3] as arr_0")
+            array = archive["arr_0"]
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] not in (1, 3) or 0 in array.shape:
+        got = f"{array.dtype} {list(array.shape)}"
+        raise ValueError(f"{path} needs uint8 images [n, height, width, 3] or [n, height, width] as arr_0; got {got}")
+    return np.ascontiguousarray(array.transpose(0, 3, 1, 2))

@@ -1,0 +1,113 @@
+"""How good images are, judged by held-out real ones: Frechet distance, precision and recall in pixels, and whether a
+classifier of real images sees the requested class. Yardsticks say what the numbers mean.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64, UInt8
+from torch import Tensor
+
+from ict_ref.config import Bars
+from ict_ref.data.dataset import Images, to_float, to_uint8
+from ict_ref.formulas import frechet_distance, precision_recall
+from ict_ref.utils.rng import stream
+
+# The normal distribution is fitted to at most so many training images.
+MOMENTS = 10_000
+
+
+@dataclass(frozen=True)
+class Score:
+    """The scores of one set of images; accuracy is None where no class was asked for."""
+
+    name: str
+    frechet_distance: float
+    precision: float
+    recall: float
+    accuracy: float | None
+
+
+class Judge:
+    """Scores images by real ones that no model has seen: they are the reference set and teach the classifier."""
+
+    def __init__(self, held_out: Images) -> None:
+        self._held_out = held_out
+        self._real = _features(held_out.pixels)
+
+    def score(self, name: str, pixels: UInt8[Tensor, " n *event"], labels: Int64[Tensor, " n"] | None) -> Score:
+        """Return the scores of these images."""
+        fake = _features(pixels)
+        distance = frechet_distance(fake.mean(0), fake.T.cov(), self._real.mean(0), self._real.T.cov())
+        precision, recall = precision_recall(self._real, fake)
+        accuracy = None
+        if labels is not None:
+            accuracy = float(np.mean(self._classifier.predict(fake.numpy()) == labels.numpy()))
+        return Score(name, float(distance), float(precision), float(recall), accuracy)
+
+    def yardsticks(self, train: Images, labels: Int64[Tensor, " n"] | None, seed: int) -> list[Score]:
+        """Return the scores of real training images, of a normal distribution fitted to them, and of noise.
+
+        Each has as many images as the held-out set, because these scores depend on the number. The labels of the
+        last two are those asked of the model: a classifier finds them by chance.
+        """
+        count = len(self._held_out)
+        generator = stream(seed, "yardstick")
+        real = train.evenly(count)
+        features = _features(train.evenly(min(len(train), MOMENTS)).pixels).numpy()
+        normal = generator.multivariate_normal(features.mean(0), np.cov(features.T), size=count, method="eigh")
+        noise = generator.integers(256, size=self._held_out.array.shape, dtype=np.uint8)
+        return [
+            self.score("real images", real.pixels, None if labels is None else real.labels),
+            self.score(
+                "fitted Gaussian", to_uint8(torch.from_numpy(normal)).reshape(self._held_out.array.shape), labels
+            ),
+            self.score("noise", torch.from_numpy(noise), labels),
+        ]
+
+    @cached_property
+    def _classifier(self) -> Any:
+        # Here, because it takes a second that nobody else should wait for.
+        from sklearn.svm import SVC
+
+        return SVC().fit(self._real.numpy(), self._held_out.labels.numpy())
+
+
+def below_bars(score: Score, bars: Bars) -> list[str]:
+    """Return a line for each bar that this score misses."""
+    missed = []
+    if bars.accuracy is not None and score.accuracy is not None and score.accuracy < bars.accuracy:
+        missed.append(f"accuracy {score.accuracy:.3f} is below {bars.accuracy}")
+    if bars.frechet_distance is not None and not score.frechet_distance <= bars.frechet_distance:
+        missed.append(f"Frechet distance {score.frechet_distance:.3f} is above {bars.frechet_distance}")
+    if bars.recall is not None and not score.recall >= bars.recall:
+        missed.append(f"recall {score.recall:.3f} is below {bars.recall}")
+    return missed
+
+
+def table(scores: list[Score], bars: Bars) -> str:
+    """Return the scores, and the bars below them, as lines of aligned columns."""
+
+    def row(name: str, *cells: str) -> str:
+        return f"{name:<24}" + "".join(f"{cell:>18}" for cell in cells)
+
+    def bar(sign: str, value: float | None) -> str:
+        return "" if value is None else f"{sign} {value}"
+
+    lines = [row("", "Frechet distance", "precision", "recall", "label accuracy")]
+    for score in scores:
+        accuracy = "-" if score.accuracy is None else f"{score.accuracy:.3f}"
+        numbers = (score.frechet_distance, score.precision, score.recall)
+        lines.append(row(score.name, *(f"{number:.3f}" for number in numbers), accuracy))
+    if bars != Bars():
+        lines.append(
+            row("bars", bar("<=", bars.frechet_distance), "", bar(">=", bars.recall), bar(">=", bars.accuracy))
+        )
+    return "\n".join(lines)
+
+
+def _features(pixels: UInt8[Tensor, " n *event"]) -> Float64[Tensor, " n d"]:
+    return to_float(pixels).double().reshape(len(pixels), -1)

@@ -1,0 +1,46 @@
+"""Train, sample and score: `python -m ict_ref.launch --config digits`.
+
+Started again with the same configuration, it goes on where it was stopped.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from ict_ref.utils.command_line import REFUSED, leave
+from ict_ref.launch.options import parse
+from ict_ref.launch.run import guarded, run, say
+from ict_ref.distributed.local_launcher import supervise, visible_gpus
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    return guarded(lambda: _dispatched(given))
+
+
+def _dispatched(given: Sequence[str]) -> int:
+    """Do what the arguments say, here, in several processes, or by submitting it."""
+    if "--list" in given:
+        from ict_ref.launch.presets_table import table
+
+        print(table())
+        return 0
+    try:
+        launch = parse(given)
+    except (ValueError, OverflowError) as error:
+        return say(REFUSED, str(error))
+    if launch.slurm:
+        from ict_ref.launch.submit import submit_run
+
+        return submit_run(launch)
+    if launch.dry_run:
+        print(launch.config.to_json())
+        return 0
+    if "WORLD_SIZE" not in os.environ and (count := launch.processes or visible_gpus(launch.config.machine.device)) > 1:
+        return supervise([sys.executable, "-m", "ict_ref.launch", *given], count)
+    return run(launch)
+
+
+if __name__ == "__main__":
+    leave(main())

@@ -1,0 +1,39 @@
+"""The presets as a table: `python -m ict_ref.launch --list`."""
+
+import torch
+
+from ict_ref.config import FID, PRESETS, Config
+from ict_ref.data.dataset import PUBLISHED
+from ict_ref.networks.model import build_network
+from ict_ref.utils.rng import stream
+
+
+def table() -> str:
+    """Return a line for each preset: what it trains on, how much, how large, and what the paper got of it."""
+    head = ("preset", "data", "batch", "iterations", "parameters", "FID in the paper, 1 and 2 steps")
+    rows = [head, *(_row(name, preset()) for name, preset in PRESETS.items())]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(w) if k < 2 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def parameters(config: Config) -> int:
+    """Return how many parameters the network of a preset has."""
+    (channels, size, _), classes = PUBLISHED.get(config.data.name, ((1, 8, 8), 10))
+    with torch.device("meta"):
+        network = build_network(
+            config.network,
+            channels=channels,
+            size=size,
+            classes=classes if config.data.labels else 0,
+            generator=stream(0, "parameters"),
+        )
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _row(name: str, config: Config) -> tuple[str, ...]:
+    numbers = (config.train.batch_size, config.train.steps, parameters(config))
+    return (name, config.data.name, *(f"{number:,}" for number in numbers), ", ".join(FID.get(name, ())))

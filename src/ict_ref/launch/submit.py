@@ -1,0 +1,78 @@
+"""A run as a SLURM job: `python -m ict_ref.launch --slurm`."""
+
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+
+from ict_ref.utils.command_line import REFUSED
+from ict_ref.training.metrics_log import METRICS
+from ict_ref.launch.options import Launch
+from ict_ref.launch.run import execute, say
+from ict_ref.checkpoint.run_dir import open_run
+from ict_ref.slurm.submit import refuse_without_sbatch, sbatch_file, submit
+from ict_ref.slurm.worker import Work
+
+
+def submit_run(launch: Launch) -> int:
+    """Submit the run and return the exit status: of the submission, or with --wait of the run."""
+    launch = dataclasses.replace(launch, out=launch.folder().resolve())
+    if launch.job.gpus_per_node and launch.config.machine.device == "auto":
+        # GPUs that are asked for and cannot be used shall be no job on CPUs.
+        machine = dataclasses.replace(launch.config.machine, device="cuda")
+        launch = dataclasses.replace(launch, config=dataclasses.replace(launch.config, machine=machine))
+    try:
+        refuse_what_the_job_would(launch)
+        work = as_work(launch)
+        if launch.dry_run:
+            print(launch.config.to_json(), "\n")
+            print(sbatch_file(work))
+            return 0
+        refuse_without_sbatch()
+        with open_run(launch.folder(), launch.config):
+            pass
+        return submit(work, wait=launch.wait)
+    except (ValueError, OverflowError) as error:
+        return say(REFUSED, str(error))
+    except OSError as error:
+        return say(REFUSED, f"cannot use {error.filename or launch.folder()}: {error.strerror or error}")
+
+
+def as_work(launch: Launch) -> Work:
+    """Return the run as SLURM sees it."""
+    return Work(
+        name="ict_ref.launch",
+        folder=launch.folder(),
+        kind="run folder",
+        job=launch.job,
+        action=partial(execute, launch),
+        total=launch.config.train.steps,
+        progress=partial(progress, launch.folder() / METRICS),
+    )
+
+
+def refuse_what_the_job_would(launch: Launch) -> None:
+    """Raise ValueError for what the job would refuse, hours later in the queue."""
+    from ict_ref.data.dataset import load
+    from ict_ref.distributed.process_group import World
+    from ict_ref.training.loss import refuse_bad_numbers
+
+    load(launch.config.data)
+    refuse_bad_numbers(launch.config)
+    World(0, launch.job.processes).parts(launch.config.train.lanes, launch.config.machine.accumulate)
+    if launch.config.record.tensorboard:
+        from ict_ref.training.metrics_log import refuse_without_tensorboard
+
+        refuse_without_tensorboard()
+
+
+def progress(metrics: Path) -> tuple[int, str]:
+    """Return the last step in the metrics, and what they say of it."""
+    lines = metrics.read_bytes().splitlines() if metrics.exists() else []
+    for line in reversed(lines):
+        try:
+            last = json.loads(line)
+        except ValueError:
+            continue  # it is being written
+        return last["step"], f"N {last['levels']}, loss {last['loss']:.4g}"
+    return 0, ""

@@ -1,0 +1,117 @@
+"""A folder of images, or of one folder of images per class, as ImageNet is published."""
+
+import io
+import os
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import PIL
+from jaxtyping import UInt8
+from PIL import Image
+
+from ict_ref.prepare.sources.source import Part, Source, recipe
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGES_PER_PART = 512
+
+
+def from_folder(
+    path: Path, size: int | None, grey: bool, progress: Callable[[list[str]], Iterable[str]] = iter
+) -> Source:
+    """Return the images, sorted by class folder and name; a class is the index of its folder's name.
+
+    `progress` is wrapped around the class folders, of which each is listed.
+    """
+    classes, found = _listed(path)
+    if classes and found:
+        raise ValueError(f"{path} needs class folders or images; got both: {classes[0]} and {found[0][0]}")
+    labels: list[int] = []
+    for label, name in enumerate(progress(classes)):
+        folders, images = _listed(path / name)
+        if folders or not images:
+            wrong = f"a folder {folders[0]}" if folders else "no images"
+            raise ValueError(f"{path / name} needs the images of one class; it has {wrong}")
+        found += [(f"{name}/{image}", length) for image, length in images]
+        labels += [label] * len(images)
+    if not found:
+        raise ValueError(f"{path} is empty: needs images ({', '.join(SUFFIXES)}), or class folders of images")
+    names = [name for name, _ in found]
+    colour = "grey" if grey else "RGB"
+    if size is None:
+        channels, height, width = _decoded(path, names[:1], size, grey)[0].shape
+        if height != width:
+            raise ValueError(f"{path / names[0]} is {width}x{height} and not square; crop by --size")
+        words = f"images, {colour}, of their own size"
+    else:
+        channels, height, width = (1 if grey else 3), size, size
+        words = (
+            f"images, {colour}; halved by BOX while the short side is >= {2 * size}, BICUBIC to a short side of {size},"
+            " the middle square; EXIF orientation is not applied"
+        )
+    return Source(
+        words=words + ("; a class is the index of its folder's sorted name" if classes else ""),
+        recipe=recipe("image folder", path, found, size=size, colour=colour, pillow=PIL.__version__),
+        shape=(channels, height, width),
+        labels=np.array(labels, np.int64) if classes else None,
+        classes=len(classes),
+        names=tuple(classes) if classes else None,
+        parts=[
+            Part(len(some), partial(_decoded, path, some, size, grey, (channels, height, width)))
+            for some in (names[k : k + IMAGES_PER_PART] for k in range(0, len(names), IMAGES_PER_PART))
+        ],
+    )
+
+
+def decode(
+    file: str | Path | io.BytesIO, name: str, *, size: int | None, grey: bool
+) -> UInt8[np.ndarray, " channels height width"]:
+    """Return an image of 8 bits a channel as an array. Raises ValueError for what is none, or not whole."""
+    try:
+        with Image.open(file) as image:
+            if image.mode[0] in "IF":
+                raise ValueError(f"mode {image.mode} has more than 8 bits a channel")
+            converted = image.convert("L" if grey else "RGB")
+    except Exception as error:  # Pillow raises whatever its decoders meet in a damaged file
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueError(f"{name} is not an image that can be used: {error}") from None
+    array = np.asarray(converted if size is None else fit(converted, size))
+    return array[None] if grey else array.transpose(2, 0, 1)
+
+
+def fit(image: Image.Image, size: int) -> Image.Image:
+    """Return the middle square of the image, resized as the authors' CM code does for ImageNet 64x64."""
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = size / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+def _decoded(
+    folder: Path, names: list[str], size: int | None, grey: bool, shape: tuple[int, int, int] | None = None
+) -> UInt8[np.ndarray, " n channels height width"]:
+    images = []
+    for name in names:
+        image = decode(folder / name, str(folder / name), size=size, grey=grey)
+        shape = shape or image.shape
+        if image.shape != shape:
+            sizes = f"{image.shape[2]}x{image.shape[1]}, and those before it {shape[2]}x{shape[1]}"
+            raise ValueError(f"{folder / name} is {sizes}; images of mixed sizes need --size")
+        images.append(image)
+    return np.stack(images)
+
+
+def _listed(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
+    """Return the sorted folders and images in a folder, images with their length; hidden and other files are left."""
+    folders, images = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir() and not entry.name.startswith("."):
+                folders.append(entry.name)
+            elif entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith("."):
+                images.append((entry.name, entry.stat().st_size))
+    return sorted(folders), sorted(images)

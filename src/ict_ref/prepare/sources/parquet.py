@@ -1,0 +1,72 @@
+"""CIFAR-10 as Hugging Face publishes it: Parquet files with a PNG and a label per row."""
+
+import io
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import PIL
+from jaxtyping import Int64, UInt8
+
+from ict_ref.prepare.sources.cifar import NAMES, SHAPE
+from ict_ref.prepare.sources.image_folder import decode
+from ict_ref.prepare.sources.source import Part, Source, Split, named, of_split, recipe
+
+
+def from_parquet(path: Path, split: Split) -> Source:
+    """Return the rows of a file, or of a folder's files, in order."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        raise ValueError(f"{path}: Parquet needs pyarrow; python -m pip install 'ict_ref[parquet]'") from None
+    files = of_split(path, ".parquet", split)
+    labels, parts = [], []
+    for file in files:
+        labels.append(_labels(file))
+        parts += [Part(count, partial(_pixels, file, group)) for group, count in enumerate(_groups(file))]
+    sizes = [(file.name, file.stat().st_size) for file in files]
+    return Source(
+        words=f"CIFAR-10, {split} split, from Parquet files; pixels and labels as published",
+        recipe=recipe("CIFAR-10 Parquet", path, sizes, split=split, pillow=PIL.__version__),
+        shape=SHAPE,
+        labels=np.concatenate(labels),
+        classes=10,
+        names=NAMES,
+        parts=parts,
+    )
+
+
+def _groups(file: Path) -> list[int]:
+    """Return the number of rows in each of the file's groups."""
+    import pyarrow.parquet as pq
+
+    with named(file), pq.ParquetFile(file) as table:
+        return [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
+
+
+def _labels(file: Path) -> Int64[np.ndarray, " n"]:
+    import pyarrow.parquet as pq
+
+    with named(file), pq.ParquetFile(file) as table:
+        names = table.schema_arrow.names
+        if not {"img", "label"} <= set(names):
+            raise ValueError(f"needs columns img and label; got {', '.join(names)}")
+        labels: Int64[np.ndarray, " n"] = np.array(table.read(["label"]).column("label").to_pylist(), np.int64)
+        if len(labels) == 0 or labels.min() < 0 or labels.max() > 9:
+            raise ValueError(f"needs labels from 0 to 9; got {labels}")
+        return labels
+
+
+def _pixels(file: Path, group: int) -> UInt8[np.ndarray, " n channels height width"]:
+    import pyarrow.parquet as pq
+
+    with named(file), pq.ParquetFile(file) as table:
+        rows = [io.BytesIO(row["bytes"]) for row in table.read_row_group(group, ["img"]).column("img").to_pylist()]
+    pixels = []
+    for number, row in enumerate(rows):
+        place = f"{file}, group {group}, row {number}"
+        image = decode(row, place, size=None, grey=False)
+        if image.shape != SHAPE:
+            raise ValueError(f"{place} needs an image of 3x32x32; got {image.shape}")
+        pixels.append(image)
+    return np.stack(pixels)

@@ -1,0 +1,98 @@
+"""A data set before it is prepared."""
+
+import contextlib
+import gzip
+import hashlib
+import os
+import pickle
+import re
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from ict_ref.data.prepared import Recipe
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some images in a row, read when they are needed."""
+
+    count: int
+    read: Callable[[], UInt8[np.ndarray, " n channels height width"]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set before it is prepared. The recipe tells it, and what is made of it, from every other."""
+
+    words: str
+    recipe: Recipe
+    shape: tuple[int, int, int]
+    labels: Int64[np.ndarray, " n"] | None
+    classes: int
+    names: tuple[str, ...] | None
+    parts: Sequence[Part]
+
+    @property
+    def count(self) -> int:
+        """Return the number of images."""
+        return sum(part.count for part in self.parts)
+
+
+def recipe(
+    reader: str, path: Path, files: Iterable[tuple[str, int]], **options: str | int | None
+) -> dict[str, str | int | None]:
+    """Return a recipe: the reader, the name of the source, a digest of its files' names and sizes, and the options."""
+    digest = hashlib.sha256()
+    for name, size in files:
+        digest.update(os.fsencode(f"{name}\0{size}\n"))
+    return {"reader": reader, "source": path.resolve().name, "files": digest.hexdigest()[:16], **options}
+
+
+def of_split(path: Path, suffix: str, split: Split) -> list[Path]:
+    """Return the file, or those of the split in this folder, `train...` or `test...` and `val...`, by their numbers.
+
+    Raises ValueError if there are none.
+    """
+    if path.is_file():
+        return [path]
+    starts = ("train",) if split == "train" else ("test", "val")
+    found = [file for file in path.iterdir() if file.name.startswith(starts) and file.name.endswith(suffix)]
+    if not found:
+        raise ValueError(f"{path} has no files {' or '.join(start + '...' + suffix for start in starts)}; name a file")
+    return sorted(found, key=lambda file: [int(part) if part.isdigit() else part for part in _words(file.name)])
+
+
+def _words(name: str) -> list[str]:
+    """Return a name cut before and after each number: text, number, text, ..."""
+    return re.split(r"(\d+)", name)
+
+
+@contextlib.contextmanager
+def named(path: Path | str) -> Iterator[None]:
+    """Turn every way in which a damaged archive, array or pickle shows itself into a ValueError with the file's name.
+
+    Errors of the system keep theirs.
+    """
+    try:
+        yield
+    except (gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, MemoryError) as error:
+        raise ValueError(f"{path} is truncated or damaged: {error}") from None
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError, struct.error) as error:
+        raise ValueError(f"{path} cannot be used: {error}") from None
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path} cannot be used: {error}") from None
+    except OSError as error:
+        if error.filename is None:
+            raise ValueError(f"{path} cannot be read: {error}") from None
+        raise

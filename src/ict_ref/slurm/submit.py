@@ -1,0 +1,133 @@
+"""Submits work as a SLURM job, says where to look, and follows it: the --slurm of commands."""
+
+import contextlib
+import io
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import FailedJobError
+from submitit.slurm.slurm import _make_sbatch_string
+
+from ict_ref.slurm.follow import follow_job, job_state
+from ict_ref.slurm.worker import Task, Work
+
+# A job queues itself again at every time limit; submitit wants a number.
+AS_OFTEN_AS_IT_TAKES = 100_000
+
+
+def submit(work: Work, *, wait: bool) -> int:
+    """Submit the work and return the exit status: of the submission, or with `wait` of the work.
+
+    Raises ValueError for what SLURM refuses, OSError for a folder that cannot be written.
+    """
+    refuse_without_sbatch()
+    refuse_a_second_job(work)
+    job = _submitted(work)
+    log = job.paths.folder / f"{job.job_id}_0_log.out"
+    nodes, processes = (_number(n, word) for n, word in ((work.job.nodes, "node"), (work.job.processes, "process")))
+    print(f"job {job.job_id} submitted: {nodes}, {processes}")
+    print(f"{work.kind:<10} {work.folder}\nlog        {log}")
+    print(f"follow it  tail -F {log}   (or squeue -j {job.job_id}; end it by scancel {job.job_id})", flush=True)
+    return follow_job(job, work) if wait else 0
+
+
+def refuse_without_sbatch() -> None:
+    """Raise ValueError where nothing can be submitted."""
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise ValueError("needs sbatch and srun; this machine has none; submit where SLURM is, or leave out --slurm")
+
+
+def refuse_a_second_job(work: Work) -> None:
+    """Raise ValueError if a job of the same work is in the queue: it would do it again, or be in its way."""
+    for folder in sorted((work.folder / "slurm").glob("*")):
+        if folder.name.isdecimal() and (state := job_state(folder.name)) not in (None, "UNKNOWN"):
+            raise ValueError(
+                f"job {folder.name} of {work.folder} is {state}: it does this; follow it by squeue -j {folder.name}, "
+                f"or end it by scancel {folder.name} first"
+            )
+
+
+def job_folder(work: Work) -> Path:
+    """Return where submitit puts logs and results; %j is the job's number."""
+    return work.folder / "slurm" / "%j"
+
+
+def parameters(work: Work) -> dict[str, Any]:
+    """Return what submitit is told of the job."""
+    job = work.job
+    more: dict[str, Any] = {"requeue": True}
+    for option in job.sbatch:
+        name, _, value = option.lstrip("-").partition("=")
+        more[name] = value or True
+    typed = job.gpus_per_node > 0 and job.gpu_type
+    if typed:
+        more["gpus-per-node"] = f"{job.gpu_type}:{job.gpus_per_node}"
+    wanted = {
+        "slurm_partition": job.partition, "slurm_account": job.account, "slurm_qos": job.qos,
+        "slurm_constraint": job.constraint, "gpus_per_node": 0 if typed else job.gpus_per_node,
+    }  # fmt: skip
+    return {
+        "name": work.folder.name,
+        "nodes": job.nodes,
+        "tasks_per_node": job.tasks,
+        "cpus_per_task": job.cpus_per_process,
+        "mem_gb": job.memory_gb,
+        "timeout_min": job.minutes,
+        "stderr_to_stdout": True,
+        "slurm_signal_delay_s": job.signal_seconds,
+        # A process that is gone takes the others with it: they would wait for it.
+        "slurm_srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={job.cpus_per_process}"],
+        "slurm_setup": ["set -e", *job.setup],
+        "slurm_additional_parameters": more,
+        **{name: value for name, value in wanted.items() if value},
+    }
+
+
+def sbatch_file(work: Work) -> str:
+    """Return the file that would be given to sbatch."""
+    names = {"name": "job_name", "timeout_min": "time", "tasks_per_node": "ntasks_per_node", "mem_gb": "mem"}
+    given = {names.get(key, key.removeprefix("slurm_")): value for key, value in parameters(work).items()}
+    given["mem"] = f"{work.job.memory_gb}GB"
+    command = f"{sys.executable} -u -m submitit.core._submit {job_folder(work)}"
+    return _make_sbatch_string(command=command, folder=job_folder(work), **given)
+
+
+def _submitted(work: Work) -> submitit.Job[int]:
+    executor = submitit.AutoExecutor(
+        folder=job_folder(work), cluster="slurm", slurm_max_num_timeout=AS_OFTEN_AS_IT_TAKES
+    )
+    executor.update_parameters(**parameters(work))
+    before = set(work.folder.glob("slurm/*"))
+    cluster = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
+    try:
+        # Submitted from within a job it is another job. submitit repeats what sbatch says.
+        with contextlib.redirect_stderr(io.StringIO()), submitit.helpers.clean_env():
+            os.environ |= cluster
+            return executor.submit(Task(work.action))
+    except FailedJobError as error:
+        for left in set(work.folder.glob("slurm/*")) - before:
+            left.unlink()
+        for folder in (work.folder / "slurm", work.folder):
+            with contextlib.suppress(OSError):  # it has other files, too
+                folder.rmdir()
+        raise ValueError(f"sbatch refuses the job: {_first_complaint(str(error))}") from None
+
+
+def _first_complaint(text: str) -> str:
+    """Return what sbatch said, on one line."""
+    lines = [line.split("error:", 1)[-1].strip() for line in text.splitlines() if "error:" in line]
+    said = "; ".join(dict.fromkeys(lines)) or " ".join(text.split())
+    nobody = any(words in said for words in ("Unable to contact", "DNS SRV", "stat file"))
+    return (
+        f"no controller of SLURM answers; does this machine belong to the cluster, and SLURM_CONF? ({said})"
+        if nobody
+        else said
+    )
+
+
+def _number(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}{'es' if word.endswith('s') else 's'}"

@@ -1,0 +1,1 @@
+"""Training: loss, microbatches, optimizer, one update, and the loop over updates."""

@@ -1,0 +1,106 @@
+"""The score that is distilled: that of a denoiser D, a TorchScript file or an imported network (iCT, Eq. (3); CM)."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from ict_ref.config import Method
+from ict_ref.formulas import boundary_parameterization
+from ict_ref.checkpoint.network_file import load_exported
+
+LabelledScore: TypeAlias = Callable[
+    [Float[Tensor, " batch *event"], Float[Tensor, " batch"], Int64[Tensor, " batch"] | None],
+    Float[Tensor, " batch *event"],
+]
+"""The score at (x, sigma), of a class if there are labels."""
+
+
+def load_score(
+    method: Method, event: tuple[int, ...], *, labels: bool, dtype: torch.dtype, device: torch.device
+) -> LabelledScore:
+    """Return the score (D(x, sigma) - x) / sigma^2 of the configured denoiser.
+
+    Raises ValueError if there is none, or if it is not one for these images.
+    """
+    if not method.denoiser:
+        raise ValueError(
+            "method.denoiser needs what is to be distilled; got none; give a TorchScript file, or a network that "
+            "python -m ict_ref.import_checkpoint wrote"
+        )
+    path = Path(method.denoiser)
+    if not path.is_file():
+        raise ValueError(f"method.denoiser needs a file; got {path}, which is none")
+    denoiser = _torchscript(path)
+    if denoiser is None:
+        denoiser = _imported(path)
+    denoiser.to(device=device, dtype=dtype)
+    for parameter in denoiser.parameters():
+        parameter.requires_grad = False
+
+    def score(
+        x: Float[Tensor, " batch *event"],
+        sigma: Float[Tensor, " batch"],
+        of_class: Int64[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, " batch *event"]:
+        given = (x, sigma) if of_class is None else (x, sigma, of_class)
+        clean: Tensor = denoiser(*given)
+        return (clean - x) / sigma.reshape(-1, *[1] * (x.ndim - 1)) ** 2
+
+    _try(score, path, event, labels=labels, dtype=dtype, device=device)
+    return score
+
+
+class Denoiser(torch.nn.Module):
+    """D(x, sigma) of a network that was trained to denoise: EDM's coefficients, f's where sigma_min goes to 0."""
+
+    def __init__(self, network: torch.nn.Module, sigma_data: float) -> None:
+        super().__init__()
+        self.network, self.sigma_data = network, sigma_data
+
+    def forward(
+        self, x: Float[Tensor, " batch *event"], sigma: Float[Tensor, " batch"], labels: Tensor | None = None
+    ) -> Float[Tensor, " batch *event"]:
+        """Return the clean image that is expected, given the noisy one."""
+        return boundary_parameterization(
+            lambda scaled, noise: self.network(scaled, noise, labels, None),
+            x,
+            sigma,
+            sigma_min=sys.float_info.min,
+            sigma_data=self.sigma_data,
+        )
+
+
+def _torchscript(path: Path) -> Any:
+    try:
+        return torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
+def _imported(path: Path) -> torch.nn.Module:
+    try:
+        weights = load_exported(path)
+    except ValueError as error:
+        raise ValueError(f"method.denoiser needs TorchScript or an imported network; {error}") from None
+    return Denoiser(weights.model().network, weights.sigma_data)
+
+
+def _try(
+    score: LabelledScore, path: Path, event: tuple[int, ...], *, labels: bool, dtype: torch.dtype, device: torch.device
+) -> None:
+    """Raise ValueError unless the score can be taken at two images."""
+    x = torch.zeros(2, *event, dtype=dtype, device=device)
+    sigma, of_class = x.new_ones(2), torch.zeros(2, dtype=torch.int64, device=device) if labels else None
+    try:
+        with torch.no_grad():
+            value = score(x, sigma, of_class)
+    except (RuntimeError, ValueError, TypeError):
+        value = None
+    if not isinstance(value, Tensor) or value.shape != x.shape or not bool(value.isfinite().all()):
+        called = "D(x, sigma, labels)" if labels else "D(x, sigma)"
+        raise ValueError(f"method.denoiser needs {called} for images of {event}; {path} is none")

@@ -1,0 +1,145 @@
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+from tests.support.configs import variants
+
+from ict_ref.config import (
+    Bars,
+    Config,
+    Data,
+    Machine,
+    Method,
+    Network,
+    Record,
+    Sample,
+    Train,
+    digits,
+    minimal,
+)
+
+
+def test_the_defaults_are_the_paper_s_for_imagenet() -> None:
+    # Section 2: sigma range and rho. Table 1, right column: s0, s1, P_mean, P_std. CM, Appendix C: sigma_data.
+    assert dataclasses.asdict(Method()) == {
+        "objective": "discrete", "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0, "sigma_data": 0.5, "mu0": None,
+        "distance": "pseudo_huber", "huber_c": None, "lpips": "", "curriculum": "exponential", "s0": 10, "s1": 1280,
+        "noise_schedule": "lognormal", "p_mean": -1.1, "p_std": 2.0, "weighting": "inverse_gap", "denoiser": "",
+    }  # fmt: skip
+    # Appendix B: 3 blocks per resolution, dropout .2 up to 16x16; the rest is the authors' CM code for ImageNet 64x64.
+    assert dataclasses.asdict(Network()) == {
+        "architecture": "adm", "embedding": "positional", "fourier_scale": 0.02, "width": 192,
+        "multipliers": (1, 2, 3, 4), "blocks": 3, "attention_resolutions": (32, 16, 8), "head_channels": 64,
+        "groups": 32, "adaptive_norm": False, "dropout": 0.2, "dropout_max_resolution": 16, "time_scale": 1.0,
+    }  # fmt: skip
+    # Appendix B: 800 000 iterations of 4096 at 1e-4, EMA .99997. The others are ours.
+    assert dataclasses.asdict(Train()) == {
+        "steps": 800_000, "batch_size": 4096, "learning_rate": 1e-4, "ema_decay": 0.99997, "seed": 0, "lanes": 1,
+        "dtype": "float32", "autocast": "none", "clip_gradient": None, "skip_nonfinite": 0,
+    }  # fmt: skip
+    assert dataclasses.asdict(Sample()) == {"two_step_sigma": 0.821, "clip": True}
+    assert dataclasses.asdict(Data()) == {
+        "name": "digits", "path": "", "held_out": "", "checksum": "", "flip": False, "labels": True,
+    }  # fmt: skip
+    assert dataclasses.asdict(Bars()) == {"accuracy": None, "frechet_distance": None, "recall": None}
+
+
+def test_the_digits_preset_departs_from_the_paper_in_size_alone() -> None:
+    assert digits().method == Method()
+    assert digits().bars == Bars(accuracy=0.85, frechet_distance=2.5, recall=0.15)
+    assert digits().data == minimal().data == Data()
+    assert digits().train == Train(steps=1600, batch_size=64, learning_rate=3e-3, ema_decay=0.995, lanes=4)
+    assert digits().network == Network(
+        width=16, multipliers=(1, 2), blocks=1, attention_resolutions=(4,), head_channels=16, groups=4, dropout=0.1
+    )
+
+
+@pytest.mark.parametrize(
+    ("room", "field", "bad"),
+    [
+        *((Network, name, 0) for name in ("width", "blocks", "groups")),
+        *((Network, "fourier_scale", bad) for bad in (0.0, -1.0, math.inf, math.nan)),
+        (Network, "head_channels", -1),
+        (Network, "width", 63),
+        (Network, "multipliers", ()),
+        (Network, "multipliers", (1, 0)),
+        (Network, "groups", 5),
+        (Network, "head_channels", 65),
+        *((Network, "dropout", bad) for bad in (-0.1, 1.0, math.nan)),
+        (Network, "time_scale", math.inf),
+        (Network, "dropout_max_resolution", -1),
+        *((Machine, "threads", bad) for bad in (-1, 1025)),
+        (Machine, "accumulate", 0),
+        *((Record, name, 0) for name in ("log_every", "save_every", "keep")),
+        *((Record, name, -1) for name in ("milestone_every", "sample_every")),
+        *((Train, name, 0) for name in ("steps", "batch_size", "lanes")),
+        *((Train, "clip_gradient", bad) for bad in (0.0, math.inf, math.nan)),
+        (Train, "skip_nonfinite", -1),
+        (Train, "lanes", 3),
+        *((Train, "learning_rate", bad) for bad in (0.0, -1.0, math.inf, math.nan)),
+        *((Train, "ema_decay", bad) for bad in (-0.1, 1.0, math.nan)),
+        (Train, "seed", -1),
+        *((Bars, name, bad) for name in ("accuracy", "recall") for bad in (-0.1, 1.1, math.nan)),
+        *((Bars, "frechet_distance", bad) for bad in (-0.1, math.inf, math.nan)),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_the_name_of_its_field(room: Any, field: str, bad: object) -> None:
+    with pytest.raises(ValueError, match=rf"{room.__name__.lower()}\.{field} needs .*; got"):
+        room(**{field: bad})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"distance": "squared_l2", "huber_c": 0.03}, r"method\.huber_c needs None where method\.distance is another"),
+        ({"objective": "continuous", "mu0": 0.9}, r"method\.mu0 needs None where method\.objective is continuous"),
+        ({"denoiser": "edm.pt"}, r"method\.denoiser needs method\.objective distillation; got edm\.pt"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Method(**options)
+
+
+def test_ncsnpp_has_no_adagn_and_groups_of_at_least_four_channels() -> None:
+    with pytest.raises(ValueError, match=r"network\.adaptive_norm needs False: NCSN\+\+ has no AdaGN; got True"):
+        Network(architecture="ncsnpp", adaptive_norm=True)
+    with pytest.raises(ValueError, match=r"network\.width needs 4 channels or more; got 2"):
+        Network(architecture="ncsnpp", width=2, head_channels=0)
+    with pytest.raises(ValueError, match=r"network\.groups needs a divisor of 132 channels"):
+        Network(architecture="ncsnpp", width=132, head_channels=0)
+    network = Network(architecture="ncsnpp", width=32, multipliers=(1, 4), head_channels=0)
+    assert [network.groups_of(channels) for channels in (32, 64, 128, 256)] == [8, 16, 32, 32]
+    assert Network().groups_of(192) == 32
+
+
+@pytest.mark.parametrize("config", variants(), ids=lambda config: config.digest())
+def test_a_configuration_is_read_back_from_its_json(config: Config) -> None:
+    assert Config.from_dict(json.loads(config.to_json())) == config
+
+
+@pytest.mark.parametrize("sigma", [0.001, 80.0, 81.0, math.nan])
+def test_the_intermediate_level_lies_within_the_noise_range(sigma: float) -> None:
+    with pytest.raises(ValueError, match=r"sample\.two_step_sigma needs 0\.002 <= sigma < 80\.0"):
+        Config(sample=Sample(two_step_sigma=sigma))
+
+
+def test_float64_has_no_autocast() -> None:
+    with pytest.raises(ValueError, match=r"train\.autocast needs none where train\.dtype is float64; got bfloat16"):
+        Train(dtype="float64", autocast="bfloat16")
+
+
+def test_every_field_that_says_what_is_learned_makes_another_run() -> None:
+    # All but the data set's name and checksum, which digits have not, and the file of what is distilled.
+    assert len(variants()) == len(minimal().learned()) - 3
+    assert len({config.digest() for config in [minimal(), *variants()]}) == len(variants()) + 1
+
+
+def test_where_data_lie_and_how_a_run_is_computed_and_recorded_make_no_other_run() -> None:
+    moved = dataclasses.replace(Data(name="folder"), path="here", held_out="there")
+    assert Config(data=moved).digest() == Config(data=Data(name="folder")).digest()
+    machine = Machine(device="cpu", threads=1, accumulate=2, recompute=True, channels_last=True, compile=True)
+    record = Record(log_every=7, save_every=3, keep=1, milestone_every=9, sample_every=5, tensorboard=True)
+    assert dataclasses.replace(minimal(), machine=machine, record=record).digest() == minimal().digest()

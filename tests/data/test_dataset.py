@@ -1,0 +1,297 @@
+import dataclasses
+import json
+import math
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import UInt8
+from sklearn.datasets import load_digits
+from tests.support.datasets import prepared, random_images
+
+from ict_ref.config import Data
+from ict_ref.data.dataset import Images, flips, load, positions, to_float, to_uint8
+from ict_ref.data.prepared import open_arrays
+
+
+def test_the_digits_are_all_there_and_every_third_is_held_out() -> None:
+    dataset = load(Data())
+    assert (len(dataset.train), len(dataset.held_out)) == (1198, 599)
+    bunch = load_digits()
+    grey = np.round(bunch.images * 255 / 16)
+    assert np.array_equal(dataset.held_out.pixels[:, 0].numpy(), grey[2::3])
+    assert np.array_equal(dataset.held_out.labels.numpy(), bunch.target[2::3])
+    assert np.array_equal(dataset.train.pixels[:2, 0].numpy(), grey[:2])
+    assert np.array_equal(dataset.train.labels[::2].numpy(), bunch.target[::3])
+
+
+def test_pixels_survive_the_way_to_the_network_and_back() -> None:
+    every = torch.arange(256, dtype=torch.uint8)
+    x = to_float(every)
+    assert (float(x[0]), float(x[-1])) == (-1.0, 1.0)
+    assert torch.equal(to_uint8(x), every)
+
+
+def test_pixels_are_rounded_to_the_nearest_and_clipped() -> None:
+    # (x + 1) 127.5: 10.4 rounds down, 10.6 up; beyond [-1, 1] is black or white.
+    x = torch.tensor([10.4, 10.6, 300.0, -20.0]) / 127.5 - 1
+    assert to_uint8(x).tolist() == [10, 11, 255, 0]
+
+
+def test_an_epoch_shows_every_image_once() -> None:
+    # 12 images in batches of 4: three steps an epoch.
+    for epoch in range(3):
+        seen = torch.cat([positions(3 * epoch + k, batch_size=4, count=12, seed=0) for k in range(3)])
+        assert sorted(seen.tolist()) == list(range(12))
+
+
+def test_epochs_are_laid_end_to_end_where_the_batch_does_not_divide_them() -> None:
+    # 10 images in batches of 4: five batches are two epochs, and the third batch has images of both.
+    seen = torch.cat([positions(k, batch_size=4, count=10, seed=0) for k in range(5)])
+    assert sorted(seen[:10].tolist()) == list(range(10))
+    assert sorted(seen[10:].tolist()) == list(range(10))
+
+
+def test_the_order_depends_on_seed_and_epoch_and_nothing_else() -> None:
+    here = positions(5, batch_size=8, count=100, seed=0)
+    assert torch.equal(positions(5, batch_size=8, count=100, seed=0), here)
+    assert not torch.equal(positions(5, batch_size=8, count=100, seed=1), here)
+    first, second = (
+        torch.cat([positions(e * 4 + k, batch_size=25, count=100, seed=0) for k in range(4)]) for e in (0, 1)
+    )
+    assert not torch.equal(first, second)
+
+
+def numbered(count: int, *, flip: bool) -> Images:
+    """Return images of which image k has k on the left and 255 on the right, and class k."""
+    array = np.full((count, 1, 2, 2), 255, np.uint8)
+    array[:, 0, :, 0] = np.arange(count)[:, None]
+    return Images(array, torch.arange(count), count, flip)
+
+
+def test_a_batch_has_the_images_of_its_positions_and_their_labels() -> None:
+    images = numbered(50, flip=False)
+    for step in (0, 3, 17):
+        pixels, labels = images.batch(step, batch_size=8, seed=4)
+        assert torch.equal(labels, positions(step, batch_size=8, count=50, seed=4))
+        assert torch.equal(pixels[:, 0, 0, 0].long(), labels)
+        assert bool((pixels[:, 0, :, 1] == 255).all())
+
+
+def test_flipped_images_are_mirrored_from_left_to_right_where_the_tosses_say_so() -> None:
+    plain, images = numbered(50, flip=False), numbered(50, flip=True)
+    for step in range(10):
+        pixels, labels = images.batch(step, batch_size=16, seed=4)
+        straight, same = plain.batch(step, batch_size=16, seed=4)
+        assert torch.equal(labels, same)
+        for tossed, made, whole in zip(
+            flips(step, batch_size=16, count=50, seed=4).tolist(), pixels, straight, strict=True
+        ):
+            assert torch.equal(made, whole[..., [1, 0]] if tossed else whole)
+
+
+def test_a_batch_cut_in_rows_is_the_same_batch() -> None:
+    images = numbered(30, flip=True)
+    for step in range(12):  # 30 images in batches of 8: some batches have images of two epochs
+        pixels, labels = images.batch(step, batch_size=8, seed=0)
+        parts = [images.batch(step, batch_size=8, seed=0, rows=rows) for rows in (slice(0, 3), slice(3, 8))]
+        assert torch.equal(torch.cat([part for part, _ in parts]), pixels)
+        assert torch.equal(torch.cat([part for _, part in parts]), labels)
+
+
+def test_batches_depend_on_nothing_that_was_read_before() -> None:
+    images = numbered(40, flip=True)
+    late = [images.batch(step, batch_size=16, seed=0) for step in (9, 2, 31, 9)]
+    again = numbered(40, flip=True).batch(9, batch_size=16, seed=0)
+    for pixels, labels in (late[0], late[3]):
+        assert torch.equal(pixels, again[0])
+        assert torch.equal(labels, again[1])
+
+
+def test_half_of_the_images_are_flipped_and_by_other_tosses_in_each_epoch_and_for_each_seed() -> None:
+    # 20 000 tosses: the standard deviation of their number of heads is 71, five of them 354.
+    first, second, other = (
+        flips(epoch, batch_size=20_000, count=20_000, seed=seed) for epoch, seed in ((0, 0), (1, 0), (0, 1))
+    )
+    for tosses in (first, second, other):
+        assert abs(int(tosses.sum()) - 10_000) < 354
+    for here, there in ((first, second), (first, other), (first[1:], first[:-1])):
+        assert abs(int((here == there).sum()) - 10_000) < 354
+    # Nor do they go with the order: of the images of the first half as many are flipped as of the second.
+    low = positions(0, batch_size=20_000, count=20_000, seed=0) < 10_000
+    assert abs(int(first[low].sum()) - 5_000) < 250
+
+
+def test_tosses_are_philox_bits_of_their_own_purpose() -> None:
+    # Purpose 7 of seed 3 in epoch 2: NumPy gives out each 32-bit half of a Philox word from its lowest bit on.
+    words = np.random.Philox(key=3, counter=[0, 0, 2, 7]).random_raw(2)
+    bits = [int(word) >> k & 1 for word in words for k in range(64)]
+    assert flips(2, batch_size=100, count=100, seed=3).tolist() == [bool(bit) for bit in bits[:100]]
+
+
+def test_a_batch_larger_than_the_data_goes_through_several_epochs() -> None:
+    chosen = positions(1, batch_size=25, count=10, seed=0)  # places 25 to 49: half of epoch 2, epochs 3 and 4
+    assert sorted(chosen[5:15].tolist()) == sorted(chosen[15:].tolist()) == list(range(10))
+    assert len(set(chosen[:5].tolist())) == 5
+    assert len(flips(1, batch_size=25, count=10, seed=0)) == 25
+
+
+def folder(tmp_path: Path, pixels: UInt8[np.ndarray, " n channels height width"], labels: list[int] | None) -> Data:
+    """Return the options of a prepared folder of these images."""
+    return Data(name="folder", path=str(prepared(tmp_path / "data", pixels, labels)), labels=labels is not None)
+
+
+@pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 12)])
+def test_a_prepared_folder_is_what_was_prepared(channels: int, side: int, tmp_path: Path) -> None:
+    pixels = random_images(7, channels, side, side)
+    dataset = load(folder(tmp_path, pixels, [0, 0, 1, 1, 1, 2, 2]))
+    assert np.array_equal(dataset.train.pixels.numpy(), pixels)
+    assert dataset.train.labels.tolist() == [0, 0, 1, 1, 1, 2, 2]
+    assert (dataset.train.classes, dataset.train.event, len(dataset.held_out)) == (3, (channels, side, side), 0)
+
+
+def test_pixels_are_read_where_they_are_looked_at_and_cannot_be_written(tmp_path: Path) -> None:
+    pixels = random_images(7, 3, 8, 8)
+    options = folder(tmp_path, pixels, None)
+    images = load(options).train
+    assert isinstance(images.array.base, np.memmap)
+    assert not images.array.flags.writeable
+    # The map is of the file: what changes there is seen here.
+    with (Path(options.path) / "images.npy").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(bytes([pixels[-1, -1, -1, -1] ^ 255]))
+    batch, _ = images.batch(0, batch_size=7, seed=0)
+    order = positions(0, batch_size=7, count=7, seed=0)
+    assert batch[order == 6, -1, -1, -1].item() == pixels[-1, -1, -1, -1] ^ 255
+
+
+def test_labels_are_needed_to_learn_classes_apart_and_not_otherwise(tmp_path: Path) -> None:
+    options = folder(tmp_path, random_images(5, 3, 4, 4), None)
+    images = load(options).train
+    assert (images.classes, images.labels.tolist()) == (0, [0] * 5)
+    with pytest.raises(ValueError, match=r"data\.labels needs images with classes; .* give --data\.no-labels"):
+        load(dataclasses.replace(options, labels=True))
+
+
+def test_flip_is_for_training_alone(tmp_path: Path) -> None:
+    options = folder(tmp_path, random_images(9, 3, 4, 4), None)
+    assert not load(options).train.flip
+    assert load(dataclasses.replace(options, flip=True)).train.flip
+    assert not load(Data()).train.flip
+    assert load(Data(flip=True)).train.flip
+
+
+def test_at_most_a_thousand_held_out_images_are_taken_evenly(tmp_path: Path) -> None:
+    options = folder(tmp_path, random_images(9, 1, 2, 2), None)
+    pixels = np.arange(2500, dtype=np.uint16).view(np.uint8).reshape(2500, 1, 1, 2).repeat(2, axis=2)
+    held_out = load(dataclasses.replace(options, held_out=str(prepared(tmp_path / "rest", pixels)))).held_out
+    assert len(held_out) == 1000
+    assert [int(k) for k in held_out.array[:, 0, 0].copy().view(np.uint16)[:, 0]] == [
+        math.floor(2.5 * k) for k in range(1000)
+    ]
+    assert not isinstance(held_out.array.base, np.memmap)
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels", "options", "message"),
+    [
+        ((3, 8, 8), None, {"name": "cifar10"}, r"cifar10 needs images of \(3, 32, 32\); .* has \(3, 8, 8\)"),
+        ((1, 32, 32), None, {"name": "cifar10"}, r"cifar10 needs images of \(3, 32, 32\); .* has \(1, 32, 32\)"),
+        ((3, 32, 32), None, {"name": "imagenet64"}, r"imagenet64 needs images of \(3, 64, 64\)"),
+        ((3, 32, 32), list(range(11)), {"name": "cifar10"}, r"cifar10 needs labels below 10; .* has 10"),
+        ((3, 4, 4), None, {"checksum": "0" * 16}, r"data\.checksum needs [0-9a-f]{16}, that of .*; got 0000"),
+        ((3, 4, 4), None, {"path": "nowhere"}, r"needs a prepared folder; got nowhere: it does not exist"),
+        ((3, 4, 4), None, {"held_out": "nowhere"}, r"needs a prepared folder; got nowhere: it does not exist"),
+        ((3, 4, 4), None, {"path": ""}, r"data\.path needs the prepared folder of folder"),
+    ],
+)
+def test_a_folder_that_is_not_of_its_name_is_refused(
+    shape: tuple[int, int, int], labels: list[int] | None, options: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    given = folder(tmp_path, random_images(11, *shape), labels)
+    with pytest.raises(ValueError, match=message):
+        load(dataclasses.replace(given, **options))  # type: ignore[arg-type]
+
+
+def test_a_published_set_with_some_of_its_classes_has_all_of_them(tmp_path: Path) -> None:
+    options = folder(tmp_path, random_images(4, 3, 32, 32), [0, 0, 1, 2])
+    assert load(dataclasses.replace(options, name="cifar10")).train.classes == 10
+
+
+def test_held_out_images_must_be_of_the_kind_and_enough(tmp_path: Path) -> None:
+    options = folder(tmp_path, random_images(8, 3, 4, 4), [0, 0, 0, 0, 1, 1, 1, 1])
+    for name, pixels, labels, message in (
+        ("size", random_images(8, 3, 6, 6), [0, 0, 0, 0, 1, 1, 1, 1], r"needs images of \(3, 4, 4\) in 2 classes"),
+        ("classes", random_images(6, 3, 4, 4), [0, 0, 1, 1, 2, 2], r"got \(3, 4, 4\) in 3 classes"),
+        ("few", random_images(3, 3, 4, 4), [0, 0, 1], r"needs 4 images to score by"),
+    ):
+        held_out = str(prepared(tmp_path / name, pixels, labels))
+        with pytest.raises(ValueError, match=rf"data\.held_out {message}|{message}"):
+            load(dataclasses.replace(options, held_out=held_out))
+        if name == "classes":  # which do not matter to those who do not ask for them
+            load(dataclasses.replace(options, held_out=held_out, labels=False))
+
+
+def test_digits_have_no_folder() -> None:
+    for name in ("path", "held_out", "checksum"):
+        with pytest.raises(ValueError, match=rf"data\.{name} needs data\.name cifar10, imagenet64 or folder"):
+            Data(**{name: "somewhere"})  # type: ignore[arg-type]
+
+
+def changed(path: Path, **fields: object) -> None:
+    """Change data.json."""
+    file = path / "data.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+def test_data_json_that_is_not_what_prepare_writes_is_refused_by_name(tmp_path: Path) -> None:
+    source = prepared(tmp_path / "data", random_images(4, 3, 4, 4), [0, 0, 1, 1])
+    whole = (source / "data.json").read_bytes()
+    for number, (fields, message) in enumerate(
+        [
+            ({"format": 2}, r"data\.json has format 2, and this version reads 1"),
+            ({"count": 5}, r"images\.npy needs uint8 \(5, 3, 4, 4\), as data\.json says; got uint8 \(4, 3, 4, 4\)"),
+            ({"shape": [4, 3, 4]}, r"data\.json is damaged"),
+            ({"shape": [3, 4]}, r"data\.json is damaged"),
+            ({"classes": 1}, r"labels\.npy needs labels from 0 to 0; got 0 to 1"),
+            ({"classes": 0}, r"data\.json is damaged"),
+            ({"sha256": {"../images.npy": "", "labels.npy": ""}}, r"data\.json is damaged"),
+            ({"sha256": {"images.npy": "0", "labels.npy": "0"}}, r"images\.npy is damaged: its checksum"),
+            ({"names": 3}, r"data\.json is damaged"),
+        ]
+    ):
+        copy = tmp_path / str(number)
+        shutil.copytree(source, copy)
+        changed(copy, **fields)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=message):
+            open_arrays(copy)
+    (source / "data.json").write_bytes(whole[:-20])
+    with pytest.raises(ValueError, match=r"data\.json is damaged"):
+        open_arrays(source)
+    (source / "data.json").rename(source / "journal.partial")
+    with pytest.raises(ValueError, match=r"is not whole yet: run the python -m ict_ref\.prepare that began it once"):
+        open_arrays(source)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"is not a prepared folder: it has no data\.json"):
+        open_arrays(tmp_path / "empty")
+
+
+def test_arrays_of_objects_are_never_loaded(tmp_path: Path) -> None:
+    source = prepared(tmp_path / "data", random_images(4, 3, 4, 4), [0, 0, 1, 1])
+    np.save(source / "labels.npy", np.array([print, 0, 0, 0], object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"labels\.npy is truncated or damaged"):
+        open_arrays(source)
+
+
+def test_an_epoch_of_a_million_images_is_drawn_once() -> None:
+    # Drawing the order of 1.28 million images takes 20 ms; a batch must not.
+    positions(0, batch_size=512, count=1_281_167, seed=0)
+    flips(0, batch_size=512, count=1_281_167, seed=0)
+    began = time.perf_counter()
+    for step in range(100):
+        positions(step, batch_size=512, count=1_281_167, seed=0)
+        flips(step, batch_size=512, count=1_281_167, seed=0)
+    assert time.perf_counter() - began < 0.5

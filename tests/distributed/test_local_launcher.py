@@ -1,0 +1,102 @@
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ict_ref.distributed.local_launcher import LOST, started_by_supervisor, supervise
+
+# What the processes do, by their rank: the fast ones first.
+SAYS = (
+    "import os, sys, time, signal\nrank = int(os.environ['RANK'])\nprint('rank', rank, file=sys.stderr, flush=True)\n"
+)
+
+
+def run(code: str, count: int = 3) -> int:
+    """Run the code in so many processes."""
+    return supervise([sys.executable, "-c", SAYS + code], count)
+
+
+def test_each_process_knows_which_it_is(tmp_path: Path) -> None:
+    code = (
+        "names = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'ICT_REF_RENDEZVOUS')\n"
+        f"open(r'{tmp_path}/' + str(rank), 'w').write(' '.join(os.environ[name] for name in names))\n"
+    )
+    assert run(code) == 0
+    words = [(tmp_path / str(rank)).read_text().split() for rank in range(3)]
+    assert [word[:3] for word in words] == [[str(rank), str(rank), "3"] for rank in range(3)]
+    assert len({word[3] for word in words}) == 1
+    assert not Path(words[0][3].removeprefix("file://")).exists()  # nothing is left behind
+
+
+def test_the_first_process_speaks_for_all(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("sys.exit(0 if rank else 1)") == 1
+    assert capfd.readouterr().err == "rank 0\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "says"),
+    [
+        ("sys.exit('no such GPU' if rank == 2 else 0)", 1, "process 2 of 3 ended with status 1; its last words: no su"),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL) if rank == 1 else sys.exit(3)",
+            137,
+            "process 1 of 3 was killed by SIGK",
+        ),
+        # Who only lost the others is no culprit, even if it ended first.
+        ("sys.exit(3) if rank < 2 else (time.sleep(0.5), sys.exit(5))", 5, "process 2 of 3 ended with status 5"),
+    ],
+)
+def test_the_process_that_failed_is_named(code: str, status: int, says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(code) == status
+    assert f"ict_ref.launch: {says}" in capfd.readouterr().err
+
+
+def test_if_all_have_lost_each_other_the_run_has_failed() -> None:
+    assert run("sys.exit(3)") == LOST
+
+
+def test_when_one_has_failed_the_others_are_ended_also_those_that_do_not_want_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ict_ref.distributed.local_launcher.KILL", 3.0)
+    began = time.monotonic()
+    stubborn = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(0.5 if rank == 0 else 600)\n"
+    assert run(stubborn + "sys.exit(2)") == 2
+    assert time.monotonic() - began < 30
+
+
+def test_who_stops_later_because_it_saves_is_waited_for() -> None:
+    assert run("time.sleep(3 if rank == 0 else 0)\nsys.exit(143)") == 143
+
+
+def test_who_is_asked_to_end_is_asked_once(tmp_path: Path) -> None:
+    # A second signal would stop it at once, in the middle of what it writes.
+    code = (
+        "asked = []\nsignal.signal(signal.SIGTERM, lambda *_: asked.append(1))\n"
+        "if rank: time.sleep(0.3); sys.exit(5)\n"
+        f"time.sleep(4)\nopen(r'{tmp_path}/asked', 'w').write(str(len(asked)))\nsys.exit(3)"
+    )
+    assert run(code, 2) == 5
+    assert (tmp_path / "asked").read_text() == "1"
+
+
+def test_signals_are_passed_on_and_handlers_put_back() -> None:
+    before = signal.getsignal(signal.SIGUSR2)
+    # The first one asks its supervisor to stop; all then hear of it.
+    code = (
+        "heard = []\nsignal.signal(signal.SIGUSR2, lambda *_: heard.append(1))\n"
+        "time.sleep(0.5)\n"
+        "if rank == 0: os.kill(os.getppid(), signal.SIGUSR2)\n"
+        "deadline = time.monotonic() + 30\n"
+        "while not heard and time.monotonic() < deadline: time.sleep(0.01)\n"
+        "sys.exit(0 if heard else 7)"
+    )
+    assert run(code) == 0
+    assert signal.getsignal(signal.SIGUSR2) is before
+
+
+def test_a_process_knows_whether_it_was_started_by_a_supervisor() -> None:
+    assert started_by_supervisor({"ICT_REF_RENDEZVOUS": "file:///x"})
+    assert not started_by_supervisor({"RANK": "0"})

@@ -1,0 +1,149 @@
+"""What `python -m ict_ref.edit` refuses: one line, status 2, nothing written."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.support.datasets import random_images
+from tests.test_edit import network
+
+from ict_ref.edit.__main__ import main
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder with its content, and every folder."""
+    return {str(path): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with networks of grey and of colour, images and masks of all kinds."""
+    here = tmp_path_factory.mktemp("refused")
+    for name, channels, classes in (("grey", 1, 10), ("plain", 1, 0)):
+        path, _ = network(here, channels, classes)
+        Path(path).rename(here / f"{name}.safetensors")
+    for name, size in (("8", 8), ("4", 4), ("9", 9)):
+        Image.fromarray(random_images(1, size, size)[0]).save(here / f"{name}.png")
+    Image.fromarray(random_images(1, 8, 8, 3)[0]).save(here / "rgb.png")
+    Image.new("L", (4, 8), "white").save(here / "narrow.png")
+    Image.new("L", (8, 8), "black").save(here / "black.png")
+    (here / "cut.png").write_bytes((here / "8.png").read_bytes()[:60])
+    for name in ("empty", "mixed", "there"):
+        (here / name).mkdir()
+    for name in ("8.png", "9.png"):
+        shutil.copy(here / name, here / "mixed")
+    np.savez(here / "floats.npz", arr_0=np.zeros((2, 8, 8, 3)))
+    return here
+
+
+INPAINT = ["--task", "inpaint", "--labels", "3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: --task; see python -m ict_ref.edit --help"),
+        (["--task", "stroke"], "the following arguments are required: RUN|FILE"),
+        (["grey", "8.png"], "the following arguments are required: --task"),
+        (["grey", "8.png", "--task", "erase"], "invalid choice: 'erase'"),
+        (["grey", "8.png", *INPAINT, "--msk", "left"], "unrecognized arguments: --msk left"),
+        (["grey", *INPAINT], "--task inpaint needs an IMAGE: files, folders, .npz or digits:held-out; got none"),
+        (["grey", "8.png", *INPAINT, "--out", "there"], "there is there, and nothing is overwritten"),
+        (["nowhere", "8.png", *INPAINT], "nowhere is not there"),
+        (["8.png", "8.png", *INPAINT], "8.png is damaged or not safetensors"),
+        (["grey", "nowhere.png", *INPAINT], "there is no nowhere.png"),
+        (["grey", "cut.png", *INPAINT], "cut.png is not an image that can be used"),
+        (["grey", "empty", *INPAINT], "empty has no images in it"),
+        (["grey", "mixed", *INPAINT], "needs images of one size"),
+        (["grey", "floats.npz", *INPAINT], "needs uint8 images"),
+        (["grey", "9.png", *INPAINT], "9.png has images of 9x9; the model needs 8x8; python -m ict_ref.prepare --size"),
+        (["grey", "8.png", "9.png", *INPAINT], "9.png has images of 9x9; the model needs 8x8"),
+        (["grey", "rgb.png", *INPAINT], "rgb.png is in colour, and the model is for grey images; convert it to grey"),
+        (["grey", "8.png", "--task", "colorize", "--labels", "1"], "needs a model of colour images"),
+        (["grey", "8.png", "--task", "inpaint"], "was trained with labels: it needs --labels, one for all images"),
+        (["grey", "digits:held-out", "8.png", "--task", "inpaint"], "it needs --labels"),
+        (["grey", "8.png", "--task", "inpaint", "--labels", "10"], "--labels needs classes from 0 to 9; got 10"),
+        (["grey", "8.png", "--task", "inpaint", "--labels", "-1"], "--labels needs classes from 0 to 9; got -1"),
+        (["grey", "8.png", "--task", "inpaint", "--labels", "1", "2"], "one for all 1 images or one for each; got 2"),
+        (["grey", "8.png", "--task", "inpaint", "--labels", "one"], "invalid int value: 'one'"),
+        (["plain", "8.png", *INPAINT], "--labels needs a model with labels; plain.safetensors has none"),
+        (["grey", "8.png", *INPAINT, "--count", "2"], "--count needs at most the 1 images that there are; got 2"),
+        (["grey", "8.png", *INPAINT, "--count", "0"], "--count needs a number from 1 up; got 0"),
+        (["grey", "8.png", *INPAINT, "--seed", "-1"], "--seed needs a number from 0 to 2^128 - 1; got -1"),
+        (["grey", "8.png", *INPAINT, "--seed", "1", "2"], "--seed needs 1 for --task inpaint; got 2"),
+        (["grey", "8.png", *INPAINT, "--seed", str(2**128)], "--seed needs a number from 0 to"),
+        (["grey", "8.png", *INPAINT, "--sigmas", "1", "1"], "--sigmas needs levels that descend; got 1 1"),
+        (["grey", "8.png", *INPAINT, "--sigmas", "1", "2"], "--sigmas needs levels that descend; got 1 2"),
+        (["grey", "8.png", *INPAINT, "--sigmas", "81", "2"], "--sigmas needs levels from 80 to 0.002"),
+        (["grey", "8.png", *INPAINT, "--sigmas", "8", "0.001"], "--sigmas needs levels from 80 to 0.002"),
+        (["grey", "8.png", *INPAINT, "--sigmas", "nan"], "--sigmas needs levels above 0; got nan"),
+        (["grey", "8.png", *INPAINT, "--sigmas", "inf", "1"], "--sigmas needs levels above 0; got inf 1"),
+        (
+            ["grey", "8.png", *INPAINT, "--mask", "narrow.png"],
+            "narrow.png is 4x8; it needs the size of the images, 8x8",
+        ),
+        (["grey", "8.png", *INPAINT, "--mask", "black.png"], "black.png marks nothing"),
+        (["grey", "8.png", *INPAINT, "--mask", "rgb.png"], "needs one image in black and white"),
+        (
+            ["grey", "8.png", *INPAINT, "--mask", "middle"],
+            "--mask needs left, right, top, bottom, center, random or an",
+        ),
+        (["grey", "8.png", *INPAINT, "--patch", "2"], "--patch is for --task superres; got --task inpaint"),
+        (["grey", "8.png", *INPAINT, "--noisy"], "--noisy is for --task denoise; got --task inpaint"),
+        (["grey", "8.png", "--task", "stroke", "--mask", "top"], "--mask is for --task inpaint; got --task stroke"),
+        (["grey", "8.png", *INPAINT, "--steps", "3"], "--steps is for --task interpolate"),
+        (["grey", "8.png", "--task", "superres", "--patch", "3"], "--patch needs a divisor of 8"),
+        (["grey", "8.png", "--task", "superres", "--patch", "1"], "--patch needs a number from 2 up; got 1"),
+        (
+            ["grey", "9.png", "--task", "superres", "--patch", "2"],
+            "9.png has images of 9x9; the model needs 8x8 or 4x4",
+        ),
+        (["grey", "8.png", "4.png", "--task", "superres"], "4.png has images of 4x4, and 8.png of 8x8: needs one size"),
+        (["grey", "4.png", *INPAINT], "4.png has images of 4x4; the model needs 8x8"),
+        (["grey", "8.png", "--task", "denoise", "--sigma", "2", "1"], "--task denoise needs the one level"),
+        (["grey", "8.png", "--task", "interpolate"], "makes images of noise, and needs none; got 8.png"),
+        (["grey", "--task", "interpolate", "--sigma", "2"], "it takes no --sigmas"),
+        (["grey", "--task", "interpolate", "--seed", "2"], "--seed needs 2 for --task interpolate; got 1"),
+        (["grey", "--task", "interpolate", "--steps", "1"], "--steps needs a number from 2 up; got 1"),
+        (["grey", "--task", "interpolate", "--labels", "11"], "--labels needs classes from 0 to 9; got 11"),
+        (["grey", "8.png", *INPAINT, "--device", "cuda"], "--device cuda needs a GPU; there is none"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    arguments: list[str],
+    message: str,
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    before = everything(place)
+    named = [f"{word}.safetensors" if word in ("grey", "plain") else word for word in arguments]
+    assert main(named) == 2
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    (line,) = streams.err.splitlines()
+    assert line.startswith("ict_ref.edit: ")
+    assert message in line
+    assert everything(place) == before
+
+
+def test_help_and_errors_come_without_importing_torch() -> None:
+    code = (
+        "import sys\nfrom ict_ref.edit.__main__ import main\n"
+        "assert main(['run', 'a.png', '--task', 'inpaint', '--patch', '2']) == 2\n"
+        "assert 'torch' not in sys.modules\nmain(['--help'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert "--patch is for --task superres" in line
+    for word in ("exit status", "inpaint", "digits:held-out", "examples:", "5.38"):
+        assert word in done.stdout
+    assert not re.search(r".{121}", done.stdout)

@@ -1,0 +1,225 @@
+"""Where the paper is misprinted or silent: what follows from the printed form, and from ours.
+
+The README's table has a row for each of these; the number in a test's name is the row's.
+"""
+
+import dataclasses
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from ict_ref.config import digits, minimal
+from ict_ref.data.dataset import load
+from ict_ref.formulas import (
+    c_in,
+    c_noise,
+    c_out,
+    c_skip,
+    consistency_training_loss,
+    cosine_curriculum,
+    ct_gradient_limit,
+    delta_consistency_function,
+    edit,
+    euler_step,
+    exponential_curriculum,
+    fourier_embedding,
+    gaussian_mixture_score,
+    inpainting_operator,
+    inverse_gap_weights,
+    linear_curriculum,
+    lognormal_pmf,
+    multistep_sample,
+    positional_embedding,
+    pseudo_huber,
+    pseudo_huber_constant,
+    sigma_grid,
+    sqrt_curriculum,
+    square_curriculum,
+    squared_l2,
+    stroke_edit,
+    teacher_ema_decay,
+)
+from ict_ref.networks.model import build_model
+from ict_ref.training.radam import RAdam
+from ict_ref.training.trainer import Trainer
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def f64(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_each_row_of_the_readme_has_its_evidence_here_and_each_piece_of_evidence_its_row() -> None:
+    section = README.read_text().split("### Where the paper and this code differ")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (\w\d+) \|", section, re.MULTILINE)
+    tests = {name.split("_")[1].upper() for name in globals() if re.match(r"test_[a-z]\d+_", name)}
+    assert len(rows) == len(set(rows))
+    assert set(rows) == tests
+
+
+def test_m1_the_printed_curriculum_of_table_1_ends_at_22801_levels() -> None:
+    def printed(step: int, total_steps: int, s0: int, s1: int) -> int:
+        return math.ceil(math.sqrt(step / total_steps) * ((s1 + 1) ** 2 - s0**2) + s0**2 - 1) + 1
+
+    assert (printed(0, 1000, 2, 150), printed(1000, 1000, 2, 150)) == (4, 22_801)
+    assert [sqrt_curriculum(step, total_steps=1000, s0=2, s1=150) for step in (0, 1000)] == [2, 151]
+
+
+def test_m2_the_bracket_of_equation_9_is_a_floor() -> None:
+    # 1 289 / 10 = 128.9: with the floor there are 7 doublings and K' is an eighth of the training; as a mere bracket
+    # the logarithm is 7.01, K' is 64 steps shorter, and every change comes too early.
+    assert math.floor(400_000 / (math.log2(128.9) + 1)) == 49_936
+    changes = [k for k in (49_936, 49_999, 50_000) if exponential_curriculum(k, total_steps=400_000, s1=1289) == 21]
+    assert changes == [50_000]
+    # For the paper's own numbers both are the same.
+    assert math.log2(1280 / 10) == math.log2(1280 // 10) == 7
+
+
+def test_m3_the_point_of_euler_and_that_of_consistency_training_agree_on_average_only() -> None:
+    # Data are -1 or 1. Of the examples that could have led to x, the first with probability p, the second with 1 - p.
+    high, low, x_hi = 1.5, 1.0, f64(0.7)
+    score = gaussian_mixture_score(x_hi, f64(high), means=f64(-1.0, 1.0), stds=f64(0.0, 0.0), weights=f64(0.5, 0.5))
+    by_euler = float(euler_step(x_hi, f64(high), f64(low), score))
+    by_training = [x + low * (0.7 - x) / high for x in (-1.0, 1.0)]
+    p = 1 / (1 + math.exp(2 * 0.7 / high**2))
+    assert by_euler == pytest.approx(p * by_training[0] + (1 - p) * by_training[1], rel=1e-13)
+    assert min(abs(by_euler - point) for point in by_training) > 0.1
+
+
+def toy_gradient(theta: float, theta_minus: float, xi: float, n: int, low: float, high: float) -> float:
+    parameter = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
+    loss = consistency_training_loss(
+        lambda x, s: delta_consistency_function(x, s, xi=parameter, sigma_min=low),
+        lambda x, s: delta_consistency_function(x, s, xi=torch.tensor(theta_minus).double(), sigma_min=low),
+        torch.full((n - 1,), xi, dtype=torch.float64),
+        torch.linspace(-2, 2, n - 1, dtype=torch.float64),
+        torch.arange(n - 1),
+        sigma_grid(n, sigma_min=low, sigma_max=high, rho=1.0),
+        distance=squared_l2,
+        weights=torch.ones(n - 1, dtype=torch.float64),
+    )
+    loss.mean().backward()  # type: ignore[no-untyped-call]
+    assert parameter.grad is not None
+    return float(parameter.grad)
+
+
+def test_m4_the_factor_of_equation_13_is_inside_the_expectation() -> None:
+    # For sigma uniform on [a, 1], a = 0.05: E[a / sigma^2 (1 - a / sigma)] = (1 - a) / 2, whereas the product of
+    # E[a / sigma^2] = 1 and any mean of the factor outside, E[1 - a / sigma] = 1 + a log(a) / (1 - a), is 0.842.
+    a, n = 0.05, 20_001
+    scaled = toy_gradient(1.0, 1.0, 0.0, n, a, 1.0) * (n - 1) / (1 - a)
+    inside, outside = 2 * (1 - a) / 2, 2 * (1 + a * math.log(a) / (1 - a))
+    assert scaled == pytest.approx(inside, rel=1e-3)
+    assert scaled != pytest.approx(outside, rel=0.4)
+
+
+def test_m5_the_gradient_itself_has_the_limit_0_and_only_divided_by_the_step_that_of_equation_7() -> None:
+    # Appendix A carries Delta sigma, and o(Delta sigma), behind its limits, where both are 0.
+    gradients = [toy_gradient(1.0, 1.0, 0.0, n, 0.2, 1.0) for n in (1001, 2001, 4001)]
+    assert gradients[1] / gradients[0] == pytest.approx(1 / 2, rel=1e-2)
+    assert gradients[2] / gradients[1] == pytest.approx(1 / 2, rel=1e-2)
+    limit = ct_gradient_limit(1.0, 1.0, 0.0, sigma_min=0.2, sigma_max=1.0)
+    assert gradients[2] * 4000 / 0.8 == pytest.approx(limit, rel=1e-2)
+
+
+def test_m6_probabilities_belong_to_cells_of_which_there_are_one_fewer_than_levels() -> None:
+    sigmas = sigma_grid(11)
+    assert len(lognormal_pmf(sigmas)) == len(inverse_gap_weights(sigmas)) == 10
+    # Printed over all N levels, the last one would need sigma_{N+1}.
+    with pytest.raises(IndexError):
+        _ = sigmas[len(sigmas)]
+
+
+def test_m7_the_teacher_s_decay_begins_with_mu0_as_printed_and_with_its_square_in_public_code() -> None:
+    assert teacher_ema_decay(2, s0=2, mu0=0.9) == pytest.approx(0.9)
+    assert teacher_ema_decay(2 - 1, s0=2, mu0=0.9) == pytest.approx(0.81)
+
+
+def test_m8_the_positional_embedding_is_as_insensitive_as_section_3_1_says_if_a_quarter_logarithm_is_embedded() -> None:
+    log_sigma = torch.linspace(math.log(0.002), math.log(80), 201, dtype=torch.float64)
+    frequencies = torch.special.ndtri((torch.arange(4000).double() + 0.5) / 4000)  # quantiles of N(0, 1)
+
+    def sensitivity(embedding: Tensor) -> float:
+        steps = embedding.diff(dim=0) / log_sigma.diff()[:, None]
+        return float(steps.square().mean().sqrt())
+
+    c = c_noise(log_sigma.exp())
+    # Differences of sines as fast as scale 16 want finer levels than the others.
+    fine = torch.linspace(0, 1, 2001, dtype=torch.float64) * 0.01
+    steps = fourier_embedding(fine / 4, 16 * frequencies).diff(dim=0) / fine.diff()[:, None]
+    assert float(steps.square().mean().sqrt()) == pytest.approx(17.8, rel=0.01)
+    assert sensitivity(fourier_embedding(c, 0.02 * frequencies)) == pytest.approx(0.022, rel=0.02)
+    assert sensitivity(positional_embedding(c, 192)) == pytest.approx(0.043, rel=0.02)
+    steps = positional_embedding(1000 * fine / 4, 192).diff(dim=0) / fine.diff()[:, None]
+    assert float(steps.square().mean().sqrt()) == pytest.approx(43, rel=0.02)
+
+
+def test_m9_the_optimizer_is_radam_though_figure_6b_says_adam() -> None:
+    trainer = Trainer(minimal(), load(minimal().data).train)
+    # Which is torch's RAdam: tests/training/test_radam.py.
+    assert type(trainer.optimizer) is RAdam
+
+
+def test_a1_the_norm_of_equation_8_runs_over_the_whole_example() -> None:
+    x, y = torch.ones(1, 3, 32, 32, dtype=torch.float64), torch.zeros(1, 3, 32, 32, dtype=torch.float64)
+    c = pseudo_huber_constant(3072)
+    assert float(pseudo_huber(x, y, c=c)) == pytest.approx(math.sqrt(3072 + c**2) - c, rel=1e-13)
+    assert float(pseudo_huber(x, y, c=c)) == pytest.approx(55.3957, abs=1e-4)
+    elementwise = float(pseudo_huber(x.reshape(-1, 1), y.reshape(-1, 1), c=c).mean())
+    assert elementwise == pytest.approx(0.9705, abs=1e-4)
+    # With its c divided by sqrt(3072) = 55.4 the elementwise form would at least bend where ours does.
+    mended = float(pseudo_huber(x.reshape(-1, 1), y.reshape(-1, 1), c=c / math.sqrt(3072)).mean())
+    assert mended * math.sqrt(3072) == pytest.approx(55.3957, abs=1e-4)
+
+
+def test_a3_what_equation_2_leaves_open_is_as_in_the_consistency_models_paper() -> None:
+    sigma = f64(0.1, 1.0, 80.0)
+    assert c_skip(sigma).tolist() == pytest.approx([0.9630052, 0.2006414, 3.90629e-5], rel=1e-5)
+    assert c_out(sigma).tolist() == pytest.approx([0.0960969, 0.4463192, 0.4999777], rel=1e-5)
+    assert c_in(sigma).tolist() == pytest.approx([1.9611614, 0.8944272, 0.01249976], rel=1e-5)
+    assert c_noise(sigma).tolist() == pytest.approx([-0.5756463, 0.0, 1.0955067], rel=1e-5, abs=1e-12)
+
+
+def test_a6_dropout_acts_where_the_map_it_acts_on_is_16_pixels_wide_or_less() -> None:
+    def heights(limit: int) -> set[int]:
+        network = dataclasses.replace(digits().network, dropout_max_resolution=limit)
+        config = dataclasses.replace(digits(), network=network)
+        return {site.height for site in build_model(config, event=(1, 32, 32), classes=10).network.dropout_sites()}
+
+    assert heights(16) == {16}
+    assert heights(32) == {16, 32}
+
+
+def test_a9_radam_has_the_options_of_the_authors_code() -> None:
+    [group] = Trainer(minimal(), load(minimal().data).train).optimizer.param_groups
+    assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.999), 1e-8, 0)
+
+
+def test_a12_the_curves_of_figure_3b_are_power_means_of_their_ends() -> None:
+    # p = 1/2 at half of the training: ((sqrt(1281) + sqrt(10)) / 2)^2 = 379.3; and at its start exactly s0, though
+    # the square of the root of 10 is above 10 in floating point.
+    assert square_curriculum(50, total_steps=100) == math.ceil(((math.sqrt(1281) + math.sqrt(10)) / 2) ** 2) == 380
+    assert math.ceil(math.sqrt(10) ** 2) == 11
+    for curriculum in (square_curriculum, linear_curriculum, cosine_curriculum):
+        assert (curriculum(0, total_steps=100), curriculum(100, total_steps=100)) == (10, 1281)
+    # The cosine is half way at half of the training: (1281 + 10) / 2 = 645.5.
+    assert cosine_curriculum(50, total_steps=100) == 646
+
+
+def test_a13_the_sampler_clips_nothing() -> None:
+    samples = multistep_sample(lambda x, sigma: x, f64(3.0)[None], f64(80.0))
+    assert samples.tolist() == [240.0]
+    assert digits().sample.clip
+
+
+def test_c1_stroke_editing_with_everything_masked_would_forget_the_strokes() -> None:
+    # Algorithm 4 keeps (A y)(1 - Omega) = 0 of y; Appendix D of CM wants samples that follow y.
+    y, noises = f64(0.3, -0.4).reshape(1, 2), torch.zeros(1, 1, 2, dtype=torch.float64)
+    assert torch.equal(stroke_edit(lambda x, sigma: x, y, noises, f64(5.38)), y)
+    forgotten = edit(lambda x, sigma: x, y, inpainting_operator(), torch.tensor(True), noises, f64(5.38))
+    assert torch.equal(forgotten, torch.zeros_like(y))

@@ -1,0 +1,244 @@
+"""`python -m ict_ref.sample` on a run of a few steps: what is in its files, and on what a sample depends."""
+
+import json
+import math
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.support.networks import small_weights
+from tests.support.runs import short_run
+
+from ict_ref.checkpoint.network_file import export
+from ict_ref.data.image_files import read_pixels
+from ict_ref.utils.rng import stream
+from ict_ref.sample import images as making
+from ict_ref.sample.__main__ import main
+from ict_ref.sample.parts import Parts
+from ict_ref.checkpoint.load import load_trained
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run with labels."""
+    return short_run(tmp_path_factory.mktemp("sample") / "run")
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have five digits made at once."""
+    monkeypatch.setattr(making, "VALUES", 5 * 64)
+
+
+def arrays(path: Path) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], list[int]]:
+    """Return arr_0 and arr_1 of a file, as a public tool reads it."""
+    with np.load(path) as archive:
+        return archive["arr_0"], archive["arr_1"].tolist()
+
+
+def test_two_steps_are_algorithm_1_step_by_step(run: Path, tmp_path: Path) -> None:
+    assert (
+        main([str(run), "--sigmas", "80", "0.5", "--count", "3", "--seed", "7", "--out", str(tmp_path / "a.npz")]) == 0
+    )
+    pixels, labels = arrays(tmp_path / "a.npz")
+    model = load_trained(run).model
+    for k, label in enumerate(labels):
+        noise = [
+            stream(7, "sample", step=k, lane=level).standard_normal((1, 8, 8), dtype=np.float32) for level in (0, 1)
+        ]
+        x = torch.from_numpy(80 * noise[0])[None]
+        x = model(x, torch.tensor([80.0]), torch.tensor([label])).clamp(-1, 1)
+        x = x + math.sqrt(0.5**2 - 0.002**2) * torch.from_numpy(noise[1])[None]
+        x = model(x, torch.tensor([0.5]), torch.tensor([label])).clamp(-1, 1)
+        wanted = np.rint((x[0, 0].double().numpy() + 1) * 127.5)
+        assert np.abs(pixels[k, :, :, 0] - wanted).max() <= 1  # rounding may fall either way
+        assert np.mean(pixels[k, :, :, 0] == wanted) > 0.9
+
+
+def test_a_sample_depends_on_seed_and_number_alone(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_batches: None
+) -> None:
+    wanted = {"12": [], "7": ["--count", "7"], "other": ["--seed", "1"]}
+    for name, options in wanted.items():
+        assert main([str(run), "--count", "12", *options, "--out", str(tmp_path / f"{name}.npz")]) == 0
+    monkeypatch.setattr(making, "VALUES", 12 * 64)
+    assert main([str(run), "--count", "12", "--out", str(tmp_path / "at once.npz")]) == 0
+    of = {name: arrays(tmp_path / f"{name}.npz")[0] for name in [*wanted, "at once"]}
+    assert (of["7"] == of["12"][:7]).all()
+    assert (of["at once"] == of["12"]).all()
+    assert (of["other"] != of["12"]).mean() > 0.2
+    assert len(np.unique(of["12"], axis=0)) == 12
+
+
+def test_two_processes_make_what_one_makes(run: Path, tmp_path: Path) -> None:
+    for processes in ("1", "2"):
+        command = [sys.executable, "-m", "ict_ref.sample", str(run), "--count", "1100", "--processes", processes]
+        done = subprocess.run(
+            [*command, "--out", str(tmp_path / f"{processes}.npz")], check=False, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    one, two = (read_pixels(tmp_path / f"{name}.npz") for name in "12")
+    assert len(one) == 1100
+    assert torch.equal(one, two)
+
+
+def test_killed_and_started_again_it_makes_the_same(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed.npz"
+    command = [sys.executable, "-m", "ict_ref.sample", str(run), "--count", "4000", "--out", str(out)]
+    for number, says in ((signal.SIGKILL, ""), (signal.SIGTERM, "ict_ref.sample: stopped, ")):
+        before = len(list(tmp_path.glob("*.parts/*.npy")))
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob("*.parts/*.npy"))) == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert says in process.communicate()[1]
+        assert process.returncode == (-9 if number == signal.SIGKILL else 143)
+    assert not out.exists()
+    assert main(command[3:]) == 0
+    assert main([*command[3:-1], str(tmp_path / "whole.npz")]) == 0
+    assert out.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "killed.npz",
+        "killed.npz.json",
+        "whole.npz",
+        "whole.npz.json",
+    ]
+
+
+def test_samples_that_were_stopped_are_not_mixed_with_others(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = tmp_path / "a.npz.parts"
+    assert main([str(run), "--out", str(tmp_path / "b.npz")]) == 0
+    parts.mkdir()
+    (parts / "about.json").write_text((tmp_path / "b.npz.json").read_text())
+    assert main([str(run), "--seed", "3", "--out", str(tmp_path / "a.npz")]) == 2
+    assert "a.npz.parts has samples of a run that was stopped; seed is 0 there and 3 here" in capsys.readouterr().err
+    (parts / "about.json").unlink()
+    assert main([str(run), "--out", str(tmp_path / "a.npz")]) == 2
+    assert "a.npz.parts is in the way" in capsys.readouterr().err
+
+
+def test_two_at_once_do_not_write_the_same_parts(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(run), "--out", str(tmp_path / "b.npz")]) == 0
+    parts = Parts(tmp_path / "a.npz.parts", [range(64)])
+    parts.begin(json.loads((tmp_path / "b.npz.json").read_text()))
+    with parts.held():
+        assert main([str(run), "--out", str(tmp_path / "a.npz")]) == 2
+    assert "a.npz.parts is in use by another process" in capsys.readouterr().err
+    assert main([str(run), "--out", str(tmp_path / "a.npz")]) == 0
+
+
+def test_a_damaged_checkpoint_is_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "checkpoint-00000031.safetensors").write_bytes(b"cut")
+    assert main([str(copy), "--out", str(tmp_path / "a.npz")]) == 0
+    assert re.search(r"warning: .*-00000031.safetensors is damaged, .* step 30 is taken", capsys.readouterr().err)
+
+
+def test_a_folder_and_a_grid_hold_the_same_images_as_an_npz(run: Path, tmp_path: Path) -> None:
+    for name in ("a.npz", "folder", "a.png"):
+        assert main([str(run), "--count", "10", "--labels", "3", "5", "--out", str(tmp_path / name)]) == 0
+    pixels, labels = arrays(tmp_path / "a.npz")
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (10, 8, 8, 3)
+    assert labels == [3, 5] * 5
+    names = sorted(path.name for path in (tmp_path / "folder").iterdir())
+    assert names == [*(f"{k:06d}.png" for k in range(10)), "about.json"]
+    for k in range(10):
+        assert (np.asarray(Image.open(tmp_path / "folder" / f"{k:06d}.png")) == pixels[k, :, :, 0]).all()
+    grid = np.asarray(Image.open(tmp_path / "a.png"))
+    # A column for each class; each pixel is five wide, and white lines of two stand between images.
+    assert grid.shape == (5 * 42 - 2, 2 * 42 - 2, 3)
+    assert (grid[42 * 2 : 42 * 2 + 40 : 5, 42 : 42 + 40 : 5] == pixels[5]).all()
+    assert (grid[40:42] == 255).all()
+
+
+def test_beside_the_samples_stands_how_they_were_made(run: Path, tmp_path: Path) -> None:
+    assert main([str(run), "--sigmas", "80", "2", "--count", "4", "--seed", "9", "--out", str(tmp_path / "a.npz")]) == 0
+    about = json.loads((tmp_path / "a.npz.json").read_text())
+    assert about["sigmas"] == [80.0, 2.0]
+    assert (about["count"], about["seed"], about["clipping"][:4], about["shape"]) == (4, 9, "each", [1, 8, 8])
+    assert about["model"] == f"{run} after step 30"
+    assert len(about["network_sha256"]) == 64
+
+
+def test_a_network_file_in_colour_without_labels(tmp_path: Path) -> None:
+    export(small_weights(channels=3, classes=0), tmp_path / "net.safetensors")
+    assert main([str(tmp_path / "net.safetensors"), "--count", "3", "--out", str(tmp_path / "a.npz")]) == 0
+    with np.load(tmp_path / "a.npz") as archive:
+        assert archive.files == ["arr_0"]
+        assert archive["arr_0"].shape == (3, 8, 8, 3)
+        assert (archive["arr_0"][..., 0] != archive["arr_0"][..., 1]).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--sigmas", "80", "90"], "needs sigmas that descend"),
+        (["--sigmas", "80", "0.001"], "at or above sigma_min = 0.002"),
+        (["--sigmas", "80", "80"], "needs sigmas that descend"),
+        (["--sigmas", "many"], "many"),
+        (["--labels", "10"], "--labels needs classes from 0 to 9; got 10"),
+        (["--labels", "-1"], "--labels needs classes from 0 to 9; got -1"),
+        (["--count", "0"], "--count needs an integer >= 1; got 0"),
+        (["--count", "20000", "--out", "big.png"], "a grid needs --count <= 10000; got 20000"),
+        (["--seed", "-1"], "--seed needs an integer >= 0; got -1"),
+        (["--conut", "3"], "unknown option --conut; perhaps you meant --count"),
+        (["--processes", "-2"], "--processes needs an integer >= 0; got -2"),
+        (["--wait"], "--wait is for jobs; give --slurm too"),
+        (["--job.nodes", "2"], "--job is for jobs; give --slurm too"),
+        (["--out", "there.npz"], "there.npz is there, and nothing is overwritten"),
+        (["--out", "there.png"], "there.png.json is there, and nothing is overwritten"),
+        (["--out", "a.jpg"], "--out needs FILE.npz, FILE.png or a folder; got a.jpg"),
+        (["--out", "there.npz/a.npz"], "needs a folder that can be written to"),
+        (["--device", "cuda"], "machine.device cuda needs a GPU"),
+    ],
+)
+def test_bad_input_is_one_line(
+    options: list[str],
+    says: str,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("there.npz", "there.png.json"):
+        (tmp_path / name).write_text("mine")
+    assert main([str(run), *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(r"ict_ref\.sample: .*", line)
+    assert says in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there.npz", "there.png.json"]
+
+
+def test_what_is_no_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("no network")
+    for name, says in {"empty": "not a run folder", "file": "not safetensors", "missing": "is not there"}.items():
+        assert main([str(tmp_path / name), "--out", str(tmp_path / "a.npz")]) == 2
+        assert says in capsys.readouterr().err
+    assert main(["--count", "3"]) == 2
+    assert "needs RUN or FILE" in capsys.readouterr().err
+
+
+def test_help_comes_without_torch() -> None:
+    code = (
+        "import runpy, sys\nsys.argv = ['sample', '--help']\n"
+        "try: runpy.run_module('ict_ref.sample', run_name='__main__')\n"
+        "except SystemExit: assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--sigmas" in done.stdout

@@ -1,0 +1,163 @@
+"""`python -m ict_ref.search` on a run of a few steps.
+
+Oracle: samples step by step, and the Frechet distance by the eigenvalues of the product.
+"""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.support.runs import short_run
+
+from ict_ref.data.dataset import digits
+from ict_ref.evaluate.measured import measure
+from ict_ref.sample.images import images
+from ict_ref.search import find as finding
+from ict_ref.search.__main__ import falls_then_rises, main
+from ict_ref.search.find import most_scores
+from ict_ref.checkpoint.load import load_trained
+
+COUNT = 60
+OPTIONS = ["--reference", "digits:held-out", "--count", str(COUNT)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run."""
+    return short_run(tmp_path_factory.mktemp("search") / "run")
+
+
+def scores(folder: Path) -> dict[tuple[float, ...], float]:
+    """Return what was scored."""
+    with (folder / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {tuple(map(float, row["sigmas"].split())): float(row["frechet_distance"]) for row in rows}
+
+
+def by_hand(run: Path, sigmas: list[float]) -> float:
+    """Return the Frechet distance of these samples to the held-out digits."""
+    trained = load_trained(run)
+    labels = torch.arange(COUNT) % 10
+    made = images(trained.model, labels, sigmas, count=COUNT, event=trained.event, seed=0)
+    a, b = (x.numpy().reshape(len(x), -1) / 127.5 - 1 for x in (made, digits().held_out.pixels))
+    covariances = np.cov(a.T), np.cov(b.T)
+    of_root = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(0)).sum()
+    mean = np.square(a.mean(0) - b.mean(0)).sum()
+    return float(mean + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * of_root)
+
+
+def test_of_few_nodes_each_is_scored_and_the_best_one_found(run: Path, tmp_path: Path) -> None:
+    assert main([str(run), *OPTIONS, "--nodes", "4", "--out", str(tmp_path / "s")]) == 0
+    rho = 7.0
+    nodes = [(0.002 ** (1 / rho) + i / 3 * (80 ** (1 / rho) - 0.002 ** (1 / rho))) ** rho for i in range(3)]
+    wanted = {sigma: by_hand(run, [80.0, max(sigma, 0.002)]) for sigma in nodes}
+    found = json.loads((tmp_path / "s" / "search.json").read_text())["found"]
+    scored = scores(tmp_path / "s")
+    for sigma, score in wanted.items():
+        (ours,) = [value for levels, value in scored.items() if len(levels) == 2 and abs(levels[1] / sigma - 1) < 1e-9]
+        assert ours == pytest.approx(score, rel=1e-5)
+    best = min(wanted, key=lambda sigma: wanted[sigma])
+    assert found["sigma"] == pytest.approx(best)
+    assert found["node"] == 1 + nodes.index(best)
+    assert b"<svg" in (tmp_path / "s" / "curve.svg").read_bytes()[:1000]
+    assert np.asarray(Image.open(tmp_path / "s" / "curve.png")).std() > 10  # something is drawn
+    assert found["frechet_distance_without"] == pytest.approx(by_hand(run, [80.0]), rel=1e-5)
+
+
+def test_stopped_it_goes_on_and_scores_nothing_twice(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(run), *OPTIONS, "--nodes", "40"]
+    calls = list[str]()
+
+    def counted(*arguments: object, what: str, **options: object) -> object:
+        calls.append(what)
+        if what == "samples" and calls.count("samples") == 4:
+            raise KeyboardInterrupt
+        return measure(*arguments, what=what, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(finding, "measure", counted)
+    assert main([*command, "--out", str(tmp_path / "stopped")]) == 130
+    assert "stopped; the same command goes on" in capsys.readouterr().err
+    assert len(scores(tmp_path / "stopped")) == 3
+    assert main([*command, "--out", str(tmp_path / "stopped")]) == 0
+    total = calls.count("samples") - 1
+    assert main([*command, "--out", str(tmp_path / "whole")]) == 0
+    assert calls.count("samples") - 1 == 2 * total
+    assert scores(tmp_path / "stopped") == scores(tmp_path / "whole")
+    assert len(scores(tmp_path / "whole")) == total <= most_scores(40) + 1
+    first = (tmp_path / "whole" / "search.json").read_text()
+    assert main([*command, "--out", str(tmp_path / "whole")]) == 0
+    assert calls.count("samples") - 1 == 2 * total
+    assert (tmp_path / "whole" / "search.json").read_text() == first
+
+
+def test_scores_with_one_valley_are_told_from_others() -> None:
+    assert falls_then_rises([3.0, 2.0, 2.0, 1.0, 5.0, 5.0, 6.0])
+    assert falls_then_rises([1.0])
+    assert falls_then_rises([3.0, 2.0, 1.0])
+    assert not falls_then_rises([3.0, 1.0, 2.0, 1.0, 4.0])
+    assert not falls_then_rises([1.0, 3.0, 2.0])
+
+
+def test_a_level_after_two_that_are_known(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "s"
+    options = ["--before", "80", "5", "--after", "0.1", "--nodes", "9", "--labels", "3", "--seed", "2"]
+    assert main([str(run), *OPTIONS, *options, "--out", str(out)]) == 0
+    content = json.loads((out / "search.json").read_text())
+    assert 0.1 < content["found"]["sigma"] < 5
+    assert (content["search"]["labels"], content["search"]["seed"], content["search"]["count"]) == ([3], 2, COUNT)
+    assert (80.0, 5.0, 0.1) in scores(out)
+    assert all(levels[:2] == (80.0, 5.0) and levels[-1] == 0.1 for levels in scores(out))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--nodes", "2"], "--nodes needs an integer >= 3; got 2"),
+        (["--seed", "-1"], "--seed needs an integer >= 0; got -1"),
+        (["--count", "0"], "--count needs an integer >= 1; got 0"),
+        (["--count", "1"], "at least 2 images"),
+        (["--before", "5", "80"], "needs before descending strictly"),
+        (["--after", "79.9999"], "a node of the grid between before and after"),
+        (["--device", "gpu"], "invalid choice: 'gpu'"),
+        (["--device", "cuda"], "--device cuda needs a GPU"),
+        (["--labels", "11"], "--labels needs classes from 0 to 9; got 11"),
+        (["--reference", "nowhere"], "there is no nowhere"),
+        (["--features", "nowhere"], "there is no nowhere"),
+        (["--out", "mine"], "mine is there, and no search that can go on"),
+        (["--out", "file"], "file is there, and no search that can go on"),
+    ],
+)
+def test_bad_input_is_one_line(
+    options: list[str],
+    says: str,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "search.json").write_text("[]")
+    (tmp_path / "file").touch()
+    assert main([str(run), *OPTIONS, "--nodes", "9", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ict_ref.search: ")
+    assert says in line
+    assert (tmp_path / "mine" / "search.json").read_text() == "[]"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine"]
+
+
+def test_a_folder_of_another_search_is_left_as_it_is(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(run), *OPTIONS, "--nodes", "4", "--out", str(tmp_path / "s")]) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "s").iterdir()}
+    assert main([str(run), *OPTIONS, "--nodes", "5", "--out", str(tmp_path / "s")]) == 2
+    assert "s is another search: nodes is 4 there and 5 here" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "s").iterdir()} == before

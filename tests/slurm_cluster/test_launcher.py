@@ -1,0 +1,292 @@
+"""`python -m ict_ref.launch --slurm` on a real SLURM: it submits, survives, and says what is wrong.
+
+Each interruption ends with the bits of a run that was never interrupted.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.slurm_cluster.cluster import Cluster
+
+STEPS = 400
+NODES = 2
+OPTIONS = ["--config", "minimal", "--train.steps", str(STEPS), "--record.save-every", "20", "--record.keep", "100"]
+JOB = [
+    "--slurm", "--job.nodes", str(NODES), "--job.memory-gb", "1", "--job.minutes", "30", "--job.signal-seconds", "60",
+    "--job.setup", "export OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo",
+]  # fmt: skip
+
+
+def launch(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the launcher to its end."""
+    command = [sys.executable, "-m", "ict_ref.launch", *OPTIONS, *JOB, "--out", str(folder), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+
+
+def submitted(folder: Path, *options: str) -> str:
+    """Submit a run and return its job."""
+    done = launch(folder, *options)
+    assert done.returncode == 0, done.stderr
+    number = re.search(r"^job (\d+) submitted", done.stdout)
+    assert number is not None, done.stdout
+    return number[1]
+
+
+def wait_for(holds: Callable[[], bool], what: str, seconds: float = 90) -> None:
+    """Wait for something to happen."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.1)
+
+
+def steps(folder: Path) -> int:
+    """Return the last step that is saved."""
+    return max((int(path.stem.split("-")[1]) for path in folder.glob("checkpoint-*.safetensors")), default=0)
+
+
+def last(folder: Path) -> bytes:
+    """Return the last checkpoint of a run that is done."""
+    return (folder / f"checkpoint-{STEPS:08d}.safetensors").read_bytes()
+
+
+def logs(folder: Path) -> str:
+    """Return what all processes of a run have said."""
+    return "\n".join(path.read_text(errors="replace") for path in sorted(folder.glob("slurm/*/*.out")))
+
+
+def ended(cluster: Cluster, job: str) -> bool:
+    """Return whether SLURM is done with a job."""
+    return cluster.job_state(job)[:1] not in [(state,) for state in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING")]
+
+
+@pytest.fixture(scope="module")
+def runs(slurm: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for runs."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def whole(runs: Path) -> bytes:
+    """Return the last checkpoint of a run that was never interrupted; it is followed to its end."""
+    done = launch(runs / "whole", "--wait")
+    assert done.returncode == 0, done.stderr + logs(runs / "whole")
+    assert f"{STEPS}/{STEPS}" in done.stderr
+    assert "has ended; see" in done.stdout
+    return last(runs / "whole")
+
+
+def test_a_run_on_two_nodes_is_submitted_and_followed(whole: bytes, runs: Path) -> None:
+    said = logs(runs / "whole")
+    assert "2 processes on cpu, 8 images each" in said
+    assert len(list((runs / "whole").glob("slurm/*/*_log.out"))) == NODES
+    assert (runs / "whole" / "samples.png").exists()
+    assert json.loads((runs / "whole" / "metrics.jsonl").read_text().splitlines()[-1])["step"] == STEPS
+
+
+def requeue(cluster: Cluster, job: str) -> None:
+    subprocess.run(["scontrol", "requeue", job], check=True)  # noqa: S607
+
+
+def time_limit(cluster: Cluster, job: str) -> None:
+    # What SLURM sends before the time limit, to the processes of the job and not to its script.
+    subprocess.run(["scancel", "--signal=USR2", job], check=True)  # noqa: S607
+
+
+def crash(cluster: Cluster, job: str) -> None:
+    cluster.crash_node("127.0.0.3")
+
+
+@pytest.fixture
+def mended(slurm: Cluster) -> Iterator[None]:
+    """Bring a node that a test crashed back."""
+    yield
+    if slurm.node_states().get("127.0.0.3") != "idle":
+        slurm.start_node("127.0.0.3")
+        wait_for(lambda: slurm.node_states().get("127.0.0.3") == "idle", "the node is back")
+
+
+@pytest.mark.usefixtures("mended")
+@pytest.mark.parametrize("interrupt", [requeue, time_limit, crash])
+def test_an_interrupted_job_ends_with_the_same_bits(
+    interrupt: Callable[[Cluster, str], None], slurm: Cluster, runs: Path, whole: bytes
+) -> None:
+    folder = runs / interrupt.__name__
+    job = submitted(folder)
+    wait_for(lambda: 0 < steps(folder) < STEPS, "it has begun")
+    interrupt(slurm, job)
+    slurm.start_now(job)  # a job that was queued again waits for two minutes
+    wait_for(lambda: ended(slurm, job), "it ends")
+    assert last(folder) == whole, logs(folder)
+    said = logs(folder)
+    assert "going on after step" in said
+    if interrupt is not crash:
+        assert f"stopped by {'SIGUSR2' if interrupt is time_limit else 'SIGTERM'} and saved after step" in said
+    assert json.loads(next(folder.glob("slurm/*/*_0_ended.json")).read_text()) == {"status": 0}
+
+
+@pytest.mark.parametrize("partition", ["patient", "graceful"])
+def test_a_preempted_job_ends_with_the_same_bits(partition: str, slurm: Cluster, runs: Path, whole: bytes) -> None:
+    folder = runs / partition
+    job = submitted(folder, "--job.partition", partition)
+    wait_for(lambda: 0 < steps(folder) < STEPS, "it has begun")
+    urgent = ["sbatch", "--partition=urgent", "--nodes=3", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1"]
+    subprocess.run(urgent, check=True, capture_output=True)
+    slurm.start_now(job)
+    wait_for(lambda: ended(slurm, job), "it ends")
+    assert last(folder) == whole, logs(folder)
+    said = logs(folder)
+    assert "going on after step" in said
+    if partition == "graceful":
+        assert "stopped by SIGTERM and saved after step" in said
+
+
+def test_following_outlasts_a_failed_node(slurm: Cluster, runs: Path, whole: bytes, mended: None) -> None:
+    # NODE_FAIL is what SLURM says of a job that it is about to start again.
+    folder = runs / "followed"
+    command = [sys.executable, "-m", "ict_ref.launch", *OPTIONS, *JOB, "--out", str(folder), "--wait"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: 0 < steps(folder) < STEPS, "it has begun")
+    (job,) = (path.name for path in folder.glob("slurm/*") if path.name.isdigit())
+    slurm.crash_node("127.0.0.3")
+    slurm.start_now(job)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, out + err
+    assert last(folder) == whole
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_killed_ends_the_job_and_is_named(rank: int, slurm: Cluster, runs: Path) -> None:
+    folder = runs / f"killed {rank}"
+    command = [sys.executable, "-m", "ict_ref.launch", *OPTIONS, *JOB, "--out", str(folder), "--wait"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: 0 < steps(folder) < STEPS, "it has begun")
+    (job,) = (path.name for path in folder.glob("slurm/*") if path.name.isdigit())
+    os.kill(task(job, rank), signal.SIGKILL)
+    began = time.monotonic()
+    out, err = process.communicate(timeout=90)
+    assert time.monotonic() - began < 45, err
+    assert process.returncode == 1, out + err
+    assert f"job {job} has failed in process {rank} of 2" in err, err
+    wait_for(lambda: ended(slurm, job), "it ends")
+
+
+def test_a_process_that_fails_ends_the_job_and_is_named(slurm: Cluster, runs: Path) -> None:
+    # Its run folder has no room for a second process's words: this one is refused when it begins.
+    folder = runs / "fails"
+    with_setup = [*JOB[:-1], JOB[-1] + "; export ICT_REF_RENDEZVOUS=nonsense://x"]
+    command = [sys.executable, "-m", "ict_ref.launch", *OPTIONS, *with_setup, "--out", str(folder), "--wait"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.search(r"job \d+ has failed in process \d of 2: RuntimeError: .*nonsense", done.stderr), done.stderr
+
+
+def test_scancel_really_cancels(slurm: Cluster, runs: Path) -> None:
+    folder = runs / "cancelled"
+    job = submitted(folder)
+    wait_for(lambda: 0 < steps(folder) < STEPS, "it has begun")
+    subprocess.run(["scancel", job], check=True)  # noqa: S607
+    wait_for(lambda: ended(slurm, job), "it ends")
+    time.sleep(2)
+    assert ended(slurm, job)
+    assert steps(folder) < STEPS
+    assert "stopped by SIGTERM and saved after step" in logs(folder)
+
+
+def task(job: str, rank: int) -> int:
+    """Return the process of a job's rank on this machine."""
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            try:
+                words = (path / "environ").read_bytes().split(b"\0")
+                command = (path / "cmdline").read_bytes()
+            except OSError:
+                continue
+            mine = f"SLURM_JOB_ID={job}".encode() in words and f"SLURM_PROCID={rank}".encode() in words
+            if mine and b"submitit" in command:
+                return int(path.name)
+    raise AssertionError(f"job {job} has no process {rank}")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--job.partition", "nope"], "invalid partition specified: nope"),
+        (
+            ["--job.gpus-per-node", "9", "--job.processes-per-node", "1"],
+            "Requested node configuration",
+        ),
+        (["--job.memory-gb", "9000"], "Memory specification can not be satisfied"),
+        (["--job.constraint", "hot"], "Invalid feature specification"),
+    ],
+)
+def test_what_sbatch_refuses_is_one_line_and_leaves_nothing(
+    options: list[str], says: str, slurm: Cluster, runs: Path
+) -> None:
+    folder = runs / options[0].strip("-")
+    done = launch(folder, *options)
+    assert done.returncode == 2, done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ict_ref.launch: sbatch refuses the job: ")
+    assert says in line
+    assert not list(folder.glob("slurm/*"))
+
+
+def test_without_a_controller_it_is_one_line(slurm: Cluster, runs: Path, tmp_path: Path) -> None:
+    conf = tmp_path / "slurm.conf"
+    text = Path(slurm.env()["SLURM_CONF"]).read_text()
+    # Nobody listens there, and nobody waits for long.
+    conf.write_text(
+        re.sub(r"SlurmctldPort=\d+", "SlurmctldPort=1", text).replace("MessageTimeout=10", "MessageTimeout=1")
+    )
+    command = [sys.executable, "-m", "ict_ref.launch", *OPTIONS, *JOB, "--out", str(runs / "no controller")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, "SLURM_CONF": str(conf)}
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "sbatch refuses the job: no controller of SLURM answers" in line
+    assert "Unable to contact slurm controller" in line
+
+
+def test_a_run_folder_that_cannot_be_written_is_one_line(slurm: Cluster, runs: Path) -> None:
+    (runs / "file").touch()
+    done = launch(runs / "file" / "run")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "cannot use" in line
+
+
+def test_a_run_is_in_the_queue_once_and_a_cancelled_one_is_called_so(slurm: Cluster, runs: Path) -> None:
+    folder = runs / "held"
+    held = ["--job.sbatch", "hold", "--wait"]
+    command = [sys.executable, "-m", "ict_ref.launch", *OPTIONS, *JOB, "--out", str(folder), *held]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: any(folder.glob("slurm/*/*.sh")), "a job")
+    (job,) = (path.name for path in folder.glob("slurm/*") if path.name.isdecimal())
+    again = launch(folder)
+    assert again.returncode == 2, again.stdout
+    (line,) = again.stderr.splitlines()
+    assert f"job {job} of {folder} is PENDING (JobHeldUser): it does this" in line
+    subprocess.run(["scancel", job], check=True)  # noqa: S607
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == 143, out + err
+    assert f"job {job} was cancelled; the same command goes on from what is saved" in err
+    assert "failed" not in err
+
+
+def test_gpus_that_torch_does_not_see_are_no_cpus(slurm: Cluster, runs: Path) -> None:
+    options = ["--job.gpus-per-node", "1", "--job.nodes", "1", "--wait"]
+    done = launch(runs / "gpus", *options)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "machine.device cuda needs a GPU for each process of a machine" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert re.search(r"job \d+ has failed in process 0 of 1: exit status 2; its log is /.*_0_log.out", done.stderr)

@@ -1,0 +1,46 @@
+"""`python -m ict_ref.sample --slurm` on a real SLURM."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.slurm_cluster.cluster import Cluster
+from tests.support.runs import short_run
+
+JOB = [
+    "--slurm", "--job.nodes", "2", "--job.memory-gb", "1", "--job.minutes", "10", "--job.signal-seconds", "60",
+    "--job.setup", "export OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo",
+]  # fmt: skip
+
+
+def sample(*options: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    command = [sys.executable, "-m", "ict_ref.sample", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+
+
+def test_two_nodes_make_what_this_machine_makes(slurm: Cluster, tmp_path: Path) -> None:
+    run = short_run(tmp_path / "run")
+    here, there = (["--count", "2000", "--out", str(tmp_path / name)] for name in ("here.npz", "there.npz"))
+    assert sample(str(run), *here).returncode == 0
+    done = sample(str(run), *there, *JOB, "--wait")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^job \d+ submitted: 2 nodes, 2 processes\njob folder +/.*/there.npz.job\n", done.stdout)
+    assert (tmp_path / "there.npz").read_bytes() == (tmp_path / "here.npz").read_bytes()
+    assert not (tmp_path / "there.npz.parts").exists()
+
+
+def test_what_the_job_would_refuse_is_refused_before_it_is_queued(slurm: Cluster, tmp_path: Path) -> None:
+    run = short_run(tmp_path / "run")
+    for options, says in {
+        ("--sigmas", "80", "90"): "needs sigmas that descend",
+        ("--labels", "12"): "--labels needs classes from 0 to 9; got 12",
+        ("--job.partition", "nope"): "sbatch refuses the job: invalid partition specified: nope",
+    }.items():
+        done = sample(str(run), "--out", str(tmp_path / "a.npz"), *JOB, *options)
+        assert done.returncode == 2, done.stdout
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("ict_ref.sample: ")
+        assert says in line
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

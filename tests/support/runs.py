@@ -1,0 +1,80 @@
+"""Short runs on digits, and what they leave behind."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+
+from ict_ref.launch import __main__ as launch
+from ict_ref.checkpoint.training_state import Checkpoint, newest_checkpoint
+from ict_ref.config import Config, Method, minimal
+from ict_ref.data.dataset import Images, load
+from ict_ref.training.trainer import Trainer
+
+
+def config(**train: object) -> Config:
+    """Return the minimal preset with these training options."""
+    return dataclasses.replace(minimal(), train=dataclasses.replace(minimal().train, **train))  # type: ignore[arg-type]
+
+
+def recorded(**record: object) -> Config:
+    """Return the minimal preset with these options of what a run leaves behind."""
+    return dataclasses.replace(minimal(), record=dataclasses.replace(minimal().record, **record))  # type: ignore[arg-type]
+
+
+def updated(trainer: Trainer) -> float:
+    """Make one update and return the loss before it."""
+    trainer.update()
+    return float(trainer.loss)
+
+
+def short_run(folder: Path, *options: str) -> Path:
+    """Make a run of 30 steps, whose samples are still close to noise, and return its folder."""
+    no_bars = ["--bars.accuracy", "None", "--bars.frechet-distance", "None", "--bars.recall", "None"]
+    command = ["--config", "minimal", "--train.steps", "30", *no_bars, *options, "--out", str(folder)]
+    assert launch.main(command) == 0
+    return folder
+
+
+def newest(folder: Path) -> Checkpoint | None:
+    """Return the newest checkpoint of a run."""
+    return newest_checkpoint(folder)[0]
+
+
+def images() -> Images:
+    """Return the digits to train on."""
+    return load(minimal().data).train
+
+
+def lines(folder: Path) -> list[dict[str, float]]:
+    """Return the metrics of a run."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def same(a: Checkpoint, b: Checkpoint) -> bool:
+    """Return whether two checkpoints are equal bit for bit."""
+    return (
+        (a.step, a.skipped) == (b.step, b.skipped)
+        and a.tensors.keys() == b.tensors.keys()
+        and all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
+    )
+
+
+def copied(trainer: Trainer) -> Checkpoint:
+    """Return the trainer's checkpoint, its tensors copied."""
+    now = trainer.checkpoint()
+    return dataclasses.replace(now, tensors={name: value.clone() for name, value in now.tensors.items()})
+
+
+def reached(trainer: Trainer, limit: int) -> bool:
+    """Return whether the trainer has come to this step."""
+    return trainer.step >= limit
+
+
+def never() -> bool:
+    """Return that nobody wants to stop."""
+    return False
+
+
+CT = Method(mu0=0.9, distance="squared_l2", curriculum="sqrt", s0=2, s1=150, weighting="uniform")

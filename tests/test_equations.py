@@ -1,0 +1,161 @@
+"""Every equation has a home, every formula a source, three laws and an oracle, and the README says so."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tools.equation_table import ROOT, laws, oracles, written
+
+import ict_ref.formulas
+from ict_ref.__main__ import main
+from ict_ref.equations import EQUATIONS, Formula, formulas
+
+HOMES = {
+    1: {"probability_flow_drift"},
+    2: {"boundary_parameterization"},
+    3: {"consistency_matching_loss"},
+    4: {"ema_update"},
+    5: {"consistency_training_loss"},
+    6: {"ct_loss_limit"},
+    7: {"ct_gradient_limit"},
+    8: {"pseudo_huber"},
+    9: {"exponential_curriculum"},
+    10: {"lognormal_pmf"},
+    11: {"ct_loss_limit"},  # restates (6)
+    12: {"ct_gradient_limit"},  # restates (7)
+    13: {"ct_gradient_leading_term"},
+}
+
+
+def test_every_numbered_equation_has_exactly_one_home() -> None:
+    homes = {number: {f.name for f in formulas() if number in f.equations} for number in EQUATIONS}
+    assert homes == HOMES
+
+
+def test_the_ledger_knows_every_function_of_the_flat_namespace() -> None:
+    functions = {
+        name for name in ict_ref.formulas.__all__ if type(getattr(ict_ref.formulas, name)).__name__ == "function"
+    }
+    assert {formula.name for formula in formulas()} == functions
+
+
+@pytest.mark.parametrize("formula", formulas(), ids=lambda formula: formula.name)
+def test_every_formula_says_what_it_returns_and_has_a_source_three_laws_and_an_oracle(formula: Formula) -> None:
+    assert formula.docstring.startswith("Return ")
+    assert formula.source.startswith(("iCT, ", "CM, ", "EDM, ", "Binkowski et al. 2018, "))
+    assert len(laws()[formula.name]) >= 3
+    assert oracles()[formula.name]
+
+
+@pytest.mark.parametrize(
+    ("source", "equations"),
+    [
+        ("Source: iCT, Section 3.4, Eq. (9).", (9,)),
+        ("Source: iCT, Section 3.2, Eq. (6), restated as Eq. (11) in Appendix A.", (6, 11)),
+        ("Source: iCT, Section 2, below Eq. (3).", ()),
+        ("Source: iCT, Section 4 (FID); Heusel et al. 2017, Eq. (6).", ()),
+        ("Source: CM, Appendix B, Eq. (33).", ()),
+        ("No line of that form: iCT, Eq. (9).", ()),
+        ("Source: iCT, Eq. (9).\n\nSource: iCT, Eq. (8).", ()),
+    ],
+)
+def test_equations_are_read_from_the_one_source_line(source: str, equations: tuple[int, ...]) -> None:
+    assert Formula("f", Path("f.py"), 1, "def f()", f"Return 0.\n\n{source}").equations == equations
+
+
+def test_a_formula_without_a_place_in_the_namespace_is_not_in_the_ledger(tmp_path: Path) -> None:
+    (tmp_path / "__init__.py").write_text('__all__ = ["f"]\n')
+    (tmp_path / "a.py").write_text(
+        'def f(\n    x: int,\n) -> int:\n    """Return x.\n\n    Source: iCT, Eq. (4).\n    """\n    return x\n\n'
+        "def g():\n    pass\n"
+    )
+    [formula] = formulas(tmp_path)
+    assert (formula.name, formula.line, formula.value, formula.equations) == ("f", 1, "x", (4,))
+    assert formula.signature == "def f(\n    x: int,\n) -> int"
+
+
+def test_the_table_in_the_readme_is_today_s() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert written(readme) == readme, "stale: run `python3 -m nox -s readme`"
+
+
+def test_laws_are_counted_where_they_are_about_the_function(tmp_path: Path) -> None:
+    (tmp_path / "properties").mkdir()
+    (tmp_path / "properties" / "test_a.py").write_text(
+        "every = st.sampled_from([c_in, wrapper])\n"
+        "def wrapper(): return c_noise\n"
+        "@given(every)\ndef test_all_of_them(f): pass\n"
+        "def test_pseudo_huber_constant_rises(): squared_l2\n"
+    )
+    found = {name: tests for name, tests in laws(tmp_path).items() if tests}
+    assert set(found) == {"c_in", "c_noise", "pseudo_huber_constant"}
+
+
+def test_oracles_are_counted_where_they_are_called(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_a.py").write_text(
+        '"""What.\n\nOracle: mpmath, 50 digits.\nIngredients: slerp.\n"""\n'
+        "from ict_ref.formulas import c_in, c_out, l1, slerp\n"
+        "def helper(): return c_in\n"
+        "def denoise(): return 0\n"
+        "def test_it(): helper(); l1; slerp; denoise()\n"
+    )
+    (tmp_path / "tests" / "test_b.py").write_text('"""No such line."""\ndef test_it(): c_noise\n')
+    found = {name: where for name, where in oracles(tmp_path).items() if where}
+    where = [(Path("tests/test_a.py"), "mpmath, 50 digits")]
+    assert found == {"c_in": where, "l1": where}
+
+
+def test_eq_lists_all_thirteen_equations(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eq"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for number, homes in HOMES.items():
+        assert any(line.startswith(f"Eq. ({number}) ") and homes & set(line.split()) for line in lines)
+    assert any("slerp" in line for line in lines)
+
+
+@pytest.mark.parametrize("which", ["9", "(9)", "exponential_curriculum"])
+def test_eq_prints_file_line_signature_and_docstring(which: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eq", which]) == 0
+    out = capsys.readouterr().out
+    file, line = out.splitlines()[0].rsplit(":", 1)
+    assert (ROOT / file).read_text().splitlines()[int(line) - 1].removesuffix(":") in out
+    assert "def exponential_curriculum(step: int, *, total_steps: int, s0: int = 10, s1: int = 1280) -> int" in out
+    assert "    Source: iCT, Section 3.4, Eq. (9)." in out
+
+
+def test_eq_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eq", "8", "--json"]) == 0
+    [entry] = json.loads(capsys.readouterr().out)
+    assert (entry["name"], entry["equations"], entry["source"]) == ("pseudo_huber", [8], "iCT, Section 3.3, Eq. (8)")
+
+
+@pytest.mark.parametrize(
+    ("which", "says"),
+    [
+        ("14", "from 1 to 13; got 14"),
+        ("0", "got 0"),
+        ("huber", "did you mean pseudo_huber"),
+        ("pseudo_huger", "did you mean pseudo_huber"),
+        ("x", "eq`"),
+    ],
+)
+def test_eq_refuses_what_it_does_not_know_in_one_line(
+    which: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eq", which]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_the_package_lists_its_commands_at_once_without_importing_torch() -> None:
+    code = (
+        "import sys; from ict_ref.__main__ import main; status = main([]); sys.exit(status or 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "python -m ict_ref.launch" in done.stdout

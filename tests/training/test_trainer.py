@@ -1,0 +1,359 @@
+import copy
+import dataclasses
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from tests.support.runs import CT, config, copied, images, lines, same, updated
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ict_ref.config import Config, Method, minimal
+from ict_ref.formulas import sigma_grid
+from ict_ref.networks.model import build_model
+from ict_ref.distributed.process_group import World
+from ict_ref.training.loss import Draws, discretization, draw, training_loss
+from ict_ref.training.trainer import Trainer, follow
+from ict_ref.training.loop import resume
+
+CONTINUOUS = Method(objective="continuous", distance="squared_l2", curriculum="constant")
+
+
+def on(chosen: Config, **machine: object) -> Config:
+    """Return the configuration computed in another way."""
+    return dataclasses.replace(chosen, machine=dataclasses.replace(chosen.machine, **machine))  # type: ignore[arg-type]
+
+
+def trained(chosen: Config, steps: int) -> Trainer:
+    """Return a trainer after so many steps."""
+    trainer = Trainer(chosen, images())
+    for _ in range(steps):
+        trainer.update()
+    return trainer
+
+
+def farthest(a: Trainer, b: Trainer) -> float:
+    """Return how far the states of two trainers are apart, in all their tensors."""
+    mine, theirs = a.checkpoint().tensors, b.checkpoint().tensors
+    assert mine.keys() == theirs.keys()
+    return max(float((mine[name] - theirs[name]).abs().max()) for name in mine)
+
+
+@pytest.mark.parametrize("method", [Method(), CT, CONTINUOUS], ids=["iCT", "CT", "continuous"])
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulation_changes_nothing_but_rounding(method: Method, accumulate: int) -> None:
+    chosen = dataclasses.replace(config(dtype="float64", steps=20), method=method)
+    whole, parts = (trained(on(chosen, accumulate=number), 20) for number in (1, accumulate))
+    assert farthest(whole, parts) < 1e-12
+    assert float(whole.loss) == pytest.approx(float(parts.loss), rel=1e-12)
+    assert float(whole.norm) == pytest.approx(float(parts.norm), rel=1e-12)
+
+
+def test_recomputed_activations_give_the_same_bits() -> None:
+    whole, again = trained(config(), 12), trained(on(config(), recompute=True), 12)
+    assert same(again.checkpoint(), whole.checkpoint())
+
+
+def test_recomputed_activations_are_not_kept() -> None:
+    def kept(chosen: Config) -> int:
+        """Return how many values the backward pass of a step is given."""
+        trainer, values = Trainer(chosen, images()), 0
+
+        def count(tensor: Tensor) -> Tensor:
+            nonlocal values
+            values += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            trainer.update()
+        return values
+
+    assert kept(on(config(), recompute=True)) < 0.5 * kept(config())
+
+
+def test_the_layout_of_images_changes_nothing_but_rounding() -> None:
+    # float64, where rounding is far below anything else.
+    chosen = config(dtype="float64")
+    assert farthest(trained(chosen, 10), trained(on(chosen, channels_last=True), 10)) < 1e-12
+    weight = Trainer(on(chosen, channels_last=True), images()).model.network.stem.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_checkpoint_does_not_depend_on_the_layout() -> None:
+    last = trained(on(config(), channels_last=True), 3)
+    plain = Trainer(config(), images())
+    plain.restore(copied(last))
+    again = Trainer(on(config(), channels_last=True), images())
+    again.restore(copied(plain))
+    assert same(again.checkpoint(), last.checkpoint())
+    for moments in again.optimizer.state.values():
+        if moments["exp_avg"].ndim == 4:
+            assert moments["exp_avg"].is_contiguous(memory_format=torch.channels_last)
+    again.update()
+    last.update()
+    assert same(again.checkpoint(), last.checkpoint())
+
+
+def test_the_average_is_the_closed_form_of_eq_4() -> None:
+    # After n updates: decay^n theta_0 + sum_k (1 - decay) decay^(n - k) theta_k.
+    trainer = Trainer(config(dtype="float64", ema_decay=0.9), images())
+    states = [torch.cat([p.detach().flatten() for p in trainer.model.parameters()]).clone()]
+    for _ in range(6):
+        trainer.update()
+        states.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]).clone())
+    expected = 0.9**6 * states[0] + sum(0.1 * 0.9 ** (6 - k) * states[k] for k in range(1, 7))
+    average = torch.cat([p.flatten() for p in trainer.average.parameters()])
+    torch.testing.assert_close(average, expected, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, math.nan])
+def test_a_decay_that_is_none_is_refused(decay: float) -> None:
+    model = build_model(minimal(), event=(1, 8, 8), classes=10)
+    with pytest.raises(ValueError, match=r"needs 0 <= decay < 1 \(iCT Eq\. \(4\)\); got"):
+        follow(copy.deepcopy(model), model, decay=decay)
+
+
+def test_the_gradient_is_clipped_where_that_is_configured() -> None:
+    # RAdam's first update is the learning rate times the gradient: its length is that of the clipped one.
+    def first(limit: float | None) -> tuple[float, float]:
+        trainer = Trainer(config(dtype="float64", learning_rate=0.5, clip_gradient=limit), images())
+        before = [p.detach().clone() for p in trainer.model.parameters()]
+        trainer.update()
+        moved = [float((p.detach() - old).norm()) for p, old in zip(trainer.model.parameters(), before, strict=True)]
+        return math.hypot(*moved) / 0.5, float(trainer.norm)
+
+    free, norm = first(None)
+    assert free == pytest.approx(norm, rel=1e-9)
+    assert first(norm / 3) == pytest.approx((norm / 3, norm), rel=1e-5)
+    assert first(3 * norm) == pytest.approx((norm, norm), rel=1e-9)
+
+
+def spoil(trainer: Trainer, *steps: int) -> None:
+    """Make the gradient of these steps, counted from 1, infinite."""
+    trainer.model.network.stem.weight.register_hook(  # type: ignore[no-untyped-call]
+        lambda gradient: gradient * (math.inf if trainer.step + 1 in steps else 1.0)
+    )
+
+
+def test_a_step_that_is_not_finite_is_left_out_so_often_as_is_allowed() -> None:
+    trainer = Trainer(config(skip_nonfinite=2), images())
+    spoil(trainer, 3, 5, 8)
+    before = None
+    for _ in range(7):
+        if trainer.step in (2, 4):
+            before = copied(trainer)
+        trainer.update()
+        if trainer.step in (3, 5):
+            assert before is not None
+            after = trainer.checkpoint()
+            assert all(torch.equal(after.tensors[name], before.tensors[name]) for name in after.tensors)
+    assert (trainer.step, trainer.skipped, trainer.optimizer.updates) == (7, 2, 5)
+    with pytest.raises(FloatingPointError, match="at step 8, N = 21"):
+        trainer.update()
+
+
+def test_a_run_that_left_a_step_out_goes_on_to_the_same_end() -> None:
+    chosen = config(skip_nonfinite=3)
+    whole, cut = Trainer(chosen, images()), Trainer(chosen, images())
+    for trainer in (whole, cut):
+        spoil(trainer, 1, 6)
+    for _ in range(12):
+        whole.update()
+    for number in (1, 4, 3, 4):
+        for _ in range(number):
+            cut.update()
+        again = Trainer(chosen, images())
+        again.restore(copied(cut))
+        spoil(again, 1, 6)
+        cut = again
+    assert cut.skipped == 2
+    assert same(cut.checkpoint(), whole.checkpoint())
+
+
+def test_a_trainer_that_does_not_wait_ends_with_the_same_bits() -> None:
+    waits, goes = (Trainer(config(), images()) for _ in range(2))
+    goes.waits = False
+    for _ in range(12):
+        waits.update()
+        goes.update()
+    goes.refuse_nonfinite()
+    assert same(goes.checkpoint(), waits.checkpoint())
+
+
+def test_a_trainer_that_does_not_wait_stands_still_from_the_first_step_that_is_not_finite() -> None:
+    trainer = Trainer(config(), images())
+    trainer.waits = False
+    spoil(trainer, 6, 7)
+    for _ in range(5):
+        trainer.update()
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    for _ in range(4):
+        trainer.update()
+    assert all(torch.equal(old, p) for old, p in zip(before, trainer.model.parameters(), strict=True))
+    with pytest.raises(FloatingPointError, match=r"norm of its gradient (inf|nan) at step 6, N = 21, noise levels"):
+        trainer.refuse_nonfinite()
+
+
+def test_the_noise_levels_of_a_bad_step_are_those_that_were_drawn() -> None:
+    trainer = Trainer(config(), images())
+    spoil(trainer, 1)
+    index = draw(0, range(4), trainer.config, event=(1,), sites=[]).index
+    sigmas = sigma_grid(11)
+    low, high = float(sigmas[int(index.min())]), float(sigmas[int(index.max()) + 1])
+    with pytest.raises(FloatingPointError, match=f"noise levels {low:.4g} to {high:.4g}"):
+        trainer.update()
+
+
+class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts how often the value of a tensor is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = str(func)
+        if any(part in name for part in ("_local_scalar_dense", "is_nonzero", "aten.equal", "aten.nonzero")):
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", [Method(), CT, CONTINUOUS], ids=["iCT", "CT", "continuous"])
+def test_a_step_reads_no_number_back(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on an accelerator, where formulas look at no values and the trainer does not wait.
+    monkeypatch.setattr("ict_ref.formulas._domain.looks_at", lambda *_: False)
+    trainer = Trainer(dataclasses.replace(config(clip_gradient=1.0), method=method), images())
+    trainer.waits = False
+    trainer.update()
+    with Reads() as reads:
+        trainer.update()
+    assert reads.names == []
+    with Reads() as reads:
+        trainer.refuse_nonfinite()
+        float(trainer.loss)
+    assert len(reads.names) >= 1  # it can count
+
+
+class OneDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Refuses operations between the host and the device, which the host would wait for."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        devices = {value.device.type for value in [*args, *kwargs.values()] if isinstance(value, Tensor)}
+        target = kwargs.get("device")
+        if target is not None:
+            devices.add(torch.device(target).type)
+        if len(devices) > 1:
+            raise AssertionError(f"{func} between {devices}")
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize("method", [Method(), CT], ids=["iCT", "CT"])
+@pytest.mark.parametrize("architecture", ["adm", "ncsnpp"])
+def test_a_loss_stays_on_its_device(method: Method, architecture: Literal["adm", "ncsnpp"]) -> None:
+    # On the meta device nothing can be read, and nothing is copied unseen: what works there makes no host wait.
+    network = dataclasses.replace(minimal().network, architecture=architecture, head_channels=0)
+    chosen = dataclasses.replace(config(), method=method, network=network)
+    meta = torch.device("meta")
+    model = build_model(chosen, event=(1, 8, 8), classes=10).to(meta)
+    drawn = draw(0, range(4), chosen, event=(1, 8, 8), sites=model.network.dropout_sites())
+    draws = Draws(drawn.index.to(meta), drawn.z.to(meta), tuple(mask.to(meta) for mask in drawn.masks))
+    x, labels = torch.zeros(16, 1, 8, 8, device=meta), torch.zeros(16, dtype=torch.int64, device=meta)
+    levels = discretization(0, chosen, meta)
+    with OneDevice():  # type: ignore[no-untyped-call]
+        loss = training_loss(model, x, labels, draws, levels, method).mean()
+        torch.autograd.backward(loss)
+        torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        follow(model, model, decay=0.5)
+        with pytest.raises((AssertionError, RuntimeError)):  # it can refuse
+            torch.ones(3).to(meta)
+
+
+def test_under_autocast_the_network_alone_is_in_bfloat16() -> None:
+    chosen = config(autocast="bfloat16")
+    trainer = Trainer(chosen, images())
+    seen: dict[str, torch.dtype] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(_module: object, given: tuple[Any, ...], returned: Any) -> None:
+            seen[f"{name}, in"], seen[f"{name}, out"] = given[0].dtype, returned.dtype
+
+        return hook
+
+    network = trainer.model.network
+    network.stem.register_forward_hook(note("stem"))
+    network.embedding.register_forward_hook(note("embedding"))
+    trainer.model.register_forward_hook(note("f"))
+    trainer.update()
+    assert seen == {
+        "stem, in": torch.float32, "stem, out": torch.bfloat16, "embedding, in": torch.float32,
+        "embedding, out": torch.float32, "f, in": torch.float32, "f, out": torch.float32,
+    }  # fmt: skip
+    assert trainer.loss.dtype == torch.float32
+    assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+    assert {p.grad.dtype for p in trainer.model.parameters() if p.grad is not None} == {torch.float32}
+    assert trainer.average.autocast is None
+
+
+def test_under_autocast_the_boundary_is_exact_and_neighbouring_levels_are_told_apart() -> None:
+    model = Trainer(config(autocast="bfloat16"), images()).model
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    x, labels = torch.randn(4, 1, 8, 8, generator=generator), torch.arange(4)
+    assert torch.equal(model(x, torch.full((4,), 0.002), labels), x)
+    # N = 1281: every level's embedding is another one, in float32, also where bfloat16 would round two to one.
+    levels = sigma_grid(1281).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        told = model.network.embedding(levels.log() / 4, torch.zeros(1281, dtype=torch.int64))
+    assert told.dtype == torch.float32
+    assert all(not torch.equal(a, b) for a, b in pairwise(told))
+
+
+def test_autocast_is_near_full_precision_and_is_not_it() -> None:
+    full, half = trained(config(), 8), trained(config(autocast="bfloat16"), 8)
+    assert float(half.loss) == pytest.approx(float(full.loss), rel=0.02)
+    assert float(half.loss) != float(full.loss)
+
+
+def test_a_world_of_one_is_the_run_itself() -> None:
+    world = World()
+    value = torch.ones(3)
+    assert world.mean_(value) is value
+    assert world.any(True)
+    assert not world.any(False)
+    assert world.parts(4, 1) == [range(4)]
+
+
+def test_a_compiled_network_trains_alike_and_its_checkpoint_is_any_run_s(tmp_path: Path) -> None:
+    # Traced as for a GPU, and then executed as it is: to generate code for a CPU would take minutes. Shapes are not
+    # checked: the checker cannot be traced.
+    code = (
+        "import functools, sys, torch\n"
+        "torch.compile = functools.partial(torch.compile, backend='aot_eager', fullgraph=True)\n"
+        "from ict_ref.launch.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    options = ["--config", "minimal", "--train.steps", "8", "--train.dtype", "float64", "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-c", code, *options, "--machine.compile"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    chosen = config(steps=8, dtype="float64")
+    plain = Trainer(chosen, images())
+    losses = [updated(plain) for _ in range(8)]
+    assert [line["loss"] for line in lines(tmp_path / "run")] == pytest.approx(losses, rel=1e-10)
+    again = Trainer(chosen, images())
+    assert resume(again, tmp_path / "run") == []
+    assert again.step == 8
+    assert farthest(again, plain) < 1e-10

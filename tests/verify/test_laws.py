@@ -1,0 +1,324 @@
+"""Laws are tried on anybody's implementation: each can be broken, and what breaks it is shown as small as it gets."""
+
+import json
+import math
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import Phase, given, settings
+from tests.peers import numpy_module
+from tests.support.wrong_implementations import WRONG
+from torch import Tensor
+
+import ict_ref.formulas
+from ict_ref.verify import parametrize_with_checks, prove
+from ict_ref.verify.__main__ import main
+from ict_ref.verify.check import Result
+from ict_ref.verify.laws import LAWS, Law
+from ict_ref.verify.prove import Subject, attempt
+from ict_ref.verify.strategies import inputs
+from ict_ref.verify.values import NUMPY, TORCH
+from ict_ref.verify.vectors import deviations
+
+PEERS = Path(__file__).parent / "peers"
+BY_NAME = {law.name: law for law in LAWS}
+FEW = 20
+
+Value = Any
+
+
+def mapped(change: Callable[[Tensor], Tensor]) -> Callable[[Value], Value]:
+    """Return a change of tensors as one of whatever a function returns."""
+
+    def changed(value: Value) -> Value:
+        if isinstance(value, tuple):
+            return tuple(map(changed, value))
+        if isinstance(value, Tensor):
+            return change(value).to(value.dtype)
+        return type(value)(change(torch.tensor(float(value), dtype=torch.float64)))
+
+    return changed
+
+
+def bumped(value: Tensor) -> Tensor:
+    """Return it with its last entry changed."""
+    out = value.clone()
+    out.view(-1)[-1:] *= 1.01
+    out.view(-1)[-1:] += 1 if not value.is_floating_point() else 1e-3
+    return out
+
+
+def widened(value: Tensor) -> Tensor:
+    """Return it with values that see those beside them."""
+    return value.double() + 0.01 * value.double().flatten().roll(1).reshape(value.shape).abs() + 0.01
+
+
+CHANGES: dict[str, Callable[[Value], Value]] = {
+    "1 % and .001 more": mapped(lambda value: 1.01 * value.double() + (1e-3 if value.is_floating_point() else 1)),
+    "the last one changed": mapped(bumped),
+    "what is beside it leaks in": mapped(widened),
+    "half of it": mapped(lambda value: value.double() / 2),
+    "squared": mapped(lambda value: value.double() ** 2),
+    "its sign": mapped(lambda value: -value.double()),
+    "backwards": mapped(lambda value: value.flip(0) if value.ndim else value),
+    "rounded": mapped(lambda value: value.double().round(decimals=2)),
+    "always 3": mapped(lambda value: torch.full_like(value.double(), 3)),
+    "float": lambda value: float(value) if isinstance(value, int) else value,
+    "never refused": lambda value: value,
+}
+
+
+def impostors(law: Law) -> list[Callable[..., object]]:
+    """Return implementations that are wrong: known slips first, then right values that are changed, or careless."""
+    right = getattr(ict_ref.formulas, law.function)
+
+    def wrong(change: Callable[[Value], Value], careless: bool) -> Callable[..., object]:
+        def call(**arguments: Any) -> object:
+            try:
+                return change(right(**arguments))
+            except Exception:
+                if careless:
+                    return torch.zeros(1, dtype=torch.float64)
+                raise
+
+        return call
+
+    def tilted(**arguments: Any) -> object:
+        """Return the right value times a little of what no symmetry leaves alone."""
+        handed = [value.double().flatten() for value in arguments.values() if isinstance(value, Tensor)]
+        seen = sum(float((values * torch.arange(1, len(values) + 1)).sum()) for values in handed)
+        return mapped(lambda value: value * (1 + 0.01 * math.sin(seen)))(right(**arguments))
+
+    known: dict[str, object] = {}
+
+    def remembered(**arguments: Any) -> object:
+        """Return the very value that was returned for such arguments before."""
+        key = repr({name: value.tolist() if isinstance(value, Tensor) else value for name, value in arguments.items()})
+        if key not in known:
+            known[key] = right(**arguments)
+        return known[key]
+
+    def viewed(**arguments: Any) -> object:
+        """Look at each array as rows in memory, which not every layout allows."""
+        for value in arguments.values():
+            if isinstance(value, Tensor):
+                value.view(-1)
+        return right(**arguments)
+
+    slips = [WRONG[name] for name, deviation in deviations().items() if deviation.function == law.function]
+    changed = [wrong(change, name == "never refused") for name, change in CHANGES.items()]
+    return [*SPECIAL.get(law.name, []), *slips, *changed, tilted, remembered, viewed]
+
+
+def breaks(law: Law, function: Callable[..., object]) -> bool:
+    """Return whether one of a few examples breaks the law, without a search for the smallest."""
+    subject = Subject(function, law.function, TORCH)
+
+    @settings(max_examples=FEW, derandomize=True, database=None, deadline=None, phases=[Phase.generate])
+    @given(inputs(law.symbols))
+    def holds(values: dict[str, object]) -> None:
+        law.holds(subject, **values)
+
+    try:
+        holds()
+    except Exception:
+        return True
+    return False
+
+
+def leaking(*_: object, student: Any, x: Tensor, z: Tensor, index: Tensor, sigmas: Tensor, **others: Any) -> Tensor:
+    """Return the training loss with the student as its own teacher, in the graph."""
+    del others["teacher"]
+    low, high = sigmas[index], sigmas[index + 1]
+    column = [-1, *(1 for _ in x.shape[1:])]
+    values = [student(x + sigma.reshape(column) * z, sigma) for sigma in (high, low)]
+    loss: Tensor = others["weights"][index] * others["distance"](*values)
+    return loss
+
+
+def leaking_teacher(**arguments: Any) -> Tensor:
+    """Return the training loss with gradient through the teacher."""
+    return leaking(**{**arguments, "student": _either(arguments["student"], arguments["teacher"])})
+
+
+def _either(student: Any, teacher: Any) -> Any:
+    calls = iter((student, teacher))
+    return lambda x, sigma: next(calls)(x, sigma)
+
+
+def twice(**arguments: Any) -> Tensor:
+    """Return one more evaluation than is needed."""
+    arguments["f"](arguments["noises"][0], torch.full((arguments["noises"].shape[1],), 1.0).double())
+    return ict_ref.formulas.multistep_sample(**arguments)
+
+
+def every_node(*, score: Any, grid: Tensor, before: Any = (), after: Any = ()) -> float:
+    """Return the best node by scoring each of them three times."""
+    nodes: list[float] = [sigma for sigma in grid.tolist() for _ in range(3)]
+    return min(nodes, key=lambda sigma: float(score(torch.tensor([*before, sigma, *after], dtype=torch.float64))))
+
+
+SPECIAL: dict[str, list[Callable[..., object]]] = {
+    "consistency_training_loss:sends_no_gradient_to_the_teacher": [leaking_teacher],
+    "multistep_sample:costs_one_evaluation_per_level": [twice],
+    "search_intermediate_sigma:scores_few_levels_and_none_twice": [every_node],
+}
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
+def test_every_law_can_be_broken(law: Law) -> None:
+    assert any(breaks(law, wrong) for wrong in impostors(law))
+
+
+def broken(name: str, function: Callable[..., object], **options: Any) -> Result:
+    """Return the failure of a law that is broken."""
+    result = attempt(BY_NAME[name], function, **options)
+    assert result.status == "fail"
+    return result
+
+
+def test_a_broken_law_shows_its_smallest_counterexample() -> None:
+    result = broken("pseudo_huber:is_invariant_under_rotation", WRONG["Elementwise"])
+    assert result.message.startswith("pseudo_huber:is_invariant_under_rotation: got ")
+    assert "the law: d(Q x, Q y) = d(x, y)" in result.message
+    assert result.message.endswith("[iCT, Section 3.3, Eq. (8)]")
+    assert isinstance(result.counterexample, dict)
+    # Two values, for one has no direction; all of it 0 but one.
+    shape = torch.tensor(result.counterexample["x"]["tensor"]).shape
+    assert list(shape) == [1, 2]
+    assert sum(sum(torch.tensor(result.counterexample[name]["tensor"]).flatten() != 0) for name in "xy") == 1
+
+
+def test_the_report_has_the_counterexample_ready_to_paste(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "report.json"
+    assert main([str(PEERS / "elementwise.py"), "--only", "pseudo_huber", "--json", str(report)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    pasted = [json.loads(line.removeprefix("  as a vector: ")) for line in lines if line.startswith("  as a vector: ")]
+    results = json.loads(report.read_text())["results"]
+    assert pasted == [result["counterexample"] for result in results if result["counterexample"]]
+    assert all({"x", "c"} <= example.keys() for example in pasted)
+    assert any(" laws  iCT, Section 3.3, Eq. (8)" in line for line in lines)
+
+
+def test_the_same_examples_are_tried_unless_a_seed_is_given() -> None:
+    def seen(seed: int) -> list[object]:
+        asked: list[object] = []
+
+        def constant(dim: int) -> float:
+            asked.append(dim)
+            return ict_ref.formulas.pseudo_huber_constant(dim)
+
+        attempt(BY_NAME["pseudo_huber_constant:rises"], constant, seed=seed, examples=FEW)
+        return asked
+
+    assert seen(0) == seen(0)
+    assert seen(1) == seen(1)
+    assert len({tuple(seen(seed)) for seed in (0, 1, 2)}) == 3
+
+
+def test_thorough_tries_many_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "counting.py").write_text(
+        "from ict_ref import formulas\ncalls = 0\n"
+        "def pseudo_huber_constant(dim):\n    global calls\n    calls += 1\n"
+        "    return formulas.pseudo_huber_constant(dim)\n"
+    )
+    counted = []
+    for options in ([], ["--thorough"]):
+        assert main([str(tmp_path / "counting.py"), "--only", "pseudo_huber_constant", *options]) == 0
+        counted.append(__import__("sys").modules["counting"].calls)
+    assert counted[1] > 10 * counted[0]
+    out = capsys.readouterr().out
+    assert "laws on 50 examples each" in out
+    assert "laws on 1000 examples each" in out
+
+
+def test_without_hypothesis_only_vectors_are_run_and_the_report_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prove, "available", lambda: False)
+    waivers = tmp_path / "waivers.toml"
+    waivers.write_text('[[waiver]]\nid = "pseudo_huber:lies_below_the_norm"\nreason = "known"\n')
+    assert main(["ict_ref.formulas", "--only", "pseudo_huber", "--waivers", str(waivers)]) == 0
+    out = capsys.readouterr().out
+    assert "laws not tried: pip install hypothesis" in out
+    assert "13/13 right, 7/7 refused  iCT" in out
+
+
+def test_a_law_can_be_waived_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "loose.py").write_text(
+        "from ict_ref import formulas\n"
+        "def l1(x, y):\n    d = formulas.l1(x, y)\n    return d + 1e-9 * (d > 0.001) * (d < 0.01)\n"
+    )
+    arguments = [str(tmp_path / "loose.py"), "--only", "l1"]
+    assert main(arguments) == 1
+    failing = {line.split(": ")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("l1:")}
+    assert failing
+    entries = "".join(f'[[waiver]]\nid = "{name}"\nreason = "known"\n' for name in sorted(failing))
+    (tmp_path / "w.toml").write_text(entries)
+    assert main([*arguments, "--waivers", str(tmp_path / "w.toml")]) == 0
+    (tmp_path / "w.toml").write_text(entries + '[[waiver]]\nid = "l1:is_0_for_equals"\nreason = "stale"\n')
+    assert main([*arguments, "--waivers", str(tmp_path / "w.toml")]) == 1
+    assert "l1:is_0_for_equals: waived, but it does not fail" in capsys.readouterr().out
+
+
+def test_laws_hold_of_an_implementation_in_numpy() -> None:
+    found = list(prove.prove(numpy_module, arrays=NUMPY, examples=FEW))
+    assert {result.function for result in found} == {"sigma_grid", "lognormal_pmf", "pseudo_huber", "one_step_sample"}
+    assert [result.message for result in found if result.status == "fail"] == []
+
+
+def test_a_numpy_implementation_that_is_wrong_breaks_laws() -> None:
+    def huber(x: Any, y: Any, *, c: float) -> Any:
+        return (np.sqrt((x - y) ** 2 + c * c) - c).reshape(len(x), -1).mean(axis=1)
+
+    broken("pseudo_huber:is_invariant_under_rotation", huber, arrays=NUMPY)
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (lambda **_: [][1], "raised IndexError: list index out of range; at dim = 1"),
+        (lambda **_: None, "got a NoneType, should be a number or an array; at dim = 1"),
+        (lambda **_: __import__("sys").exit(3), "raised SystemExit: 3; at dim = 1"),
+        (lambda **_: math.nan, "got nan, should be nan"),
+    ],
+)
+def test_a_broken_function_has_a_clear_line(function: Callable[..., object], says: str) -> None:
+    assert says in broken("pseudo_huber_constant:doubles_for_four_times_the_values", function).message
+
+
+def test_a_function_that_gives_another_value_each_time_is_told_from_one_that_is_wrong() -> None:
+    calls = iter(range(10**6))
+
+    def drifting(dim: int) -> object:
+        # Wrong at one call, and right again when the same is asked once more.
+        return ict_ref.formulas.pseudo_huber_constant(dim) * (2 if next(calls) == 60 else 1)
+
+    said = broken("pseudo_huber_constant:doubles_for_four_times_the_values", drifting).message
+    assert "the same arguments give another value the second time" in said
+
+
+def test_a_function_that_changes_its_arguments_breaks_every_law() -> None:
+    def spoiling(x: Tensor, y: Tensor) -> Tensor:
+        value = ict_ref.formulas.l1(x, y)
+        x += 1
+        return value
+
+    assert "it changed its argument x; arguments are the caller's" in broken("l1:is_0_for_equals", spoiling).message
+
+
+def test_a_test_suite_can_have_a_check_per_law() -> None:
+    wrong = types.SimpleNamespace(pseudo_huber=WRONG["Elementwise"])
+    [mark] = [parametrize_with_checks(wrong, waivers={"pseudo_huber:is_invariant_under_rotation": "known"}).mark]
+    checks = {parameter.id: parameter for parameter in mark.args[1]}
+    assert set(checks) > {law.name for law in LAWS if law.function == "pseudo_huber"}
+    with pytest.raises(AssertionError, match="lies_below_the_norm: d = "):
+        checks["pseudo_huber:lies_below_the_norm"].values[0]()
+    checks["pseudo_huber:is_0_for_equals"].values[0]()
+    [waived] = checks["pseudo_huber:is_invariant_under_rotation"].marks
+    assert waived.kwargs == {"reason": "known", "strict": True}

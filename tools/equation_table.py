@@ -1,0 +1,136 @@
+"""The README's table: equation, function, its laws in properties/, its independent oracle in tests/.
+
+`nox -s readme` writes it into the README; tests/test_equations.py fails where it is stale.
+
+A law of a function is one of `ict_ref.verify.laws`, or a test in properties/ whose name begins with the function's, or
+which draws the function from a list in its decorators. An oracle of a function is a test module whose docstring has an
+`Oracle:` line, which imports the function, and one of whose tests calls it; unless the docstring's `Ingredients:` line
+says that it only uses it.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from ict_ref.equations import EQUATIONS, Formula, formulas
+from ict_ref.verify.laws import LAWS
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- equations: written by `nox -s readme` -->", "<!-- end of equations -->"
+
+
+def names(node: ast.AST) -> set[str]:
+    """Return every name that is read in a piece of code."""
+    return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load)}
+
+
+def tests_of(tree: ast.Module) -> Iterator[ast.FunctionDef]:
+    """Return the tests of a module."""
+    return (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"))
+
+
+def definitions(tree: ast.Module) -> dict[str, ast.AST]:
+    """Return what a module's names stand for, but for its tests."""
+    known: dict[str, ast.AST] = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("test_"):
+            known[node.name] = node
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            known[node.targets[0].id] = node.value
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+            known[node.target.id] = node.value
+    return known
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """Return the names that a module has from `ict_ref.formulas`."""
+    return {
+        alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module == "ict_ref.formulas"
+        for alias in node.names
+    }
+
+
+def reached(start: set[str], known: dict[str, ast.AST]) -> set[str]:
+    """Return these names and all that their definitions lead to."""
+    found: set[str] = set()
+    ahead = set(start)
+    while ahead:
+        name = ahead.pop()
+        found.add(name)
+        ahead |= (names(known[name]) if name in known else set()) - found
+    return found
+
+
+@cache
+def laws(root: Path = ROOT) -> dict[str, list[tuple[Path, str]]]:
+    """Return the laws of each function, as files and names."""
+    every = sorted((formula.name for formula in formulas()), key=len, reverse=True)
+    found: dict[str, list[tuple[Path, str]]] = {name: [] for name in every}
+    for law in LAWS if root == ROOT else ():
+        found[law.function].append((Path("src", *law.holds.__module__.split(".")).with_suffix(".py"), law.name))
+    for path in sorted((root / "properties").glob("test_*.py")):
+        tree = ast.parse(path.read_text())
+        known = definitions(tree)
+        for test in tests_of(tree):
+            drawn = reached(set().union(*map(names, test.decorator_list)), known)
+            named = next((name for name in every if test.name.startswith(f"test_{name}_")), None)
+            for name in every:
+                if name == named or name in drawn:
+                    found[name].append((path.relative_to(root), test.name))
+    return found
+
+
+@cache
+def oracles(root: Path = ROOT) -> dict[str, list[tuple[Path, str]]]:
+    """Return the independent routes to each function, as files and what their `Oracle:` lines say."""
+    found: dict[str, list[tuple[Path, str]]] = {formula.name: [] for formula in formulas()}
+    for path in sorted((root / "tests").glob("test_*.py")):
+        tree = ast.parse(path.read_text())
+        docstring = ast.get_docstring(tree) or ""
+        said = re.search(r"^Oracles?: (.+?)\.?$", docstring, re.MULTILINE)
+        used = re.search(r"^Ingredients: (.+?)\.?$", docstring, re.MULTILINE)
+        if said:
+            called = reached(set().union(*map(names, tests_of(tree))), definitions(tree))
+            tested = imported(tree) & called - (set(used[1].split(", ")) if used else set())
+            for name in tested & set(found):
+                found[name].append((path.relative_to(root), said[1]))
+    return found
+
+
+def row(place: str, formula: Formula) -> str:
+    """Return a line of the table."""
+    of = laws()[formula.name]
+    law = ", ".join(f"[{sum(where == file for where, _ in of)}]({file})" for file in dict(of))
+    oracle = "; ".join(f"[{said}]({file})" for file, said in oracles()[formula.name])
+    file = formula.file.relative_to(ROOT)
+    value = formula.value.replace("|", "\\|").replace("*", "\\*").replace("_", "\\_").replace("<", "\\<")
+    return f"| {place} | [`{formula.name}`]({file}) | {value} | {law} | {oracle} |"
+
+
+def table() -> str:
+    """Return the whole table in Markdown."""
+    known = formulas()
+    lines = ["| where | function | value | laws | oracle |", "|---|---|---|---|---|"]
+    for number in EQUATIONS:
+        lines += [row(f"Eq. ({number})", formula) for formula in known if number in formula.equations]
+    for formula in sorted(known, key=lambda formula: formula.source):
+        if not formula.equations:
+            lines.append(row(formula.source.split("; ")[0].replace("_", "\\_"), formula))
+    return "\n".join([BEGIN, "", *lines, "", END])
+
+
+def written(readme: str) -> str:
+    """Return the README with the table of today in it."""
+    before, rest = readme.split(BEGIN)
+    return before + table() + rest.split(END)[1]
+
+
+if __name__ == "__main__":
+    target = ROOT / "README.md"
+    target.write_text(written(target.read_text()))
+    sys.stdout.write(f"{target}: {len(formulas())} functions\n")

@@ -1,0 +1,71 @@
+"""One vector before its value is known, and short ways to write many."""
+
+import random
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from tools.vectors.arrays import Array, array
+
+NAN, INF = float("nan"), float("inf")
+Argument: TypeAlias = Any  # Array, Callback, float, int or a tuple of floats: what a call can take
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments by name, what must come back of them, and how near."""
+
+    result: Literal["valid", "invalid", "acceptable"]
+    comment: str
+    arguments: dict[str, Argument]
+    rtol: float = 0.0
+    atol: float = 0.0
+    forward: Array | None = None
+    compare: str | None = None
+    alternatives: dict[str, dict[str, Argument]] = field(default_factory=dict)
+
+
+def valid(comment: str, *, rtol: float = 1e-13, atol: float = 0.0, **arguments: Argument) -> Case:
+    """A call whose value must come back."""
+    return Case("valid", comment, arguments, rtol, atol)
+
+
+def invalid(comment: str, **arguments: Argument) -> Case:
+    """A call that must be refused."""
+    return Case("invalid", comment, arguments)
+
+
+def applied(comment: str, forward: Array, *, rtol: float = 1e-13, atol: float = 1e-15, compare: str | None = None,
+            **arguments: Argument) -> Case:  # fmt: skip
+    """A call that returns an operator, which is then applied."""
+    return Case("valid", comment, arguments, rtol, atol, forward, compare)
+
+
+def acceptable(comment: str, alternatives: dict[str, dict[str, Argument]], *, rtol: float = 1e-13,
+               **arguments: Argument) -> Case:  # fmt: skip
+    """A call that the paper leaves open: each alternative is the value for these other arguments."""
+    return Case("acceptable", comment, arguments, rtol, alternatives=alternatives)
+
+
+def draw(seed: int, *shape: int, scale: float = 2.0) -> Array:
+    """Numbers in [-scale, scale] of two decimals."""
+    source = random.Random(seed)  # noqa: S311 - nothing is secret
+    size = 1
+    for length in shape:
+        size *= length
+    flat = array([round(source.uniform(-scale, scale), 2) for _ in range(size)])
+    return Array(shape, flat.values)
+
+
+def whole(*values: int) -> Array:
+    """Integers."""
+    return array(list(values), "int64")
+
+
+def flags(nested: object) -> Array:
+    """Booleans."""
+    return array(nested, "bool")
+
+
+def without(arguments: dict[str, Argument], **changed: Argument) -> dict[str, Argument]:
+    """The arguments with some of them changed."""
+    return {**arguments, **changed}
