@@ -10,7 +10,7 @@ import torch
 
 from ict_ref.config import PRESETS, Data, Machine
 from ict_ref.data.dataset import Images
-from ict_ref.distributed.process_group import World
+from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.training.trainer import Trainer
 
 # Forward pass of one image, counted by fvcore (see the README's table of networks).
@@ -73,7 +73,7 @@ def _speed(preset: str, compiled: bool, batch: int, device: torch.device, rate: 
     )
     pixels = np.random.default_rng(0).integers(256, size=(1024, *event), dtype=np.uint8)
     source = Images(pixels, torch.zeros(1024, dtype=torch.int64), 1000 if labels else 0, flip=True)
-    trainer = Trainer(config, source, World(device=device))
+    trainer = Trainer(config, source, ProcessGroup(device=device))
     torch.cuda.reset_peak_memory_stats()
     for _ in range(3):
         trainer.update()

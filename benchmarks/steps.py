@@ -80,7 +80,7 @@ def torch_dropout() -> Iterator[None]:
     def drop(h: Tensor, _mask: Tensor, rate: float) -> Tensor:
         return F.dropout(h, rate, training=True)
 
-    with mock.patch("ict_ref.networks.layers.drop", drop):
+    with mock.patch("ict_ref.networks.blocks.drop", drop):
         yield
 
 

@@ -89,7 +89,7 @@ def laws(root: Path = ROOT) -> dict[str, list[tuple[Path, str]]]:
 def oracles(root: Path = ROOT) -> dict[str, list[tuple[Path, str]]]:
     """Return the independent routes to each function, as files and what their `Oracle:` lines say."""
     found: dict[str, list[tuple[Path, str]]] = {formula.name: [] for formula in formulas()}
-    for path in sorted((root / "tests").glob("test_*.py")):
+    for path in sorted((root / "tests").rglob("test_*.py")):
         tree = ast.parse(path.read_text())
         docstring = ast.get_docstring(tree) or ""
         said = re.search(r"^Oracles?: (.+?)\.?$", docstring, re.MULTILINE)

@@ -3,13 +3,8 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ict_ref.utils.command_line import Parser, guarded, refuse_place, say
-
-# torch is imported once the arguments are known to be good: help and errors come at once.
-if TYPE_CHECKING:
-    from ict_ref.networks.network_checkpoint import Weights
+from ict_ref.utils.command_line import Parser, guarded, refuse_place
 
 NAME, PROGRAM = "ict_ref.export_checkpoint", "python -m ict_ref.export_checkpoint"
 DESCRIPTION = """\
@@ -42,53 +37,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _exported(options: argparse.Namespace) -> int:
     refuse_place(options.out)
-    weights, step = averaged_student(options.run)
+    from ict_ref.checkpoint.load import load_ema
     from ict_ref.checkpoint.network_file import export
+
+    weights, step = load_ema(options.run)
 
     options.out.parent.mkdir(parents=True, exist_ok=True)
     export(weights, options.out)
     print(f"the average after step {step} of {options.run} is written to {options.out}")
     return 0
-
-
-def averaged_student(run: Path) -> "tuple[Weights, int]":
-    """Return the average in a run's checkpoint, and after how many steps. Raises ValueError if there is none."""
-    from ict_ref.checkpoint.training_state import Checkpoint, newest_checkpoint
-    from ict_ref.data.dataset import load
-    from ict_ref.networks.network_checkpoint import Weights
-    from ict_ref.checkpoint.run_dir import load_config
-
-    config = load_config(run)
-
-    def of_this_run(checkpoint: Checkpoint) -> None:
-        if checkpoint.config != config.digest():
-            raise ValueError(
-                f"{run} has a checkpoint of another configuration than its config.json's; restore one of them"
-            )
-
-    checkpoint, refused = newest_checkpoint(run, of_this_run)
-    if checkpoint is None:
-        raise ValueError(f"{run} has no checkpoint yet; a run writes one every record.save_every steps")
-    for file in refused:
-        say(
-            "ict_ref",
-            0,
-            f"warning: {file} is damaged, or another run's; the average after step {checkpoint.step} is taken",
-        )
-    images = load(config.data).train
-    prefix = "average/network."
-    weights = Weights(
-        options=config.network,
-        channels=images.event[0],
-        size=images.event[1],
-        classes=images.classes if config.data.labels else 0,
-        state={
-            name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items() if name.startswith(prefix)
-        },
-        sigma_min=config.method.sigma_min,
-        sigma_data=config.method.sigma_data,
-    )
-    return weights, checkpoint.step
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from ict_ref.utils.command_line import Parser, guarded
 
 # torch is imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:
-    from ict_ref.networks.network_checkpoint import Weights
+    from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 
 NAME, PROGRAM = "ict_ref.import_checkpoint", "python -m ict_ref.import_checkpoint"
 DESCRIPTION = """\
@@ -103,12 +103,12 @@ def _imported(options: argparse.Namespace) -> int:
     return 0
 
 
-def load(options: argparse.Namespace) -> "Weights":
+def load(options: argparse.Namespace) -> "NetworkCheckpoint":
     """Return the network in the file. Raises ValueError or OSError for what the user must mend."""
     from ict_ref.networks.published import read, state_dict_in
-    from ict_ref.networks.published.common import Unseen
+    from ict_ref.networks.published.common import ImportOptions
 
-    unseen = Unseen(
+    unseen = ImportOptions(
         size=options.size,
         time_scale=options.time_scale,
         head_channels=options.head_channels,
@@ -155,10 +155,10 @@ def content(file: Path) -> object:
         raise ValueError("is no file of torch.save or safetensors, or is damaged; fetch it again") from None
 
 
-def write(weights: "Weights", folder: Path) -> dict[str, Any]:
+def write(weights: "NetworkCheckpoint", folder: Path) -> dict[str, Any]:
     """Write the two files and return what the readable one says."""
-    from ict_ref.utils.atomic import write_atomically
     from ict_ref.checkpoint.network_file import description, export, refuse_infinite
+    from ict_ref.utils.atomic import write_atomically
 
     about = description(weights)
     refuse_infinite(weights)

@@ -9,19 +9,19 @@ from tests.support.networks import VARIANTS, configured, inputs, small
 from tests.support.runs import updated
 
 from ict_ref import export_checkpoint
+from ict_ref.checkpoint.network_file import export, load_exported
+from ict_ref.checkpoint.run_dir import open_run
 from ict_ref.config import minimal
 from ict_ref.data.dataset import load
-from ict_ref.checkpoint.network_file import export, load_exported
-from ict_ref.networks.network_checkpoint import Weights
-from ict_ref.checkpoint.run_dir import open_run
-from ict_ref.training.trainer import Trainer
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.training.loop import fit, resume
+from ict_ref.training.trainer import Trainer
 
 
-def weights_of(kind: str) -> Weights:
+def weights_of(kind: str) -> NetworkCheckpoint:
     """Return the weights of a small network, in float64."""
     model = small(**VARIANTS[kind])
-    return Weights(
+    return NetworkCheckpoint(
         options=configured(**VARIANTS[kind]).network,
         channels=1,
         size=8,

@@ -6,8 +6,8 @@ import pytest
 from tests.support.configs import variants
 
 import ict_ref
-from ict_ref.config import Config, Machine, Record, minimal
 from ict_ref.checkpoint.run_dir import open_run
+from ict_ref.config import Config, Machine, Record, minimal
 
 
 def test_a_new_folder_gets_the_configuration_and_is_opened_again(tmp_path: Path) -> None:

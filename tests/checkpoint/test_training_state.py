@@ -23,8 +23,8 @@ from ict_ref.checkpoint.training_state import (
     set_aside,
 )
 from ict_ref.launch.__main__ import main
-from ict_ref.training.trainer import Trainer
 from ict_ref.training.loop import fit, resume
+from ict_ref.training.trainer import Trainer
 
 NAME = "checkpoint-00000003.safetensors"
 

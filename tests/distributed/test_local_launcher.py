@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ict_ref.distributed.local_launcher import LOST, started_by_supervisor, supervise
+from ict_ref.distributed.local_launcher import supervise
+from ict_ref.utils.signals import LOST, started_by_launcher
 
 # What the processes do, by their rank: the fast ones first.
 SAYS = (
@@ -98,5 +99,5 @@ def test_signals_are_passed_on_and_handlers_put_back() -> None:
 
 
 def test_a_process_knows_whether_it_was_started_by_a_supervisor() -> None:
-    assert started_by_supervisor({"ICT_REF_RENDEZVOUS": "file:///x"})
-    assert not started_by_supervisor({"RANK": "0"})
+    assert started_by_launcher({"ICT_REF_RENDEZVOUS": "file:///x"})
+    assert not started_by_launcher({"RANK": "0"})

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from sklearn.svm import SVC
-from tests.test_edit import edited
+from tests.edit.test_edit import edited
 
 from ict_ref.data.dataset import digits
 

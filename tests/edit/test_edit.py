@@ -16,18 +16,18 @@ from PIL import Image
 from tests.support.datasets import random_images
 from tests.support.networks import configured, filled
 
+from ict_ref.checkpoint.load import load_pretrained
+from ict_ref.checkpoint.network_file import export
 from ict_ref.config import Sample
 from ict_ref.data.dataset import digits
 from ict_ref.edit.__main__ import main
 from ict_ref.edit.model import function_of
 from ict_ref.edit.tasks import into_range
 from ict_ref.launch.__main__ import main as launch
-from ict_ref.checkpoint.network_file import export
 from ict_ref.networks.model import ConsistencyModel, build_model
-from ict_ref.networks.network_checkpoint import Weights
-from ict_ref.utils.rng import stream
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.sample.images import images
-from ict_ref.checkpoint.load import load_trained
+from ict_ref.utils.rng import stream
 
 Pixels = UInt8[np.ndarray, " n channels height width"]
 Values = Float[np.ndarray, " n channels height width"]
@@ -41,8 +41,8 @@ def network(place: Path, channels: int = 3, classes: int = 10) -> tuple[str, Con
     model = filled(build_model(config, event=(channels, 8, 8), classes=classes or 10))
     state = {name: tensor for name, tensor in model.network.state_dict().items() if classes or "label" not in name}
     path = place / "random.safetensors"
-    export(Weights(options=config.network, channels=channels, size=8, classes=classes, state=state), path)
-    return str(path), load_trained(path).model
+    export(NetworkCheckpoint(options=config.network, channels=channels, size=8, classes=classes, state=state), path)
+    return str(path), load_pretrained(path).model
 
 
 def given(place: Path, count: int = 5, channels: int = 3, size: int = 8) -> tuple[str, Pixels]:
@@ -258,7 +258,7 @@ def test_an_image_depends_on_the_seed_and_its_place_alone(tmp_path: Path, monkey
 @pytest.mark.parametrize("clip", [True, False])
 def test_each_step_is_cut_to_the_range_where_the_samples_are(tmp_path: Path, clip: bool) -> None:
     path, model = network(tmp_path)
-    trained = dataclasses.replace(load_trained(Path(path)), sample=Sample(clip=clip))
+    trained = dataclasses.replace(load_pretrained(Path(path)), sample=Sample(clip=clip))
     x, sigma, labels = torch.full((2, 3, 8, 8), 3.0), torch.tensor([0.1, 0.2]), torch.tensor([1, 2])
     calls: list[None] = []
     value = function_of(trained, labels, lambda: calls.append(None))(x, sigma)

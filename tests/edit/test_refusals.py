@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.edit.test_edit import network
 from tests.support.datasets import random_images
-from tests.test_edit import network
 
 from ict_ref.edit.__main__ import main
 

@@ -4,12 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+from tests.support.draws import draw
 from tests.support.runs import config, images, updated
 
 from ict_ref.config import Config, Machine
+from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.networks.model import build_model
-from ict_ref.distributed.process_group import World
-from ict_ref.training.loss import Discretization, Draws, draw, draw_step_masks, training_loss
+from ict_ref.training.loss import Discretization, Draws, draw_step_masks, training_loss
 from ict_ref.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -18,7 +19,7 @@ CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 
 def on_gpu(chosen: Config) -> Trainer:
     """Return a trainer on the GPU."""
-    return Trainer(dataclasses.replace(chosen, machine=Machine(device="cuda")), images(), World(device=CUDA))
+    return Trainer(dataclasses.replace(chosen, machine=Machine(device="cuda")), images(), ProcessGroup(device=CUDA))
 
 
 def test_masks_are_the_same_bits_on_both_devices() -> None:

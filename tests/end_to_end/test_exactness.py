@@ -17,9 +17,9 @@ from tests.support.several import STEPS, configurations, train
 
 from ict_ref.launch.__main__ import main
 from ict_ref.sample.images import one_and_two_steps
+from ict_ref.training.loop import fit, resume
 from ict_ref.training.loss import discretization
 from ict_ref.training.trainer import Trainer
-from ict_ref.training.loop import fit, resume
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 

@@ -26,20 +26,20 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 
 from ict_ref import export_checkpoint
+from ict_ref.checkpoint.network_file import load_exported
+from ict_ref.checkpoint.run_dir import open_run
 from ict_ref.config import FID
 from ict_ref.data.dataset import digits, load
+from ict_ref.data.image_files import write_npz
 from ict_ref.evaluate import measured
 from ict_ref.evaluate.__main__ import main
 from ict_ref.evaluate.features import find_features
 from ict_ref.evaluate.measured import measure
 from ict_ref.evaluate.paper import CIFAR10, IMAGENET64
 from ict_ref.evaluate.sets import stored
-from ict_ref.checkpoint.network_file import load_exported
-from ict_ref.data.image_files import write_npz
-from ict_ref.checkpoint.run_dir import open_run
 from ict_ref.sample.images import images
-from ict_ref.training.trainer import Trainer
 from ict_ref.training.loop import fit
+from ict_ref.training.trainer import Trainer
 
 BOTH = digits()
 REAL, FAKE = BOTH.held_out.pixels[:120], BOTH.train.pixels[:100]

@@ -11,13 +11,13 @@ from sklearn.svm import SVC
 
 from ict_ref.config import Bars, minimal
 from ict_ref.data.dataset import load
-from ict_ref.evaluate.evaluator import Judge, Score, below_bars, table
+from ict_ref.evaluate.evaluator import Evaluator, Score, below_thresholds, table
 from ict_ref.networks.model import build_model
 from ict_ref.sample import images as sample
 from ict_ref.sample.images import images
 
 DATASET = load(minimal().data)
-JUDGE = Judge(DATASET.held_out)
+JUDGE = Evaluator(DATASET.held_out)
 
 
 def test_the_reference_itself_is_perfect() -> None:
@@ -29,7 +29,7 @@ def test_the_reference_itself_is_perfect() -> None:
 
 
 def test_yardsticks_stand_in_their_order() -> None:
-    real, gaussian, noise = JUDGE.yardsticks(DATASET.train, DATASET.held_out.labels, seed=0)
+    real, gaussian, noise = JUDGE.baselines(DATASET.train, DATASET.held_out.labels, seed=0)
     # Real images 0.4 and a fitted Gaussian 1.2 were measured elsewhere for a split of 1200 and 597; noise 38.
     assert real.frechet_distance == pytest.approx(0.4, abs=0.15)
     assert gaussian.frechet_distance == pytest.approx(1.2, abs=0.3)
@@ -61,7 +61,7 @@ def test_scores_are_those_of_independent_packages() -> None:
 
 
 def test_yardsticks_are_drawn_from_the_seed_and_real_ones_from_everywhere() -> None:
-    here, again, there = (JUDGE.yardsticks(DATASET.train, DATASET.held_out.labels, seed) for seed in (0, 0, 1))
+    here, again, there = (JUDGE.baselines(DATASET.train, DATASET.held_out.labels, seed) for seed in (0, 0, 1))
     assert here == again
     assert here[0] == there[0]
     assert here[1] != there[1]
@@ -85,18 +85,18 @@ BARS = Bars(accuracy=0.85, frechet_distance=2.5, recall=0.15)
 
 
 def test_a_good_score_is_above_the_bars_and_each_bar_can_be_missed() -> None:
-    assert below_bars(GOOD, BARS) == []
+    assert below_thresholds(GOOD, BARS) == []
     for bad, complaint in (
         (dataclasses.replace(GOOD, accuracy=0.84), "accuracy 0.840 is below 0.85"),
         (dataclasses.replace(GOOD, frechet_distance=2.6), "Frechet distance 2.600 is above 2.5"),
         (dataclasses.replace(GOOD, recall=0.1), "recall 0.100 is below 0.15"),
         (dataclasses.replace(GOOD, recall=math.nan), "recall nan is below 0.15"),
     ):
-        assert below_bars(bad, BARS) == [complaint]
-    assert below_bars(dataclasses.replace(GOOD, accuracy=0.0, recall=0.0), Bars()) == []
+        assert below_thresholds(bad, BARS) == [complaint]
+    assert below_thresholds(dataclasses.replace(GOOD, accuracy=0.0, recall=0.0), Bars()) == []
     # At the bar is not below it; and precision has none.
     at = Score("at", frechet_distance=2.5, precision=0.0, recall=0.15, accuracy=0.85)
-    assert below_bars(at, BARS) == []
+    assert below_thresholds(at, BARS) == []
 
 
 def test_the_table_has_a_row_for_each_score_and_one_for_the_bars() -> None:

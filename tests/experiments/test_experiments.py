@@ -20,16 +20,16 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import ndtr
 from torch import Tensor
 
-from ict_ref.training.microbatches import Examples
 from ict_ref.config import Method
 from ict_ref.data.dataset import load
 from ict_ref.experiments import __main__ as command
+from ict_ref.experiments.analytic_datasets import CENTRED, NORMAL, POINT, TWO_MODES, Mixture
 from ict_ref.experiments.answers import KnownAnswer
 from ict_ref.experiments.huber import Huber, norms, on_digits, variation
-from ict_ref.experiments.analytic_datasets import CENTRED, NORMAL, POINT, TWO_MODES, Mixture
 from ict_ref.experiments.levels import Levels, minimising_slope, power
 from ict_ref.experiments.runs import Experiment, Table, configuration, noisy, rms, rms_error, trained
 from ict_ref.experiments.teacher_ema import TeacherEMA, toy_gradient, toy_training
+from ict_ref.training.microbatches import Examples
 from ict_ref.training.trainer import Trainer
 
 Array = npt.NDArray[np.float64]

@@ -21,9 +21,9 @@ from ict_ref.experiments.levels import Levels
 from ict_ref.figures.ablations import MAKERS, Ablation
 from ict_ref.figures.comparison import Comparison
 from ict_ref.figures.counts import Counts
-from ict_ref.figures.datasets import Digits, Known, Subject
+from ict_ref.figures.datasets import AnalyticDataset, Digits, FigureDataset
 from ict_ref.figures.updates import Updates
-from ict_ref.networks.masks import Masks
+from ict_ref.networks.dropout import Masks
 from ict_ref.networks.model import ConsistencyModel
 from ict_ref.training.trainer import Trainer
 
@@ -148,7 +148,7 @@ def test_the_error_on_known_data_is_the_rms_distance_to_the_exact_function() -> 
     mean, off = torch.tensor([0.4, -0.3]).reshape(2, 1, 1), torch.tensor([0.3, -0.4]).reshape(2, 1, 1)
     share = math.sqrt((0.09 + 0.002**2) / (0.09 + 6400))
     model = Fixed(lambda x: mean + share * (x - mean) + off)
-    assert Known("it", NORMAL).error(model) == pytest.approx(0.5, rel=1e-5)
+    assert AnalyticDataset("it", NORMAL).error(model) == pytest.approx(0.5, rel=1e-5)
 
 
 def test_the_error_on_digits_is_the_frechet_distance_of_one_step_samples_to_those_held_out() -> None:
@@ -184,7 +184,7 @@ class Watched:
     name: str = "watched data"
     measure: str = "what is said"
     examples: Any = NORMAL
-    network: Any = Known("", NORMAL).network
+    network: Any = AnalyticDataset("", NORMAL).network
 
     def error(self, model: ConsistencyModel) -> float:
         return self.said(model)
@@ -202,7 +202,7 @@ def test_a_curve_has_the_mean_error_of_the_average_over_the_seeds_at_even_steps(
 
     expected = []
     figure = watched(mark)
-    assert isinstance(figure.subject, Subject)
+    assert isinstance(figure.subject, FigureDataset)
     for paper in figure.runs.values():
         trainers = [Trainer(figure.small(paper, seed), NORMAL) for seed in (0, 1, 2)]
         points = []
@@ -372,5 +372,5 @@ def test_what_lpips_would_have_shown_is_said_to_be_missing(number: str) -> None:
 
 
 def test_a_figure_made_again_has_the_same_numbers() -> None:
-    figure = dataclasses.replace(watched(lambda model: 1.0), subject=Known("it", NORMAL), seeds=(0,))
+    figure = dataclasses.replace(watched(lambda model: 1.0), subject=AnalyticDataset("it", NORMAL), seeds=(0,))
     assert figure.make(Counter()) == figure.make(Counter())

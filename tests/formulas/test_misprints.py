@@ -47,7 +47,7 @@ from ict_ref.networks.model import build_model
 from ict_ref.training.radam import RAdam
 from ict_ref.training.trainer import Trainer
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def f64(*values: float) -> Tensor:

@@ -19,15 +19,15 @@ from tests.support.runs import newest
 
 from ict_ref.config import PRESETS, digits, minimal
 from ict_ref.data.dataset import load
-from ict_ref.evaluate.evaluator import Judge
-from ict_ref.sample.sheet import sample_sheet
+from ict_ref.distributed.process_group import ProcessGroup
+from ict_ref.evaluate.evaluator import Evaluator
 from ict_ref.launch.__main__ import main
-from ict_ref.networks.model import build_model
 from ict_ref.launch.options import parse
-from ict_ref.prepare.__main__ import main as prepare_data
-from ict_ref.distributed.process_group import World
 from ict_ref.launch.run import prepare
+from ict_ref.networks.model import build_model
+from ict_ref.prepare.__main__ import main as prepare_data
 from ict_ref.sample.images import images
+from ict_ref.sample.sheet import sample_sheet
 from ict_ref.utils.signals import StopRequest
 
 
@@ -73,9 +73,9 @@ def test_the_scores_and_the_picture_are_of_the_average_and_of_the_held_out_image
         name: images(model, labels, levels, count=599, event=(1, 8, 8), seed=5, clip=False)
         for name, levels in {"one step": [20.0], "two steps, sigma 0.5": [20.0, 0.5]}.items()
     }
-    judge = Judge(dataset.held_out)
+    judge = Evaluator(dataset.held_out)
     scores = [judge.score(name, pixels, labels) for name, pixels in made.items()]
-    scores += judge.yardsticks(dataset.train, labels, seed=5)
+    scores += judge.baselines(dataset.train, labels, seed=5)
     assert json.loads((tmp_path / "scores.json").read_text()) == [dataclasses.asdict(score) for score in scores]
     sample_sheet({**made, "real images, held out": dataset.held_out.pixels}, labels, tmp_path / "again.png")
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "samples.png").read_bytes()
@@ -336,7 +336,7 @@ def test_a_run_stopped_by_ctrl_c_saves_says_how_to_go_on_and_does(tmp_path: Path
     said = re.search(r"stopped by SIGINT and saved after step (\d+) of 120 in .*; the same command goes on from", err)
     assert said is not None, err
     with contextlib.ExitStack() as stack:
-        trainer, _ = prepare(parse([*ARGUMENTS, str(tmp_path)]), World(), stack)
+        trainer, _ = prepare(parse([*ARGUMENTS, str(tmp_path)]), ProcessGroup(), stack)
     assert trainer.step == int(said[1]) < 120
     trainer.update()
 
@@ -386,7 +386,8 @@ def test_the_tests_run_with_run_time_shape_checks() -> None:
 
 def test_help_and_errors_come_without_importing_torch() -> None:
     code = (
-        "import sys\nfrom ict_ref.launch.__main__ import parse\nparse(['--config', 'digits'])\nassert 'torch' not in sys.modules"
+        "import sys\nfrom ict_ref.launch.__main__ import parse\n"
+        "parse(['--config', 'digits'])\nassert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -446,7 +447,7 @@ def test_a_run_with_held_out_images_is_scored_by_them(tmp_path: Path) -> None:
     command = ["--config", "minimal", "--train.steps", "8", "--data.name", "folder", "--data.path", train]
     assert main([*command, "--data.held-out", rest, "--out", str(tmp_path / "run")]) == 0
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
-    judge = Judge(load(parse([*command, "--data.held-out", rest]).config.data).held_out)
+    judge = Evaluator(load(parse([*command, "--data.held-out", rest]).config.data).held_out)
     real = judge.score("real images", load(parse(command).config.data).train.pixels, torch.tensor(labels))
     assert scores[2] == dataclasses.asdict(real)
     assert main([*command, "--data.no-labels", "--data.held-out", rest, "--out", str(tmp_path / "plain")]) == 0

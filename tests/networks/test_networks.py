@@ -11,9 +11,9 @@ from tests.support.networks import PAPER, VARIANTS, configured, filled, inputs, 
 from torch import Tensor, nn
 
 from ict_ref.config import Network, minimal
+from ict_ref.networks.blocks import ArchitectureVariant, Fir, ResidualBlock, SelfAttention, downsample, upsample
+from ict_ref.networks.dropout import draw_masks
 from ict_ref.networks.embedding import NoiseFeatures
-from ict_ref.networks.layers import Fir, ResidualBlock, SelfAttention, Style, downsample, upsample
-from ict_ref.networks.masks import draw_masks
 from ict_ref.networks.model import build_model, build_network
 from ict_ref.utils.rng import stream
 
@@ -328,7 +328,7 @@ def test_embeddings_are_as_sensitive_to_the_noise_level_as_figure_1a_says(option
 @pytest.mark.parametrize("gain", [1.0, 0.5])
 def test_attention_is_a_softmax_average_of_values_in_heads(head_channels: int, gain: float) -> None:
     options = Network(width=8, multipliers=(1,), head_channels=head_channels, groups=2)
-    attention = SelfAttention(8, options, Style(eps=1e-5, gain=gain, fir=False)).double()
+    attention = SelfAttention(8, options, ArchitectureVariant(eps=1e-5, gain=gain, fir=False)).double()
     x = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     heads, d = (1, 8) if head_channels == 0 else (2, 4)
     qkv = attention.qkv(attention.norm(x).flatten(2).transpose(1, 2)).transpose(1, 2).reshape(2, 3, heads, d, 9)

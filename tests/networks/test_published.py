@@ -18,14 +18,14 @@ import torch
 from tests.support.published import SMALL, fixture, given, imported, relative, state_of, unseen_of
 from torch import Tensor
 
-from ict_ref.import_checkpoint import main
 from ict_ref.checkpoint.network_file import load_exported
+from ict_ref.import_checkpoint import main
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.networks.published import FORMATS, read, state_dict_in
-from ict_ref.networks.published.common import Unseen
-from ict_ref.networks.network_checkpoint import Weights
+from ict_ref.networks.published.common import ImportOptions
 
 
-def agrees(weights: Weights, name: str, *, scale: float = 1.0) -> bool:
+def agrees(weights: NetworkCheckpoint, name: str, *, scale: float = 1.0) -> bool:
     """Return whether the network returns what the fixture's does, told `scale` times the noise level."""
     arrays = fixture(name)
     network = weights.model(torch.float64).network
@@ -117,7 +117,9 @@ def test_score_sde_s_checkpoint_holds_the_average_as_a_list() -> None:
     shadow = [2 * value for key, value in state.items() if key not in ("sigmas", "all_modules.0.W")]
     model = {f"module.{key}": value for key, value in state.items()}
     checkpoint = {"optimizer": {}, "model": model, "ema": {"decay": 0.999, "shadow_params": shadow}, "step": 7}
-    trained, average = (read(state_dict_in(checkpoint, average=flag), Unseen(size=16)).state for flag in (False, True))
+    trained, average = (
+        read(state_dict_in(checkpoint, average=flag), ImportOptions(size=16)).state for flag in (False, True)
+    )
     for name, value in trained.items():
         assert torch.equal(average[name], value if name.endswith("frequencies") else 2 * value)
     checkpoint["ema"] = {"shadow_params": shadow[1:]}
@@ -152,11 +154,11 @@ def test_edm_s_preconditioner_filters_and_augmentation_are_set_aside() -> None:
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
     state["enc.8x8_down.conv0.resample_filter"] = torch.outer(taps, taps)[None, None]
     state["map_augment.weight"] = torch.zeros(64, 9)
-    assert agrees(read({f"model.{key}": value for key, value in state.items()}, Unseen()), "ncsnpp_small")
+    assert agrees(read({f"model.{key}": value for key, value in state.items()}, ImportOptions()), "ncsnpp_small")
 
 
 def test_edm_s_label_map_has_a_bias_that_goes_into_its_columns() -> None:
-    state, unseen = state_of("ncsnpp_small"), Unseen()
+    state, unseen = state_of("ncsnpp_small"), ImportOptions()
     generator = torch.Generator().manual_seed(0)
     w, b = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((64, 5), (64,)))
     embedding = (
@@ -230,9 +232,9 @@ def test_many_odd_keys_are_counted_and_three_of_them_named() -> None:
 @pytest.mark.parametrize("form", FORMATS)
 def test_what_is_no_network_is_refused_by_every_format(form: str) -> None:
     with pytest.raises(ValueError, match="needs"):
-        read({"weight": torch.zeros(1)}, Unseen(), form)
+        read({"weight": torch.zeros(1)}, ImportOptions(), form)
     with pytest.raises(ValueError, match="needs a network of openai, edm, score_sde; got keys weight"):
-        read({"weight": torch.zeros(1)}, Unseen())
+        read({"weight": torch.zeros(1)}, ImportOptions())
 
 
 @pytest.mark.parametrize("content", [7, [torch.zeros(1)], {"step": 7}, {"model": {"a": 1}}])

@@ -8,7 +8,7 @@ import torch
 from tests.support.networks import PAPER, count, stored_nowhere
 from torch.utils.flop_counter import FlopCounterMode
 
-from ict_ref.networks.layers import ResidualBlock, SelfAttention
+from ict_ref.networks.blocks import ResidualBlock, SelfAttention
 
 
 @pytest.mark.parametrize(

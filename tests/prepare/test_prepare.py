@@ -28,8 +28,8 @@ from tests.support.datasets import (
     write_images,
 )
 
-from ict_ref.prepare.__main__ import main
 from ict_ref.data.prepared import open_arrays
+from ict_ref.prepare.__main__ import main
 from ict_ref.prepare.sources import image_folder
 
 PIXELS, LABELS = random_images(17, 3, 32, 32), [(7 * k) % 10 for k in range(17)]

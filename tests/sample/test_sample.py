@@ -17,13 +17,13 @@ from PIL import Image
 from tests.support.networks import small_weights
 from tests.support.runs import short_run
 
+from ict_ref.checkpoint.load import load_pretrained
 from ict_ref.checkpoint.network_file import export
 from ict_ref.data.image_files import read_pixels
-from ict_ref.utils.rng import stream
 from ict_ref.sample import images as making
 from ict_ref.sample.__main__ import main
 from ict_ref.sample.parts import Parts
-from ict_ref.checkpoint.load import load_trained
+from ict_ref.utils.rng import stream
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_two_steps_are_algorithm_1_step_by_step(run: Path, tmp_path: Path) -> No
         main([str(run), "--sigmas", "80", "0.5", "--count", "3", "--seed", "7", "--out", str(tmp_path / "a.npz")]) == 0
     )
     pixels, labels = arrays(tmp_path / "a.npz")
-    model = load_trained(run).model
+    model = load_pretrained(run).model
     for k, label in enumerate(labels):
         noise = [
             stream(7, "sample", step=k, lane=level).standard_normal((1, 8, 8), dtype=np.float32) for level in (0, 1)

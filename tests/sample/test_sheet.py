@@ -10,10 +10,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from tests.support.networks import small_weights
 
-from ict_ref.figures import __main__ as figures
-from ict_ref.sample.sheet import sample_sheet
 from ict_ref.checkpoint.network_file import export
+from ict_ref.figures import __main__ as figures
 from ict_ref.sample import __main__ as sample
+from ict_ref.sample.sheet import sample_sheet
 
 
 def sheet_of(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

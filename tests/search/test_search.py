@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 from tests.support.runs import short_run
 
+from ict_ref.checkpoint.load import load_pretrained
 from ict_ref.data.dataset import digits
 from ict_ref.evaluate.measured import measure
 from ict_ref.sample.images import images
 from ict_ref.search import find as finding
 from ict_ref.search.__main__ import falls_then_rises, main
 from ict_ref.search.find import most_scores
-from ict_ref.checkpoint.load import load_trained
 
 COUNT = 60
 OPTIONS = ["--reference", "digits:held-out", "--count", str(COUNT)]
@@ -40,7 +40,7 @@ def scores(folder: Path) -> dict[tuple[float, ...], float]:
 
 def by_hand(run: Path, sigmas: list[float]) -> float:
     """Return the Frechet distance of these samples to the held-out digits."""
-    trained = load_trained(run)
+    trained = load_pretrained(run)
     labels = torch.arange(COUNT) % 10
     made = images(trained.model, labels, sigmas, count=COUNT, event=trained.event, seed=0)
     a, b = (x.numpy().reshape(len(x), -1) / 127.5 - 1 for x in (made, digits().held_out.pixels))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ict_ref.slurm.options import Job, load_profile
 from ict_ref.launch.__main__ import main
 from ict_ref.launch.options import parse
+from ict_ref.slurm.options import Job, load_profile
 
 SLURM = ["--slurm", "--config", "minimal"]
 
@@ -31,7 +31,7 @@ def test_options_go_before_a_profile_and_a_profile_before_the_defaults(tmp_path:
 
 @pytest.mark.parametrize("name", ["a100", "cpu"])
 def test_the_profiles_that_come_with_it_are_good(name: str, tmp_path: Path) -> None:
-    path = Path(__file__).parents[1] / "slurm" / f"{name}.toml"
+    path = Path(__file__).parents[2] / "slurm" / f"{name}.toml"
     assert load_profile(path).processes == {"a100": 8, "cpu": 1}[name]
 
 

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this file is run from any folder
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this file is run from any folder
 from tests.slurm_cluster.cluster import Accounting, Cluster
 
 SCRIPT = "tests/slurm_cluster"

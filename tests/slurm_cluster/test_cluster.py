@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.slurm_cluster.cluster import Accounting, Cluster, best_accounting, conf, missing, scratch
 
-SCRIPT = Path(__file__).parents[2] / "slurm" / "test_cluster.py"
+SCRIPT = Path(__file__).with_name("__main__.py")
 SMALL = ("--nodes", "1", "--gpus", "1", "--cpus", "1", "--memory-mb", "500", "--accounting", "squeue")
 
 
@@ -171,7 +171,7 @@ def test_a_cluster_whose_process_was_killed_is_swept(folder: Path) -> None:
         "Cluster(pathlib.Path(sys.argv[1])).start(nodes=1, accounting='none', owner=os.getpid())\n"
         "print('up', flush=True); signal.pause()\n"
     )
-    owner = subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=SCRIPT.parents[1], stdout=subprocess.PIPE)
+    owner = subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=SCRIPT.parents[2], stdout=subprocess.PIPE)
     with owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == b"up\n"

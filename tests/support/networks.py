@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ict_ref.config import Bars, Config, Network, minimal
 from ict_ref.networks.model import ConsistencyModel, FreeForm, build_model
-from ict_ref.networks.network_checkpoint import Weights
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "ADM": {},
@@ -51,13 +51,13 @@ def small(dtype: str = "float64", **options: object) -> ConsistencyModel:
     return filled(build_model(configured(dtype, **options), event=(1, 8, 8), classes=10))
 
 
-def small_weights(*, channels: int, classes: int) -> Weights:
+def small_weights(*, channels: int, classes: int) -> NetworkCheckpoint:
     """Return the weights of such a model in float32, for images of 8x8 pixels."""
     config = dataclasses.replace(
         configured("float32"), data=dataclasses.replace(minimal().data, labels=classes > 0), bars=Bars()
     )
     state = dict(filled(build_model(config, event=(channels, 8, 8), classes=classes)).network.state_dict())
-    return Weights(options=configured().network, channels=channels, size=8, classes=classes, state=state)
+    return NetworkCheckpoint(options=configured().network, channels=channels, size=8, classes=classes, state=state)
 
 
 def inputs(batch: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,7 +69,7 @@ def inputs(batch: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Tensor, 
 
 def stored_nowhere(options: Network, *, size: int, classes: int) -> FreeForm:
     """Return the network on the meta device, where nothing is stored and nothing computed."""
-    weights = Weights(options=options, channels=3, size=size, classes=classes, state={})
+    weights = NetworkCheckpoint(options=options, channels=3, size=size, classes=classes, state={})
     return weights.empty_network().to("meta")
 
 

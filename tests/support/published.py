@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.networks.published import read
-from ict_ref.networks.published.common import Unseen
-from ict_ref.networks.network_checkpoint import Weights
+from ict_ref.networks.published.common import ImportOptions
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 SMALL = ("ncsnpp_small", "adm_small", "adm_small_adagn")
 FULL = ("ncsnpp_full_b4", "adm_full_b3")
 
@@ -49,17 +49,17 @@ def state_of(name: str) -> dict[str, Tensor]:
     return {key: weight(key, shape) for key, shape in zip(arrays["keys"].tolist(), shapes, strict=True)}
 
 
-def unseen_of(name: str) -> Unseen:
+def unseen_of(name: str) -> ImportOptions:
     """Return what the state dict of a fixture's module does not tell."""
     arrays = fixture(name)
     size = arrays["x"].shape[-1]
     if "dropout_rates" not in arrays:
-        return Unseen(size=size)
+        return ImportOptions(size=size)
     limit, rate = int(arrays["dropout_limit"]), float(arrays["dropout_rates"].max())
-    return Unseen(size=size, head_channels=16, dropout=rate, dropout_max_resolution=limit)
+    return ImportOptions(size=size, head_channels=16, dropout=rate, dropout_max_resolution=limit)
 
 
-def imported(name: str) -> Weights:
+def imported(name: str) -> NetworkCheckpoint:
     """Return a fixture's network."""
     return read(state_of(name), unseen_of(name))
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from ict_ref.launch import __main__ as launch
 from ict_ref.checkpoint.training_state import Checkpoint, newest_checkpoint
 from ict_ref.config import Config, Method, minimal
 from ict_ref.data.dataset import Images, load
+from ict_ref.launch import __main__ as launch
 from ict_ref.training.trainer import Trainer
 
 

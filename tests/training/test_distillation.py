@@ -5,17 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.support.draws import draw
 from tests.support.runs import images
 from torch import Tensor, nn
 
+from ict_ref.checkpoint.network_file import export
 from ict_ref.config import Config, Method, minimal
 from ict_ref.data.dataset import to_float
-from ict_ref.training.distillation import load_score
 from ict_ref.launch.__main__ import main
-from ict_ref.checkpoint.network_file import export
 from ict_ref.networks.model import build_model
-from ict_ref.networks.network_checkpoint import Weights
-from ict_ref.training.loss import discretization, draw, training_loss
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint
+from ict_ref.training.distillation import load_score
+from ict_ref.training.loss import discretization, training_loss
 from ict_ref.training.trainer import Trainer
 
 EVENT = (1, 8, 8)
@@ -110,7 +111,7 @@ def test_a_network_that_was_imported_is_a_denoiser_with_edm_s_coefficients(tmp_p
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     path = tmp_path / "network.safetensors"
     state = {name: value.float() for name, value in model.network.state_dict().items()}
-    export(Weights(options=minimal().network, channels=1, size=8, classes=10, state=state), path)
+    export(NetworkCheckpoint(options=minimal().network, channels=1, size=8, classes=10, state=state), path)
     method = Method(objective="distillation", denoiser=str(path))
     score = load_score(method, EVENT, labels=True, dtype=torch.float32, device=CPU)
     x, sigma = torch.randn(3, *EVENT, generator=generator), torch.tensor([0.01, 1.0, 30.0])

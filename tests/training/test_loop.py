@@ -11,10 +11,10 @@ from tests.support.runs import CT, config, copied, images, lines, never, newest,
 from ict_ref.checkpoint.training_state import Checkpoint
 from ict_ref.config import Method, Sample
 from ict_ref.formulas import ema_update
-from ict_ref.training.radam import RAdam
-from ict_ref.training.loss import discretization
-from ict_ref.training.trainer import Trainer
 from ict_ref.training.loop import fit, resume
+from ict_ref.training.loss import discretization
+from ict_ref.training.radam import RAdam
+from ict_ref.training.trainer import Trainer
 
 
 @pytest.mark.parametrize("method", [Method(), CT], ids=["iCT", "CT, whose teacher is saved too"])

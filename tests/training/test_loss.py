@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 from scipy.stats import chisquare
+from tests.support.draws import draw
 from torch import Tensor
 
 from ict_ref.config import Config, Method, minimal
 from ict_ref.data.dataset import load, to_float
 from ict_ref.formulas import consistency_training_loss, pseudo_huber
-from ict_ref.training.distance import metric
 from ict_ref.networks.model import ConsistencyModel, build_model
+from ict_ref.training.distance import metric
 from ict_ref.training.loss import (
     Discretization,
     Draws,
     discretization,
-    draw,
     refuse_bad_numbers,
     teacher_decay,
     training_loss,

@@ -6,10 +6,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.support.runs import config, images, lines, never, recorded
 
 from ict_ref.launch.__main__ import main
-from ict_ref.training.metrics_log import forget_metrics_after
-from ict_ref.training.loss import discretization
-from ict_ref.training.trainer import Trainer
 from ict_ref.training.loop import fit, resume
+from ict_ref.training.loss import discretization
+from ict_ref.training.metrics_log import forget_metrics_after
+from ict_ref.training.trainer import Trainer
 
 
 @pytest.mark.parametrize("line", ["{}", "[1]", "nonsense", '{"step": "x"}', ""])

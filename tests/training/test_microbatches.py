@@ -2,13 +2,13 @@ import dataclasses
 
 import pytest
 import torch
+from tests.support.draws import draw
 from tests.support.runs import config, images
 
-from ict_ref.training.microbatches import Batch, Batches
 from ict_ref.config import Config
+from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.networks.model import build_model
-from ict_ref.distributed.process_group import World
-from ict_ref.training.loss import draw
+from ict_ref.training.microbatches import Batch, Batches
 
 CPU = torch.device("cpu")
 
@@ -46,7 +46,7 @@ def test_processes_and_parts_see_together_what_one_process_sees(size: int, accum
     made = batches(chosen)
     for step in (0, 7, 80):  # the last is in the second epoch of 1 198 images
         whole = made.get((step, range(4)), None)
-        parts = [part for rank in range(size) for part in World(rank, size).parts(4, accumulate)]
+        parts = [part for rank in range(size) for part in ProcessGroup(rank, size).parts(4, accumulate)]
         assert len(parts) == size * accumulate
         assert same(joined([made.get((step, part), None) for part in parts]), whole)
 
@@ -91,5 +91,5 @@ def test_examples_that_are_no_pixels_are_taken_as_they_are() -> None:
 def test_lanes_that_processes_and_parts_cannot_share_are_refused() -> None:
     says = r"train\.lanes needs a multiple of 6 \(3 processes, each with 2 parts by machine\.accumulate\); got 4"
     with pytest.raises(ValueError, match=says):
-        World(0, 3).parts(4, 2)
-    assert World(1, 2).parts(8, 2) == [range(4, 6), range(6, 8)]
+        ProcessGroup(0, 3).parts(4, 2)
+    assert ProcessGroup(1, 2).parts(8, 2) == [range(4, 6), range(6, 8)]

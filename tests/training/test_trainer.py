@@ -10,17 +10,18 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from tests.support.draws import draw
 from tests.support.runs import CT, config, copied, images, lines, same, updated
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ict_ref.config import Config, Method, minimal
+from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.formulas import sigma_grid
 from ict_ref.networks.model import build_model
-from ict_ref.distributed.process_group import World
-from ict_ref.training.loss import Draws, discretization, draw, training_loss
-from ict_ref.training.trainer import Trainer, follow
 from ict_ref.training.loop import resume
+from ict_ref.training.loss import Draws, discretization, training_loss
+from ict_ref.training.trainer import Trainer, follow
 
 CONTINUOUS = Method(objective="continuous", distance="squared_l2", curriculum="constant")
 
@@ -328,7 +329,7 @@ def test_autocast_is_near_full_precision_and_is_not_it() -> None:
 
 
 def test_a_world_of_one_is_the_run_itself() -> None:
-    world = World()
+    world = ProcessGroup()
     value = torch.ones(3)
     assert world.mean_(value) is value
     assert world.any(True)

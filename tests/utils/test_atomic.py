@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from ict_ref.checkpoint.run_dir import open_run
 from ict_ref.checkpoint.training_state import Checkpoint, save_checkpoint
 from ict_ref.config import minimal
-from ict_ref.utils.atomic import atomically, write_atomically
 from ict_ref.training.metrics_log import forget_metrics_after
-from ict_ref.checkpoint.run_dir import open_run
+from ict_ref.utils.atomic import atomically, write_atomically
 
 
 def full(_: int) -> None:

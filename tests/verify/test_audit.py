@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ict_ref.verify.audit import audit, chi_square_tail
 from ict_ref.verify.check import Result
 
-PEERS = Path(__file__).parent / "peers"
+PEERS = Path(__file__).parent / "implementations"
 
 
 def grid(n: int) -> Tensor:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import Phase, given, settings
-from tests.peers import numpy_module
 from tests.support.wrong_implementations import WRONG
+from tests.verify.implementations import numpy_module
 from torch import Tensor
 
 import ict_ref.formulas
@@ -25,7 +25,7 @@ from ict_ref.verify.strategies import inputs
 from ict_ref.verify.values import NUMPY, TORCH
 from ict_ref.verify.vectors import deviations
 
-PEERS = Path(__file__).parent / "peers"
+PEERS = Path(__file__).parent / "implementations"
 BY_NAME = {law.name: law for law in LAWS}
 FEW = 20
 

@@ -19,7 +19,7 @@ from ict_ref.verify.check import Result, check
 from ict_ref.verify.peer import MissingError, Peer, PeerError, RefusedError, received
 from ict_ref.verify.vectors import vectors
 
-PEERS = Path(__file__).parent / "peers"
+PEERS = Path(__file__).parent / "implementations"
 # Without the site module Python starts in a few hundredths of a second.
 PYTHON = [sys.executable, "-I", "-S"]
 GOOD = shlex.join([*PYTHON, str(PEERS / "peer.py")])

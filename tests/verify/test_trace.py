@@ -176,7 +176,7 @@ def test_a_namespace_is_asked_for_what_it_has() -> None:
 
 
 def test_a_waived_function_waives_its_values_in_the_trace(tmp_path: Path) -> None:
-    path = Path(__file__).parent / "peers" / "elementwise.py"
+    path = Path(__file__).parent / "implementations" / "elementwise.py"
     (tmp_path / "w.toml").write_text('[[waiver]]\nid = "pseudo_huber"\nreason = "known"\n')
     assert main([str(path), "--waivers", str(tmp_path / "w.toml")]) == 0
 

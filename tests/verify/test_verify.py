@@ -13,9 +13,9 @@ from xml.etree import ElementTree as ET
 import jsonschema
 import pytest
 import torch
-from tests.peers import numpy_module
-from tools.vectors import generate
 from tests.support.wrong_implementations import WRONG
+from tests.verify.implementations import numpy_module
+from tools.vectors import generate
 from torch import Tensor
 
 import ict_ref.formulas
@@ -27,8 +27,8 @@ from ict_ref.verify.laws import LAWS
 from ict_ref.verify.values import ARRAYS
 from ict_ref.verify.vectors import deviations, functions, vectors
 
-PEERS = Path(__file__).parent / "peers"
-ROOT = Path(__file__).parents[1]
+PEERS = Path(__file__).parent / "implementations"
+ROOT = Path(__file__).parents[2]
 
 
 def namespace(**functions: Callable[..., object]) -> object:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ict_ref.equations import formulas
 from tools.vectors import (
     cases_model,
     cases_sampling,
@@ -26,8 +27,6 @@ from tools.vectors.arrays import Array, mpf
 from tools.vectors.callbacks import Callback
 from tools.vectors.case import Case
 from tools.vectors.deviations import DEVIATIONS
-
-from ict_ref.equations import formulas
 
 SOURCES = {formula.name: formula.source for formula in formulas()}
 DATA = Path(__file__).parents[2] / "src" / "ict_ref" / "verify" / "data"

@@ -7,15 +7,18 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from ict_ref.config import Config, Method, Sample
-from ict_ref.export_checkpoint import averaged_student
 from ict_ref.checkpoint.network_file import load_exported
-from ict_ref.networks.model import ConsistencyModel
 from ict_ref.checkpoint.run_dir import load_config
+from ict_ref.checkpoint.training_state import Checkpoint, newest_checkpoint
+from ict_ref.config import Config, Method, Sample
+from ict_ref.data.dataset import load
+from ict_ref.networks.model import ConsistencyModel
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint
+from ict_ref.utils.command_line import say
 
 
 @dataclass(frozen=True)
-class Trained:
+class PretrainedModel:
     """A consistency model and what is known of it."""
 
     name: str
@@ -48,17 +51,17 @@ class Trained:
         return cycle[torch.arange(count) % len(cycle)]
 
 
-def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained:
+def load_pretrained(path: Path, device: torch.device | str = "cpu") -> PretrainedModel:
     """Return the model in a run's folder or a network file. Raises ValueError if there is none, or it is damaged."""
     config: Config | None = None
     if path.is_dir():
         config = load_config(path)
-        weights, step = averaged_student(path)
+        weights, step = load_ema(path)
         name = f"{path} after step {step}"
     else:
         weights, name = load_exported(path), str(path)
     model = weights.model().eval().requires_grad_(False).to(device)
-    return Trained(
+    return PretrainedModel(
         name=name,
         model=model,
         event=(weights.channels, weights.size, weights.size),
@@ -67,3 +70,38 @@ def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained:
         sample=config.sample if config else Sample(),
         config=config,
     )
+
+
+def load_ema(run: Path) -> tuple[NetworkCheckpoint, int]:
+    """Return the average in a run's checkpoint, and after how many steps. Raises ValueError if there is none."""
+    config = load_config(run)
+
+    def of_this_run(checkpoint: Checkpoint) -> None:
+        if checkpoint.config != config.digest():
+            raise ValueError(
+                f"{run} has a checkpoint of another configuration than its config.json's; restore one of them"
+            )
+
+    checkpoint, refused = newest_checkpoint(run, of_this_run)
+    if checkpoint is None:
+        raise ValueError(f"{run} has no checkpoint yet; a run writes one every record.save_every steps")
+    for file in refused:
+        say(
+            "ict_ref",
+            0,
+            f"warning: {file} is damaged, or another run's; the average after step {checkpoint.step} is taken",
+        )
+    images = load(config.data).train
+    prefix = "average/network."
+    weights = NetworkCheckpoint(
+        options=config.network,
+        channels=images.event[0],
+        size=images.event[1],
+        classes=images.classes if config.data.labels else 0,
+        state={
+            name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items() if name.startswith(prefix)
+        },
+        sigma_min=config.method.sigma_min,
+        sigma_data=config.method.sigma_data,
+    )
+    return weights, checkpoint.step

@@ -11,14 +11,14 @@ from typing import Any
 import safetensors.torch
 
 import ict_ref
+from ict_ref.checkpoint.safetensors_io import metadata, read_tensors
 from ict_ref.checkpoint.training_state import checksum
 from ict_ref.config import Network, as_fields
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.utils.atomic import write_atomically
-from ict_ref.networks.network_checkpoint import Weights
-from ict_ref.checkpoint.safetensors_io import metadata, read_tensors
 
 
-def description(weights: Weights) -> dict[str, Any]:
+def description(weights: NetworkCheckpoint) -> dict[str, Any]:
     """Return what a file says of a network beside its tensors."""
     return {
         "version": ict_ref.__version__,
@@ -31,7 +31,7 @@ def description(weights: Weights) -> dict[str, Any]:
     }
 
 
-def export(weights: Weights, path: Path) -> None:
+def export(weights: NetworkCheckpoint, path: Path) -> None:
     """Write the network; raises ValueError if there is such a file, or if a tensor is not finite."""
     if path.exists():
         raise ValueError(f"{path} exists and is not overwritten; choose another name")
@@ -42,14 +42,14 @@ def export(weights: Weights, path: Path) -> None:
     write_atomically(path, safetensors.torch.save(tensors, metadata(about)))
 
 
-def refuse_infinite(weights: Weights) -> None:
+def refuse_infinite(weights: NetworkCheckpoint) -> None:
     """Raise ValueError if a tensor of the network is not finite."""
     for name, tensor in weights.state.items():
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"needs finite parameters; got a NaN or an infinity in {name}; it is not written")
 
 
-def load_exported(path: Path) -> Weights:
+def load_exported(path: Path) -> NetworkCheckpoint:
     """Return the network in a file that `export` wrote.
 
     Raises ValueError for a file that is damaged or none of ours, OSError for one that cannot be read.
@@ -64,7 +64,7 @@ def load_exported(path: Path) -> Weights:
             raise KeyError
         sha256, version = about.pop("sha256"), about.pop("version")
         options = Network(**as_fields(about.pop("network")))
-        weights = Weights(options=options, state=state, **about)
+        weights = NetworkCheckpoint(options=options, state=state, **about)
     except (KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is not a network that this version of ict_ref wrote; import or export it") from None
     if checksum(json.dumps(description(weights) | {"version": version}), state) != sha256:

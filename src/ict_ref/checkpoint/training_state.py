@@ -19,8 +19,8 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 import ict_ref
-from ict_ref.utils.atomic import atomically
 from ict_ref.checkpoint.safetensors_io import metadata, read_tensors
+from ict_ref.utils.atomic import atomically
 
 NAME = re.compile(r"checkpoint-(\d{8,})\.safetensors")
 ADVICE = "restore it from a copy, or move it away to train from the start"

@@ -1,5 +1,6 @@
 """Everything that can be configured, and the presets: the paper's tables."""
 
+from ict_ref.config.presets import FID, PRESETS, digits, minimal
 from ict_ref.config.schema import (
     Bars,
     Config,
@@ -13,7 +14,6 @@ from ict_ref.config.schema import (
     as_fields,
     is_learned,
 )
-from ict_ref.config.presets import FID, PRESETS, digits, minimal
 
 __all__ = [
     "FID",

@@ -4,6 +4,7 @@ A set all of whose images are grey has one channel here, whatever its files have
 expect.
 """
 
+import io
 import math
 import shutil
 import zipfile
@@ -17,10 +18,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from ict_ref.utils.archive import refuse_damaged
 from ict_ref.utils.atomic import atomically
-from ict_ref.prepare.sources.image_folder import SUFFIXES, decode
-from ict_ref.prepare.sources.source import named
 
+# What Pillow reads without plug-ins, and what folders of images have.
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 GAP = 2
 # Small images are magnified so that a person sees them: to about so many pixels a side.
 SEEN = 40
@@ -105,6 +107,33 @@ def grid(
     return canvas
 
 
+def decode(
+    file: str | Path | io.BytesIO, name: str, *, size: int | None, grey: bool
+) -> UInt8[np.ndarray, " channels height width"]:
+    """Return an image of 8 bits a channel as an array. Raises ValueError for what is none, or not whole."""
+    try:
+        with Image.open(file) as image:
+            if image.mode[0] in "IF":
+                raise ValueError(f"mode {image.mode} has more than 8 bits a channel")
+            converted = image.convert("L" if grey else "RGB")
+    except Exception as error:  # Pillow raises whatever its decoders meet in a damaged file
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueError(f"{name} is not an image that can be used: {error}") from None
+    array = np.asarray(converted if size is None else fit(converted, size))
+    return array[None] if grey else array.transpose(2, 0, 1)
+
+
+def fit(image: Image.Image, size: int) -> Image.Image:
+    """Return the middle square of the image, resized as the authors' CM code does for ImageNet 64x64."""
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = size / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
 def _as_pillow(image: UInt8[Tensor, " channels height width"]) -> Image.Image:
     array = image.numpy()
     return Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0))
@@ -134,7 +163,7 @@ def _decoded(
 
 
 def _of_npz(path: Path) -> UInt8[np.ndarray, " n channels height width"]:
-    with named(path), path.open("rb") as file:
+    with refuse_damaged(path), path.open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise ValueError("it is damaged, or no .npz")
         file.seek(0)

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-# Of a process that only ended because another one had: an innocent.
-LOST = 3
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+from ict_ref.utils.signals import LOST, RENDEZVOUS, STOPS
+
 # Seconds after one has failed: until then the others may end by themselves, are asked to, and are killed.
 ASK, KILL = 2.0, 20.0
 
@@ -56,7 +55,7 @@ def _environment(rank: int, count: int, rendezvous: Path) -> dict[str, str]:
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count}
     environment = {**os.environ, **{name: str(number) for name, number in numbers.items()}}
     # By a file, not by a port that somebody else may take meanwhile.
-    environment["ICT_REF_RENDEZVOUS"] = f"file://{rendezvous}"
+    environment[RENDEZVOUS] = f"file://{rendezvous}"
     if sys.platform == "linux":
         # All are on this machine, whose name need not have an address.
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -129,8 +128,3 @@ def _told(name: str, rank: int, processes: Sequence[subprocess.Popen[bytes]], ou
     said = f"; its last words: {last}" if last else ""
     print(f"{name}: process {rank} of {len(processes)} {how}{said}", file=sys.stderr)
     return status if status >= 0 else 128 - status
-
-
-def started_by_supervisor(environment: Mapping[str, str] = os.environ) -> bool:
-    """Return whether this is one of the processes that a supervisor started."""
-    return "ICT_REF_RENDEZVOUS" in environment

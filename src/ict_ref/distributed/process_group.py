@@ -20,6 +20,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from ict_ref.config import Machine
+from ict_ref.utils.signals import RENDEZVOUS, started_by_launcher
 
 CPU = torch.device("cpu")
 # How long one waits for another, which may be sampling, writing a checkpoint or compiling.
@@ -27,7 +28,7 @@ PATIENCE = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """This process among those of the run: by default it is alone, on the CPU."""
 
     rank: int = 0
@@ -74,7 +75,7 @@ class World:
 
 
 @contextlib.contextmanager
-def joined(machine: Machine) -> Iterator[World]:
+def joined(machine: Machine) -> Iterator[ProcessGroup]:
     """Join the processes of the run, and leave them when the block ends.
 
     Raises ValueError where the device that is asked for is not there.
@@ -82,15 +83,15 @@ def joined(machine: Machine) -> Iterator[World]:
     rank, size, local = (int(os.environ.get(name, default)) for name, default in VARIABLES)
     device = _device(machine, local)
     if size == 1:
-        yield World(0, 1, device)
+        yield ProcessGroup(0, 1, device)
         return
     _stop_with_parent()
     # One group for both: gradients go between devices, flags between hosts.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    method = os.environ.get("ICT_REF_RENDEZVOUS", "env://")
+    method = os.environ.get(RENDEZVOUS, "env://")
     dist.init_process_group(backend, init_method=method, rank=rank, world_size=size, timeout=PATIENCE)
     try:
-        yield World(rank, size, device)
+        yield ProcessGroup(rank, size, device)
     finally:
         dist.destroy_process_group()
 
@@ -114,6 +115,6 @@ def _device(machine: Machine, local: int) -> torch.device:
 
 def _stop_with_parent() -> None:
     """Have this process told to stop (SIGTERM) when the one that started it is gone, however it went."""
-    if sys.platform == "linux" and "ICT_REF_RENDEZVOUS" in os.environ:
+    if sys.platform == "linux" and started_by_launcher():
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

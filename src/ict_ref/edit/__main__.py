@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from ict_ref.utils.command_line import Parser, guarded, refuse_place
 from ict_ref.edit.options import Name, Options
+from ict_ref.utils.command_line import Parser, guarded, refuse_place
 
 NAME = "ict_ref.edit"
 DESCRIPTION = """\

@@ -6,16 +6,16 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from ict_ref.checkpoint.load import PretrainedModel
 from ict_ref.data.dataset import to_uint8
 from ict_ref.edit.model import function_of
 from ict_ref.formulas import one_step_sample, slerp
 from ict_ref.sample.images import noise
-from ict_ref.checkpoint.load import Trained
 
 
 @torch.no_grad()
 def between(
-    trained: Trained,
+    trained: PretrainedModel,
     labels: Int64[Tensor, " rows"] | None,
     seeds: tuple[int, int],
     *,

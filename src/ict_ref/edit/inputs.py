@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
+from ict_ref.checkpoint.load import PretrainedModel
 from ict_ref.data.dataset import Images, digits
 from ict_ref.data.image_files import read_pixels
 from ict_ref.utils.rng import stream
-from ict_ref.checkpoint.load import Trained
 
 HELD_OUT = "digits:held-out"
 # Of the bundled digits so many are taken unless told otherwise: as many as there are classes.
@@ -20,7 +20,7 @@ Progress = Callable[[list[Path]], Iterable[Path]]
 
 
 def given_images(
-    names: tuple[str, ...], trained: Trained, *, count: int | None, patch: int = 1, progress: Progress = iter
+    names: tuple[str, ...], trained: PretrainedModel, *, count: int | None, patch: int = 1, progress: Progress = iter
 ) -> tuple[UInt8[Tensor, " n channels height width"], Int64[Tensor, " n"] | None]:
     """Return the images, `count` of them evenly from the first to the last, and their labels if they bring them.
 
@@ -57,7 +57,7 @@ def given_images(
 
 
 def given_labels(
-    wanted: tuple[int, ...], own: Int64[Tensor, " n"] | None, trained: Trained, count: int
+    wanted: tuple[int, ...], own: Int64[Tensor, " n"] | None, trained: PretrainedModel, count: int
 ) -> Int64[Tensor, " {count}"] | None:
     """Return a label for each image: those wanted, one for all or one for each, else their own; None without labels."""
     if wanted and len(wanted) not in (1, count):

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ict_ref.checkpoint.load import PretrainedModel
 from ict_ref.formulas.objective import ConsistencyFunction
-from ict_ref.checkpoint.load import Trained
 
 
 def function_of(
-    trained: Trained, labels: Int64[Tensor, " some"] | None, after: Callable[[], object]
+    trained: PretrainedModel, labels: Int64[Tensor, " some"] | None, after: Callable[[], object]
 ) -> ConsistencyFunction:
     """Return f(x, sigma) for these labels, cut to [-1, 1] where the run's samples are; it calls `after` each time."""
 

@@ -8,8 +8,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ict_ref.utils.atomic import atomically
 from ict_ref.data.image_files import GAP, grid
+from ict_ref.utils.atomic import atomically
 
 # Rows that are shown; pixels to which a small image is magnified; space for titles and names.
 ROWS, SIDE, TITLE, MARGIN = 10, 64, 24, 26

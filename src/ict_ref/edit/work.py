@@ -12,18 +12,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ict_ref
+from ict_ref.checkpoint.load import PretrainedModel, load_pretrained
 from ict_ref.data.dataset import to_float, to_uint8
+from ict_ref.data.image_files import write_npz, write_pngs
 from ict_ref.edit.between import between
 from ict_ref.edit.inputs import given_images, given_labels, mask_of
 from ict_ref.edit.model import function_of
 from ict_ref.edit.options import DENOISE, LEVELS, STROKE, Options, shown
 from ict_ref.edit.sheet import write_sheet
 from ict_ref.edit.tasks import Levels, Task, colorize, inpaint, remove_noise, stroke, super_resolve
-from ict_ref.utils.atomic import write_atomically
 from ict_ref.formulas import sigma_grid
-from ict_ref.data.image_files import write_npz, write_pngs
 from ict_ref.sample.images import VALUES
-from ict_ref.checkpoint.load import Trained, load_trained
+from ict_ref.utils.atomic import write_atomically
 
 BAR = "{desc} {n_fmt}/{total_fmt} evaluations |{bar:20}| {remaining} left"
 
@@ -44,7 +44,7 @@ def work(options: Options) -> int:
     """Run the task, write what it made, say where, and return the exit status."""
     if options.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda needs a GPU; there is none")
-    trained = load_trained(options.model, options.device)
+    trained = load_pretrained(options.model, options.device)
     if trained.event[0] not in (1, 3):
         raise ValueError(f"needs a model of grey or colour images; {trained.name} is of {trained.event[0]} channels")
     made = _interpolated(options, trained) if options.task == "interpolate" else _edited(options, trained)
@@ -54,7 +54,7 @@ def work(options: Options) -> int:
     return 0
 
 
-def _edited(options: Options, trained: Trained) -> Made:
+def _edited(options: Options, trained: PretrainedModel) -> Made:
     (seed,) = options.chosen_seeds
     at = levels(options, trained)
     patch = options.patch or 2
@@ -96,7 +96,7 @@ def _edited(options: Options, trained: Trained) -> Made:
 def run(
     task: Task,
     at: Levels,
-    trained: Trained,
+    trained: PretrainedModel,
     labels: Int64[Tensor, " n"] | None,
     chosen: range,
     after: Callable[[], object] = lambda: None,
@@ -109,7 +109,7 @@ def run(
     return to_uint8(task.change(f, y, noises, some)).cpu()
 
 
-def levels(options: Options, trained: Trained) -> Levels:
+def levels(options: Options, trained: PretrainedModel) -> Levels:
     """Return the noise levels: those wanted, or the task's. Raises ValueError for those that the model has not."""
     low, high = trained.method.sigma_min, trained.method.sigma_max
     if options.sigmas:
@@ -126,7 +126,7 @@ def levels(options: Options, trained: Trained) -> Levels:
     return Levels(sigmas, low, options.chosen_seeds[0])
 
 
-def _interpolated(options: Options, trained: Trained) -> Made:
+def _interpolated(options: Options, trained: PretrainedModel) -> Made:
     first, second = options.chosen_seeds
     steps = options.steps or 9
     rows = options.count or len(options.labels) or min(trained.classes, 10) or 8
@@ -146,7 +146,7 @@ def _interpolated(options: Options, trained: Trained) -> Made:
     return Made(made.flatten(0, 1), of_each, columns, names, about)
 
 
-def _write(options: Options, trained: Trained, made: Made) -> None:
+def _write(options: Options, trained: PretrainedModel, made: Made) -> None:
     options.out.mkdir(parents=True)  # not there before: nothing is overwritten
     write_pngs(made.pixels, options.out / "images")
     write_npz(made.pixels, options.out / "images.npz", made.labels)

@@ -118,9 +118,9 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def _samples(options: argparse.Namespace, reference: int | None) -> "ImageSet":
     """Return the samples of a model, as many as asked for or as the reference has, or those that are stored."""
+    from ict_ref.checkpoint.load import load_pretrained
     from ict_ref.evaluate.sets import sampled, stored
     from ict_ref.sample.recipe import Recipe
-    from ict_ref.checkpoint.load import load_trained
 
     place = Path(options.samples)
     if not (place / "config.json").is_file() and place.suffix != ".safetensors":
@@ -130,7 +130,7 @@ def _samples(options: argparse.Namespace, reference: int | None) -> "ImageSet":
         return stored(options.samples)
     count = min(COUNT, reference or COUNT) if options.count is None else options.count
     clip = CLIP[options.clip or "as-trained"]
-    trained = load_trained(place)
+    trained = load_pretrained(place)
     return sampled(Recipe(trained, count, options.sigmas, tuple(options.labels), options.seed or 0, clip))
 
 

@@ -1,7 +1,7 @@
 """A small classifier of 8x8 digits, whose hidden layer are features: for the demo what Inception is for photographs.
 
-It is taught on all 1 797 digits of `ict_ref.data.dataset.digits`, so that it favours neither those to train on nor those held
-out. digits.safetensors is what `python -m ict_ref.evaluate.digits FILE` once wrote: everybody has the same.
+It is trained on all 1 797 digits of `ict_ref.data.dataset.digits`, so that it favours neither those to train on nor
+those held out. digits.safetensors is the file that `python -m ict_ref.evaluate.digits FILE` wrote.
 """
 
 import sys

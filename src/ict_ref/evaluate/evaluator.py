@@ -31,7 +31,7 @@ class Score:
     accuracy: float | None
 
 
-class Judge:
+class Evaluator:
     """Scores images by real ones that no model has seen: they are the reference set and teach the classifier."""
 
     def __init__(self, held_out: Images) -> None:
@@ -48,7 +48,7 @@ class Judge:
             accuracy = float(np.mean(self._classifier.predict(fake.numpy()) == labels.numpy()))
         return Score(name, float(distance), float(precision), float(recall), accuracy)
 
-    def yardsticks(self, train: Images, labels: Int64[Tensor, " n"] | None, seed: int) -> list[Score]:
+    def baselines(self, train: Images, labels: Int64[Tensor, " n"] | None, seed: int) -> list[Score]:
         """Return the scores of real training images, of a normal distribution fitted to them, and of noise.
 
         Each has as many images as the held-out set, because these scores depend on the number. The labels of the
@@ -76,7 +76,7 @@ class Judge:
         return SVC().fit(self._real.numpy(), self._held_out.labels.numpy())
 
 
-def below_bars(score: Score, bars: Bars) -> list[str]:
+def below_thresholds(score: Score, bars: Bars) -> list[str]:
     """Return a line for each bar that this score misses."""
     missed = []
     if bars.accuracy is not None and score.accuracy is not None and score.accuracy < bars.accuracy:

@@ -10,8 +10,8 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from ict_ref.data.dataset import to_float
-from ict_ref.evaluate import digits
 from ict_ref.data.prepared import sha256
+from ict_ref.evaluate import digits
 
 Event = tuple[int, int, int]
 Found = tuple[Float32[Tensor, " n d"], Float32[Tensor, " n classes"] | None]

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from jaxtyping import Shaped
 
+from ict_ref.data.prepared import sha256
 from ict_ref.evaluate.features import Features
 from ict_ref.evaluate.measured import Measured
+from ict_ref.utils.archive import refuse_damaged
 from ict_ref.utils.atomic import atomically
-from ict_ref.data.prepared import sha256
-from ict_ref.prepare.sources.source import named
 
 # Features of a reference are saved with its moments up to this size.
 SMALL = 64 << 20
@@ -81,7 +81,7 @@ def _about(path: Path, arrays: Arrays) -> dict[str, Any]:
 
 def _arrays(path: Path, wanted: tuple[str, ...]) -> Arrays:
     """Return those of these arrays that are there; of none wanted, the names alone, each with nothing."""
-    with named(path), path.open("rb") as file:
+    with refuse_damaged(path), path.open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise ValueError("it is damaged, or no .npz")
         file.seek(0)

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ict_ref.utils.command_line import INTERRUPTED, REFUSED, Parser, say
+from ict_ref.experiments.analytic_datasets import NORMAL, POINT, TWO_MODES
 from ict_ref.experiments.answers import KnownAnswer
 from ict_ref.experiments.huber import Huber
-from ict_ref.experiments.analytic_datasets import NORMAL, POINT, TWO_MODES
 from ict_ref.experiments.levels import Levels
 from ict_ref.experiments.runs import Experiment, Table
 from ict_ref.experiments.teacher_ema import TeacherEMA
 from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.command_line import INTERRUPTED, REFUSED, Parser, say
 
 NAME, PROGRAM = "ict_ref.experiments", "python -m ict_ref.experiments"
 EXPERIMENTS: dict[str, Experiment] = {

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from ict_ref.training.microbatches import Examples
 from ict_ref.config import Config, Method, minimal
 from ict_ref.data.dataset import load
 from ict_ref.experiments.runs import Table, Tick
+from ict_ref.training.microbatches import Examples
 from ict_ref.training.trainer import Trainer
 
 Metric = Literal["pseudo_huber", "squared_l2"]

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ict_ref.training.microbatches import Examples
 from ict_ref.config import Config, Data, Machine, Method, Network, Train
 from ict_ref.experiments.analytic_datasets import Mixture
-from ict_ref.utils.rng import stream
+from ict_ref.training.microbatches import Examples
 from ict_ref.training.trainer import Trainer
+from ict_ref.utils.rng import stream
 
 Tick = Callable[[], object]
 """Called after every update: it moves the progress bar."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ict_ref.utils.command_line import Parser, guarded, refuse_place
 from ict_ref.figures.catalogue import FIGURES, maker_of
+from ict_ref.utils.command_line import Parser, guarded, refuse_place
 
 # torch and matplotlib are imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:

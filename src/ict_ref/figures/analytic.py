@@ -8,7 +8,6 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ict_ref.figures.catalogue import AtOnce
-from ict_ref.utils.panel import Figure, Panel, Points
 from ict_ref.formulas import (
     Distance,
     c_noise,
@@ -29,6 +28,7 @@ from ict_ref.formulas import (
     squared_l2,
     uniform_pmf,
 )
+from ict_ref.utils.panel import Figure, Panel, Points
 
 Embedding = Callable[[Float64[Tensor, " n"]], Float64[Tensor, " n values"]]
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from ict_ref.config import Config, Data, Machine, Train
 from ict_ref.experiments.runs import Tick
-from ict_ref.utils.panel import Figure, Panel, Points
-from ict_ref.figures.datasets import Subject
+from ict_ref.figures.datasets import FigureDataset
 from ict_ref.training.trainer import Trainer
+from ict_ref.utils.panel import Figure, Panel, Points
 
 # Values of an image of CIFAR-10, for which the paper's constants c are (iCT, Section 3.3: c grows as their root).
 CIFAR10_VALUES = 3072
@@ -28,7 +28,7 @@ class Comparison:
     """What the paper's figure shows, and what of it is seen here."""
     runs: dict[str, Config]
     """The paper's, under what the legend calls them."""
-    subject: Subject
+    subject: FigureDataset
     """What they learn here."""
     method: dict[str, Any] = field(default_factory=dict)
     """What of the method must be smaller, too, for all runs alike."""

@@ -7,7 +7,6 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float64
 from torch import Tensor
 
-from ict_ref.training.microbatches import Examples
 from ict_ref.config import Network, minimal
 from ict_ref.data.dataset import Dataset, digits, to_float
 from ict_ref.experiments.analytic_datasets import Mixture
@@ -15,13 +14,14 @@ from ict_ref.experiments.runs import EVALUATION_SEED, NETWORK, answer, noisy, rm
 from ict_ref.formulas import frechet_distance
 from ict_ref.networks.model import ConsistencyModel
 from ict_ref.sample.images import images
+from ict_ref.training.microbatches import Examples
 
 # iCT, Section 2, and all presets.
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
 
 
 @runtime_checkable
-class Subject(Protocol):
+class FigureDataset(Protocol):
     """What is learned, a network that is large enough for it, and how good a model of it is."""
 
     @property
@@ -45,7 +45,7 @@ class Subject(Protocol):
 
 
 @dataclass(frozen=True)
-class Known:
+class AnalyticDataset:
     """Data whose consistency function is known."""
 
     name: str

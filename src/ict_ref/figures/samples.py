@@ -11,13 +11,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ict_ref
-from ict_ref.utils.command_line import refuse_place
+from ict_ref.checkpoint.load import PretrainedModel, load_pretrained
 from ict_ref.config import Machine
-from ict_ref.sample.sheet import COLUMNS, ROWS, sample_sheet
-from ict_ref.utils.atomic import write_atomically
 from ict_ref.distributed.process_group import joined
 from ict_ref.sample.recipe import Recipe
-from ict_ref.checkpoint.load import Trained, load_trained
+from ict_ref.sample.sheet import COLUMNS, ROWS, sample_sheet
+from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.command_line import refuse_place
 
 BAR = "{desc} {n_fmt}/{total_fmt} images |{bar:20}| {remaining} left"
 
@@ -40,7 +40,7 @@ def write_samples(
     for path in (place, place.with_suffix(".json")):
         refuse_place(path)
     with joined(Machine(device=device)) as world:
-        trained = load_trained(run, world.device)
+        trained = load_pretrained(run, world.device)
         recipes, rows, columns = planned(trained, size, wanted, seed)
         with tqdm(total=2 * rows * columns, desc="sampling", delay=2, leave=False, bar_format=BAR) as bar:
             blocks = {title: made(recipe, columns, bar.update) for title, recipe in recipes.items()}
@@ -59,7 +59,7 @@ def write_samples(
 
 
 def planned(
-    trained: Trained, size: tuple[int, int] | None, wanted: tuple[int, ...], seed: int
+    trained: PretrainedModel, size: tuple[int, int] | None, wanted: tuple[int, ...], seed: int
 ) -> tuple[dict[str, Recipe], int, int]:
     """Return how the samples are made, under their titles, and in how many rows and columns they are laid out.
 

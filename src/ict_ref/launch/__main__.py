@@ -7,10 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ict_ref.utils.command_line import REFUSED, leave
+from ict_ref.distributed.local_launcher import supervise, visible_gpus
 from ict_ref.launch.options import parse
 from ict_ref.launch.run import guarded, run, say
-from ict_ref.distributed.local_launcher import supervise, visible_gpus
+from ict_ref.utils.command_line import REFUSED, leave
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,8 +14,8 @@ from typing import Annotated
 import tyro
 
 from ict_ref.config import PRESETS, Config
-from ict_ref.slurm.options import Job, load_profile, refuse_processes, refuse_without_slurm
 from ict_ref.data.prepared import read_about
+from ict_ref.slurm.options import Job, load_profile, refuse_processes, refuse_without_slurm
 from ict_ref.utils.option_parser import parsed
 
 PROGRAM = "python -m ict_ref.launch"

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ict_ref.launch.options import Launch
 from ict_ref.utils import command_line
 from ict_ref.utils.command_line import FAILED, REFUSED
-from ict_ref.launch.options import Launch
 from ict_ref.utils.signals import StopRequest
 
 # torch is imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:
     from ict_ref.data.dataset import Dataset
-    from ict_ref.distributed.process_group import World
+    from ict_ref.distributed.process_group import ProcessGroup
     from ict_ref.training.trainer import Trainer
 
 NAME = "ict_ref.launch"
@@ -48,18 +48,18 @@ def run(launch: Launch) -> int:
         return status if status or not world.first else judge(launch, trainer, dataset)
 
 
-def prepare(launch: Launch, world: "World", folder: contextlib.ExitStack) -> "tuple[Trainer, Dataset]":
+def prepare(launch: Launch, world: "ProcessGroup", folder: contextlib.ExitStack) -> "tuple[Trainer, Dataset]":
     """Return what the run needs, as it was last saved, its folder held until the stack ends.
 
     Raises ValueError or OSError for what the user must mend.
     """
     import torch
 
-    from ict_ref.data.dataset import load
-    from ict_ref.training.metrics_log import refuse_without_tensorboard
     from ict_ref.checkpoint.run_dir import open_run
-    from ict_ref.training.trainer import Trainer
+    from ict_ref.data.dataset import load
     from ict_ref.training.loop import resume
+    from ict_ref.training.metrics_log import refuse_without_tensorboard
+    from ict_ref.training.trainer import Trainer
 
     config, place = launch.config, launch.folder()
     if config.machine.threads > 0:
@@ -101,8 +101,8 @@ def train(launch: Launch, trainer: "Trainer") -> int:
 
 def show_samples(launch: Launch, trainer: "Trainer", path: Path) -> None:
     """Save a picture of what the average makes of the noise that every such picture is made of."""
-    from ict_ref.sample.sheet import sample_sheet
     from ict_ref.sample.images import one_and_two_steps, shown_labels
+    from ict_ref.sample.sheet import sample_sheet
 
     path.parent.mkdir(exist_ok=True)
     config = launch.config
@@ -115,10 +115,10 @@ def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
 
     Without held-out images there are no scores, and no bars.
     """
-    from ict_ref.evaluate.evaluator import Judge, below_bars, table
+    from ict_ref.evaluate.evaluator import Evaluator, below_thresholds, table
+    from ict_ref.sample.images import one_and_two_steps
     from ict_ref.sample.sheet import sample_sheet
     from ict_ref.utils.atomic import write_atomically
-    from ict_ref.sample.images import one_and_two_steps
 
     config, folder, held_out = launch.config, launch.folder(), dataset.held_out
     if len(held_out) == 0:
@@ -130,15 +130,15 @@ def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
     made = one_and_two_steps(trainer.average, labels, config, count=len(held_out), event=trainer.event)
     sample_sheet({**made, "real images, held out": held_out.pixels}, labels, folder / "samples.png")
 
-    referee = Judge(held_out)
+    referee = Evaluator(held_out)
     scores = [referee.score(name, pixels, labels) for name, pixels in made.items()]
-    yardsticks = referee.yardsticks(dataset.train, labels, config.train.seed)
-    content = [dataclasses.asdict(score) for score in scores + yardsticks]
+    baselines = referee.baselines(dataset.train, labels, config.train.seed)
+    content = [dataclasses.asdict(score) for score in scores + baselines]
     write_atomically(folder / "scores.json", json.dumps(content, indent=2).encode() + b"\n")
     print(f"\n{len(held_out)} images each, judged by as many held-out real ones\n")
-    print(table(scores + yardsticks, config.bars))
+    print(table(scores + baselines, config.bars))
     print(f"\nsamples: {folder / 'samples.png'}")
-    missed = below_bars(scores[0], config.bars)
+    missed = below_thresholds(scores[0], config.bars)
     return say(FAILED, f"one-step samples fail: {'; '.join(missed)}") if missed else 0
 
 

@@ -5,13 +5,13 @@ import json
 from functools import partial
 from pathlib import Path
 
-from ict_ref.utils.command_line import REFUSED
-from ict_ref.training.metrics_log import METRICS
+from ict_ref.checkpoint.run_dir import open_run
 from ict_ref.launch.options import Launch
 from ict_ref.launch.run import execute, say
-from ict_ref.checkpoint.run_dir import open_run
 from ict_ref.slurm.submit import refuse_without_sbatch, sbatch_file, submit
-from ict_ref.slurm.worker import Work
+from ict_ref.slurm.worker import SlurmTask
+from ict_ref.training.metrics_log import METRICS
+from ict_ref.utils.command_line import REFUSED
 
 
 def submit_run(launch: Launch) -> int:
@@ -23,7 +23,7 @@ def submit_run(launch: Launch) -> int:
         launch = dataclasses.replace(launch, config=dataclasses.replace(launch.config, machine=machine))
     try:
         refuse_what_the_job_would(launch)
-        work = as_work(launch)
+        work = as_slurm_task(launch)
         if launch.dry_run:
             print(launch.config.to_json(), "\n")
             print(sbatch_file(work))
@@ -38,9 +38,9 @@ def submit_run(launch: Launch) -> int:
         return say(REFUSED, f"cannot use {error.filename or launch.folder()}: {error.strerror or error}")
 
 
-def as_work(launch: Launch) -> Work:
+def as_slurm_task(launch: Launch) -> SlurmTask:
     """Return the run as SLURM sees it."""
-    return Work(
+    return SlurmTask(
         name="ict_ref.launch",
         folder=launch.folder(),
         kind="run folder",
@@ -54,12 +54,12 @@ def as_work(launch: Launch) -> Work:
 def refuse_what_the_job_would(launch: Launch) -> None:
     """Raise ValueError for what the job would refuse, hours later in the queue."""
     from ict_ref.data.dataset import load
-    from ict_ref.distributed.process_group import World
+    from ict_ref.distributed.process_group import ProcessGroup
     from ict_ref.training.loss import refuse_bad_numbers
 
     load(launch.config.data)
     refuse_bad_numbers(launch.config)
-    World(0, launch.job.processes).parts(launch.config.train.lanes, launch.config.machine.accumulate)
+    ProcessGroup(0, launch.job.processes).parts(launch.config.train.lanes, launch.config.machine.accumulate)
     if launch.config.record.tensorboard:
         from ict_ref.training.metrics_log import refuse_without_tensorboard
 

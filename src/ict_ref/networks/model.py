@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from ict_ref.config import Config, Network
 from ict_ref.formulas import boundary_parameterization
 from ict_ref.networks.adm import ADM
-from ict_ref.networks.layers import Stage
-from ict_ref.networks.masks import Masks
+from ict_ref.networks.blocks import Block
+from ict_ref.networks.dropout import Masks
 from ict_ref.networks.ncsnpp import NCSNpp
+from ict_ref.networks.unet import UNet
 from ict_ref.utils.rng import stream
 
-FreeForm: TypeAlias = ADM | NCSNpp
+FreeForm: TypeAlias = UNet
 """F_theta: a module called as network(x, c_noise, labels, masks) that has dropout_sites()."""
 
 
@@ -84,7 +85,7 @@ class ConsistencyModel(nn.Module):
 def recompute(model: ConsistencyModel) -> None:
     """Have each block's activations computed again in the backward pass, not kept."""
     for module in model.modules():
-        if isinstance(module, Stage):
+        if isinstance(module, Block):
             module.recompute = True
 
 

@@ -13,7 +13,7 @@ from ict_ref.utils.rng import stream
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weights:
+class NetworkCheckpoint:
     """What a consistency model is made of: the network's options, the images it is for, and its state."""
 
     options: Network

@@ -26,10 +26,10 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from ict_ref.utils.command_line import INTERRUPTED, REFUSED, Parser, say
-from ict_ref.utils.atomic import write_atomically
 from ict_ref.data.prepared import ABOUT, IMAGES, JOURNAL, LABELS, About, Recipe, open_arrays, read_about, sha256, verify
 from ict_ref.prepare.sources import Part, Source, find
+from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.command_line import INTERRUPTED, REFUSED, Parser, say
 
 NAME, PROGRAM = "ict_ref.prepare", "python -m ict_ref.prepare"
 PARTIAL, LOCK = IMAGES + ".partial", "lock.partial"

@@ -4,9 +4,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ict_ref.utils.command_line import guarded, leave
-from ict_ref.sample.options import parse
 from ict_ref.distributed.local_launcher import supervise, visible_gpus
+from ict_ref.sample.options import parse
+from ict_ref.utils.command_line import guarded, leave
 
 NAME = "ict_ref.sample"
 

@@ -10,16 +10,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ict_ref
-from ict_ref.utils.command_line import guarded, say
+from ict_ref.checkpoint.load import PretrainedModel, load_pretrained
 from ict_ref.config import Machine
-from ict_ref.utils.atomic import write_atomically
 from ict_ref.data.image_files import write_grid, write_npz, write_pngs
-from ict_ref.distributed.process_group import World, joined
+from ict_ref.distributed.process_group import ProcessGroup, joined
 from ict_ref.sample.options import Sampling
 from ict_ref.sample.parts import Parts
 from ict_ref.sample.recipe import Recipe
+from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.command_line import guarded, say
 from ict_ref.utils.signals import StopRequest
-from ict_ref.checkpoint.load import Trained, load_trained
 
 NAME = "ict_ref.sample"
 # Columns of a grid whose columns are classes.
@@ -37,7 +37,7 @@ def make(sampling: Sampling) -> int:
     if sampling.threads:
         torch.set_num_threads(sampling.threads)
     with contextlib.ExitStack() as held, joined(Machine(device=sampling.device)) as world:
-        recipe = recipe_of(sampling, load_trained(sampling.model, world.device))
+        recipe = recipe_of(sampling, load_pretrained(sampling.model, world.device))
         parts = Parts(sampling.parts, recipe.batches)
         about = {
             "ict_ref": ict_ref.__version__,
@@ -66,7 +66,7 @@ def make(sampling: Sampling) -> int:
         return 0
 
 
-def recipe_of(sampling: Sampling, trained: Trained) -> Recipe:
+def recipe_of(sampling: Sampling, trained: PretrainedModel) -> Recipe:
     """Return how the samples are made. Raises ValueError for what the model cannot have."""
     clip = {"as-trained": None, "yes": True, "no": False}[sampling.clip]
     return Recipe(trained, sampling.count, sampling.sigmas, sampling.labels, sampling.seed, clip)
@@ -93,7 +93,7 @@ def columns(labels: Int64[Tensor, " n"] | None) -> int | None:
     return turn if 1 < turn <= WIDEST and bool((labels == labels[torch.arange(len(labels)) % turn]).all()) else None
 
 
-def _make_missing(parts: Parts, recipe: Recipe, world: World, stop: StopRequest) -> None:
+def _make_missing(parts: Parts, recipe: Recipe, world: ProcessGroup, stop: StopRequest) -> None:
     """Make this process's batches that are not there yet, until asked to stop."""
     missing = parts.missing(world.rank, world.size)
     total = sum(len(parts.batches[number]) for number in missing)

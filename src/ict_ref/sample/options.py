@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ict_ref.utils.command_line import refuse_place
 from ict_ref.slurm.options import Job, load_profile, refuse_processes, refuse_without_slurm
+from ict_ref.utils.command_line import refuse_place
 from ict_ref.utils.option_parser import parsed
 
 PROGRAM = "python -m ict_ref.sample"

@@ -8,17 +8,17 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from ict_ref.checkpoint.load import PretrainedModel
 from ict_ref.checkpoint.training_state import checksum
 from ict_ref.formulas import multistep_sample
 from ict_ref.sample.images import some_images, together
-from ict_ref.checkpoint.load import Trained
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Raises ValueError for levels or labels that the model cannot have."""
 
-    trained: Trained
+    trained: PretrainedModel
     count: int
     sigmas: Sequence[float] = ()
     """Descending noise levels, one for each step; none: one step, from the model's sigma_max."""

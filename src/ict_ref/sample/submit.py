@@ -4,12 +4,12 @@ import dataclasses
 from functools import partial
 from pathlib import Path
 
+from ict_ref.checkpoint.load import load_pretrained
 from ict_ref.sample.make import NAME, execute, recipe_of
 from ict_ref.sample.options import Sampling
 from ict_ref.sample.parts import Parts
 from ict_ref.slurm.submit import refuse_without_sbatch, sbatch_file, submit
-from ict_ref.slurm.worker import Work
-from ict_ref.checkpoint.load import load_trained
+from ict_ref.slurm.worker import SlurmTask
 
 
 def submit_sampling(sampling: Sampling) -> int:
@@ -20,8 +20,8 @@ def submit_sampling(sampling: Sampling) -> int:
     sampling = dataclasses.replace(sampling, model=sampling.model.resolve(), out=sampling.place.resolve())
     if sampling.job.gpus_per_node and sampling.device == "auto":
         sampling = dataclasses.replace(sampling, device="cuda")  # or else CPUs would do, and nobody would know
-    recipe = recipe_of(sampling, load_trained(sampling.model))
-    work = Work(
+    recipe = recipe_of(sampling, load_pretrained(sampling.model))
+    work = SlurmTask(
         name=NAME,
         folder=sampling.place.with_name(f"{sampling.place.name}.job"),
         kind="job folder",

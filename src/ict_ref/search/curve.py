@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from ict_ref.utils.atomic import write_atomically
 from ict_ref.utils.chart import files
 from ict_ref.utils.panel import Figure, Panel
-from ict_ref.utils.atomic import write_atomically
 
 
 def write_curve(folder: Path, levels: dict[float, float], *, best: float, without: float, caption: str) -> None:

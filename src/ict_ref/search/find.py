@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ict_ref
+from ict_ref.checkpoint.load import PretrainedModel, load_pretrained
 from ict_ref.evaluate.features import Features, find_features
 from ict_ref.evaluate.measured import Measured, channels_and_number, measure
 from ict_ref.evaluate.sets import sampled, stored
@@ -18,7 +19,6 @@ from ict_ref.evaluate.statistics_file import is_statistics, load
 from ict_ref.formulas import frechet_distance, search_intermediate_sigma, sigma_grid
 from ict_ref.sample.recipe import Recipe
 from ict_ref.search.scored import Scored
-from ict_ref.checkpoint.load import Trained, load_trained
 
 BAR = "{desc} {n}, at most {total} |{bar:20}| {remaining} left"
 
@@ -26,7 +26,7 @@ BAR = "{desc} {n}, at most {total} |{bar:20}| {remaining} left"
 class Scorer:
     """Scores levels, each list of them once."""
 
-    def __init__(self, trained: Trained, options: argparse.Namespace, place: Scored) -> None:
+    def __init__(self, trained: PretrainedModel, options: argparse.Namespace, place: Scored) -> None:
         self._trained, self._options, self._place = trained, options, place
         self._features: Features = find_features(options.features)
         first = self._recipe([options.before[0]])
@@ -70,7 +70,7 @@ def find(options: argparse.Namespace, out: Path) -> dict[str, Any]:
     """
     if options.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda needs a GPU that torch can use; it sees none; leave the option out")
-    trained = load_trained(options.model, options.device)
+    trained = load_pretrained(options.model, options.device)
     method = trained.method
     options.before = options.before or [method.sigma_max]
     options.nodes = options.nodes or method.s1 + 1

@@ -11,9 +11,9 @@ from typing import Any
 import submitit
 from tqdm import tqdm
 
+from ict_ref.slurm.worker import RunFailedError, SlurmTask, ending
 from ict_ref.utils.command_line import say
-from ict_ref.distributed.local_launcher import LOST
-from ict_ref.slurm.worker import RunFailedError, Work, ending
+from ict_ref.utils.signals import LOST
 
 # Seconds between looks at the queue and at the metrics.
 PAUSE = 2.0
@@ -24,7 +24,7 @@ LAST_LINES = 12
 CANCELLED = 128 + signal.SIGTERM
 
 
-def follow_job(job: "submitit.Job[int]", work: Work) -> int:
+def follow_job(job: "submitit.Job[int]", work: SlurmTask) -> int:
     """Show the work's progress until SLURM has the job no more, and return its exit status.
 
     A node that fails, a preemption or a time limit is no end: SLURM starts the job again. Ctrl-C stops following, not
@@ -66,14 +66,14 @@ def _last_state(job_id: str) -> str:
 ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "TIMEOUT")
 
 
-def _show(bar: "tqdm[Any]", state: str, work: Work) -> None:
+def _show(bar: "tqdm[Any]", state: str, work: SlurmTask) -> None:
     # Work that was started again begins where it was saved: the bar goes back with it.
     bar.n, words = work.progress()
     bar.set_postfix_str(", ".join(filter(None, (state, words))), refresh=False)
     bar.update(0)
 
 
-def _verdict(job: "submitit.Job[int]", work: Work) -> int:
+def _verdict(job: "submitit.Job[int]", work: SlurmTask) -> int:
     """Return the exit status of the work, and of a failed one name the process and show the end of its log."""
     if _last_state(job.job_id) == "CANCELLED":
         return say(work.name, CANCELLED, f"job {job.job_id} was cancelled; the same command goes on from what is saved")

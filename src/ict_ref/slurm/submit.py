@@ -13,13 +13,13 @@ from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import _make_sbatch_string
 
 from ict_ref.slurm.follow import follow_job, job_state
-from ict_ref.slurm.worker import Task, Work
+from ict_ref.slurm.worker import SlurmTask, Task
 
 # A job queues itself again at every time limit; submitit wants a number.
 AS_OFTEN_AS_IT_TAKES = 100_000
 
 
-def submit(work: Work, *, wait: bool) -> int:
+def submit(work: SlurmTask, *, wait: bool) -> int:
     """Submit the work and return the exit status: of the submission, or with `wait` of the work.
 
     Raises ValueError for what SLURM refuses, OSError for a folder that cannot be written.
@@ -41,7 +41,7 @@ def refuse_without_sbatch() -> None:
         raise ValueError("needs sbatch and srun; this machine has none; submit where SLURM is, or leave out --slurm")
 
 
-def refuse_a_second_job(work: Work) -> None:
+def refuse_a_second_job(work: SlurmTask) -> None:
     """Raise ValueError if a job of the same work is in the queue: it would do it again, or be in its way."""
     for folder in sorted((work.folder / "slurm").glob("*")):
         if folder.name.isdecimal() and (state := job_state(folder.name)) not in (None, "UNKNOWN"):
@@ -51,12 +51,12 @@ def refuse_a_second_job(work: Work) -> None:
             )
 
 
-def job_folder(work: Work) -> Path:
+def job_folder(work: SlurmTask) -> Path:
     """Return where submitit puts logs and results; %j is the job's number."""
     return work.folder / "slurm" / "%j"
 
 
-def parameters(work: Work) -> dict[str, Any]:
+def parameters(work: SlurmTask) -> dict[str, Any]:
     """Return what submitit is told of the job."""
     job = work.job
     more: dict[str, Any] = {"requeue": True}
@@ -87,7 +87,7 @@ def parameters(work: Work) -> dict[str, Any]:
     }
 
 
-def sbatch_file(work: Work) -> str:
+def sbatch_file(work: SlurmTask) -> str:
     """Return the file that would be given to sbatch."""
     names = {"name": "job_name", "timeout_min": "time", "tasks_per_node": "ntasks_per_node", "mem_gb": "mem"}
     given = {names.get(key, key.removeprefix("slurm_")): value for key, value in parameters(work).items()}
@@ -96,7 +96,7 @@ def sbatch_file(work: Work) -> str:
     return _make_sbatch_string(command=command, folder=job_folder(work), **given)
 
 
-def _submitted(work: Work) -> submitit.Job[int]:
+def _submitted(work: SlurmTask) -> submitit.Job[int]:
     executor = submitit.AutoExecutor(
         folder=job_folder(work), cluster="slurm", slurm_max_num_timeout=AS_OFTEN_AS_IT_TAKES
     )

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import submitit
 
-from ict_ref.utils.command_line import FAILED
-from ict_ref.utils.atomic import write_atomically
 from ict_ref.slurm.options import Job
+from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.command_line import FAILED
 
 # Asked to stop, a process has saved and then waits to be ended: whoever ends it, or starts it again, is in charge.
 STOPPED_BY_SLURM = (128 + signal.SIGTERM, 128 + signal.SIGUSR2)
@@ -28,7 +28,7 @@ class RunFailedError(Exception):
 
 
 @dataclass(frozen=True)
-class Work:
+class SlurmTask:
     """What a command has done by a job; done again where it was stopped, it goes on."""
 
     name: str

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ict_ref.checkpoint.network_file import load_exported
 from ict_ref.config import Method
 from ict_ref.formulas import boundary_parameterization
-from ict_ref.checkpoint.network_file import load_exported
 
 LabelledScore: TypeAlias = Callable[
     [Float[Tensor, " batch *event"], Float[Tensor, " batch"], Int64[Tensor, " batch"] | None],

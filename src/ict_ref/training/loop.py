@@ -7,9 +7,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ict_ref.checkpoint.training_state import checkpoint_file, checkpoints, newest_checkpoint, save_checkpoint, set_aside
-from ict_ref.training.metrics_log import Metrics, forget_metrics_after
+from ict_ref.checkpoint.training_state import (
+    checkpoint_file,
+    checkpoints,
+    newest_checkpoint,
+    save_checkpoint,
+    set_aside,
+)
 from ict_ref.training.loss import discretization
+from ict_ref.training.metrics_log import Metrics, forget_metrics_after
 from ict_ref.training.trainer import Trainer
 
 

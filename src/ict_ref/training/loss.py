@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ict_ref.config import Config, Method
-from ict_ref.training.distillation import LabelledScore
 from ict_ref.formulas import (
     c_out,
     c_skip,
@@ -33,9 +32,10 @@ from ict_ref.formulas import (
     uniform_pmf,
     uniform_weights,
 )
-from ict_ref.training.distance import metric
-from ict_ref.networks.masks import DropoutSite, Masks, draw_masks
+from ict_ref.networks.dropout import DropoutSite, Masks, draw_masks
 from ict_ref.networks.model import Model
+from ict_ref.training.distance import metric
+from ict_ref.training.distillation import LabelledScore
 from ict_ref.utils.rng import stream
 
 CPU = torch.device("cpu")
@@ -114,22 +114,6 @@ def teacher_decay(step: int, config: Config) -> float:
     if method.mu0 is None:
         return 0.0
     return teacher_ema_decay(len(discretization(step, config).sigmas), s0=method.s0, mu0=method.mu0)
-
-
-def draw(
-    step: int,
-    lanes: Iterable[int],
-    config: Config,
-    *,
-    event: tuple[int, ...],
-    sites: Sequence[DropoutSite],
-) -> Draws:
-    """Return the draws of these lanes of the batch, each a pure function of (seed, step, lane)."""
-    lanes = list(lanes)
-    return Draws(
-        *draw_levels_and_noise(step, lanes, config, event=event),
-        draw_step_masks(step, lanes, config, sites, torch.device("cpu")),
-    )
 
 
 def draw_levels_and_noise(

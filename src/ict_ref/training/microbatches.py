@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ict_ref.config import Config
 from ict_ref.data.dataset import to_float
-from ict_ref.networks.masks import DropoutSite
+from ict_ref.networks.dropout import DropoutSite
 from ict_ref.training.loss import Draws, draw_levels_and_noise, draw_step_masks
 
 

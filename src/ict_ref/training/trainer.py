@@ -10,22 +10,28 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from ict_ref.training.microbatches import Batches, Examples
 from ict_ref.checkpoint.training_state import Checkpoint
 from ict_ref.config import Config
-from ict_ref.training.distillation import load_score
+from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.networks.model import ConsistencyModel, Model, build_model, recompute
+from ict_ref.training.distillation import load_score
+from ict_ref.training.loss import (
+    discretization,
+    draw_levels_and_noise,
+    refuse_bad_numbers,
+    teacher_decay,
+    training_loss,
+)
+from ict_ref.training.microbatches import Batches, Examples
 from ict_ref.training.radam import RAdam
-from ict_ref.distributed.process_group import World
-from ict_ref.training.loss import discretization, draw_levels_and_noise, refuse_bad_numbers, teacher_decay, training_loss
 
 
 class Trainer:
     """Student, its average, its teacher if that is another, and its optimizer, after `step` updates."""
 
-    def __init__(self, config: Config, examples: Examples, world: World | None = None) -> None:
+    def __init__(self, config: Config, examples: Examples, world: ProcessGroup | None = None) -> None:
         refuse_bad_numbers(config)
-        self.config, self.world = config, world or World()
+        self.config, self.world = config, world or ProcessGroup()
         self.step = self.skipped = 0
         self.event, self.classes, self.device = examples.event, examples.classes, self.world.device
         self.parts = self.world.parts(config.train.lanes, config.machine.accumulate)

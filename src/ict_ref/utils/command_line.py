@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from ict_ref.distributed.local_launcher import LOST, started_by_supervisor
+from ict_ref.utils.signals import LOST, started_by_launcher
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
@@ -63,7 +63,7 @@ def guarded(
         if not _is_of_another_process(error):
             raise
         # Who started the processes knows which of them failed; this one did not.
-        return LOST if started_by_supervisor() else say(name, LOST, f"another process is gone ({error})")
+        return LOST if started_by_launcher() else say(name, LOST, f"another process is gone ({error})")
     except KeyboardInterrupt as error:
         number = error.args[0] if error.args else signal.SIGINT
         return say(name, 128 + number, stopped)

@@ -1,11 +1,22 @@
-"""Signals as a wish to stop."""
+"""Signals that request a stop, and the exit status of a process that lost another one."""
 
 import contextlib
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
 
-from ict_ref.distributed.local_launcher import STOPS
+# Signals that request a stop.
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+# Exit status of a process that ended only because another process of its run had ended.
+LOST = 3
+# The local launcher sets this environment variable for the processes that it starts.
+RENDEZVOUS = "ICT_REF_RENDEZVOUS"
+
+
+def started_by_launcher(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether the local launcher started this process."""
+    return RENDEZVOUS in environment
 
 
 class StopRequest:

@@ -34,7 +34,8 @@ written down yourself, a JSON object of names and nested lists; --trace-inputs p
 
 --exec COMMAND checks an implementation in any language instead: COMMAND is started, without a shell, and answers one
 JSON object a line, {"id": 7, "function": "c_in", "args": {...}} with {"id": 7, "value": ...}, "error" or "missing"
-(ict_ref/verify/peer.py says more; tests/verify/implementations has one in JavaScript). It is not asked for functions that take others.
+(ict_ref/verify/peer.py says more; tests/verify/implementations has one in JavaScript). It is not asked for functions
+that take others.
 """
 EPILOG = """\
 exit status:

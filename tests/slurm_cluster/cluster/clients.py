@@ -111,7 +111,7 @@ class Clients:
 
     def ask(self, name: str, *options: str) -> "subprocess.CompletedProcess[str]":
         """Run one of SLURM's programs, and return what it said and its status."""
-        return subprocess.run(  # noqa: S603 (ours)
+        return subprocess.run(
             [program(name), *options],
             env=self.environment(),
             stdin=subprocess.DEVNULL,

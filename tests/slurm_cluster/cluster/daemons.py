@@ -116,7 +116,7 @@ class Cluster(Clients):
             *(["--user=root"] if os.getuid() == 0 else []),
         ]
         command = [program("mariadbd"), *options, "--bootstrap"]
-        made = subprocess.run(command, input=first_sql(), capture_output=True, text=True, check=False)  # noqa: S603 (ours)
+        made = subprocess.run(command, input=first_sql(), capture_output=True, text=True, check=False)
         if made.returncode != 0:
             raise RuntimeError(f"mariadbd made no database; its last words: {_last_line(made.stderr)}; {self._logs}")
         self._spawn(
@@ -148,7 +148,7 @@ class Cluster(Clients):
         """Start a daemon that neither a closed terminal nor the end of this process ends."""
         environment = {**self.environment(), MARK: mark(self.base, name)}
         with (self.log / f"{name}.out").open("ab") as out:
-            process = subprocess.Popen(  # noqa: S603 (ours)
+            process = subprocess.Popen(
                 [program(name.partition(".")[0]), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -6,15 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from ict_ref.config import digits
-from ict_ref.networks.masks import DropoutSite
+from ict_ref.networks.dropout import DropoutSite
 from ict_ref.networks.model import ConsistencyModel
-from ict_ref.training.loss import discretization, draw, training_loss
+from ict_ref.training.loss import Draws, discretization, draw_levels_and_noise, draw_step_masks, training_loss
 
 
 def step(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
     train = dataclasses.replace(digits().train, steps=total_steps, batch_size=len(x), lanes=1)
     config = dataclasses.replace(digits(), train=train)
     channels, height, width = x.shape[1:]
-    draws = draw(step, [0], config, event=(channels, height, width), sites=[DropoutSite(channels, height, width, 0.5)])
+    sites = [DropoutSite(channels, height, width, 0.5)]
+    index, z = draw_levels_and_noise(step, [0], config, event=(channels, height, width))
+    draws = Draws(index, z, draw_step_masks(step, [0], config, sites, torch.device("cpu")))
     model = ConsistencyModel(network, sigma_min=0.002, sigma_data=0.5)  # type: ignore[arg-type] # a spy, not ADM
     return training_loss(model, x.to(torch.float32), None, draws, discretization(step, config), config.method)

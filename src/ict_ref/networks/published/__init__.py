@@ -14,20 +14,20 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ict_ref.networks.published.common import State, Unseen, refuse, some
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint
+from ict_ref.networks.published.common import ImportOptions, State, refuse, some
 from ict_ref.networks.published.edm import read_edm
 from ict_ref.networks.published.openai import read_openai
 from ict_ref.networks.published.score_sde import read_score_sde
-from ict_ref.networks.network_checkpoint import Weights
 
-FORMATS: dict[str, Callable[[State, Unseen], Weights]] = {
+FORMATS: dict[str, Callable[[State, ImportOptions], NetworkCheckpoint]] = {
     "openai": read_openai,
     "edm": read_edm,
     "score_sde": read_score_sde,
 }
 
 
-def read(state: State, unseen: Unseen, form: str | None = None) -> Weights:
+def read(state: State, unseen: ImportOptions, form: str | None = None) -> NetworkCheckpoint:
     """Return the network in a state dict of this format, or of the one that its keys look like.
 
     Raises ValueError for what is no such network, is incomplete, or has features that ours does not have.

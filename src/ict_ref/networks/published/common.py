@@ -10,13 +10,13 @@ from torch import Tensor
 
 from ict_ref.config import Network
 from ict_ref.networks.embedding import at_least_float32
-from ict_ref.networks.network_checkpoint import Weights
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 
 State: TypeAlias = Mapping[str, Shaped[Tensor, "..."]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unseen:
+class ImportOptions:
     """What a state dict does not tell of its network; None: what the format's released networks have."""
 
     size: int | None = None
@@ -76,7 +76,7 @@ def parts(
     return names
 
 
-def translated(state: State, names: Mapping[str, str], weights: Weights) -> Weights:
+def translated(state: State, names: Mapping[str, str], weights: NetworkCheckpoint) -> NetworkCheckpoint:
     """Return the weights with the state under our names, each tensor in float32 or better."""
     left, ours = dict(state), {}
     missing, wrong = [], []
@@ -104,7 +104,7 @@ def translated(state: State, names: Mapping[str, str], weights: Weights) -> Weig
     return replace(weights, state=ours)
 
 
-def network(unseen: Unseen, *, width: int, widths: list[int], **fields: object) -> Network:
+def network(unseen: ImportOptions, *, width: int, widths: list[int], **fields: object) -> Network:
     """Return the options of a network whose levels have these widths, multiples of the first one's."""
     if any(channels % width for channels in widths):
         refuse(f"levels of multiples of {width} channels", f"{widths}", "such multipliers are not read")
@@ -119,7 +119,7 @@ def network(unseen: Unseen, *, width: int, widths: list[int], **fields: object) 
 
 
 def ncsnpp(
-    unseen: Unseen,
+    unseen: ImportOptions,
     *,
     width: int,
     widths: list[int],

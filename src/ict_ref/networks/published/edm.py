@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import torch
 
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.networks.published.common import (
+    ImportOptions,
     State,
-    Unseen,
     ncsnpp,
     parts,
     places,
@@ -17,7 +18,6 @@ from ict_ref.networks.published.common import (
     shape,
     translated,
 )
-from ict_ref.networks.network_checkpoint import Weights
 
 BLOCK = {name: name for name in ("norm0", "conv0", "norm1", "conv1", "skip")} | {"linear": "affine"}
 ATTENTION = {"norm": "norm2", "qkv": "qkv", "projection": "proj"}
@@ -29,7 +29,7 @@ ENDS = {
 }
 
 
-def read_edm(state: State, unseen: Unseen) -> Weights:
+def read_edm(state: State, unseen: ImportOptions) -> NetworkCheckpoint:
     """Return the NCSN++ in a SongUNet's state dict.
 
     Augmentation labels, which sampling leaves out, are left out. The label map's bias goes into each of its columns.
@@ -74,7 +74,8 @@ def read_edm(state: State, unseen: Unseen) -> Weights:
     if "map_label.bias" in read and classes:
         bias = read.pop("map_label.bias")
         read["map_label.weight"] = read["map_label.weight"] + bias[:, None] / math.sqrt(classes)
-    return translated(read, names, Weights(options=options, channels=channels, size=size, classes=classes, state={}))
+    empty = NetworkCheckpoint(options=options, channels=channels, size=size, classes=classes, state={})
+    return translated(read, names, empty)
 
 
 def _beyond_ncsnpp(state: State) -> Iterator[str]:

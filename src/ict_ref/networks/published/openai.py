@@ -2,9 +2,10 @@
 
 import re
 
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.networks.published.common import (
+    ImportOptions,
     State,
-    Unseen,
     network,
     parts,
     places,
@@ -13,7 +14,6 @@ from ict_ref.networks.published.common import (
     shape,
     translated,
 )
-from ict_ref.networks.network_checkpoint import Weights
 
 BLOCK = {
     "norm0": "in_layers.0",
@@ -34,7 +34,7 @@ ENDS = {
 }
 
 
-def read_openai(state: State, unseen: Unseen) -> Weights:
+def read_openai(state: State, unseen: ImportOptions) -> NetworkCheckpoint:
     """Return the ADM in a UNetModel's state dict."""
     if any(re.search(r"\.(op|conv)\.weight$", key) for key in state):
         refuse("a UNetModel that resamples inside residual blocks", "plain resampling convolutions", "resblock_updown")
@@ -81,4 +81,5 @@ def read_openai(state: State, unseen: Unseen) -> Weights:
                 d = unseen.head_channels or len(read[key]) // 3
                 read[key] = regrouped(read[key], (-1, 3, d))
     classes = shape(state, "label_emb.weight")[0] if "label_emb.weight" in state else 0
-    return translated(read, names, Weights(options=options, channels=channels, size=size, classes=classes, state={}))
+    empty = NetworkCheckpoint(options=options, channels=channels, size=size, classes=classes, state={})
+    return translated(read, names, empty)

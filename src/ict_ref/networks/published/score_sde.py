@@ -7,8 +7,8 @@ so must who wants its score.
 import torch
 from torch import Tensor
 
-from ict_ref.networks.published.common import State, Unseen, ncsnpp, parts, places, refuse, shape, translated
-from ict_ref.networks.network_checkpoint import Weights
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint
+from ict_ref.networks.published.common import ImportOptions, State, ncsnpp, parts, places, refuse, shape, translated
 
 BLOCK = {
     "norm0": "GroupNorm_0",
@@ -27,7 +27,7 @@ ENDS = {
 }
 
 
-def read_score_sde(state: State, unseen: Unseen) -> Weights:
+def read_score_sde(state: State, unseen: ImportOptions) -> NetworkCheckpoint:
     """Return the NCSN++ in an NCSNpp's state dict; its table of noise levels is left out."""
     if "all_modules.0.W" not in state:
         refuse(
@@ -69,7 +69,9 @@ def read_score_sde(state: State, unseen: Unseen) -> Weights:
         if kind == "attention":
             _as_linear(read, f"all_modules.{j}.NIN_3", [f"all_modules.{j}.NIN_3"])
             _as_linear(read, f"all_modules.{j}.qkv", [f"all_modules.{j}.NIN_{i}" for i in range(3)])
-    return translated(read, names, Weights(options=options, channels=channels, size=size, classes=0, state={}))
+    return translated(
+        read, names, NetworkCheckpoint(options=options, channels=channels, size=size, classes=0, state={})
+    )
 
 
 def _kind(state: State, module: str) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from ict_ref.prepare.sources.source import Part, Source, Split, named, of_split, recipe
+from ict_ref.prepare.sources.source import Part, Source, Split, of_split, recipe
+from ict_ref.utils.archive import refuse_damaged
 
 CLASSES = 1000
 
@@ -34,7 +35,7 @@ def from_npz(path: Path, split: Split) -> Source:
 
 def _shape(file: Path) -> tuple[int, int]:
     """Return the shape of `data`, of which nothing but the header is read."""
-    with named(file), zipfile.ZipFile(file) as archive, archive.open("data.npy") as data:
+    with refuse_damaged(file), zipfile.ZipFile(file) as archive, archive.open("data.npy") as data:
         version = np.lib.format.read_magic(data)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran_order, dtype = header(data)
@@ -44,7 +45,7 @@ def _shape(file: Path) -> tuple[int, int]:
 
 
 def _labels(file: Path, count: int) -> Int64[np.ndarray, " n"]:
-    with named(file), np.load(file, allow_pickle=False) as archive:
+    with refuse_damaged(file), np.load(file, allow_pickle=False) as archive:
         labels = archive["labels"]
         if labels.shape != (count,) or labels.dtype.kind not in "iu":
             raise ValueError(f"`labels` needs {count} whole numbers; got {labels.dtype} {labels.shape}")
@@ -55,6 +56,6 @@ def _labels(file: Path, count: int) -> Int64[np.ndarray, " n"]:
 
 
 def _pixels(file: Path, side: int) -> UInt8[np.ndarray, " n channels height width"]:
-    with named(file), np.load(file, allow_pickle=False) as archive:
+    with refuse_damaged(file), np.load(file, allow_pickle=False) as archive:
         data: UInt8[np.ndarray, " n d"] = archive["data"]
         return data.reshape(-1, 3, side, side)

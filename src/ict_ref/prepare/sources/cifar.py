@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from ict_ref.prepare.sources.source import Part, Source, Split, named, recipe
+from ict_ref.prepare.sources.source import Part, Source, Split, recipe
+from ict_ref.utils.archive import refuse_damaged
 
 Kind = Literal["python", "binary"]
 FILES: dict[Kind, dict[Split, tuple[str, ...]]] = {
@@ -43,7 +44,7 @@ def from_folder(path: Path, kind: Kind, split: Split) -> Source:
 
 def from_archive(path: Path, split: Split) -> Source:
     """Return the batches in an archive, in order. Members are read by name; nothing is extracted."""
-    with named(path):
+    with refuse_damaged(path):
         # The whole first, for gzip's own checksum stands at its end.
         content = gzip.decompress(path.read_bytes())
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
@@ -64,7 +65,7 @@ def _source(path: Path, kind: Kind, split: Split, batches: Mapping[str, bytes]) 
     parts, labels = [], []
     for name, content in batches.items():
         place = path / name if path.is_dir() else f"{name} in {path}"
-        with named(place):
+        with refuse_damaged(place):
             pixels, classes = read(content)
             if len(pixels) == 0 or classes.min() < 0 or classes.max() > 9:
                 raise ValueError(f"needs images with a label from 0 to 9 each; got {len(pixels)} and {classes}")

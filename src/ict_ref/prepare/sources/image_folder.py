@@ -1,6 +1,5 @@
 """A folder of images, or of one folder of images per class, as ImageNet is published."""
 
-import io
 import os
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -9,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import PIL
 from jaxtyping import UInt8
-from PIL import Image
 
+from ict_ref.data.image_files import SUFFIXES, decode
 from ict_ref.prepare.sources.source import Part, Source, recipe
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 IMAGES_PER_PART = 512
 
 
@@ -62,33 +60,6 @@ def from_folder(
             for some in (names[k : k + IMAGES_PER_PART] for k in range(0, len(names), IMAGES_PER_PART))
         ],
     )
-
-
-def decode(
-    file: str | Path | io.BytesIO, name: str, *, size: int | None, grey: bool
-) -> UInt8[np.ndarray, " channels height width"]:
-    """Return an image of 8 bits a channel as an array. Raises ValueError for what is none, or not whole."""
-    try:
-        with Image.open(file) as image:
-            if image.mode[0] in "IF":
-                raise ValueError(f"mode {image.mode} has more than 8 bits a channel")
-            converted = image.convert("L" if grey else "RGB")
-    except Exception as error:  # Pillow raises whatever its decoders meet in a damaged file
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise ValueError(f"{name} is not an image that can be used: {error}") from None
-    array = np.asarray(converted if size is None else fit(converted, size))
-    return array[None] if grey else array.transpose(2, 0, 1)
-
-
-def fit(image: Image.Image, size: int) -> Image.Image:
-    """Return the middle square of the image, resized as the authors' CM code does for ImageNet 64x64."""
-    while min(image.size) >= 2 * size:
-        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = size / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    return image.crop((left, top, left + size, top + size))
 
 
 def _decoded(

@@ -8,9 +8,10 @@ import numpy as np
 import PIL
 from jaxtyping import Int64, UInt8
 
+from ict_ref.data.image_files import decode
 from ict_ref.prepare.sources.cifar import NAMES, SHAPE
-from ict_ref.prepare.sources.image_folder import decode
-from ict_ref.prepare.sources.source import Part, Source, Split, named, of_split, recipe
+from ict_ref.prepare.sources.source import Part, Source, Split, of_split, recipe
+from ict_ref.utils.archive import refuse_damaged
 
 
 def from_parquet(path: Path, split: Split) -> Source:
@@ -40,14 +41,14 @@ def _groups(file: Path) -> list[int]:
     """Return the number of rows in each of the file's groups."""
     import pyarrow.parquet as pq
 
-    with named(file), pq.ParquetFile(file) as table:
+    with refuse_damaged(file), pq.ParquetFile(file) as table:
         return [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
 
 
 def _labels(file: Path) -> Int64[np.ndarray, " n"]:
     import pyarrow.parquet as pq
 
-    with named(file), pq.ParquetFile(file) as table:
+    with refuse_damaged(file), pq.ParquetFile(file) as table:
         names = table.schema_arrow.names
         if not {"img", "label"} <= set(names):
             raise ValueError(f"needs columns img and label; got {', '.join(names)}")
@@ -60,7 +61,7 @@ def _labels(file: Path) -> Int64[np.ndarray, " n"]:
 def _pixels(file: Path, group: int) -> UInt8[np.ndarray, " n channels height width"]:
     import pyarrow.parquet as pq
 
-    with named(file), pq.ParquetFile(file) as table:
+    with refuse_damaged(file), pq.ParquetFile(file) as table:
         rows = [io.BytesIO(row["bytes"]) for row in table.read_row_group(group, ["img"]).column("img").to_pylist()]
     pixels = []
     for number, row in enumerate(rows):

@@ -1,16 +1,9 @@
 """A data set before it is prepared."""
 
-import contextlib
-import gzip
 import hashlib
 import os
-import pickle
 import re
-import struct
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -76,23 +69,3 @@ def of_split(path: Path, suffix: str, split: Split) -> list[Path]:
 def _words(name: str) -> list[str]:
     """Return a name cut before and after each number: text, number, text, ..."""
     return re.split(r"(\d+)", name)
-
-
-@contextlib.contextmanager
-def named(path: Path | str) -> Iterator[None]:
-    """Turn every way in which a damaged archive, array or pickle shows itself into a ValueError with the file's name.
-
-    Errors of the system keep theirs.
-    """
-    try:
-        yield
-    except (gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, MemoryError) as error:
-        raise ValueError(f"{path} is truncated or damaged: {error}") from None
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError, struct.error) as error:
-        raise ValueError(f"{path} cannot be used: {error}") from None
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{path} cannot be used: {error}") from None
-    except OSError as error:
-        if error.filename is None:
-            raise ValueError(f"{path} cannot be read: {error}") from None
-        raise

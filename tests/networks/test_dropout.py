@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ict_ref.networks import masks
-from ict_ref.networks.masks import DropoutSite, draw_masks
+from ict_ref.networks import dropout
+from ict_ref.networks.dropout import DropoutSite, draw_masks
 
 KEY = 0x0123456789ABCDEF
 
@@ -39,7 +39,7 @@ def test_a_rate_that_is_no_share_is_refused(rate: float) -> None:
 def test_words_are_mixed_as_splitmix64_does() -> None:
     # The first outputs from seed 0, as published with the generator and used by Java, NumPy and others to test theirs.
     states = torch.tensor([STRIDE - WORD, 2 * STRIDE % WORD, 3 * STRIDE % WORD - WORD])
-    assert [word % WORD for word in masks._mix(states).tolist()] == [
+    assert [word % WORD for word in dropout._mix(states).tolist()] == [
         0xE220A8397B1DCDAF,
         0x6E789E6AA1B965F4,
         0x06C45D188009454F,
@@ -63,11 +63,11 @@ def test_a_mask_does_not_depend_on_how_many_words_are_made_at_a_time(monkeypatch
     site = DropoutSite(3, 17, 19, 0.25)
     (usual,) = draw_masks([site], 700, KEY)
     kept = torch.empty(700 * 3 * 17 * 19, dtype=torch.bool)
-    counters = torch.arange(1 << 15) * masks._STRIDE
-    of_site = masks._mix(torch.tensor([KEY]))
-    keys = masks._mix(of_site[:, None] ^ torch.arange(6) * masks._STRIDE)[0, :, None]
-    monkeypatch.setattr(masks, "_blocks_at_a_time", lambda _: 4)
-    masks._fill(kept, keys, counters, 0.25)
+    counters = torch.arange(1 << 15) * dropout._STRIDE
+    of_site = dropout._mix(torch.tensor([KEY]))
+    keys = dropout._mix(of_site[:, None] ^ torch.arange(6) * dropout._STRIDE)[0, :, None]
+    monkeypatch.setattr(dropout, "_blocks_at_a_time", lambda _: 4)
+    dropout._fill(kept, keys, counters, 0.25)
     assert torch.equal(kept, usual.flatten())
 
 

@@ -13,23 +13,23 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ict_ref.config import Network
+from ict_ref.networks.dropout import Masks, drop
 from ict_ref.networks.embedding import in_full_precision
-from ict_ref.networks.masks import DropoutSite, Masks, drop
 
 Resampling = Literal["none", "down", "up"]
 
 
 @dataclass(frozen=True)
-class Style:
-    """What tells the parts of NCSN++ from those of ADM."""
+class ArchitectureVariant:
+    """What distinguishes the blocks of NCSN++ from those of ADM."""
 
     eps: float
-    """Of every group normalisation."""
+    """Epsilon of every group normalisation."""
     gain: float
     """Factor on every sum of two branches."""
     fir: bool
-    """Resample by the filter [1, 3, 3, 1], and by a 1x1 convolution on the other branch; else by averages and copies,
-    and by nothing."""
+    """Resample by the filter [1, 3, 3, 1] and project the skip connection by a 1x1 convolution; otherwise resample by
+    averages and copies, without a projection."""
 
 
 class ResidualBlock(nn.Module):
@@ -39,18 +39,18 @@ class ResidualBlock(nn.Module):
     """
 
     def __init__(
-        self, before: int, after: int, options: Network, style: Style, way: Resampling, site: int | None
+        self, before: int, after: int, options: Network, variant: ArchitectureVariant, way: Resampling, site: int | None
     ) -> None:
         super().__init__()
-        self.way, self.site, self.rate, self.style = way, site, options.dropout, style
+        self.way, self.site, self.rate, self.gain = way, site, options.dropout, variant.gain
         self.adaptive = options.adaptive_norm
-        self.norm0 = nn.GroupNorm(options.groups_of(before), before, style.eps)
+        self.norm0 = nn.GroupNorm(options.groups_of(before), before, variant.eps)
         self.conv0 = nn.Conv2d(before, after, 3, padding=1)
         self.linear = nn.Linear(4 * options.width, 2 * after if self.adaptive else after)
-        self.norm1 = nn.GroupNorm(options.groups_of(after), after, style.eps)
+        self.norm1 = nn.GroupNorm(options.groups_of(after), after, variant.eps)
         self.conv1 = nn.Conv2d(after, after, 3, padding=1)
-        self.resample = resampling(way, style)
-        projects = before != after or (style.fir and way != "none")
+        self.resample = resampling(way, variant)
+        projects = before != after or (variant.fir and way != "none")
         self.skip = nn.Conv2d(before, after, 1) if projects else nn.Identity()
 
     def forward(
@@ -72,17 +72,17 @@ class ResidualBlock(nn.Module):
         h = F.silu(h)
         if masks is not None and self.site is not None:
             h = drop(h, masks[self.site], self.rate)
-        return joined(self.skip(x), self.conv1(h), self.style.gain)
+        return joined(self.skip(x), self.conv1(h), self.gain)
 
 
 class SelfAttention(nn.Module):
     """x + projection(softmax(q k^T / sqrt(d)) v) over the pixels of a map, in heads of d channels each."""
 
-    def __init__(self, channels: int, options: Network, style: Style) -> None:
+    def __init__(self, channels: int, options: Network, variant: ArchitectureVariant) -> None:
         super().__init__()
         self.heads = channels // options.head_channels if options.head_channels else 1
-        self.gain = style.gain
-        self.norm = nn.GroupNorm(options.groups_of(channels), channels, style.eps)
+        self.gain = variant.gain
+        self.norm = nn.GroupNorm(options.groups_of(channels), channels, variant.eps)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.projection = nn.Linear(channels, channels)
 
@@ -100,7 +100,7 @@ class SelfAttention(nn.Module):
         return joined(x, update, self.gain)
 
 
-class Stage(nn.Module):
+class Block(nn.Module):
     """A residual block, and attention after it where the map is small."""
 
     def __init__(self, block: ResidualBlock, attention: SelfAttention | None) -> None:
@@ -126,33 +126,6 @@ class Stage(nn.Module):
         if self.attention is not None:
             h = self.attention(h)
         return h
-
-
-class Stages:
-    """Makes the stages of one network and notes, in the order in which they are made, where they drop values."""
-
-    def __init__(self, options: Network, style: Style) -> None:
-        self.options, self.style = options, style
-        self.sites: list[DropoutSite] = []
-
-    def make(self, before: int, after: int, size: int, way: Resampling = "none", *, attends: bool = False) -> Stage:
-        """Return the next stage, its map `size` pixels wide after resampling."""
-        options, site = self.options, None
-        # iCT Section 3.1: "layers with resolution less than or equal to 16x16", the map on which the dropout acts.
-        if options.dropout > 0 and size <= options.dropout_max_resolution:
-            site = len(self.sites)
-            self.sites.append(DropoutSite(after, size, size, options.dropout))
-        block = ResidualBlock(before, after, options, self.style, way, site)
-        return Stage(block, SelfAttention(after, options, self.style) if attends else None)
-
-    def attends(self, size: int) -> bool:
-        """Return whether maps of this size have attention."""
-        return size in self.options.attention_resolutions
-
-    def refuse_wrong_number(self, masks: Masks | None) -> None:
-        """Raise ValueError unless there are no masks, or one for each place."""
-        if masks is not None and len(masks) != len(self.sites):
-            raise ValueError(f"needs {len(self.sites)} dropout masks; got {len(masks)}; draw them by dropout_sites()")
 
 
 def joined(
@@ -199,24 +172,13 @@ class Fir(nn.Module):
         return F.conv2d(h, kernel, stride=stride, padding=padding, groups=channels)
 
 
-def resampling(way: Resampling, style: Style) -> Callable[[Tensor], Tensor] | None:
+def resampling(way: Resampling, variant: ArchitectureVariant) -> Callable[[Tensor], Tensor] | None:
     """Return what a block does to the resolution of its map, None if nothing."""
     if way == "none":
         return None
-    if style.fir:
+    if variant.fir:
         return Fir(way)
     return downsample if way == "down" else upsample
-
-
-def halvable(size: int, options: Network) -> int:
-    """Return the size, or raise ValueError if the network's levels cannot halve it that often."""
-    halvings = len(options.multipliers) - 1
-    if size % 2**halvings:
-        raise ValueError(
-            f"needs images whose size {size} can be halved {halvings} times; got {options.multipliers}; "
-            "give fewer network.multipliers"
-        )
-    return size
 
 
 def fill(parameter: Tensor, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:

@@ -1,0 +1,140 @@
+"""The U-Net that ADM and NCSN++ have in common: encoder, middle, decoder and head, with dropout by given masks."""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from ict_ref.config import Network
+from ict_ref.networks.blocks import ArchitectureVariant, Block, Fir, Resampling, ResidualBlock, SelfAttention, joined
+from ict_ref.networks.dropout import DropoutSite, Masks
+from ict_ref.networks.embedding import Embedding
+
+
+class UNet(nn.Module):
+    """F_theta(c_in x, c_noise, label): a U-Net of residual blocks, with attention at low resolutions.
+
+    Dropout acts only in calls that are given masks, at the places that `dropout_sites()` lists. There is no training
+    mode. A subclass names its `variant`, whether its encoder sees the input at every resolution (`has_pyramid`), and
+    how its parameters begin.
+    """
+
+    variant: ClassVar[ArchitectureVariant]
+    has_pyramid: ClassVar[bool]
+
+    def __init__(
+        self, options: Network, *, channels: int, size: int, classes: int, generator: np.random.Generator
+    ) -> None:
+        super().__init__()
+        self.options = options
+        self._sites: list[DropoutSite] = []
+        _refuse_odd_halvings(size, options)
+        self.embedding = Embedding(options, classes)
+        h = options.width if self.has_pyramid else options.width * options.multipliers[0]
+        self.stem = nn.Conv2d(channels, h, 3, padding=1)
+
+        skips, shown = [h], channels
+        self.encoder, self.pyramid = nn.ModuleList(), nn.ModuleList()
+        if self.has_pyramid:
+            self.smooth = Fir("smooth")
+        for level, multiplier in enumerate(options.multipliers):
+            if level > 0:
+                size //= 2
+                self.encoder.append(self._block(h, h, size, "down"))
+                if self.has_pyramid:
+                    self.pyramid.append(nn.Conv2d(shown, h, 3, stride=2))
+                    shown = h
+                skips.append(h)
+            for _ in range(options.blocks):
+                before, h = h, options.width * multiplier
+                self.encoder.append(self._block(before, h, size, attends=self._is_low(size)))
+                skips.append(h)
+        self.middle = nn.ModuleList([self._block(h, h, size, attends=True), self._block(h, h, size)])
+        self.decoder = nn.ModuleList()
+        for level, multiplier in reversed(list(enumerate(options.multipliers))):
+            for number in range(options.blocks + 1):
+                before, h = h + skips.pop(), options.width * multiplier
+                attends = self._is_low(size) and (number == options.blocks or not self.has_pyramid)
+                self.decoder.append(self._block(before, h, size, attends=attends))
+            if level > 0:
+                size *= 2
+                self.decoder.append(self._block(h, h, size, "up"))
+        norm = nn.GroupNorm(options.groups_of(h), h, self.variant.eps)
+        self.head = nn.Sequential(norm, nn.SiLU(), nn.Conv2d(h, channels, 3, padding=1))
+        if not self.stem.weight.is_meta:
+            self.initialise(generator)
+
+    def forward(
+        self,
+        x: Float[Tensor, " batch channels height width"],
+        c_noise: Float[Tensor, " batch"],
+        labels: Int64[Tensor, " batch"] | None = None,
+        masks: Masks | None = None,
+    ) -> Float[Tensor, " batch channels height width"]:
+        """Return F_theta; with masks, one for each of `dropout_sites()`, values are dropped."""
+        if masks is not None and len(masks) != len(self._sites):
+            raise ValueError(f"needs {len(self._sites)} dropout masks; got {len(masks)}; draw them by dropout_sites()")
+        e: Tensor = self.embedding(c_noise, labels)
+        shown = x.to(self.stem.weight.dtype)
+        h: Tensor = self.stem(shown)
+        skips, projections = [h], iter(self.pyramid)
+        for block in self.encoder:
+            h = block(h, e, masks)
+            if self.has_pyramid and block.way == "down":
+                h = shown = joined(next(projections)(self.smooth(shown)), h, self.variant.gain)
+            skips.append(h)
+        for block in self.middle:
+            h = block(h, e, masks)
+        for block in self.decoder:
+            h = block(h if block.way == "up" else torch.cat([h, skips.pop()], 1), e, masks)
+        out: Tensor = self.head(h)
+        return out
+
+    @abstractmethod
+    def initialise(self, generator: np.random.Generator) -> None:
+        """Draw all parameters from the generator."""
+
+    def dropout_sites(self) -> list[DropoutSite]:
+        """Return where values are dropped, in the order of the forward pass."""
+        return list(self._sites)
+
+    def last_maps(self) -> list[nn.Module]:
+        """Return the head's convolution and the last map of every residual branch: they begin at or near 0."""
+        last: list[nn.Module] = [self.head[-1]]
+        for module in self.modules():
+            if isinstance(module, ResidualBlock):
+                last.append(module.conv1)
+            elif isinstance(module, SelfAttention):
+                last.append(module.projection)
+        return last
+
+    def frequencies(self, generator: np.random.Generator) -> "Float[np.ndarray, ' _']":
+        """Draw the Fourier frequencies from N(0, fourier_scale^2)."""
+        return self.options.fourier_scale * generator.standard_normal(self.options.width)
+
+    def _is_low(self, size: int) -> bool:
+        """Return whether maps of this size have attention."""
+        return size in self.options.attention_resolutions
+
+    def _block(self, before: int, after: int, size: int, way: Resampling = "none", *, attends: bool = False) -> Block:
+        """Return the next block, whose map is `size` pixels wide after resampling, and list its dropout site."""
+        options, site = self.options, None
+        # iCT Section 3.1: "layers with resolution less than or equal to 16x16", the map on which the dropout acts.
+        if options.dropout > 0 and size <= options.dropout_max_resolution:
+            site = len(self._sites)
+            self._sites.append(DropoutSite(after, size, size, options.dropout))
+        residual = ResidualBlock(before, after, options, self.variant, way, site)
+        return Block(residual, SelfAttention(after, options, self.variant) if attends else None)
+
+
+def _refuse_odd_halvings(size: int, options: Network) -> None:
+    """Raise ValueError if the network's levels cannot halve images of this size."""
+    halvings = len(options.multipliers) - 1
+    if size % 2**halvings:
+        raise ValueError(
+            f"needs images whose size {size} can be halved {halvings} times; got {options.multipliers}; "
+            "give fewer network.multipliers"
+        )
