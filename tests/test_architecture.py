@@ -1,234 +1,62 @@
-"""Which room may import which. A module that is not listed fails, and so does an import upward or in a circle."""
+"""Units import only from layers below their own; the layers are the list in tools/import_graph.py."""
 
 import ast
-import graphlib
 from pathlib import Path
 
 import pytest
-
-SOURCE = Path(__file__).parents[1] / "src" / "ict_ref"
-
-# From the ground floor upward: a room imports only from the rooms it names, which stand above it in this list.
-ROOMS: dict[str, set[str]] = {
-    "__init__": set(),
-    "formulas": set(),
-    "config": set(),
-    "files": set(),
-    "supervisor": set(),
-    "command": {"supervisor"},
-    "stop": {"supervisor"},
-    "prepared": {"__init__"},
-    "sources": {"prepared"},
-    "prepare": {"command", "files", "prepared", "sources"},
-    "ledger": set(),
-    "__main__": {"__init__", "ledger"},
-    "verify": {"__init__", "formulas"},
-    "randomness": set(),
-    "pictures": {"files", "sources"},
-    "networks": {"formulas", "config", "randomness"},
-    "data": {"config", "randomness", "prepared"},
-    "tensor_file": set(),
-    "checkpoints": {"__init__", "files", "tensor_file"},
-    "metrics": {"files"},
-    "run_folder": {"__init__", "config", "files"},
-    "network_file": {"__init__", "checkpoints", "config", "files", "networks", "tensor_file"},
-    "import_checkpoint": {"command", "files", "networks", "network_file"},
-    "metric": {"formulas", "config"},
-    "denoiser": {"config", "formulas", "network_file"},
-    "step": {"metric", "denoiser", "formulas", "config", "randomness", "networks"},
-    "optimizer": set(),
-    "processes": {"config"},
-    "batches": {"config", "data", "networks", "step"},
-    "trainer": {"batches", "checkpoints", "config", "denoiser", "networks", "optimizer", "processes", "step"},
-    "training": {"checkpoints", "metrics", "step", "trainer"},
-    "job": set(),
-    "typed_options": set(),
-    "task": {"command", "files", "job"},
-    "following": {"command", "supervisor", "task"},
-    "submission": {"following", "task"},
-    "export_checkpoint": {"checkpoints", "command", "data", "networks", "network_file", "run_folder"},
-    "trained": {"config", "export_checkpoint", "network_file", "networks", "run_folder"},
-    "sample": {
-        "__init__",
-        "checkpoints",
-        "command",
-        "config",
-        "data",
-        "files",
-        "formulas",
-        "job",
-        "networks",
-        "pictures",
-        "processes",
-        "randomness",
-        "stop",
-        "submission",
-        "supervisor",
-        "task",
-        "trained",
-        "typed_options",
-    },
-    "evaluate": {
-        "__init__",
-        "command",
-        "config",
-        "data",
-        "files",
-        "formulas",
-        "pictures",
-        "prepared",
-        "randomness",
-        "sample",
-        "sources",
-        "trained",
-    },
-    "edit": {
-        "__init__",
-        "command",
-        "data",
-        "files",
-        "formulas",
-        "networks",
-        "pictures",
-        "randomness",
-        "sample",
-        "trained",
-    },
-    "experiments": {"batches", "command", "config", "data", "files", "formulas", "optimizer", "randomness", "trainer"},
-    "figures": {
-        "__init__",
-        "batches",
-        "command",
-        "config",
-        "data",
-        "evaluate",
-        "experiments",
-        "files",
-        "formulas",
-        "networks",
-        "pictures",
-        "processes",
-        "sample",
-        "trained",
-        "trainer",
-    },
-    "search": {"__init__", "command", "evaluate", "figures", "files", "formulas", "sample", "trained"},
-    "options": {"config", "job", "prepared", "typed_options"},
-    "listing": {"config", "data", "networks", "randomness"},
-    "run": {
-        "__init__",
-        "command",
-        "data",
-        "evaluate",
-        "figures",
-        "files",
-        "metrics",
-        "options",
-        "processes",
-        "run_folder",
-        "sample",
-        "stop",
-        "trainer",
-        "training",
-    },
-    "submit_run": {
-        "command",
-        "data",
-        "metrics",
-        "options",
-        "processes",
-        "run",
-        "run_folder",
-        "step",
-        "submission",
-        "task",
-    },
-    "launch": {"command", "listing", "options", "run", "submit_run", "supervisor"},
-}
+from tools.import_graph import LAYERS, SOURCE, cycle, levels, main, module_graph, unit_graph, violations
 
 
-def modules(source: Path) -> dict[str, Path]:
-    """Return every module below `source` by its dotted name, a package by its own."""
-    paths = sorted(source.rglob("*.py"))
-    return {".".join(path.relative_to(source).with_suffix("").parts).replace(".__init__", ""): path for path in paths}
+def test_every_unit_is_in_one_layer_and_imports_only_downward() -> None:
+    assert violations() == []
+    units = unit_graph(module_graph())
+    assert sorted(unit for layer in LAYERS for unit in layer) == sorted(units)
 
 
-def imports(path: Path, known: set[str]) -> set[str]:
-    """Return the modules of ours that a file imports anywhere, in functions and for type checking too."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import in line {node.lineno}"
-            # `from a import b` is of the module a.b if there is one, else of a.
-            module = f"{node.module}."
-            names = [module + a.name if short(module + a.name) in known else f"{node.module}" for a in node.names]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        else:
-            continue
-        found |= {short(name) for name in names if name.split(".")[0] == "ict_ref"}
-    return found
-
-
-def short(name: str) -> str:
-    """Return a module's name without the package's; the package itself is __init__."""
-    return name.removeprefix("ict_ref.") if name != "ict_ref" else "__init__"
-
-
-def violations(source: Path) -> list[str]:
-    """Return a line for each module in no room, import upward and circle below `source`."""
-    known = modules(source)
-    graph = {name: imports(path, set(known)) for name, path in known.items()}
-    found = []
-    for name, imported in graph.items():
-        room = name.split(".")[0]
-        if room not in ROOMS:
-            found.append(f"{name} is in no room")
-            continue
-        for other in sorted(imported):
-            if other.split(".")[0] not in ROOMS[room] | {room}:
-                found.append(f"{name} imports {other}")
-    try:
-        graphlib.TopologicalSorter(graph).prepare()
-    except graphlib.CycleError as error:
-        found.append(f"circle: {' -> '.join(error.args[1])}")
-    return found
-
-
-def test_every_module_is_in_a_room_and_imports_only_downward() -> None:
-    assert violations(SOURCE) == []
-
-
-def test_rooms_are_listed_from_the_ground_floor_upward() -> None:
-    order = list(ROOMS)
-    for room, below in ROOMS.items():
-        assert all(order.index(other) < order.index(room) for other in below)
+def test_the_graph_stays_small(capsys: pytest.CaptureFixture[str]) -> None:
+    units = unit_graph(module_graph())
+    edges = sum(map(len, units.values()))
+    height = 1 + max(levels(units).values())
+    assert len(units) <= 30
+    assert height <= 8
+    assert edges <= 100
+    assert cycle(units) == []
+    assert main([]) == 0
+    assert capsys.readouterr().out == f"units {len(units)}, levels {height}, edges {edges}, cycles 0, upward edges 0\n"
 
 
 @pytest.mark.parametrize(
     ("files", "complaint"),
     [
-        ({"formulas/schedule.py": "import ict_ref.config"}, "formulas.schedule imports config"),
+        ({"low/a.py": "import ict_ref.high"}, "low.a imports high, which is not below it"),
+        ({"low/__init__.py": "def f():\n    from ict_ref import high"}, "low imports high, which is not below it"),
+        ({"low/a.py": "from ict_ref.high import b"}, "low.a imports high.b, which is not below it"),
+        ({"low/a.py": "from ict_ref import beside"}, "low.a imports beside, which is not below it"),
+        ({"attic.py": ""}, "attic is in no layer"),
         (
-            {"formulas/__init__.py": "def f():\n    from ict_ref import step", "step.py": ""},
-            "formulas imports step",
-        ),
-        ({"step.py": "from ict_ref.training.loop import fit"}, "step imports training"),
-        ({"attic.py": ""}, "attic is in no room"),
-        (
-            {
-                "formulas/a.py": "from ict_ref.formulas import b",
-                "formulas/b.py": "from ict_ref.formulas.a import x",
-            },
-            "circle: formulas.a -> formulas.b -> formulas.a",
+            {"low/a.py": "from ict_ref.low import b", "low/b.py": "from ict_ref.low.a import x"},
+            "circle: low.a -> low.b -> low.a",
         ),
     ],
 )
 def test_a_wrong_import_is_found(tmp_path: Path, files: dict[str, str], complaint: str) -> None:
-    for name, text in files.items():
+    given = {"low/__init__.py": "", "beside.py": "", "high/__init__.py": "", "high/b.py": "import ict_ref.low", **files}
+    for name, text in given.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert complaint in violations(tmp_path)
+    found = violations(tmp_path, [["low", "beside"], ["high"]])
+    assert found[-1:] == [complaint]
+    assert len(found) == 1
+
+
+def test_a_relative_import_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("from . import b")
+    with pytest.raises(ValueError, match="relative import in line 1"):
+        violations(tmp_path)
+
+
+def test_levels_count_the_longest_way_down() -> None:
+    assert levels({"a": set(), "b": {"a"}, "c": {"a", "b"}, "d": {"a"}}) == {"a": 0, "b": 1, "c": 2, "d": 1}
 
 
 def test_formulas_stand_on_torch_and_the_standard_library_alone_and_draw_nothing() -> None:

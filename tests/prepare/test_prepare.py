@@ -234,7 +234,7 @@ def test_without_out_nothing_is_done(
 
 def test_what_is_made_does_not_depend_on_the_number_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_folder, "IMAGES_PER_PART", 3)
-    monkeypatch.setattr("ict_ref.prepare.AHEAD", 3)
+    monkeypatch.setattr("ict_ref.prepare.writer.AHEAD", 3)
     source = write_images(tmp_path / "source", random_images(40, 3, 8, 8), [k % 3 for k in range(40)])
     for workers in (1, 5):
         assert prepare(source, "--size", 5, "--workers", workers, "--out", tmp_path / str(workers)) == 0
@@ -277,7 +277,8 @@ def test_whatever_moment_it_is_stopped_at_the_same_command_ends_with_the_same_by
 
 def running(source: Path, out: Path) -> subprocess.Popen[bytes]:
     """Start the command as a process of its own, with parts of 8 images."""
-    code = "import sys\nfrom ict_ref import prepare\nfrom ict_ref.prepare.sources import image_folder\n"
+    code = "import sys\nfrom ict_ref.prepare import __main__ as prepare\n"
+    code += "from ict_ref.prepare.sources import image_folder\n"
     code += "image_folder.IMAGES_PER_PART = 8\nsys.exit(prepare.main())"
     command = [sys.executable, "-c", code, str(source), "--size", "32", "--out", str(out)]
     # Where the tests run in the background, SIGINT is ignored, and would be here.
@@ -357,7 +358,7 @@ def test_a_full_disk_is_one_line_and_the_command_goes_on_once_there_is_room(tmp_
 def test_too_small_a_disk_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("ict_ref.prepare.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
+    monkeypatch.setattr("ict_ref.prepare.writer.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
     source = write_images(tmp_path / "source", random_images(3, 3, 4, 4))
     assert prepare(source, "--out", tmp_path / "out") == 2
     assert "MB; its disk has 0.0 MB left" in capsys.readouterr().err
@@ -461,7 +462,7 @@ def test_two_commands_do_not_write_into_one_folder(
         monkeypatch.undo()
         statuses.append(prepare(source, "--out", out))
 
-    monkeypatch.setattr("ict_ref.prepare._refuse_full_disk", second)
+    monkeypatch.setattr("ict_ref.prepare.writer._refuse_full_disk", second)
     assert prepare(source, "--out", out) == 0
     assert statuses == [2]
     assert "is in use by another process" in capsys.readouterr().err
@@ -718,7 +719,7 @@ def test_help_needs_no_torch_and_has_examples(capsys: pytest.CaptureFixture[str]
     shown = capsys.readouterr().out
     for expected in ("cifar-10-python.tar.gz --out", "ILSVRC2012/train --size 64", "EXIF", "--check", "exit status"):
         assert expected in shown
-    code = "import sys, ict_ref.prepare\nassert 'torch' not in sys.modules"
+    code = "import sys, ict_ref.prepare.__main__\nassert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

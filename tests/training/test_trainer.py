@@ -19,9 +19,10 @@ from ict_ref.config import Config, Method, minimal
 from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.formulas import sigma_grid
 from ict_ref.networks.model import build_model
+from ict_ref.training.ema import update_ema
 from ict_ref.training.loop import resume
 from ict_ref.training.loss import Draws, discretization, training_loss
-from ict_ref.training.trainer import Trainer, follow
+from ict_ref.training.trainer import Trainer
 
 CONTINUOUS = Method(objective="continuous", distance="squared_l2", curriculum="constant")
 
@@ -117,7 +118,7 @@ def test_the_average_is_the_closed_form_of_eq_4() -> None:
 def test_a_decay_that_is_none_is_refused(decay: float) -> None:
     model = build_model(minimal(), event=(1, 8, 8), classes=10)
     with pytest.raises(ValueError, match=r"needs 0 <= decay < 1 \(iCT Eq\. \(4\)\); got"):
-        follow(copy.deepcopy(model), model, decay=decay)
+        update_ema(copy.deepcopy(model), model, decay=decay)
 
 
 def test_the_gradient_is_clipped_where_that_is_configured() -> None:
@@ -275,7 +276,7 @@ def test_a_loss_stays_on_its_device(method: Method, architecture: Literal["adm",
         loss = training_loss(model, x, labels, draws, levels, method).mean()
         torch.autograd.backward(loss)
         torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-        follow(model, model, decay=0.5)
+        update_ema(model, model, decay=0.5)
         with pytest.raises((AssertionError, RuntimeError)):  # it can refuse
             torch.ones(3).to(meta)
 

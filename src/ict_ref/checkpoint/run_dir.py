@@ -5,7 +5,6 @@ metrics.jsonl   see `ict_ref.training.metrics_log`
 checkpoint-*    see `ict_ref.checkpoint.training_state`
 """
 
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import ict_ref
 from ict_ref.config import Config, is_learned
-from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.atomic import locked, write_atomically
 
 
 @contextmanager
@@ -29,11 +28,7 @@ def open_run(folder: Path, config: Config) -> Iterator[None]:
     if folder.is_dir() and not config_file.exists() and any(file.name not in ours for file in folder.iterdir()):
         raise ValueError(f"{folder} has files in it but no config.json: not a run folder; choose another with --out")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{folder} is in use by another process; wait for it, or choose another --out") from None
+    with locked(folder, ".lock"):
         if config_file.exists():
             _refuse_another(config_file, config)
         else:

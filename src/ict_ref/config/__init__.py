@@ -1,6 +1,7 @@
 """Everything that can be configured, and the presets: the paper's tables."""
 
-from ict_ref.config.presets import FID, PRESETS, digits, minimal
+from ict_ref.config.identity import is_learned
+from ict_ref.config.presets import PRESETS, digits, minimal
 from ict_ref.config.schema import (
     Bars,
     Config,
@@ -12,11 +13,9 @@ from ict_ref.config.schema import (
     Sample,
     Train,
     as_fields,
-    is_learned,
 )
 
 __all__ = [
-    "FID",
     "PRESETS",
     "Bars",
     "Config",

@@ -140,13 +140,3 @@ PRESETS: dict[str, Callable[[], Config]] = {
     "fig4b_lognormal":       lambda: section_3(NCSNPP, replace(EXP, noise_schedule="lognormal")),
 }
 # fmt: on
-
-# iCT, Tables 2 and 3: FID in one step and in two, as printed.
-FID = {
-    "cifar10": ("2.83", "2.46"),
-    "cifar10_deep": ("2.51", "2.24"),
-    "imagenet64": ("4.02", "3.20"),
-    "imagenet64_deep": ("3.25", "2.77"),
-    "cifar10_ct": ("8.70", "5.83"),
-    "imagenet64_ct": ("13.0", "11.1"),
-}

@@ -4,12 +4,13 @@ Defaults are those of iCT on ImageNet 64x64. What the paper states carries its s
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from ict_ref.config.identity import digest, learned
 
 
 def _needs(holds: bool, invariant: str, name: str, got: object) -> None:
@@ -25,15 +26,6 @@ def as_fields(values: Mapping[str, Any]) -> dict[str, Any]:
 def _sums(channels: set[int]) -> set[int]:
     """Return these numbers and the sums of any two: a decoder's blocks see their map beside the encoder's."""
     return channels | {a + b for a in channels for b in channels}
-
-
-NOT_LEARNED = ("data.path", "data.held_out", "machine", "record")
-"""Fields, and groups of them, that say where data lie, how is computed and what is kept, and not what is learned."""
-
-
-def is_learned(name: str) -> bool:
-    """Return whether a field, by its full name, says what is learned."""
-    return name not in NOT_LEARNED and name.split(".")[0] not in NOT_LEARNED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,10 +328,8 @@ class Config:
 
     def learned(self) -> dict[str, Any]:
         """Return every field that says what is learned, by its full name."""
-        tree = dataclasses.asdict(self)
-        flat = {f"{room}.{name}": value for room, fields in tree.items() for name, value in fields.items()}
-        return {name: value for name, value in flat.items() if is_learned(name)}
+        return learned(dataclasses.asdict(self))
 
     def digest(self) -> str:
         """Return 8 hexadecimal digits that differ between configurations of which another model is learned."""
-        return hashlib.sha256(json.dumps(self.learned()).encode()).hexdigest()[:8]
+        return digest(self.learned())

@@ -12,6 +12,7 @@ from torch import Tensor
 from ict_ref.data.dataset import to_float
 from ict_ref.data.prepared import sha256
 from ict_ref.evaluate import digits
+from ict_ref.utils.torchscript import load_torchscript
 
 Event = tuple[int, int, int]
 Found = tuple[Float32[Tensor, " n d"], Float32[Tensor, " n classes"] | None]
@@ -93,14 +94,13 @@ class TorchScript:
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise ValueError(f"--features needs pixels, digits or a TorchScript file; there is no {path}")
-        try:
-            self._module: Any = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-            arguments = {argument.name for argument in self._module.forward.schema.arguments}
-        except (OSError, RuntimeError, ValueError, AttributeError):
+        self._module = load_torchscript(path)
+        if self._module is None or not hasattr(self._module, "forward"):
             raise ValueError(
                 f"--features needs TorchScript, and {path} is none, or damaged; a pickle is not opened; "
                 "make one with torch.jit.save"
-            ) from None
+            )
+        arguments = {argument.name for argument in self._module.forward.schema.arguments}
         self.name = str(path)
         self.sha256: str | None = sha256(path)
         self._public, self._classifies = "return_features" in arguments, "no_output_bias" in arguments

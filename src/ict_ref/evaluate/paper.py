@@ -111,3 +111,21 @@ IMAGENET64 = PaperTable(
         4,
     ),
 )
+
+# The rows of the paper's own runs, and of CT, by the preset that describes them.
+PRESET_ROWS = {
+    "cifar10": (CIFAR10, "iCT"),
+    "cifar10_deep": (CIFAR10, "iCT-deep"),
+    "imagenet64": (IMAGENET64, "iCT"),
+    "imagenet64_deep": (IMAGENET64, "iCT-deep"),
+    "cifar10_ct": (CIFAR10, "CT (LPIPS)"),
+    "imagenet64_ct": (IMAGENET64, "CT (LPIPS)"),
+}
+
+
+def printed_fid(preset: str) -> tuple[str, ...]:
+    """Return the FID in one step and in two that the paper prints for the run of this preset; empty if it has none."""
+    if preset not in PRESET_ROWS:
+        return ()
+    table, method = PRESET_ROWS[preset]
+    return tuple(fid for name, _, fid, *_ in table.rows if name == method)

@@ -2,8 +2,9 @@
 
 import torch
 
-from ict_ref.config import FID, PRESETS, Config
+from ict_ref.config import PRESETS, Config
 from ict_ref.data.dataset import PUBLISHED
+from ict_ref.evaluate.paper import printed_fid
 from ict_ref.networks.model import build_network
 from ict_ref.utils.rng import stream
 
@@ -36,4 +37,4 @@ def parameters(config: Config) -> int:
 
 def _row(name: str, config: Config) -> tuple[str, ...]:
     numbers = (config.train.batch_size, config.train.steps, parameters(config))
-    return (name, config.data.name, *(f"{number:,}" for number in numbers), ", ".join(FID.get(name, ())))
+    return (name, config.data.name, *(f"{number:,}" for number in numbers), ", ".join(printed_fid(name)))

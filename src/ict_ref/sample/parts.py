@@ -1,6 +1,5 @@
 """Samples that wait, in files that are never half-written, until all are made: what is stopped goes on."""
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.atomic import locked, write_atomically
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,7 @@ class Parts:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the folder while the block runs. Raises ValueError if somebody else does."""
-        with (self.folder / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    f"{self.folder} is in use by another process; wait for it, or choose another --out"
-                ) from None
+        with locked(self.folder, "lock"):
             yield
 
     def missing(self, rank: int = 0, size: int = 1) -> list[int]:

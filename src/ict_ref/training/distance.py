@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ict_ref.config import Method
 from ict_ref.formulas import Distance, pseudo_huber, pseudo_huber_constant, squared_l2
+from ict_ref.utils.torchscript import load_torchscript
 
 # CM, Appendix C: images are enlarged to this size for LPIPS.
 LPIPS_SIZE = 224
@@ -46,10 +47,9 @@ def _load(path: str, device: torch.device) -> Any:
             "method.lpips needs a TorchScript file of LPIPS; got none; make one of the published weights with "
             "torch.jit.save, or choose --method.distance squared_l2"
         )
-    try:
-        network = torch.jit.load(path, map_location=device).eval()  # type: ignore[no-untyped-call]
-    except (OSError, RuntimeError, ValueError):
-        raise ValueError(f"method.lpips needs a TorchScript file of LPIPS; {path} is no TorchScript") from None
+    network = load_torchscript(path, device)
+    if network is None:
+        raise ValueError(f"method.lpips needs a TorchScript file of LPIPS; {path} is no TorchScript")
     x = torch.zeros(2, 3, LPIPS_SIZE, LPIPS_SIZE, device=device)
     try:
         with torch.no_grad():
@@ -60,6 +60,4 @@ def _load(path: str, device: torch.device) -> Any:
         raise ValueError(
             f"method.lpips needs a module called as lpips(x, y), which returns a number for each image; {path} does not"
         )
-    for parameter in network.parameters():
-        parameter.requires_grad = False
     return network

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,6 +12,7 @@ from torch import Tensor
 from ict_ref.checkpoint.network_file import load_exported
 from ict_ref.config import Method
 from ict_ref.formulas import boundary_parameterization
+from ict_ref.utils.torchscript import load_torchscript
 
 LabelledScore: TypeAlias = Callable[
     [Float[Tensor, " batch *event"], Float[Tensor, " batch"], Int64[Tensor, " batch"] | None],
@@ -35,7 +36,7 @@ def load_score(
     path = Path(method.denoiser)
     if not path.is_file():
         raise ValueError(f"method.denoiser needs a file; got {path}, which is none")
-    denoiser = _torchscript(path)
+    denoiser = load_torchscript(path)
     if denoiser is None:
         denoiser = _imported(path)
     denoiser.to(device=device, dtype=dtype)
@@ -73,13 +74,6 @@ class Denoiser(torch.nn.Module):
             sigma_min=sys.float_info.min,
             sigma_data=self.sigma_data,
         )
-
-
-def _torchscript(path: Path) -> Any:
-    try:
-        return torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-    except (OSError, RuntimeError, ValueError):
-        return None
 
 
 def _imported(path: Path) -> torch.nn.Module:

@@ -15,6 +15,7 @@ from ict_ref.config import Config
 from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.networks.model import ConsistencyModel, Model, build_model, recompute
 from ict_ref.training.distillation import load_score
+from ict_ref.training.ema import update_ema
 from ict_ref.training.loss import (
     discretization,
     draw_levels_and_noise,
@@ -76,9 +77,9 @@ class Trainer:
         if train.clip_gradient is not None:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), train.clip_gradient, self.norm)
         self.optimizer.step()
-        follow(self.average, self.model, decay=train.ema_decay)
+        update_ema(self.average, self.model, decay=train.ema_decay)
         if self.teacher is not None:
-            follow(self.teacher, self.model, decay=teacher_decay(self.step, self.config))
+            update_ema(self.teacher, self.model, decay=teacher_decay(self.step, self.config))
         self.step += 1
 
     def refuse_nonfinite(self) -> None:
@@ -251,11 +252,3 @@ class Trainer:
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """What the optimizer remembers of each parameter."""
-
-
-def follow(average: ConsistencyModel, model: ConsistencyModel, *, decay: float) -> None:
-    """Move an average towards the model it is of: Eq. (4), `ema_update` of every parameter, in one pass over memory."""
-    if not 0 <= decay < 1:
-        raise ValueError(f"needs 0 <= decay < 1 (iCT Eq. (4)); got {decay}; decay is the weight of the old average")
-    with torch.no_grad():
-        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)

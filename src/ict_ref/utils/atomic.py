@@ -1,9 +1,11 @@
-"""Files that are never half-written."""
+"""Files that are never half-written, and folders that one process holds at a time."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 @contextmanager
@@ -33,3 +35,20 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that at every moment either the old one or the whole new one is there."""
     with atomically(path) as aside:
         aside.write_bytes(content)
+
+
+@contextmanager
+def locked(folder: Path, name: str) -> Iterator[None]:
+    """Hold the folder by a lock on its file `name` while the block runs.
+
+    Raises ValueError if another process holds it. The system releases the lock of a process that is killed.
+    """
+    lock = FileLock(folder / name)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ValueError(f"{folder} is in use by another process; wait for it, or choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,148 @@
+"""Writing a prepared folder: part by part, resumable, and renamed when it is whole.
+
+FOLDER is worked in under names that end in .partial, and renamed when whole. The journal holds how many images are safe
+on disk; started again, the command continues behind them, and ends with the same bytes.
+"""
+
+import contextlib
+import io
+import math
+import os
+import shutil
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from ict_ref.data.prepared import ABOUT, IMAGES, JOURNAL, LABELS, About, open_arrays, read_about, sha256
+from ict_ref.prepare.journal import read_journal, refuse_another_recipe, write_journal
+from ict_ref.prepare.progress import bar
+from ict_ref.prepare.sources import Part, Source
+from ict_ref.utils.atomic import locked, write_atomically
+
+PARTIAL, LOCK = IMAGES + ".partial", "lock.partial"
+# Images that each worker may be ahead of what is written: more would fill the memory.
+AHEAD = 512
+
+
+def write_prepared(source: Source, folder: Path, workers: int) -> int:
+    """Make the prepared folder, or go on making it, and return the exit status."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; choose a folder with --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    _refuse_strange(folder)
+    with _held(folder):
+        if _state(source, folder) != "whole":
+            _refuse_full_disk(source, folder)
+            _write_images(source, folder, workers)
+            _finish(source, folder)
+        about = open_arrays(folder)[0]
+    print(f"prepared in {folder}, checksum {about.checksum()}")
+    return 0
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the folder, so that no two commands write into it."""
+    with locked(folder, LOCK):
+        try:
+            yield
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)
+
+
+def _refuse_strange(folder: Path) -> None:
+    ours = {ABOUT, IMAGES, LABELS, JOURNAL, PARTIAL, LOCK, *(name + ".tmp" for name in (ABOUT, LABELS, JOURNAL))}
+    strange = {path.name for path in folder.iterdir()} - ours
+    if strange:
+        raise ValueError(f"{folder} has {min(strange)} in it, which is not of prepared data; choose another --out")
+
+
+def _state(source: Source, folder: Path) -> str:
+    """Return "new", "begun" or "whole". Raises ValueError if it is of another recipe, or of none."""
+    names = {path.name for path in folder.iterdir()}
+    if ABOUT in names:
+        refuse_another_recipe(source.recipe, read_about(folder).recipe, folder)
+        (folder / JOURNAL).unlink(missing_ok=True)  # we were killed between the two
+        return "whole"
+    if JOURNAL in names:
+        refuse_another_recipe(source.recipe, read_journal(folder)[0], folder)
+        return "begun"
+    arrays = names & {IMAGES, LABELS, PARTIAL}
+    if arrays:
+        raise ValueError(f"{folder} has {min(arrays)} and neither {ABOUT} nor a journal; choose another --out")
+    return "new"
+
+
+def _refuse_full_disk(source: Source, folder: Path) -> None:
+    there = (folder / PARTIAL).stat().st_size if (folder / PARTIAL).exists() else 0
+    needed = source.count * (math.prod(source.shape) + 8) + 4096 - there
+    free = shutil.disk_usage(folder).free
+    if free < needed and not (folder / IMAGES).exists():
+        raise ValueError(f"{folder} needs {needed / 1e6:,.1f} MB; its disk has {free / 1e6:,.1f} MB left")
+
+
+def _write_images(source: Source, folder: Path, workers: int) -> None:
+    """Write what is missing of the images, part by part, each safe on disk before the journal says so."""
+    if (folder / IMAGES).exists():
+        return
+    header = _header((source.count, *source.shape), np.dtype(np.uint8))
+    row, path = math.prod(source.shape), folder / PARTIAL
+    safe = 0
+    if (folder / JOURNAL).exists() and path.exists():
+        safe = min(read_journal(folder)[1], (path.stat().st_size - len(header)) // row)
+    todo, done = list(source.parts), 0
+    while todo and done + todo[0].count <= safe:
+        done += todo.pop(0).count
+    write_journal(source.recipe, folder, done)
+    with path.open("r+b" if path.exists() else "w+b") as file, bar(source.count, "preparing", "images", done) as shown:
+        file.write(header)
+        file.truncate(len(header) + done * row)
+        file.seek(0, os.SEEK_END)
+        for pixels in _read(todo, workers):
+            file.write(np.ascontiguousarray(pixels).data)
+            file.flush()
+            os.fsync(file.fileno())
+            done += len(pixels)
+            write_journal(source.recipe, folder, done)
+            shown.update(len(pixels))
+
+
+def _read(parts: Iterable[Part], workers: int) -> Iterator[UInt8[np.ndarray, " n channels height width"]]:
+    """Yield the parts in their order, `workers` at a time being read ahead. Pillow decodes without Python's lock."""
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[tuple[int, Future[UInt8[np.ndarray, " n channels height width"]]]] = deque()
+    try:
+        for part in parts:
+            waiting.append((part.count, pool.submit(part.read)))
+            while sum(count for count, _ in waiting) > AHEAD * workers:
+                yield waiting.popleft()[1].result()
+        while waiting:
+            yield waiting.popleft()[1].result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _finish(source: Source, folder: Path) -> None:
+    """Give the files their names; data.json comes last, and makes the folder a prepared one."""
+    if (folder / PARTIAL).exists():
+        (folder / PARTIAL).rename(folder / IMAGES)
+    if source.labels is not None:
+        write_atomically(folder / LABELS, _header(source.labels.shape, source.labels.dtype) + source.labels.tobytes())
+    names = [IMAGES] if source.labels is None else [IMAGES, LABELS]
+    with bar(sum((folder / name).stat().st_size for name in names), "checksums") as shown:
+        sums = {name: sha256(folder / name, shown.update) for name in names}
+    about = About(source.words, source.recipe, source.count, source.shape, source.classes, source.names, sums)
+    write_atomically(folder / ABOUT, about.to_json())
+    (folder / JOURNAL).unlink()
+
+
+def _header(shape: tuple[int, ...], dtype: np.dtype[np.uint8] | np.dtype[np.int64]) -> bytes:
+    """Return how a .npy file of this array begins."""
+    file = io.BytesIO()
+    descr = np.lib.format.dtype_to_descr(dtype)
+    np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+    return file.getvalue()
