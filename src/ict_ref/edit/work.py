@@ -19,10 +19,10 @@ from ict_ref.edit.between import between
 from ict_ref.edit.inputs import given_images, given_labels, mask_of
 from ict_ref.edit.model import function_of
 from ict_ref.edit.options import DENOISE, LEVELS, STROKE, Options, shown
-from ict_ref.edit.sheet import write_sheet
-from ict_ref.edit.tasks import Levels, Task, colorize, inpaint, remove_noise, stroke, super_resolve
+from ict_ref.edit.tasks import ROWS, Levels, Task, colorize, inpaint, remove_noise, stroke, super_resolve
 from ict_ref.formulas import sigma_grid
 from ict_ref.sample.images import VALUES
+from ict_ref.sample.sheet import draw_sheet
 from ict_ref.utils.atomic import write_atomically
 
 BAR = "{desc} {n_fmt}/{total_fmt} evaluations |{bar:20}| {remaining} left"
@@ -150,7 +150,8 @@ def _write(options: Options, trained: PretrainedModel, made: Made) -> None:
     options.out.mkdir(parents=True)  # not there before: nothing is overwritten
     write_pngs(made.pixels, options.out / "images")
     write_npz(made.pixels, options.out / "images.npz", made.labels)
-    write_sheet(made.columns, made.names, options.out / "edit.png")
+    shown = [(title, [image[None] for image in images[:ROWS]]) for title, images in made.columns]
+    draw_sheet(shown, made.names[:ROWS], options.out / "edit.png", 1, side=64)
     about = {
         "version": ict_ref.__version__,
         "model": trained.name,
