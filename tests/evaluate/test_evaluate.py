@@ -77,7 +77,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = configured("float32")
     trainer = Trainer(config, load(config.data).train)
     with torch.no_grad():
-        for parameter in filled(trainer.average).network.head.parameters():
+        for parameter in filled(trainer.ema).network.head.parameters():
             parameter.mul_(30)  # so that a step's result leaves [-1, 1], and clipping matters
     with open_run(folder, config):
         fit(trainer, folder, lambda: trainer.step >= 3)

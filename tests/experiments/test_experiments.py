@@ -318,7 +318,7 @@ def test_the_teachers_rate_is_the_one_that_the_column_names() -> None:
             if self.teacher is not None:
                 before = vector(self.teacher)
                 super().update()
-                moved, whole = (vector(model) - before for model in (self.teacher, self.model))
+                moved, whole = (vector(model) - before for model in (self.teacher, self.student))
                 rates.append(1 - float(moved.norm() / whole.norm()))
             else:
                 super().update()
@@ -438,7 +438,7 @@ def test_a_run_can_be_made_again() -> None:
         config = configuration(
             Method(curriculum="constant", s1=40), steps=3, batch_size=8, learning_rate=1e-3, ema_decay=0.5
         )
-        return vector(trained(config, NORMAL, Counter()).average)
+        return vector(trained(config, NORMAL, Counter()).ema)
 
     assert torch.equal(parameters(), parameters())
     assert rms(torch.zeros(3, 2, 1, 1)) == 0.0

@@ -210,7 +210,7 @@ def test_a_curve_has_the_mean_error_of_the_average_over_the_seeds_at_even_steps(
             for trainer in trainers:
                 trainer.update()
             if step in (3, 6, 9):
-                points.append((step, sum(mark(trainer.average) for trainer in trainers) / 3))
+                points.append((step, sum(mark(trainer.ema) for trainer in trainers) / 3))
         expected.append(points)
     tick = Counter()
     (panel,) = figure.make(tick).panels

@@ -143,7 +143,7 @@ class TeacherEMA:
                     method, steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate,
                     ema_decay=self.ema_decay,
                 )  # fmt: skip
-                average = trained(config, POINT, tick).average
+                average = trained(config, POINT, tick).ema
                 found.append(rms_error(average, POINT, HIGH, sigma_min=LOW))
             rows.append((n, *found))
         return Table(

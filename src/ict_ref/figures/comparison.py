@@ -110,7 +110,7 @@ class Comparison:
         for step in range(1, self.steps + 1):
             diverged = diverged or not _updates(trainer)
             if not diverged and step % (self.steps // self.checks) == 0:
-                found.append(self.subject.error(trainer.average))
+                found.append(self.subject.error(trainer.ema))
             tick()
         return found
 

@@ -26,7 +26,7 @@ def resume(trainer: Trainer, folder: Path) -> list[str]:
     whole. Of several processes the first one reads the files.
     """
     damaged: list[str] = []
-    if trainer.world.first:
+    if trainer.group.first:
         _, refused = newest_checkpoint(folder, trainer.restore)
         damaged = [f"{error.split(';')[0]}; it is now {set_aside(path).name}" for path, error in refused.items()]
         forget_metrics_after(folder, trainer.step)
@@ -46,16 +46,16 @@ def fit(
     `show_samples` is asked for a picture where the configuration wants one. Raises FloatingPointError at the first loss
     or gradient that is not finite and may not be left out; the last checkpoint stays as it is.
     """
-    train, record, first = trainer.config.train, trainer.config.record, trainer.world.first
+    train, record, first = trainer.config.train, trainer.config.record, trainer.group.first
     try:
         with _Watch(trainer, folder) as watch:
             while trainer.step < train.steps:
                 trainer.update()
                 step, ends = trainer.step, trainer.step == train.steps
-                stopping = trainer.world.any(stop_requested())
+                stopping = trainer.group.any(stop_requested())
                 saves = stopping or ends or any(due(step, n) for n in (record.save_every, record.milestone_every))
                 if saves or ends or due(step, record.log_every):
-                    trainer.refuse_nonfinite()
+                    trainer.guard.raise_recorded()
                 if ends or due(step, record.log_every):
                     watch.note()
                 watch.advance()
@@ -75,7 +75,7 @@ def fit(
         )
         raise FloatingPointError(f"{error}; {last}") from None
     finally:
-        trainer.batches.close()
+        trainer.microbatches.close()
 
 
 def due(step: int, every: int) -> bool:
@@ -89,7 +89,7 @@ class _Watch:
     def __init__(self, trainer: Trainer, folder: Path) -> None:
         self.trainer, self.folder, self.record = trainer, folder, trainer.config.record
         self.began, self.first_step = time.monotonic(), trainer.step
-        self.speaks = trainer.world.first
+        self.speaks = trainer.group.first
         self.bar = tqdm(
             total=trainer.config.train.steps,
             initial=trainer.step,
