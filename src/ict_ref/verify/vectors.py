@@ -14,7 +14,7 @@ from ict_ref.verify.values import Json
 
 Verdict = Literal["valid", "invalid", "acceptable"]
 # Counted up whenever the value or the meaning of any vector changes.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
