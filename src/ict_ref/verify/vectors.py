@@ -7,13 +7,14 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
 from ict_ref.verify.values import Json
 
 Verdict = Literal["valid", "invalid", "acceptable"]
 # Counted up whenever the value or the meaning of any vector changes.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,13 @@ FIELDS: dict[str, Json] = {
 }
 
 
+def _folder() -> Traversable:
+    return files("ict_ref.verify") / "data" / f"v{VERSION}"
+
+
 def read(name: str) -> dict[str, Any]:
     """Return one of the files of vectors."""
-    content: dict[str, Any] = json.loads((files("ict_ref.verify") / "data" / f"{name}.json").read_text("utf-8"))
+    content: dict[str, Any] = json.loads((_folder() / f"{name}.json").read_text("utf-8"))
     return content
 
 
@@ -88,7 +93,7 @@ def vectors(function: str) -> tuple[Vector, ...]:
 @cache
 def functions() -> tuple[str, ...]:
     """Return the functions that have vectors, in alphabetical order."""
-    names = (path.name.removesuffix(".json") for path in (files("ict_ref.verify") / "data").iterdir())
+    names = (path.name.removesuffix(".json") for path in _folder().iterdir())
     return tuple(sorted(name for name in names if name not in ("deviations", "trace")))
 
 
