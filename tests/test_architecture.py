@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "ict_ref"
 ROOMS: dict[str, set[str]] = {
     "__init__": set(),
     "formulas": set(),
+    "paper": set(),
     "config": set(),
     "files": set(),
     "supervisor": set(),
