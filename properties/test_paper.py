@@ -50,7 +50,7 @@ def teacher(x: Tensor, sigma: Tensor) -> Tensor:
     return torch.sin(x) + 2 + sigma.reshape(-1, *(1 for _ in x.shape[1:])) / 80
 
 
-def pseudo_huber(x: Tensor, y: Tensor) -> Tensor:
+def huber(x: Tensor, y: Tensor) -> Tensor:
     """Return a distance."""
     return paper.pseudo_huber(x, y, c=0.5)
 
@@ -75,7 +75,7 @@ def losses(draw: st.DrawFn, /, *names: str, **others: Any) -> dict[str, Any]:
         "teacher": teacher,
         "index": torch.tensor(index),
         "sigmas": sigmas,
-        "distance": pseudo_huber,
+        "distance": huber,
         "weights": torch.linspace(2.0, 0.5, len(sigmas) - 1, dtype=torch.float64),
     }
 
