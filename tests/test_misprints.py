@@ -83,7 +83,9 @@ def test_m2_the_bracket_of_equation_9_is_a_floor() -> None:
 def test_m3_the_point_of_euler_and_that_of_consistency_training_agree_on_average_only() -> None:
     # Data are -1 or 1. Of the examples that could have led to x, the first with probability p, the second with 1 - p.
     high, low, x_hi = 1.5, 1.0, f64(0.7)
-    score = gaussian_mixture_score(x_hi, f64(high), means=f64(-1.0, 1.0), stds=f64(0.0, 0.0), weights=f64(0.5, 0.5))
+    score = gaussian_mixture_score(
+        x_hi, f64(high), means=f64(-1.0, 1.0), stds=f64(0.0, 0.0), mixture_weights=f64(0.5, 0.5)
+    )
     by_euler = float(euler_step(x_hi, f64(high), f64(low), score))
     by_training = [x + low * (0.7 - x) / high for x in (-1.0, 1.0)]
     p = 1 / (1 + math.exp(2 * 0.7 / high**2))
@@ -123,7 +125,7 @@ def test_m5_the_gradient_itself_has_the_limit_0_and_only_divided_by_the_step_tha
     gradients = [toy_gradient(1.0, 1.0, 0.0, n, 0.2, 1.0) for n in (1001, 2001, 4001)]
     assert gradients[1] / gradients[0] == pytest.approx(1 / 2, rel=1e-2)
     assert gradients[2] / gradients[1] == pytest.approx(1 / 2, rel=1e-2)
-    limit = ct_gradient_limit(1.0, 1.0, 0.0, sigma_min=0.2, sigma_max=1.0)
+    limit = ct_gradient_limit(1.0, 0.0, sigma_min=0.2, sigma_max=1.0)
     assert gradients[2] * 4000 / 0.8 == pytest.approx(limit, rel=1e-2)
 
 

@@ -58,7 +58,7 @@ def test_every_function_has_vectors_of_its_source() -> None:
 
 def test_the_vectors_are_those_of_the_oracles(tmp_path: Path) -> None:
     generate.main(tmp_path)
-    stored = ROOT / "src" / "ict_ref" / "verify" / "data"
+    stored = generate.DATA
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in stored.iterdir()}
     for path in tmp_path.iterdir():
         assert path.read_text() == (stored / path.name).read_text(), f"{path.name} is stale: nox -s vectors"
@@ -68,7 +68,7 @@ def test_the_vectors_are_those_of_the_oracles(tmp_path: Path) -> None:
 def test_the_vectors_are_of_their_schema(name: str) -> None:
     folder = ROOT / "src" / "ict_ref" / "verify"
     schema = json.loads((folder / "schema.json").read_text())
-    jsonschema.validate(json.loads((folder / "data" / f"{name}.json").read_text()), schema)
+    jsonschema.validate(json.loads((generate.DATA / f"{name}.json").read_text()), schema)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_the_vectors_are_of_their_schema(name: str) -> None:
 )
 def test_a_vector_that_is_not_of_the_schema_is_found(spoil: Callable[[dict[str, Any]], object]) -> None:
     folder = ROOT / "src" / "ict_ref" / "verify"
-    book = json.loads((folder / "data" / "c_in.json").read_text())
+    book = json.loads((generate.DATA / "c_in.json").read_text())
     spoil(book["vectors"][0])
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(book, json.loads((folder / "schema.json").read_text()))

@@ -157,10 +157,10 @@ def twice(**arguments: Any) -> Tensor:
     return ict_ref.formulas.multistep_sample(**arguments)
 
 
-def every_node(*, score: Any, grid: Tensor, before: Any = (), after: Any = ()) -> float:
+def every_node(*, objective: Any, sigmas: Tensor, before: Any = (), after: Any = ()) -> float:
     """Return the best node by scoring each of them three times."""
-    nodes: list[float] = [sigma for sigma in grid.tolist() for _ in range(3)]
-    return min(nodes, key=lambda sigma: float(score(torch.tensor([*before, sigma, *after], dtype=torch.float64))))
+    nodes: list[float] = [sigma for sigma in sigmas.tolist() for _ in range(3)]
+    return min(nodes, key=lambda sigma: float(objective(torch.tensor([*before, sigma, *after], dtype=torch.float64))))
 
 
 SPECIAL: dict[str, list[Callable[..., object]]] = {

@@ -28,9 +28,10 @@ from tests.vectors.case import Case
 from tests.vectors.deviations import DEVIATIONS
 
 from ict_ref.ledger import formulas
+from ict_ref.verify.vectors import VERSION
 
 SOURCES = {formula.name: formula.source for formula in formulas()}
-DATA = Path(__file__).parents[2] / "src" / "ict_ref" / "verify" / "data"
+DATA = Path(__file__).parents[2] / "src" / "ict_ref" / "verify" / "data" / f"v{VERSION}"
 CASES = {**cases_schedule.CASES, **cases_model.CASES, **cases_sampling.CASES, **cases_theory.CASES}
 ORACLES = (oracle_schedule, oracle_model, oracle_editing, oracle_theory)
 CLEARLY = 100  # tolerances between a slip's value and the right one

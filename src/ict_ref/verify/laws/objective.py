@@ -224,34 +224,34 @@ def is_the_trapezoidal_rule_on_euler_s_prediction(f: Function, x: Tensor, sigma_
 
 
 @law("ema_update")
-def has_a_closed_form(f: Function, average: Tensor, value: Tensor, decay: float, m: int) -> None:
-    """After m updates by a constant v: decay^m a + (1 - decay^m) v."""
-    now = average
+def has_a_closed_form(f: Function, ema: Tensor, value: Tensor, decay: float, m: int) -> None:
+    """After m updates by a constant v: decay^m ema + (1 - decay^m) v."""
+    now = ema
     for _ in range(m):
-        now = f(average=now, value=value, decay=decay)
+        now = f(ema=now, value=value, decay=decay)
     kept = decay**m
-    close(now, kept * average + (1 - kept) * value, atol=1e-13 * float(average.abs().max() + value.abs().max()))
+    close(now, kept * ema + (1 - kept) * value, atol=1e-13 * float(ema.abs().max() + value.abs().max()))
 
 
 @law("ema_update")
-def is_the_value_for_decay_0(f: Function, average: Tensor, value: Tensor) -> None:
+def is_the_value_for_decay_0(f: Function, ema: Tensor, value: Tensor) -> None:
     """mu = 0, iCT's teacher: theta- = theta."""
-    close(f(average=average, value=value, decay=0.0), value, rtol=1e-14, atol=1e-14 * float(average.abs().max()))
+    close(f(ema=ema, value=value, decay=0.0), value, rtol=1e-14, atol=1e-14 * float(ema.abs().max()))
 
 
 @law("ema_update")
-def carries_no_gradient(f: Function, average: Tensor, value: Tensor, decay: float) -> None:
-    """theta- <- stopgrad(...): the average remembers nothing of how it was made (where the arrays know gradients)."""
+def carries_no_gradient(f: Function, ema: Tensor, value: Tensor, decay: float) -> None:
+    """theta- <- stopgrad(...): the EMA weights remember nothing of how they were made (where arrays know gradients)."""
     if f.differentiates:
-        now = f(average=average, value=value.clone().requires_grad_(), decay=decay)
-        needs(not now.requires_grad, "the average has a gradient")
+        now = f(ema=ema, value=value.clone().requires_grad_(), decay=decay)
+        needs(not now.requires_grad, "the EMA weights have a gradient")
 
 
 @law("ema_update")
-def lies_between(f: Function, average: Tensor, value: Tensor, decay: float) -> None:
-    """min(a, v) <= ema <= max(a, v)."""
-    now, slack = f(average=average, value=value, decay=decay), 1e-12 * (average.abs() + value.abs())
-    inside = (now >= torch.minimum(average, value) - slack) & (now <= torch.maximum(average, value) + slack)
+def lies_between(f: Function, ema: Tensor, value: Tensor, decay: float) -> None:
+    """min(ema, v) <= updated <= max(ema, v)."""
+    now, slack = f(ema=ema, value=value, decay=decay), 1e-12 * (ema.abs() + value.abs())
+    inside = (now >= torch.minimum(ema, value) - slack) & (now <= torch.maximum(ema, value) + slack)
     needs(inside, f"got {now.flatten()[:6].tolist()}, which is not between")
 
 
@@ -262,10 +262,10 @@ def sends_gradient_through_the_first_factor_alone(f: Function, x: Tensor, z: Ten
         return
     network, ones = Recorder(), torch.ones_like(sigma)
     if f.name == "continuous_consistency_training_loss":
-        loss = f(f=network, x=x, z=z, sigma=sigma, weight=ones, metric=squared)
+        loss = f(student=network, x=x, z=z, sigma=sigma, weights=ones, distance=squared)
     else:
         score = lambda y, level: -y / (1 + column(level, y) ** 2)  # noqa: E731
-        loss = f(f=network, score=score, x=x, sigma=sigma, weight=ones, metric=squared)
+        loss = f(student=network, score=score, x=x, sigma=sigma, weights=ones, distance=squared)
     needs(loss.requires_grad, "the loss has no gradient: nothing reaches the student")
     torch.autograd.backward(loss.sum())
     needs(network.theta.grad is not None, "no gradient reaches the student")
@@ -276,8 +276,8 @@ def sends_gradient_through_the_first_factor_alone(f: Function, x: Tensor, z: Ten
 @law("continuous_consistency_training_loss", "continuous_consistency_distillation_loss")
 def is_weighted_per_example(f: Function, x: Tensor, z: Tensor, sigma: Tensor) -> None:
     """loss(lambda) = lambda loss(1), with each example's own lambda."""
-    weight = torch.arange(1, len(sigma) + 1, dtype=torch.float64)
-    both = {"f": Recorder(), "x": x, "sigma": sigma, "metric": squared}
+    weights = torch.arange(1, len(sigma) + 1, dtype=torch.float64)
+    both = {"student": Recorder(), "x": x, "sigma": sigma, "distance": squared}
     both |= {"z": z} if f.name == "continuous_consistency_training_loss" else {"score": lambda y, _: -y}
-    weighted, plain = (f(weight=lambda_, **both).detach() for lambda_ in (weight, torch.ones_like(weight)))
-    close(weighted, weight * plain, rtol=1e-10)
+    weighted, plain = (f(weights=lambda_, **both).detach() for lambda_ in (weights, torch.ones_like(weights)))
+    close(weighted, weights * plain, rtol=1e-10)
