@@ -196,7 +196,7 @@ def multistep_sample(
 ) -> Float[Tensor, " batch *event"]:
     """Section 2: x = sigma_1 z_1; x = f(x, sigma_{k-1}) + sqrt(sigma_k^2 - sigma_min^2) z_k, k > 1; then f(x, sigma_k).
 
-    `sigmas` descends from sigma_max: k counts upward here, downward in the paper.
+    `sigmas` descends from sigma_max: k counts upward here, downward in the paper. Row M11.
     """
     x = sigmas[0] * noises[0]
     for k in range(1, len(sigmas)):
