@@ -4,6 +4,7 @@ docs/paper_and_code.md has a row for each of these; the number in a test's name 
 """
 
 import dataclasses
+import json
 import math
 import re
 from pathlib import Path
@@ -30,6 +31,7 @@ from ict_ref.formulas import (
     gaussian_mixture_score,
     inpainting_operator,
     inverse_gap_weights,
+    l1,
     linear_curriculum,
     lognormal_pmf,
     multistep_sample,
@@ -44,6 +46,7 @@ from ict_ref.formulas import (
     teacher_ema_decay,
 )
 from ict_ref.networks.model import build_model
+from ict_ref.training.loop import fit
 from ict_ref.training.radam import RAdam
 from ict_ref.training.trainer import Trainer
 
@@ -164,6 +167,46 @@ def test_m9_the_optimizer_is_radam_though_figure_6b_says_adam() -> None:
     trainer = Trainer(minimal(), load(minimal().data).train)
     # Which is torch's RAdam: tests/training/test_radam.py.
     assert type(trainer.optimizer) is RAdam
+
+
+def test_m10_pseudo_huber_bridges_the_l2_norm_and_its_square_and_l1_for_numbers_only() -> None:
+    c, origin = 0.03, torch.zeros(1, 400, dtype=torch.float64)
+    # All 400 values differ by t: ||x - y||_2 = 20 t, ||x - y||_1 = 400 t.
+    far, near = (float(pseudo_huber(origin + t, origin, c=c)) for t in (1e6, 1e-6))
+    assert far == pytest.approx(20e6, rel=1e-8)
+    assert far / float(l1(origin + 1e6, origin)) == pytest.approx(1 / 20, rel=1e-8)
+    assert near == pytest.approx((20e-6) ** 2 / (2 * c), rel=1e-6)
+    # Of one value the norm is the absolute value, which is l1; the mean of the elementwise form goes to l1 / 400.
+    assert float(pseudo_huber(f64(1e6)[None], f64(0.0)[None], c=c)) == pytest.approx(1e6, rel=1e-7)
+    elementwise = pseudo_huber((origin + 1e6).T, origin.T, c=c).mean()
+    assert float(elementwise) == pytest.approx(float(l1(origin + 1e6, origin)) / 400, rel=1e-7)
+
+
+def test_m11_k_3_is_two_evaluations_of_the_network() -> None:
+    calls = []
+
+    def f(x: Tensor, sigma: Tensor) -> Tensor:
+        calls.append(float(sigma[0]))
+        return x / (1 + sigma.reshape(-1, 1))
+
+    # As printed, with the indices 1 = i_1 < i_2 < i_3 = N: k counts down from K - 1, and x_K is noise.
+    levels, z = {1: 0.002, 2: 0.821, 3: 80.0}, [f64(0.3, -0.4)[None], f64(-1.1, 0.2)[None], f64(0.9, 1.7)[None]]
+    x = levels[3] * z[2]
+    for k in (2, 1):
+        x = f(x, f64(levels[k + 1])) + math.sqrt(levels[k] ** 2 - levels[1] ** 2) * z[k - 1]
+    assert calls == [80.0, 0.821]
+    two_steps = multistep_sample(f, torch.stack([z[2], z[1]]), f64(80.0, 0.821))
+    torch.testing.assert_close(two_steps, x, rtol=1e-13, atol=0)
+    assert calls == [80.0, 0.821] * 2
+
+
+def test_m12_the_last_update_is_at_k_one_below_the_number_of_iterations(tmp_path: Path) -> None:
+    method = dataclasses.replace(minimal().method, curriculum="linear", s0=2, s1=40)
+    config = dataclasses.replace(minimal(), method=method, train=dataclasses.replace(minimal().train, steps=4))
+    assert fit(Trainer(config, load(config.data).train), tmp_path, lambda: False)
+    trained = [json.loads(line)["levels"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert trained == [linear_curriculum(k, total_steps=4, s0=2, s1=40) for k in range(4)] == [2, 12, 22, 32]
+    assert linear_curriculum(4, total_steps=4, s0=2, s1=40) == 41
 
 
 def test_a1_the_norm_of_equation_8_runs_over_the_whole_example() -> None:

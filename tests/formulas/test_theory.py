@@ -1,7 +1,7 @@
 """Closed forms of iCT Section 3.2 and Appendix A, and exact consistency functions.
 
 Oracle: sympy and mpmath for Eqs. (6), (7), (13); limits of the losses on a linear grid; scipy's DOP853 for Eq. (1).
-Ingredients: sigma_grid, consistency_training_loss, consistency_matching_loss, squared_l2.
+Ingredients: sigma_grid, consistency_training_loss, consistency_matching_loss, squared_l2, pseudo_huber.
 """
 
 import functools
@@ -33,6 +33,7 @@ from ict_ref.formulas import (
     delta_consistency_function,
     gaussian_consistency_function,
     gaussian_mixture_score,
+    pseudo_huber,
     squared_l2,
 )
 
@@ -256,6 +257,58 @@ def test_gradients_of_different_networks_tend_to_the_leading_term_and_blow_up_wh
     assert all(s * limit > 0 for s in scaled)
     for coarse, fine in itertools.pairwise(scaled):
         assert 1.8 < fine / coarse < 2.2
+
+
+# ------------------------------------------------------------------ CM, Theorem 2: both losses for a mixture
+
+PARTS: tuple[tuple[float, float, float], ...] = ((0.3, -1.0, 0.4), (0.7, 0.8, 0.25))  # weight, mean, std
+
+
+def expected_gap(cells: int, distance: Callable[[Tensor, Tensor], Tensor], *, same_z: bool = True) -> float:
+    """(L_CT - L) / Delta sigma for theta- != theta, by Gauss and Hermite's nodes for each component and for z.
+
+    With same_z = False the teacher of L_CT has a z of its own.
+    """
+    u, p = (tensor(part) for part in np.polynomial.hermite_e.hermegauss(28))
+    v, q = (tensor(part) for part in np.polynomial.hermite_e.hermegauss(16))
+    x = torch.cat([mean + std * u for _, mean, std in PARTS])
+    chances = torch.cat([weight * p / p.sum() for weight, _, _ in PARTS])
+    x, z, other = (part.flatten() for part in torch.meshgrid(x, v, v if not same_z else v[:1], indexing="ij"))
+    of_other = q / q.sum() if not same_z else torch.ones(1).double()
+    weight = (chances[:, None, None] * (q / q.sum())[:, None] * of_other).flatten()
+    sigmas = torch.linspace(0.2, 1.2, cells + 1, dtype=torch.float64)
+    index = torch.arange(cells).repeat_interleave(len(x))
+    x, z, other = (part.repeat(cells)[:, None] for part in (x, z, other))
+
+    def student(y: Tensor, sigma: Tensor) -> Tensor:
+        return torch.sin(y + 0.7) / (1 + over(sigma, y))
+
+    def teacher(y: Tensor, sigma: Tensor) -> Tensor:
+        return torch.sin(y) / (1 + over(sigma, y))
+
+    def elsewhere(_: Tensor, sigma: Tensor) -> Tensor:
+        return teacher(x + over(sigma, x) * other, sigma)
+
+    weights, means, stds = (tensor([part[j] for part in PARTS]) for j in range(3))
+    score = functools.partial(gaussian_mixture_score, means=means[:, None], stds=stds, mixture_weights=weights)
+    ones, x_hi = torch.ones(cells).double(), x + over(sigmas[index + 1], x) * z
+    g = teacher if same_z else elsewhere
+    training = consistency_training_loss(student, g, x, z, index, sigmas, distance=distance, weights=ones)
+    matching = consistency_matching_loss(student, teacher, score, x_hi, index, sigmas, distance=distance, weights=ones)
+    return float((weight.repeat(cells) * (training - matching)).sum())
+
+
+@pytest.mark.parametrize("distance", [squared_l2, functools.partial(pseudo_huber, c=0.5)], ids=["l2", "Huber"])
+def test_the_training_loss_of_a_mixture_is_the_matching_loss_up_to_o_of_delta_sigma(
+    distance: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    gaps = [expected_gap(cells, distance) for cells in (16, 32, 64)]
+    assert 1e-4 < abs(gaps[-1]) < 0.02
+    for coarse, fine in itertools.pairwise(gaps):
+        assert 1.9 < coarse / fine < 2.1, gaps
+    # A teacher with a z of its own is as far off for every N: divided by Delta sigma, twice as far for 2 N.
+    broken = [expected_gap(cells, distance, same_z=False) for cells in (8, 16)]
+    assert broken[1] / broken[0] == pytest.approx(2, rel=0.1)
 
 
 # ------------------------------------------------------------------ exact consistency functions

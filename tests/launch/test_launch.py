@@ -527,3 +527,35 @@ def test_data_that_may_not_be_read_are_one_line(
     assert main(["--config", "minimal", "--data.name", "folder", "--data.path", str(data)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"cannot use {data / 'data.json'}: Permission denied" in line
+
+
+def test_a_finished_run_is_scored_again_with_other_thresholds_sampling_and_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["--config", "minimal", "--train.steps", "8"]
+    assert main(command) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    checkpoint = (run / "checkpoint-00000008.safetensors").stat()
+    capsys.readouterr()
+    changed = ["--sample.two-step-sigma", "0.5", "--sample.no-clip", "--bars.recall", "0.9", "--record.keep", "1"]
+    assert main([*command, *changed, "--machine.threads", "2"]) == 1
+    out, err = capsys.readouterr()
+    assert "two steps, sigma 0.5" in out
+    assert "recall" in err
+    assert list((tmp_path / "runs").iterdir()) == [run]
+    assert (run / "checkpoint-00000008.safetensors").stat().st_ino == checkpoint.st_ino
+    stored = json.loads((run / "config.json").read_text())["config"]
+    assert (stored["sample"], stored["bars"]["recall"]) == ({"two_step_sigma": 0.5, "clip": False}, 0.9)
+
+
+def test_a_run_that_version_0_1_0_began_is_continued_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The name that it gave to the demo's run folder: runs/digits-c86323d6.
+    monkeypatch.chdir(tmp_path)
+    assert str(parse(["--config", "digits"]).folder()) != "runs/digits-c86323d6"
+    (tmp_path / "runs" / "digits-c86323d6").mkdir(parents=True)
+    assert str(parse(["--config", "digits"]).folder()) == "runs/digits-c86323d6"
+    assert str(parse(["--config", "digits", "--bars.recall", "0.2"]).folder()) == "runs/digits-c86323d6"
+    assert str(parse(["--config", "digits", "--train.seed", "2"]).folder()) != "runs/digits-c86323d6"

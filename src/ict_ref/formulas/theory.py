@@ -91,10 +91,13 @@ def gaussian_mixture_score(
     scale = torch.hypot(stds, sigma[:, None])
     standardized = away / scale[:, :, None]
     exponent = standardized.square().sum(2) / 2 + away.shape[2] * scale.log()
-    _domain.finite("(x - means)^2 / sigma^2", exponent.amin(1), source)
+    surprisal = exponent - mixture_weights.log()
+    _domain.finite("(x - means)^2 / sigma^2", surprisal.amin(1), source)
     # p(component | x), by its logarithms: far from all means every density is 0 in floating point.
-    responsibility = (mixture_weights.log() - exponent).softmax(1)
-    return -((responsibility / scale)[:, :, None] * standardized).sum(1).reshape(x.shape)
+    responsibility = (-surprisal).softmax(1)[:, :, None]
+    pull = responsibility * (standardized / scale[:, :, None])
+    # A component too far away to have a density may be infinitely many standard deviations away: 0 times infinity.
+    return -torch.where(responsibility > 0, pull, 0.0).sum(1).reshape(x.shape)
 
 
 def ct_loss_limit(

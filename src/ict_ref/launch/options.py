@@ -14,6 +14,7 @@ from typing import Annotated
 import tyro
 
 from ict_ref.config import PRESETS, Config
+from ict_ref.config.identity import digest_of_0_1_0
 from ict_ref.data.prepared import read_about
 from ict_ref.slurm.options import Job, load_profile, refuse_processes, refuse_without_slurm
 from ict_ref.utils.option_parser import parsed
@@ -52,7 +53,14 @@ class Launch:
 
     def folder(self) -> Path:
         """Return the run folder."""
-        return self.out or Path("runs") / f"{self.preset}-{self.config.digest()}"
+        if self.out is not None:
+            return self.out
+        preset = PRESETS[self.preset]()
+        as_preset = dataclasses.replace(self.config, sample=preset.sample, bars=preset.bars)
+        # Version 0.1.0 named folders by sampling and thresholds too: a run that it began is continued where it is.
+        of_0_1_0 = [digest_of_0_1_0(dataclasses.asdict(config)) for config in (self.config, as_preset)]
+        folders = [Path("runs") / f"{self.preset}-{digest}" for digest in (*of_0_1_0, self.config.digest())]
+        return next((folder for folder in folders if folder.exists()), folders[-1])
 
 
 def parse(arguments: Sequence[str]) -> Launch:

@@ -3,10 +3,12 @@
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
+from ict_ref.checkpoint.run_dir import stored_digests
 from ict_ref.checkpoint.training_state import (
     checkpoint_file,
     checkpoints,
@@ -27,7 +29,8 @@ def resume(trainer: Trainer, folder: Path) -> list[str]:
     """
     damaged: list[str] = []
     if trainer.group.first:
-        _, refused = newest_checkpoint(folder, trainer.restore)
+        digests = stored_digests(folder) if (folder / "config.json").exists() else ()
+        _, refused = newest_checkpoint(folder, partial(trainer.restore, digests=digests))
         damaged = [f"{error.split(';')[0]}; it is now {set_aside(path).name}" for path, error in refused.items()]
         forget_metrics_after(folder, trainer.step)
     trainer.share()

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -133,12 +134,12 @@ class Trainer:
                 raise FloatingPointError(f"{name} is not finite after step {self.step}; it is not saved")
         return Checkpoint(self.step, tensors, self.config.digest(), self.skipped)
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Go to the checkpoint's step.
+    def restore(self, checkpoint: Checkpoint, digests: Collection[str] = ()) -> None:
+        """Go to the checkpoint's step. `digests` are what names this run in old files, beside its own digest.
 
         Raises ValueError, and changes nothing, if it is of another configuration or another model.
         """
-        if checkpoint.config != self.config.digest():
+        if checkpoint.config not in (self.config.digest(), *digests):
             raise ValueError("the checkpoint is of another configuration; move it away to train from the start")
         self.state.load(checkpoint.tensors, updates=checkpoint.step - checkpoint.skipped)
         self.step, self.guard.skipped = checkpoint.step, checkpoint.skipped
