@@ -1,4 +1,4 @@
-"""What `python -m ict_ref.sample` is told. Nothing here imports torch: help and errors come at once."""
+"""Options of `python -m ict_ref.sample`. Nothing here imports torch: help and errors come at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,10 +9,13 @@ import tyro
 
 from ict_ref.slurm.options import Job, load_profile, refuse_processes, refuse_without_slurm
 from ict_ref.utils.command_line import refuse_place
-from ict_ref.utils.option_parser import parsed
+from ict_ref.utils.option_parser import Given, parse_options
 
 PROGRAM = "python -m ict_ref.sample"
-EXAMPLES = """\
+EPILOG = """
+exit status: 0 done; 2 rejected, one line gives the reason; 3 another process was lost; 130 stopped by Ctrl-C,
+143 by SIGTERM, 140 by SIGUSR2
+
 examples:
   python -m ict_ref.sample runs/digits-c86323d6
   python -m ict_ref.sample RUN --sigmas 80 0.821 --count 50000 --out samples.npz
@@ -33,7 +36,6 @@ OTHER_FILES = (
     ".webp",
     ".zip",
 )
-NONE = Path()
 # More than this in a grid nobody looks at.
 MOST_IN_A_GRID = 10_000
 
@@ -44,13 +46,10 @@ class Sampling:
 
     Sample k depends on the seed and on k alone: not on how many are made, at once or by how many processes, and its
     noise is the same for any number of steps. Pixels are rounded to the nearest of 256. Beside the images a .json says
-    how they were made. Stopped, the same command goes on. Exit status: 0 done; 2 refused, one line says why; 3 another
-    process was lost; 130 stopped by Ctrl-C, 143 by SIGTERM, 140 by SIGUSR2.
+    how they were made. Stopped, the same command goes on.
     """
 
-    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FILE", help_behavior_hint="(required)")] = (
-        NONE
-    )
+    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FILE", help_behavior_hint="(required)")]
     """A run's folder, whose average is taken as it was last saved, or a network that import_checkpoint or
     export_checkpoint wrote."""
     out: Path | None = None
@@ -76,7 +75,7 @@ class Sampling:
     slurm: tyro.conf.FlagCreatePairsOff[bool] = False
     """Submit it as a SLURM job, described by the options of job, say where to look, and return."""
     profile: Path | None = None
-    """TOML file with fields of job, for a cluster (--slurm); options go before it."""
+    """TOML file with fields of job, for a cluster (--slurm); options take precedence over it."""
     wait: tyro.conf.FlagCreatePairsOff[bool] = False
     """Follow the job to its end and return its status (--slurm)."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -101,19 +100,20 @@ class Sampling:
 
 
 def parse(arguments: Sequence[str]) -> Sampling:
-    """Return what the arguments ask for. Raises ValueError with one line, or exits 0 after --help."""
-    given = list(arguments)
-    profile = Path(given[given.index("--profile") + 1]) if "--profile" in given[:-1] else None
-    job = Job() if profile is None else load_profile(profile)
-    sampling = parsed(Sampling(job=job), given, PROGRAM, EXAMPLES)
+    """Return the options. Raises ValueError with one line, or exits 0 after --help."""
+    sampling = parse_options(Sampling, arguments, program=PROGRAM, epilog=EPILOG, default=_default)
     _refuse(sampling)
     return sampling
 
 
+def _default(given: Given) -> Sampling:
+    """Return the options with the job of the given profile, which the other options change."""
+    profile = given.get(("profile",))
+    return Sampling(given.get(("model",), Path()), job=Job() if profile is None else load_profile(profile))
+
+
 def _refuse(sampling: Sampling) -> None:
     """Raise ValueError for what cannot be made, or would be written over something."""
-    if sampling.model == NONE:
-        raise ValueError(f"needs RUN or FILE, a run's folder or a network file; see {PROGRAM} --help")
     numbers = {"count": (sampling.count, 1), "seed": (sampling.seed, 0), "threads": (sampling.threads, 0)}
     for name, (value, least) in numbers.items():
         if value < least:
