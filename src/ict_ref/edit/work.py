@@ -50,7 +50,9 @@ def work(options: Options) -> int:
     made = _interpolated(options, trained) if options.task == "interpolate" else _edited(options, trained)
     _write(options, trained, made)
     print(f"{options.task}: {len(made.pixels)} images by {trained.name}")
-    print(f"see {options.out}/edit.png; one by one in {options.out}/images, all in images.npz, settings in edit.json")
+    print(
+        f"see {options.folder}/edit.png; one by one in {options.folder}/images, all in images.npz, settings in edit.json"
+    )
     return 0
 
 
@@ -84,7 +86,7 @@ def _edited(options: Options, trained: PretrainedModel) -> Made:
             task = stroke(images, at)
         case _:
             about["noise"] = "in the images" if options.noisy else "added"
-            task = remove_noise(images, bool(options.noisy), at)
+            task = remove_noise(images, options.noisy, at)
     chunks = _chunks(len(images), trained.event)
     with _bar(options.task, len(chunks) * (1 if options.task == "denoise" else len(at.sigmas))) as bar:
         pixels = torch.cat([run(task, at, trained, labels, chosen, bar.update) for chosen in chunks])
@@ -147,11 +149,11 @@ def _interpolated(options: Options, trained: PretrainedModel) -> Made:
 
 
 def _write(options: Options, trained: PretrainedModel, made: Made) -> None:
-    options.out.mkdir(parents=True)  # not there before: nothing is overwritten
-    write_pngs(made.pixels, options.out / "images")
-    write_npz(made.pixels, options.out / "images.npz", made.labels)
+    options.folder.mkdir(parents=True)  # not there before: nothing is overwritten
+    write_pngs(made.pixels, options.folder / "images")
+    write_npz(made.pixels, options.folder / "images.npz", made.labels)
     shown = [(title, [image[None] for image in images[:ROWS]]) for title, images in made.columns]
-    draw_sheet(shown, made.names[:ROWS], options.out / "edit.png", 1, side=64)
+    draw_sheet(shown, made.names[:ROWS], options.folder / "edit.png", 1, side=64)
     about = {
         "version": ict_ref.__version__,
         "model": trained.name,
@@ -163,7 +165,7 @@ def _write(options: Options, trained: PretrainedModel, made: Made) -> None:
         "clip": trained.sample.clip,
         **made.about,
     }
-    write_atomically(options.out / "edit.json", (json.dumps(about, indent=2) + "\n").encode())
+    write_atomically(options.folder / "edit.json", (json.dumps(about, indent=2) + "\n").encode())
 
 
 def _chunks(count: int, event: tuple[int, ...]) -> list[range]:

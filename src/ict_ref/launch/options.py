@@ -16,7 +16,6 @@ from ict_ref.data.prepared import read_about
 from ict_ref.slurm.options import Job, load_profile, refuse_processes, refuse_without_slurm
 from ict_ref.utils.option_parser import Given, parse_options
 
-PROGRAM = "python -m ict_ref.launch"
 if TYPE_CHECKING:
     Preset = str
 else:
@@ -57,7 +56,7 @@ class Launch:
 
 def parse(arguments: Sequence[str]) -> Launch:
     """Return the run that the arguments describe. Raises ValueError with one line, or exits 0 after --help."""
-    launch = parse_options(Launch, arguments, program=PROGRAM, default=_default)
+    launch = parse_options(Launch, arguments, "ict_ref.launch", default=_default)
     refuse_processes(launch.processes, launch.slurm)
     refuse_without_slurm(launch.slurm, wait=launch.wait, profile=launch.profile is not None, job=launch.job != Job())
     return dataclasses.replace(launch, config=with_checksum(launch.config))

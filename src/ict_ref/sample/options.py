@@ -11,7 +11,6 @@ from ict_ref.slurm.options import Job, load_profile, refuse_processes, refuse_wi
 from ict_ref.utils.command_line import refuse_place
 from ict_ref.utils.option_parser import Given, parse_options
 
-PROGRAM = "python -m ict_ref.sample"
 EPILOG = """
 exit status: 0 done; 2 rejected, one line gives the reason; 3 another process was lost; 130 stopped by Ctrl-C,
 143 by SIGTERM, 140 by SIGUSR2
@@ -101,7 +100,7 @@ class Sampling:
 
 def parse(arguments: Sequence[str]) -> Sampling:
     """Return the options. Raises ValueError with one line, or exits 0 after --help."""
-    sampling = parse_options(Sampling, arguments, program=PROGRAM, epilog=EPILOG, default=_default)
+    sampling = parse_options(Sampling, arguments, "ict_ref.sample", EPILOG, default=_default)
     _refuse(sampling)
     return sampling
 

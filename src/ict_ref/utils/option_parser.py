@@ -78,19 +78,19 @@ class Option:
 def parse_options(
     kind: type[T],
     arguments: Sequence[str] | None,
-    *,
-    program: str,
+    name: str,
     epilog: str = "",
+    *,
     default: Callable[[Given], T] | None = None,
 ) -> T:
     """Return the options on the command line, by default that of this process; print the help and exit 0 if asked to.
 
-    `default` returns the options to which the given ones are applied. Without it `kind` has only fields of its own, and
-    the ones without a default are required. Raises ValueError with one line for a command line that cannot be read, and
-    whatever the dataclass raises.
+    `name` is the command's, as in `python -m NAME`; the epilog ends its help. `default` returns the options to which
+    the given ones are applied; without it `kind` may not have groups. Raises ValueError with one line for words that
+    are not options or their values, and whatever the dataclass raises.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    options = list(_options(kind))
+    program, options = f"python -m {name}", list(_options(kind))
     try:
         given = _read(words, options)
     except _HelpRequestedError as request:
@@ -102,6 +102,12 @@ def parse_options(
         return kind(**{path[0]: value for path, value in given.items()})
     replaced: T = _replaced(default(given), given)
     return replaced
+
+
+def expect(holds: bool, option: str, expected: str, got: object) -> None:
+    """Raise ValueError for a value of an option that is not what is expected."""
+    if not holds:
+        raise ValueError(f"{option}: expected {expected}, got {got}")
 
 
 class _HelpRequestedError(Exception):
