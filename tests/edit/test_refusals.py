@@ -49,8 +49,14 @@ INPAINT = ["--task", "inpaint", "--labels", "3"]
     [
         ([], "RUN|FILE: expected a path, got nothing; see python -m ict_ref.edit --help"),
         (["--task", "stroke"], "RUN|FILE: expected a path, got nothing"),
-        (["grey", "8.png"], "--task: expected one of inpaint, colorize, superres, stroke, denoise, interpolate, got noth"),
-        (["grey", "8.png", "--task", "erase"], "--task: expected one of inpaint, colorize, superres, stroke, denoise, interpolate, got erase"),
+        (
+            ["grey", "8.png"],
+            "--task: expected one of inpaint, colorize, superres, stroke, denoise, interpolate, got noth",
+        ),
+        (
+            ["grey", "8.png", "--task", "erase"],
+            "--task: expected one of inpaint, colorize, superres, stroke, denoise, interpolate, got erase",
+        ),
         (["grey", "8.png", *INPAINT, "--msk", "left"], "unknown option --msk; perhaps you meant --mask"),
         (["grey", *INPAINT], "--task inpaint needs an IMAGE: files, folders, .npz or digits:held-out; got none"),
         (["grey", "8.png", *INPAINT, "--out", "there"], "there is there, and nothing is overwritten"),
@@ -105,7 +111,10 @@ INPAINT = ["--task", "inpaint", "--labels", "3"]
         ),
         (["grey", "8.png", "4.png", "--task", "superres"], "4.png has images of 4x4, and 8.png of 8x8: needs one size"),
         (["grey", "4.png", *INPAINT], "4.png has images of 4x4; the model needs 8x8"),
-        (["grey", "8.png", "--task", "denoise", "--sigma", "2", "1"], "--sigmas: expected the one level of the noise for --task denoise, got 2 1"),
+        (
+            ["grey", "8.png", "--task", "denoise", "--sigma", "2", "1"],
+            "--sigmas: expected the one level of the noise for --task denoise, got 2 1",
+        ),
         (["grey", "8.png", "--task", "interpolate"], "makes images of noise, and needs none; got 8.png"),
         (["grey", "--task", "interpolate", "--sigma", "2"], "it takes no --sigmas"),
         (["grey", "--task", "interpolate", "--seed", "2"], "--seed: expected 2 for --task interpolate, got 1"),

@@ -67,8 +67,8 @@ class Options:
         Several[float],
         tyro.conf.arg(
             aliases=["--sigma"],
-            help_behavior_hint="(default: the paper's grid of 40 from sigma_max to sigma_min; stroke: 5.38 2.24, chosen "
-            "for 256x256 pixels, and smaller images drown in it; denoise: 0.5)",
+            help_behavior_hint="(default: the paper's grid of 40 from sigma_max to sigma_min; stroke: 5.38 2.24, "
+            "chosen for 256x256 pixels, and smaller images drown in it; denoise: 0.5)",
         ),
     ] = ()
     """Noise levels, descending."""

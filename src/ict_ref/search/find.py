@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float64
 from torch import Tensor
-from tqdm import tqdm
 
 import ict_ref
 from ict_ref.checkpoint.load import PretrainedModel, load_pretrained
@@ -19,8 +18,7 @@ from ict_ref.formulas import frechet_distance, search_intermediate_sigma, sigma_
 from ict_ref.sample.recipe import Recipe
 from ict_ref.search.options import SearchOptions
 from ict_ref.search.scored import Scored
-
-BAR = "{desc} {n}, at most {total} |{bar:20}| {remaining} left"
+from ict_ref.utils.progress import bar
 
 
 @dataclass(frozen=True)
@@ -97,11 +95,11 @@ def find(options: SearchOptions) -> Found:
     search_intermediate_sigma(lambda _: 0.0, grid, before=before, after=after)
     place = Scored(options.folder)
     score = Scorer(trained, options, before, nodes, place)
-    with tqdm(total=most_scores(nodes), desc="levels scored", delay=2, bar_format=BAR) as bar:
+    with bar(most_scores(nodes), "searching, at most", "levels") as progress:
 
         def shown(levels: Float64[Tensor, " levels"]) -> float:
             value = score(levels)
-            bar.update()
+            progress.update()
             return value
 
         sigma = search_intermediate_sigma(shown, grid, before=before, after=after)
