@@ -106,8 +106,8 @@ def _lost_processes_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # gloo raises a bare RuntimeError, also in the backward pass of DistributedDataParallel, where no call of ours can
-        # be wrapped: only its words distinguish it from other errors.
+        # gloo raises a bare RuntimeError, also in the backward pass of DistributedDataParallel, where no call of ours
+        # can be wrapped: only its words distinguish it from other errors.
         of_gloo = any(word in str(error).lower() for word in ("gloo", "connection"))
         if not (of_gloo or isinstance(error, dist.DistError)):
             raise

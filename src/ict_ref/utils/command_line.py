@@ -23,8 +23,8 @@ def guarded(
 ) -> int:
     """Run `action` and return its exit status. Convert expected errors and signals to one line and a status.
 
-    `refused` are errors that tell the user what to do, `stopped` is printed after Ctrl-C, `files` is what an error of the
-    operating system is about if it names no file, and `after_repair` ends its line.
+    `refused` are errors that tell the user what to do, `stopped` is printed after Ctrl-C, `files` is the subject of an
+    error of the operating system that names no file, and `after_repair` ends its line.
     """
     try:
         status = action()

@@ -10,13 +10,7 @@ BAR = "{desc} {n_fmt}/{total_fmt} {unit} |{bar:20}|{postfix}, {remaining} left"
 
 
 def bar(
-    counted: int | Sequence[Any],
-    what: str,
-    unit: str,
-    *,
-    initial: int = 0,
-    run: bool = False,
-    shown: bool = True,
+    counted: int | Sequence[Any], what: str, unit: str, *, initial: int = 0, run: bool = False, shown: bool = True
 ) -> "tqdm[Any]":
     """Return a bar over a number of units, or around a sequence, that appears after two seconds and does not stay.
 
