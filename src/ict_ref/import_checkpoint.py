@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ict_ref.utils.command_line import guarded
-from ict_ref.utils.option_parser import parse_options
+from ict_ref.utils.option_parser import Flag, metavar, parse_options
 
 # torch is imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:
@@ -58,22 +58,16 @@ class Options:
     """Folder to write to; nothing is overwritten."""
     format: Literal["auto", "openai", "edm", "score_sde"] = "auto"
     """Format of the file; auto: by the names of its tensors."""
-    size: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: openai 64, score_sde 32)")] = (
-        None
-    )
-    """Pixels a side."""
-    time_scale: Annotated[
-        float | None, tyro.conf.arg(metavar="X", help_behavior_hint="(default: openai 1000, edm 1, score_sde 4)")
-    ] = None
-    """Factor on log(sigma)/4 before it is embedded."""
+    size: Annotated[int | None, metavar("N")] = None
+    """Pixels a side; by default 64 for openai and 32 for score_sde."""
+    time_scale: Annotated[float | None, metavar("X")] = None
+    """Factor on log(sigma)/4 before it is embedded; by default 1000 for openai, 1 for edm and 4 for score_sde."""
     head_channels: int = 64
     """Channels of one head of openai's attention; 0: one head."""
     qkv: Literal["q-k-v", "head-first"] = "q-k-v"
     """Rows of openai's attention: all of q, of k, of v, as in consistency_models, or head by head, as in
     guided-diffusion without use_new_attention_order."""
-    average: Annotated[
-        tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help_behavior_hint="(default: the average)")
-    ] = True
+    average: Flag = True
     """Take the trained network from a file that also has its average."""
     dropout: float = 0.0
     """Dropout rate for further training."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ict_ref.utils.option_parser import Several, expect
+from ict_ref.utils.option_parser import Flag, Model, Several, expect, metavar
 
 Name = Literal["inpaint", "colorize", "superres", "stroke", "denoise", "interpolate"]
 # CM, Appendix D: the levels of stroke-guided generation, and the number of levels of everything else.
@@ -50,44 +50,33 @@ class Options:
     digits:held-out. Image k's noise depends on --seed and k alone, and is that of sample k.
     """
 
-    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FILE")]
+    model: Model
     """A run's folder, or a network file."""
     task: Name
     """Change to make."""
-    images: Annotated[
-        tyro.conf.Positional[tuple[str, ...]],
-        tyro.conf.arg(metavar="[IMAGE ...]", help_behavior_hint="(all tasks but interpolate)"),
-    ] = ()
-    """Images to change."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: edits/MODEL-TASK)")] = (
-        None
-    )
-    """New folder for the results."""
+    images: Annotated[tyro.conf.Positional[tuple[str, ...]], metavar("[IMAGE ...]")] = ()
+    """Images to change, for all tasks but interpolate."""
+    out: Annotated[Path | None, metavar("FOLDER")] = None
+    """New folder for the results; by default edits/MODEL-TASK."""
     sigmas: Annotated[
-        Several[float],
-        tyro.conf.arg(
-            aliases=["--sigma"],
-            help_behavior_hint="(default: the paper's grid of 40 from sigma_max to sigma_min; stroke: 5.38 2.24, "
-            "chosen for 256x256 pixels, and smaller images drown in it; denoise: 0.5)",
-        ),
+        Several[float], tyro.conf.arg(metavar="SIGMA ...", aliases=["--sigma"], help_behavior_hint="")
     ] = ()
-    """Noise levels, descending."""
-    labels: Several[int] = ()
+    """Noise levels, descending; by default the paper's grid of 40 from sigma_max to sigma_min; stroke: 5.38 2.24, which
+    were chosen for 256x256 pixels, and smaller images drown in it; denoise: 0.5."""
+    labels: Annotated[Several[int], metavar("CLASS ...")] = ()
     """Classes: one for all images, or one for each."""
-    seeds: Annotated[Several[int], tyro.conf.arg(name="seed", help_behavior_hint="(default: 0; interpolate: 0 1)")] = ()
-    """Seed of the noise."""
-    count: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: all; of the digits 10)")] = (
-        None
-    )
-    """Number of images, evenly chosen."""
-    mask: Annotated[str | None, tyro.conf.arg(metavar="WHERE", help_behavior_hint="(default: right)")] = None
-    """inpaint: left, right, top, bottom, center, random, or an image that is white where to make pixels."""
-    patch: Annotated[int | None, tyro.conf.arg(metavar="P", help_behavior_hint="(default: 2)")] = None
-    """superres: pixels a side of a patch."""
-    noisy: tyro.conf.FlagCreatePairsOff[bool] = False
+    seeds: Annotated[Several[int], tyro.conf.arg(name="seed", metavar="S ...", help_behavior_hint="")] = ()
+    """Seed of the noise; by default 0; interpolate: 0 1."""
+    count: Annotated[int | None, metavar("N")] = None
+    """Number of images, evenly chosen; by default all, and 10 of the digits."""
+    mask: Annotated[str | None, metavar("WHERE")] = None
+    """inpaint: left, right (the default), top, bottom, center, random, or an image, white where to make pixels."""
+    patch: Annotated[int | None, metavar("P")] = None
+    """superres: pixels a side of a patch; by default 2."""
+    noisy: Flag = False
     """denoise: the images have the noise already."""
-    steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 9)")] = None
-    """interpolate: images in a row, ends included."""
+    steps: Annotated[int | None, metavar("N")] = None
+    """interpolate: images in a row, ends included; by default 9."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to compute."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ict_ref.utils.option_parser import Several, expect
+from ict_ref.utils.option_parser import Flag, Several, expect, metavar
 
 EPILOG = """
 exit status: 0 scored; 2 rejected, one line gives the reason; 130 stopped by Ctrl-C
@@ -46,35 +46,28 @@ class EvaluateOptions:
 
     reference: Annotated[str, tyro.conf.arg(metavar="REFERENCE")]
     """Real images, or their statistics."""
-    samples: Annotated[
-        tyro.conf.Positional[str | None], tyro.conf.arg(metavar="SAMPLES", help_behavior_hint="(optional)")
-    ] = None
+    samples: Annotated[tyro.conf.Positional[str | None], metavar("SAMPLES")] = None
     """Samples to score; not needed with --save-stats."""
     features: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "pixels"
     """pixels, digits, or a TorchScript file."""
     k: int = 3
     """Nearest neighbour of precision and recall."""
-    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    json: Annotated[Path | None, metavar("FILE")] = None
     """New file for scores and protocol."""
-    save_stats: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
+    save_stats: Annotated[Path | None, metavar("FILE.npz")] = None
     """New file for the reference's statistics, which a later --reference takes."""
-    table: tyro.conf.FlagCreatePairsOff[bool] = False
+    table: Flag = False
     """Print the scores beside Tables 2 and 3."""
-    count: Annotated[
-        int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 50000, or as a smaller reference has)")
-    ] = None
-    """Number of samples."""
-    sigmas: Annotated[Several[float], tyro.conf.arg(help_behavior_hint="(default: one step)")] = ()
-    """Descending noise levels."""
-    labels: Annotated[Several[int], tyro.conf.arg(help_behavior_hint="(default: all)")] = ()
-    """Classes, in turn."""
-    seed: Annotated[int | None, tyro.conf.arg(metavar="S", help_behavior_hint="(default: 0)")] = None
-    """Seed of the noise."""
-    clip: Annotated[
-        Literal["as-trained", "yes", "no"] | None,
-        tyro.conf.arg(metavar="{as-trained,yes,no}", help_behavior_hint="(default: as-trained)"),
-    ] = None
-    """Whether each step's result is cut to [-1, 1]."""
+    count: Annotated[int | None, metavar("N")] = None
+    """Number of samples; by default 50000, or as the reference if that has fewer."""
+    sigmas: Annotated[Several[float], metavar("SIGMA ...")] = ()
+    """Descending noise levels; by default one step."""
+    labels: Annotated[Several[int], metavar("CLASS ...")] = ()
+    """Classes, in turn; by default all."""
+    seed: Annotated[int | None, metavar("S")] = None
+    """Seed of the noise; by default 0."""
+    clip: Annotated[Literal["as-trained", "yes", "no"] | None, metavar("{as-trained,yes,no}")] = None
+    """Whether each step's result is cut to [-1, 1]; by default as-trained."""
 
     def __post_init__(self) -> None:
         if self.samples is None and self.save_stats is None:

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
-from ict_ref.utils.option_parser import Several
+from ict_ref.utils.option_parser import Several, metavar
 
 Name = Literal["delta", "gaussian", "mixture", "levels", "teacher-ema", "huber"]
 EPILOG = """
@@ -33,7 +31,7 @@ class ExperimentOptions:
     gives the same numbers each time.
     """
 
-    only: Annotated[Several[Name], tyro.conf.arg(help_behavior_hint="(default: all)")] = ()
-    """Experiments to run."""
-    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    only: Annotated[Several[Name], metavar("NAME ...")] = ()
+    """Experiments to run; by default all."""
+    json: Annotated[Path | None, metavar("FILE")] = None
     """New file for the tables."""

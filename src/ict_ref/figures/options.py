@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ict_ref.figures.catalogue import FIGURES
-from ict_ref.utils.option_parser import Several, expect
+from ict_ref.utils.option_parser import Several, expect, metavar
 
 GROUPS = {
     "analytic": [number for number, entry in FIGURES.items() if entry.analytic],
@@ -54,24 +54,18 @@ class FigureOptions:
 
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("figures")
     """Folder for the figures."""
-    only: Annotated[Several[str], tyro.conf.arg(metavar="NUMBER ...", help_behavior_hint="(default: all)")] = ()
-    """Figures to make; analytic: all from formulas; experiments: all that are trained for."""
-    run: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    only: Annotated[Several[str], metavar("NUMBER ...")] = ()
+    """Figures to make, by default all; analytic: all from formulas; experiments: all that are trained for."""
+    run: Annotated[Path | None, metavar("RUN")] = None
     """A run's folder or a network file: make a sheet of its samples."""
-    sheet: Annotated[
-        tuple[int, int] | None,
-        tyro.conf.arg(metavar="ROWS COLUMNS", help_behavior_hint="(default: 10 8, or a row for each of fewer classes)"),
-    ] = None
-    """Size of the sheet."""
-    labels: Annotated[Several[int], tyro.conf.arg(help_behavior_hint="(default: from 0)")] = ()
-    """Classes of the rows, sorted."""
-    seed: Annotated[int | None, tyro.conf.arg(metavar="S", help_behavior_hint="(default: 0)")] = None
-    """Seed of the noise."""
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"] | None,
-        tyro.conf.arg(metavar="{auto,cpu,cuda}", help_behavior_hint="(default: auto, a GPU if there is one)"),
-    ] = None
-    """Where to sample."""
+    sheet: Annotated[tuple[int, int] | None, metavar("ROWS COLUMNS")] = None
+    """Size of the sheet; by default 10 8, or a row for each of fewer classes."""
+    labels: Annotated[Several[int], metavar("CLASS ...")] = ()
+    """Classes of the rows, sorted; by default from 0."""
+    seed: Annotated[int | None, metavar("S")] = None
+    """Seed of the noise; by default 0."""
+    device: Annotated[Literal["auto", "cpu", "cuda"] | None, metavar("{auto,cpu,cuda}")] = None
+    """Where to sample; by default auto, a GPU if there is one."""
 
     def __post_init__(self) -> None:
         for name in ("only",) if self.run else OF_SHEET:

@@ -14,7 +14,7 @@ import tyro
 from ict_ref.config import PRESETS, Config
 from ict_ref.data.prepared import read_about
 from ict_ref.slurm.options import Job, load_profile, refuse_processes, refuse_without_slurm
-from ict_ref.utils.option_parser import Given, parse_options
+from ict_ref.utils.option_parser import Flag, Given, metavar, parse_options
 
 if TYPE_CHECKING:
     Preset = str
@@ -35,17 +35,17 @@ class Launch:
     preset: Annotated[Preset, tyro.conf.arg(name="config", help_behavior_hint="(required)")]
     """Preset to start from; every option below changes one of its fields."""
     config: Annotated[Config, tyro.conf.arg(name="")]
-    out: Path | None = None
+    out: Annotated[Path | None, metavar("FOLDER")] = None
     """Run folder; by default runs/PRESET-DIGITS, the digits differing between configurations."""
     processes: int = 0
     """Processes of this machine that share each batch; 0: one for each visible GPU, one where there is none."""
-    slurm: tyro.conf.FlagCreatePairsOff[bool] = False
+    slurm: Flag = False
     """Submit the run as a SLURM job, described by the options of job, say where to look, and return."""
-    profile: Path | None = None
+    profile: Annotated[Path | None, metavar("FILE")] = None
     """TOML file with fields of job, for a cluster (--slurm); options take precedence over it."""
-    wait: tyro.conf.FlagCreatePairsOff[bool] = False
+    wait: Flag = False
     """Follow the job to its end and return its status (--slurm)."""
-    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    dry_run: Flag = False
     """Print the configuration and what would be submitted, and do nothing (--slurm: the sbatch file)."""
     job: Job = field(default_factory=Job)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ict_ref.utils.option_parser import expect
+from ict_ref.utils.option_parser import Flag, expect, metavar
 
 EPILOG = """
 exit status: 0 done; 2 rejected, one line gives the reason; 130 stopped by Ctrl-C
@@ -43,21 +43,19 @@ class PrepareOptions:
     command continues, and ends with the same bytes. A FOLDER with anything else in it is rejected and left as it is.
     """
 
-    source: Annotated[
-        tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="SOURCE", help_behavior_hint="(optional)")
-    ] = None
+    source: Annotated[tyro.conf.Positional[Path | None], metavar("SOURCE")] = None
     """Archive, file or folder of the data set; not needed with --check."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    out: Annotated[Path | None, metavar("FOLDER")] = None
     """Folder for the prepared data; without it, nothing is written."""
     split: Literal["train", "test"] = "train"
     """Split of a published set."""
-    size: Annotated[int | None, tyro.conf.arg(metavar="S", help_behavior_hint="(default: that of all images)")] = None
-    """Side of the images."""
-    grey: tyro.conf.FlagCreatePairsOff[bool] = False
+    size: Annotated[int | None, metavar("S")] = None
+    """Side of the images; without it, all must have one size."""
+    grey: Flag = False
     """One channel instead of three."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Threads that decode images, by default one per core; the result does not depend on their number."""
-    check: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    check: Annotated[Path | None, metavar("FOLDER")] = None
     """Compare a prepared folder with its checksums."""
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ict_ref.utils.option_parser import Several, expect
+from ict_ref.utils.option_parser import Model, Several, expect, metavar
 
 EPILOG = """
 exit status: 0 found; 2 rejected, one line gives the reason; 130 stopped by Ctrl-C
@@ -30,7 +30,7 @@ class SearchOptions:
     After a stop, the same command continues; no level is scored twice.
     """
 
-    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FILE")]
+    model: Model
     """A run's folder or a network file."""
     reference: Annotated[str, tyro.conf.arg(metavar="REFERENCE")]
     """Real images, or their statistics, as python -m ict_ref.evaluate takes them."""
@@ -38,20 +38,20 @@ class SearchOptions:
     """pixels, digits, or a TorchScript file."""
     count: int = 10_000
     """Number of samples at each level."""
-    before: Annotated[Several[float], tyro.conf.arg(help_behavior_hint="(default: sigma_max)")] = ()
-    """Noise levels before the one that is searched."""
-    after: Annotated[Several[float], tyro.conf.arg(help_behavior_hint="(default: none)")] = ()
-    """Noise levels after it."""
-    nodes: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: s1 + 1)")] = None
-    """Number of nodes of the grid; by default that at the end of training."""
-    labels: Annotated[Several[int], tyro.conf.arg(help_behavior_hint="(default: all)")] = ()
-    """Classes, in turn."""
+    before: Annotated[Several[float], metavar("SIGMA ...")] = ()
+    """Noise levels before the one that is searched; by default sigma_max."""
+    after: Annotated[Several[float], metavar("SIGMA ...")] = ()
+    """Noise levels after it; by default none."""
+    nodes: Annotated[int | None, metavar("N")] = None
+    """Number of nodes of the grid; by default that at the end of training, s1 + 1."""
+    labels: Annotated[Several[int], metavar("CLASS ...")] = ()
+    """Classes, in turn; by default all."""
     seed: int = 0
     """Seed of the noise."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to compute."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: MODEL-search)")] = None
-    """New folder, or that of the same search."""
+    out: Annotated[Path | None, metavar("FOLDER")] = None
+    """New folder, or that of the same search; by default MODEL-search."""
 
     def __post_init__(self) -> None:
         expect(self.count >= 1, "--count", "an integer >= 1", self.count)

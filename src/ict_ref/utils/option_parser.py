@@ -24,6 +24,8 @@ Given = Mapping[tuple[str, ...], Any]
 NOT_EMPTY = "not empty"
 Several = Annotated[tuple[T, ...], NOT_EMPTY]
 """One or more values."""
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+"""A flag without an opposite: --x where the default is False, --no-x where it is True."""
 WORDS = {int: "an integer", float: "a number", Path: "a path"}
 
 
@@ -86,7 +88,7 @@ def parse_options(
     are not options or their values, and whatever the dataclass raises.
     """
     try:
-        given, wants_help = _read(sys.argv[1:] if arguments is None else arguments, list(_options(kind)))
+        given, wants_help = _read(sys.argv[1:] if arguments is None else arguments, list(options_of(kind)))
     except ValueError as error:
         raise ValueError(f"{error}; see python -m {name} --help") from None
     if wants_help:
@@ -102,13 +104,22 @@ def parse_options(
     return replaced
 
 
+def metavar(name: str) -> Any:
+    """Return what `Annotated` needs for a name of the value in the help, where the docstring states the default."""
+    return tyro.conf.arg(metavar=name, help_behavior_hint="")
+
+
+Model = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FILE")]
+"""A trained model: the folder of a run, or a network file."""
+
+
 def expect(holds: bool, option: str, expected: str, got: object) -> None:
     """Raise ValueError for a value of an option that is not what is expected."""
     if not holds:
         raise ValueError(f"{option}: expected {expected}, got {got}")
 
 
-def _options(kind: Any, path: tuple[str, ...] = (), prefix: str = "") -> Iterator[Option]:
+def options_of(kind: Any, path: tuple[str, ...] = (), prefix: str = "") -> Iterator[Option]:
     """Yield the options of a dataclass, and those of its groups."""
     hints = get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
@@ -120,7 +131,7 @@ def _options(kind: Any, path: tuple[str, ...] = (), prefix: str = "") -> Iterato
         name = field.name.replace("_", "-") if named.name is None else named.name
         positional = tyro.conf.Positional in extras
         if dataclasses.is_dataclass(hint):
-            yield from _options(hint, here, f"{prefix}{name}." if name else prefix)
+            yield from options_of(hint, here, f"{prefix}{name}." if name else prefix)
         elif hint is bool:
             pair = tyro.conf.FlagCreatePairsOff not in extras
             for value in (True, False) if pair else (not field.default,):
