@@ -1,12 +1,9 @@
 """The training loop: update after update until the curriculum ends or somebody stops it, and what it leaves behind."""
 
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-
-from tqdm import tqdm
 
 from ict_ref.checkpoint.run_dir import stored_digests
 from ict_ref.checkpoint.training_state import (
@@ -19,6 +16,7 @@ from ict_ref.checkpoint.training_state import (
 from ict_ref.training.loss import discretization
 from ict_ref.training.metrics_log import Metrics, forget_metrics_after
 from ict_ref.training.trainer import Trainer
+from ict_ref.utils.progress import bar
 
 
 def resume(trainer: Trainer, folder: Path) -> list[str]:
@@ -93,15 +91,8 @@ class _Watch:
         self.trainer, self.folder, self.record = trainer, folder, trainer.config.record
         self.began, self.first_step = time.monotonic(), trainer.step
         self.speaks = trainer.group.first
-        self.bar = tqdm(
-            total=trainer.config.train.steps,
-            initial=trainer.step,
-            unit="step",
-            desc="training",
-            bar_format="{desc} {n}/{total} |{bar:20}| {postfix}, {remaining} left",
-            mininterval=0.5 if sys.stderr.isatty() else 10,  # a log file is no screen
-            disable=not self.speaks,
-        )
+        steps = trainer.config.train.steps
+        self.bar = bar(steps, "training", "steps", initial=trainer.step, run=True, shown=self.speaks)
         self.metrics = Metrics(folder, step=trainer.step, tensorboard=self.record.tensorboard) if self.speaks else None
 
     def __enter__(self) -> "_Watch":
