@@ -15,6 +15,7 @@ import tyro
 
 from ict_ref.config import PRESETS, Config
 from ict_ref.config.identity import digest_of_0_1_0
+from ict_ref.config.old_names import with_current_options
 from ict_ref.data.prepared import read_about
 from ict_ref.slurm.options import Job, load_profile, refuse_processes, refuse_without_slurm
 from ict_ref.utils.option_parser import parsed
@@ -56,7 +57,7 @@ class Launch:
         if self.out is not None:
             return self.out
         preset = PRESETS[self.preset]()
-        as_preset = dataclasses.replace(self.config, sample=preset.sample, bars=preset.bars)
+        as_preset = dataclasses.replace(self.config, sample=preset.sample, acceptance=preset.acceptance)
         # Version 0.1.0 named folders by sampling and thresholds too: a run that it began is continued where it is.
         of_0_1_0 = [digest_of_0_1_0(dataclasses.asdict(config)) for config in (self.config, as_preset)]
         folders = [Path("runs") / f"{self.preset}-{digest}" for digest in (*of_0_1_0, self.config.digest())]
@@ -69,7 +70,7 @@ def parse(arguments: Sequence[str]) -> Launch:
     first.add_argument("--config")
     first.add_argument("--profile", type=Path)
     try:
-        known, rest = first.parse_known_args(arguments)
+        known, rest = first.parse_known_args(with_current_options(arguments))
     except argparse.ArgumentError:
         raise ValueError(f"--config needs a preset: {', '.join(PRESETS)}; --profile needs a TOML file") from None
     wants_help = "--help" in rest or "-h" in rest

@@ -61,6 +61,6 @@ def _one_line(box: str, program: str) -> str:
     rows = [row.strip("│ ") for row in box.splitlines() if row.startswith("│")]
     rule = next((number for number, row in enumerate(rows) if set(row) == {"─"}), len(rows))
     message = " ".join(rows[:rule]) or " ".join(box.split())
-    if " needs " in message:  # our own, from a dataclass
+    if " needs " in message or ": expected " in message:  # our own, from a dataclass
         return message.split(": ", maxsplit=1)[-1]
     return f"{message}; see {program} --help"
