@@ -31,7 +31,7 @@ def small(autocast: str = "none", threads: int = 0) -> Config:
         preset,
         data=Data(name="folder", labels=False, flip=True),
         network=dataclasses.replace(preset.network, width=32, blocks=1),
-        train=Train(steps=400_000, batch_size=BATCH, ema_decay=0.99993, lanes=2, autocast=autocast),  # type: ignore[arg-type]
+        train=Train(steps=400_000, batch_size=BATCH, ema_decay=0.99993, noise_shards=2, autocast=autocast),  # type: ignore[arg-type]
         machine=Machine(device="cpu", threads=threads),
     )
 

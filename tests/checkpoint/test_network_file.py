@@ -64,7 +64,7 @@ def test_half_precision_is_kept(tmp_path: Path) -> None:
 
 def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "network"
-    with pytest.raises(ValueError, match="is not there"):
+    with pytest.raises(ValueError, match="does not exist"):
         load_exported(file)
     weights = weights_of("ADM")
     export(weights, file)
@@ -74,9 +74,9 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
         (b"", "is damaged or not safetensors"),
         (whole[:-1] + bytes([whole[-1] ^ 1]), "its checksum differs"),
         (whole.replace(b'\\"sigma_min\\": 0.003', b'\\"sigma_min\\": 0.004'), "its checksum differs"),
-        (whole.replace(b'\\"dropout\\": 0.1', b'\\"dropped\\": 0.1'), "is not a network that this version"),
-        (safetensors.torch.save({"a": torch.zeros(1)}), "is not a network that this version"),
-        (safetensors.torch.save({"a": torch.zeros(1)}, {"ict_ref": "[1]"}), "is not a network that this version"),
+        (whole.replace(b'\\"dropout\\": 0.1', b'\\"dropped\\": 0.1'), "is not a network file of this version"),
+        (safetensors.torch.save({"a": torch.zeros(1)}), "is not a network file of this version"),
+        (safetensors.torch.save({"a": torch.zeros(1)}, {"ict_ref": "[1]"}), "is not a network file of this version"),
     ):
         assert bad != whole
         file.write_bytes(bad)
@@ -85,7 +85,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_a_file_of_other_tensors_than_its_network_s_is_refused(tmp_path: Path) -> None:
+def test_a_file_with_other_tensors_than_those_of_its_network_is_rejected(tmp_path: Path) -> None:
     weights = weights_of("ADM")
     fewer = {name: value for name, value in weights.state.items() if name != "stem.bias"}
     export(dataclasses.replace(weights, state=fewer), tmp_path / "network")

@@ -1,13 +1,15 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.configs import same_run_variants, variants
 
 import ict_ref
-from ict_ref.checkpoint.run_dir import open_run, stored_digests
+from ict_ref.checkpoint.run_dir import load_config, open_run, stored_digests
 from ict_ref.config import Config, minimal
+from ict_ref.config.identity import flat
 
 
 def test_a_new_folder_gets_the_configuration_and_is_opened_again(tmp_path: Path) -> None:
@@ -20,12 +22,15 @@ def test_a_new_folder_gets_the_configuration_and_is_opened_again(tmp_path: Path)
         pass
 
 
-def test_the_run_of_another_configuration_is_refused_and_the_field_named(tmp_path: Path) -> None:
+def test_another_configuration_is_rejected_and_the_option_named(tmp_path: Path) -> None:
     with open_run(tmp_path, minimal()):
         pass
     before = (tmp_path / "config.json").read_bytes()
     other = dataclasses.replace(minimal(), train=dataclasses.replace(minimal().train, batch_size=32))
-    with pytest.raises(ValueError, match=r"train\.batch_size is 16 there and 32 here"), open_run(tmp_path, other):
+    with (
+        pytest.raises(ValueError, match=r"--train\.batch-size: expected 16 .*, got 32"),
+        open_run(tmp_path, other),
+    ):
         pass
     assert (tmp_path / "config.json").read_bytes() == before
 
@@ -43,7 +48,7 @@ def test_a_difference_in_any_field_is_refused(tmp_path: Path, config: Config) ->
     with open_run(tmp_path, minimal()):
         pass
     with (
-        pytest.raises(ValueError, match=r"is the run of another configuration: \w+\.\w+ is"),
+        pytest.raises(ValueError, match=r"^--\w+\.[\w-]+: expected .* as in the run of .*, got .*\. Choose"),
         open_run(tmp_path, config),
     ):
         pass
@@ -56,14 +61,17 @@ def test_a_field_that_is_not_known_is_refused_and_one_that_is_not_stored_has_its
     content = json.loads(path.read_text())
     content["config"]["train"]["warm_up"] = 5
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"train\.warm_up is 5 there and None here"), open_run(tmp_path, minimal()):
+    with (
+        pytest.raises(ValueError, match=r"--train\.warm-up: expected 5 .*, got None"),
+        open_run(tmp_path, minimal()),
+    ):
         pass
     del content["config"]["train"]["warm_up"], content["config"]["train"]["seed"]
     path.write_text(json.dumps(content))
     with open_run(tmp_path, minimal()):
         pass
     other = dataclasses.replace(minimal(), train=dataclasses.replace(minimal().train, seed=3))
-    with pytest.raises(ValueError, match=r"train\.seed is 0 there and 3 here"), open_run(tmp_path, other):
+    with pytest.raises(ValueError, match=r"--train\.seed: expected 0 as in .*, got 3"), open_run(tmp_path, other):
         pass
 
 
@@ -115,3 +123,55 @@ def test_a_run_that_is_resumed_unchanged_keeps_its_file_as_it_is(tmp_path: Path)
     with open_run(tmp_path, minimal()):
         pass
     assert (tmp_path / "config.json").stat().st_ino == before.st_ino
+
+
+OLD = Path(__file__).parents[1] / "fixtures" / "version_0_1" / "run" / "config.json"
+
+
+def old_run(folder: Path) -> dict[str, Any]:
+    """Write the configuration of version 0.1.0 into a folder and return its content."""
+    (folder / "config.json").write_bytes(OLD.read_bytes())
+    content: dict[str, Any] = json.loads(OLD.read_text())
+    return content
+
+
+def test_a_run_with_names_of_an_earlier_version_is_resumed_and_nothing_is_lost(tmp_path: Path) -> None:
+    old = old_run(tmp_path)
+    digests = stored_digests(tmp_path)
+    config = load_config(tmp_path)
+    assert config.train.noise_shards == old["config"]["train"]["lanes"] == 4
+    with open_run(tmp_path, config):
+        pass
+    new = json.loads((tmp_path / "config.json").read_text())
+    assert new["ict_ref"] == old["ict_ref"]
+    assert new["config"] == json.loads(config.to_json())
+    assert list(flat(new["config"]).values()) == list(flat(old["config"]).values())
+    assert stored_digests(tmp_path) == digests
+    # Read again, the file is not written again.
+    before = (tmp_path / "config.json").stat().st_ino
+    with open_run(tmp_path, config):
+        pass
+    assert (tmp_path / "config.json").stat().st_ino == before
+
+
+def test_another_number_of_shards_than_that_of_an_old_run_is_rejected(tmp_path: Path) -> None:
+    old_run(tmp_path)
+    config = load_config(tmp_path)
+    other = dataclasses.replace(config, train=dataclasses.replace(config.train, noise_shards=2))
+    with (
+        pytest.raises(ValueError, match=r"--train\.noise-shards: expected 4 .*, got 2"),
+        open_run(tmp_path, other),
+    ):
+        pass
+
+
+def test_checkpoints_of_an_old_run_stay_its_own_when_thresholds_change(tmp_path: Path) -> None:
+    # Version 0.1.0 bound checkpoints to a digest over acceptance thresholds and sampling too.
+    old_run(tmp_path)
+    digests, config = stored_digests(tmp_path), load_config(tmp_path)
+    for recall in (0.5, 0.6, None):
+        changed = dataclasses.replace(config, acceptance=dataclasses.replace(config.acceptance, recall=recall))
+        with open_run(tmp_path, changed):
+            pass
+        assert load_config(tmp_path).acceptance.recall == recall
+        assert stored_digests(tmp_path) == digests

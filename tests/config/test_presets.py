@@ -51,7 +51,7 @@ NUMBERS = {
     "cifar10_ct": (800_000, 512, 4e-4, 0.9999),
     "imagenet64_ct": (800_000, 2048, 8e-6, 0.999943),
 }
-# iCT, Appendix B, "Samples"; CT on ImageNet: the node that CM's public code names, 1.9128; on CIFAR-10 nobody says.
+# iCT, Appendix B, "Samples"; CT on ImageNet: the node that CM's public code names, 1.9128; on CIFAR-10 none says.
 TWO_STEP = {
     "cifar10": 0.821, "cifar10_deep": 0.661, "imagenet64": 1.526, "imagenet64_deep": 0.973, "cifar10_ct": 0.821,
     "imagenet64_ct": 1.9128,
@@ -77,9 +77,10 @@ def test_a_run_of_the_tables_has_every_field_of_the_papers(name: str) -> None:
     assert fields(preset.method) == METHODS[name]
     assert fields(preset.network) == NETWORKS[name]
     steps, batch, rate, decay = NUMBERS[name]
-    # Lanes are ours; the rest of the optimizer (RAdam, no decay, no warm-up) is no field.
+    # Noise shards are ours; the rest of the optimizer (RAdam, no decay, no warm-up) is no field.
     ours = {
-        "seed": 0, "lanes": 64, "dtype": "float32", "autocast": "none", "clip_gradient": None, "skip_nonfinite": 0,
+        "seed": 0, "noise_shards": 64, "dtype": "float32", "autocast": "none", "clip_gradient": None,
+        "skip_nonfinite": 0,
     }  # fmt: skip
     assert fields(preset.train) == ours | {
         "steps": steps, "batch_size": batch, "learning_rate": rate, "ema_decay": decay,
@@ -127,7 +128,7 @@ ABLATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def of_section_3(preset: Config) -> None:
     """Assert what all models of Section 3 share (iCT, Section 3 and Appendix B)."""
     assert preset.data == Data(name="cifar10", labels=False, flip=True)
-    assert preset.train == Train(steps=400_000, batch_size=512, learning_rate=1e-4, ema_decay=0.9999, lanes=64)
+    assert preset.train == Train(steps=400_000, batch_size=512, learning_rate=1e-4, ema_decay=0.9999, noise_shards=64)
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
@@ -140,7 +141,7 @@ def test_an_ablation_differs_from_ct_as_its_figure_says(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "scale"), [("fig1b_fourier_16", 16.0), ("fig1b_fourier_0.02", 0.02)])
-def test_continuous_time_is_told_apart_by_the_scale_of_its_embedding(name: str, scale: float) -> None:
+def test_continuous_time_models_differ_in_the_scale_of_their_embedding(name: str, scale: float) -> None:
     preset = PRESETS[name]()
     of_section_3(preset)
     assert fields(preset.network) == CT_NCSNPP | {"fourier_scale": scale}

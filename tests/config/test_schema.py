@@ -1,13 +1,14 @@
 import dataclasses
 import json
 import math
+import re
 from typing import Any
 
 import pytest
 from tests.support.configs import IDENTITY, NOT_IDENTITY, same_run_variants, variants
 
 from ict_ref.config import (
-    Bars,
+    Acceptance,
     Config,
     Data,
     Machine,
@@ -22,7 +23,7 @@ from ict_ref.config import (
 from ict_ref.config.identity import digest, flat, identity, is_identity
 
 
-def test_the_defaults_are_the_paper_s_for_imagenet() -> None:
+def test_the_defaults_are_those_of_the_paper_for_imagenet() -> None:
     # Section 2: sigma range and rho. Table 1, right column: s0, s1, P_mean, P_std. CM, Appendix C: sigma_data.
     assert dataclasses.asdict(Method()) == {
         "objective": "discrete", "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0, "sigma_data": 0.5, "mu0": None,
@@ -37,28 +38,28 @@ def test_the_defaults_are_the_paper_s_for_imagenet() -> None:
     }  # fmt: skip
     # Appendix B: 800 000 iterations of 4096 at 1e-4, EMA .99997. The others are ours.
     assert dataclasses.asdict(Train()) == {
-        "steps": 800_000, "batch_size": 4096, "learning_rate": 1e-4, "ema_decay": 0.99997, "seed": 0, "lanes": 1,
+        "steps": 800_000, "batch_size": 4096, "learning_rate": 1e-4, "ema_decay": 0.99997, "seed": 0, "noise_shards": 1,
         "dtype": "float32", "autocast": "none", "clip_gradient": None, "skip_nonfinite": 0,
     }  # fmt: skip
     assert dataclasses.asdict(Sample()) == {"two_step_sigma": 0.821, "clip": True}
     assert dataclasses.asdict(Data()) == {
         "name": "digits", "path": "", "held_out": "", "checksum": "", "flip": False, "labels": True,
     }  # fmt: skip
-    assert dataclasses.asdict(Bars()) == {"accuracy": None, "frechet_distance": None, "recall": None}
+    assert dataclasses.asdict(Acceptance()) == {"accuracy": None, "frechet_distance": None, "recall": None}
 
 
-def test_the_digits_preset_departs_from_the_paper_in_size_alone() -> None:
+def test_the_digits_preset_differs_from_the_paper_in_size_only() -> None:
     assert digits().method == Method()
-    assert digits().bars == Bars(accuracy=0.85, frechet_distance=2.5, recall=0.15)
+    assert digits().acceptance == Acceptance(accuracy=0.85, frechet_distance=2.5, recall=0.15)
     assert digits().data == minimal().data == Data()
-    assert digits().train == Train(steps=1600, batch_size=64, learning_rate=3e-3, ema_decay=0.995, lanes=4)
+    assert digits().train == Train(steps=1600, batch_size=64, learning_rate=3e-3, ema_decay=0.995, noise_shards=4)
     assert digits().network == Network(
         width=16, multipliers=(1, 2), blocks=1, attention_resolutions=(4,), head_channels=16, groups=4, dropout=0.1
     )
 
 
 @pytest.mark.parametrize(
-    ("room", "field", "bad"),
+    ("group", "field", "bad"),
     [
         *((Network, name, 0) for name in ("width", "blocks", "groups")),
         *((Network, "fourier_scale", bad) for bad in (0.0, -1.0, math.inf, math.nan)),
@@ -75,41 +76,91 @@ def test_the_digits_preset_departs_from_the_paper_in_size_alone() -> None:
         (Machine, "accumulate", 0),
         *((Record, name, 0) for name in ("log_every", "save_every", "keep")),
         *((Record, name, -1) for name in ("milestone_every", "sample_every")),
-        *((Train, name, 0) for name in ("steps", "batch_size", "lanes")),
+        *((Train, name, 0) for name in ("steps", "batch_size", "noise_shards")),
         *((Train, "clip_gradient", bad) for bad in (0.0, math.inf, math.nan)),
         (Train, "skip_nonfinite", -1),
-        (Train, "lanes", 3),
+        (Train, "noise_shards", 3),
         *((Train, "learning_rate", bad) for bad in (0.0, -1.0, math.inf, math.nan)),
         *((Train, "ema_decay", bad) for bad in (-0.1, 1.0, math.nan)),
         (Train, "seed", -1),
-        *((Bars, name, bad) for name in ("accuracy", "recall") for bad in (-0.1, 1.1, math.nan)),
-        *((Bars, "frechet_distance", bad) for bad in (-0.1, math.inf, math.nan)),
+        *((Acceptance, name, bad) for name in ("accuracy", "recall") for bad in (-0.1, 1.1, math.nan)),
+        *((Acceptance, "frechet_distance", bad) for bad in (-0.1, math.inf, math.nan)),
+        *(
+            (Method, name, bad)
+            for name in ("rho", "sigma_data", "p_std", "huber_c")
+            for bad in (0.0, math.inf, math.nan)
+        ),
+        *((Method, "sigma_min", bad) for bad in (0.0, 80.0, math.nan)),
+        (Method, "rho", 1e-6),
+        (Method, "p_mean", math.nan),
+        *((Method, "mu0", bad) for bad in (0.0, 1.0, 1.5, math.nan)),
+        *((Method, "s0", bad) for bad in (0, 1281)),
     ],
 )
-def test_a_value_out_of_range_is_refused_by_the_name_of_its_field(room: Any, field: str, bad: object) -> None:
-    with pytest.raises(ValueError, match=rf"{room.__name__.lower()}\.{field} needs .*; got"):
-        room(**{field: bad})
+def test_a_value_out_of_range_is_rejected_by_the_name_of_its_option(group: Any, field: str, bad: object) -> None:
+    option = f"--{group.__name__.lower()}.{field.replace('_', '-')}"
+    with pytest.raises(ValueError, match=rf"^{re.escape(option)}: expected .*, got"):
+        group(**{field: bad})
+
+
+def test_values_that_would_have_no_effect_are_not_checked() -> None:
+    assert Method(noise_schedule="uniform", p_std=-1.0).p_std == -1
+    assert Method(curriculum="constant", s0=1).s0 == Method(s0=1).s0 == 1
+
+
+@pytest.mark.parametrize("curriculum", ["sqrt", "linear", "square", "cosine"])
+def test_a_curriculum_that_begins_with_s0_levels_needs_two(curriculum: Any) -> None:
+    with pytest.raises(ValueError, match=rf"--method\.s0: expected 2 <= s0 <= s1 for the {curriculum} curriculum"):
+        Method(curriculum=curriculum, s0=1)
+    assert Method(curriculum=curriculum, s0=2).s0 == 2
+
+
+def test_the_exponential_curriculum_needs_a_step_for_each_doubling() -> None:
+    # s1 / s0 = 128: seven doublings, eight stages.
+    assert Config(train=Train(steps=8)).train.steps == 8
+    with pytest.raises(ValueError, match=r"--train\.steps: expected at least 8 steps .*, got 7\. Train for at least 8"):
+        Config(train=Train(steps=7))
+    assert Config(method=Method(curriculum="sqrt"), train=Train(steps=1)).train.steps == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("sigma_min", 1e-50), ("sigma_max", 1e308), ("sigma_data", 1e200), ("huber_c", 1e-30)],
+)
+def test_a_number_that_float32_cannot_represent_needs_float64(field: str, value: float) -> None:
+    method = Method(**{field: value, "sigma_max": max(80.0, value) if field == "sigma_max" else 80.0})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=rf"--method\.{field.replace('_', '-')}: expected .* float32"):
+        Config(method=method)
+    double = {} if value == 1e200 else {"train": Train(dtype="float64")}
+    if double:
+        assert Config(method=method, **double).method == method  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"distance": "squared_l2", "huber_c": 0.03}, r"method\.huber_c needs None where method\.distance is another"),
-        ({"objective": "continuous", "mu0": 0.9}, r"method\.mu0 needs None where method\.objective is continuous"),
-        ({"denoiser": "edm.pt"}, r"method\.denoiser needs method\.objective distillation; got edm\.pt"),
+        (
+            {"distance": "squared_l2", "huber_c": 0.03},
+            r"--method\.huber-c: expected None unless --method\.distance",
+        ),
+        (
+            {"objective": "continuous", "mu0": 0.9},
+            r"--method\.mu0: expected None where --method\.objective",
+        ),
+        ({"denoiser": "edm.pt"}, r"--method\.denoiser: expected nothing unless .* is distillation, got edm\.pt"),
     ],
 )
-def test_what_would_do_nothing_is_refused(options: dict[str, Any], says: str) -> None:
+def test_an_option_without_effect_is_rejected(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Method(**options)
 
 
 def test_ncsnpp_has_no_adagn_and_groups_of_at_least_four_channels() -> None:
-    with pytest.raises(ValueError, match=r"network\.adaptive_norm needs False: NCSN\+\+ has no AdaGN; got True"):
+    with pytest.raises(ValueError, match=r"--network\.adaptive-norm: expected False, as NCSN\+\+ has no AdaGN"):
         Network(architecture="ncsnpp", adaptive_norm=True)
-    with pytest.raises(ValueError, match=r"network\.width needs 4 channels or more; got 2"):
+    with pytest.raises(ValueError, match=r"--network\.width: expected 4 channels or more, got 2"):
         Network(architecture="ncsnpp", width=2, head_channels=0)
-    with pytest.raises(ValueError, match=r"network\.groups needs a divisor of 132 channels"):
+    with pytest.raises(ValueError, match=r"--network\.groups: expected a divisor of 132 channels"):
         Network(architecture="ncsnpp", width=132, head_channels=0)
     network = Network(architecture="ncsnpp", width=32, multipliers=(1, 4), head_channels=0)
     assert [network.groups_of(channels) for channels in (32, 64, 128, 256)] == [8, 16, 32, 32]
@@ -123,19 +174,19 @@ def test_a_configuration_is_read_back_from_its_json(config: Config) -> None:
 
 @pytest.mark.parametrize("sigma", [0.001, 80.0, 81.0, math.nan])
 def test_the_intermediate_level_lies_within_the_noise_range(sigma: float) -> None:
-    with pytest.raises(ValueError, match=r"sample\.two_step_sigma needs 0\.002 <= sigma < 80\.0"):
+    with pytest.raises(ValueError, match=r"--sample\.two-step-sigma: expected 0\.002 <= sigma < 80\.0"):
         Config(sample=Sample(two_step_sigma=sigma))
 
 
 def test_float64_has_no_autocast() -> None:
-    with pytest.raises(ValueError, match=r"train\.autocast needs none where train\.dtype is float64; got bfloat16"):
+    with pytest.raises(ValueError, match=r"--train\.autocast: expected none where --train\.dtype is float64"):
         Train(dtype="float64", autocast="bfloat16")
 
 
 def test_every_field_is_either_part_of_the_identity_or_may_change() -> None:
     fields = set(flat(dataclasses.asdict(minimal())))
     changed = {f"{group}.{name}" for groups in (IDENTITY, NOT_IDENTITY) for group in groups for name in groups[group]}
-    # Digits have no folder and no checksum, nothing else may be trained by their name, and nothing is distilled.
+    # A run on digits has no folder and no checksum, and the minimal preset does not distil.
     assert fields - changed == {"data.name", "data.path", "data.held_out", "data.checksum", "method.denoiser"}
     assert {name for name in fields if not is_identity(Config, name)} == {
         "data.path",

@@ -8,18 +8,18 @@ import pytest
 from ict_ref.distributed.local_launcher import supervise
 from ict_ref.utils.signals import LOST, started_by_launcher
 
-# What the processes do, by their rank: the fast ones first.
-SAYS = (
+# The start of the code of each process.
+START = (
     "import os, sys, time, signal\nrank = int(os.environ['RANK'])\nprint('rank', rank, file=sys.stderr, flush=True)\n"
 )
 
 
 def run(code: str, count: int = 3) -> int:
-    """Run the code in so many processes."""
-    return supervise([sys.executable, "-c", SAYS + code], count)
+    """Run the code in `count` processes."""
+    return supervise([sys.executable, "-c", START + code], count)
 
 
-def test_each_process_knows_which_it_is(tmp_path: Path) -> None:
+def test_each_process_gets_its_rank(tmp_path: Path) -> None:
     code = (
         "names = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'ICT_REF_RENDEZVOUS')\n"
         f"open(r'{tmp_path}/' + str(rank), 'w').write(' '.join(os.environ[name] for name in names))\n"
@@ -31,7 +31,7 @@ def test_each_process_knows_which_it_is(tmp_path: Path) -> None:
     assert not Path(words[0][3].removeprefix("file://")).exists()  # nothing is left behind
 
 
-def test_the_first_process_speaks_for_all(capfd: pytest.CaptureFixture[str]) -> None:
+def test_only_the_first_process_writes_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     assert run("sys.exit(0 if rank else 1)") == 1
     assert capfd.readouterr().err == "rank 0\n"
 
@@ -39,13 +39,13 @@ def test_the_first_process_speaks_for_all(capfd: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("code", "status", "says"),
     [
-        ("sys.exit('no such GPU' if rank == 2 else 0)", 1, "process 2 of 3 ended with status 1; its last words: no su"),
+        ("sys.exit('no such GPU' if rank == 2 else 0)", 1, "process 2 of 3 ended with status 1; its last line: no su"),
         (
             "os.kill(os.getpid(), signal.SIGKILL) if rank == 1 else sys.exit(3)",
             137,
             "process 1 of 3 was killed by SIGK",
         ),
-        # Who only lost the others is no culprit, even if it ended first.
+        # A process that only lost the others is not named, even if it ended first.
         ("sys.exit(3) if rank < 2 else (time.sleep(0.5), sys.exit(5))", 5, "process 2 of 3 ended with status 5"),
     ],
 )
@@ -54,50 +54,50 @@ def test_the_process_that_failed_is_named(code: str, status: int, says: str, cap
     assert f"ict_ref.launch: {says}" in capfd.readouterr().err
 
 
-def test_if_all_have_lost_each_other_the_run_has_failed() -> None:
+def test_a_run_fails_if_each_process_has_only_lost_another() -> None:
     assert run("sys.exit(3)") == LOST
 
 
-def test_when_one_has_failed_the_others_are_ended_also_those_that_do_not_want_to(
+def test_after_a_failure_the_others_are_ended_even_if_they_ignore_sigterm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ict_ref.distributed.local_launcher.KILL", 3.0)
+    monkeypatch.setattr("ict_ref.distributed.local_launcher.KILL_S", 3.0)
     began = time.monotonic()
     stubborn = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(0.5 if rank == 0 else 600)\n"
     assert run(stubborn + "sys.exit(2)") == 2
     assert time.monotonic() - began < 30
 
 
-def test_who_stops_later_because_it_saves_is_waited_for() -> None:
+def test_the_launcher_waits_for_a_process_that_saves_before_it_stops() -> None:
     assert run("time.sleep(3 if rank == 0 else 0)\nsys.exit(143)") == 143
 
 
-def test_who_is_asked_to_end_is_asked_once(tmp_path: Path) -> None:
-    # A second signal would stop it at once, in the middle of what it writes.
+def test_a_process_gets_one_request_to_stop(tmp_path: Path) -> None:
+    # A second signal would stop the process in the middle of its writes.
     code = (
-        "asked = []\nsignal.signal(signal.SIGTERM, lambda *_: asked.append(1))\n"
+        "requests = []\nsignal.signal(signal.SIGTERM, lambda *_: requests.append(1))\n"
         "if rank: time.sleep(0.3); sys.exit(5)\n"
-        f"time.sleep(4)\nopen(r'{tmp_path}/asked', 'w').write(str(len(asked)))\nsys.exit(3)"
+        f"time.sleep(4)\nopen(r'{tmp_path}/requests', 'w').write(str(len(requests)))\nsys.exit(3)"
     )
     assert run(code, 2) == 5
-    assert (tmp_path / "asked").read_text() == "1"
+    assert (tmp_path / "requests").read_text() == "1"
 
 
-def test_signals_are_passed_on_and_handlers_put_back() -> None:
+def test_signals_are_forwarded_and_handlers_restored() -> None:
     before = signal.getsignal(signal.SIGUSR2)
-    # The first one asks its supervisor to stop; all then hear of it.
+    # The first process requests a stop from its parent, and all processes receive it.
     code = (
-        "heard = []\nsignal.signal(signal.SIGUSR2, lambda *_: heard.append(1))\n"
+        "received = []\nsignal.signal(signal.SIGUSR2, lambda *_: received.append(1))\n"
         "time.sleep(0.5)\n"
         "if rank == 0: os.kill(os.getppid(), signal.SIGUSR2)\n"
         "deadline = time.monotonic() + 30\n"
-        "while not heard and time.monotonic() < deadline: time.sleep(0.01)\n"
-        "sys.exit(0 if heard else 7)"
+        "while not received and time.monotonic() < deadline: time.sleep(0.01)\n"
+        "sys.exit(0 if received else 7)"
     )
     assert run(code) == 0
     assert signal.getsignal(signal.SIGUSR2) is before
 
 
-def test_a_process_knows_whether_it_was_started_by_a_supervisor() -> None:
+def test_processes_of_the_launcher_are_marked_in_their_environment() -> None:
     assert started_by_launcher({"ICT_REF_RENDEZVOUS": "file:///x"})
     assert not started_by_launcher({"RANK": "0"})

@@ -37,9 +37,16 @@ def apart(made: npt.NDArray[np.float64], hidden: npt.NDArray[np.bool_]) -> tuple
 
 def test_what_is_seen_of_a_digit_informs_what_is_made_of_it(tmp_path: Path) -> None:
     # In a process of its own, where shapes are not checked: that is faster.
-    bars = ["--bars.accuracy", "None", "--bars.frechet-distance", "None", "--bars.recall", "None"]
+    thresholds = [
+        "--acceptance.accuracy",
+        "None",
+        "--acceptance.frechet-distance",
+        "None",
+        "--acceptance.recall",
+        "None",
+    ]
     run = str(tmp_path / "run")
-    options = ["--config", "digits", "--train.steps", "300", "--train.ema-decay", "0.97", *bars, "--out", run]
+    options = ["--config", "digits", "--train.steps", "300", "--train.ema-decay", "0.97", *thresholds, "--out", run]
     subprocess.run([sys.executable, "-m", "ict_ref.launch", *options], check=True, capture_output=True)
 
     classifier = SVC().fit(DATA.train.pixels.reshape(-1, 64).numpy() / 127.5 - 1, DATA.train.labels.numpy())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.svm import SVC
 
-from ict_ref.config import Bars, minimal
+from ict_ref.config import Acceptance, minimal
 from ict_ref.data.dataset import load
 from ict_ref.evaluate.evaluator import Evaluator, Score, below_thresholds, table
 from ict_ref.networks.model import build_model
@@ -81,27 +81,27 @@ def test_without_labels_there_is_no_accuracy() -> None:
 
 
 GOOD = Score("good", frechet_distance=1.0, precision=0.6, recall=0.5, accuracy=0.9)
-BARS = Bars(accuracy=0.85, frechet_distance=2.5, recall=0.15)
+THRESHOLDS = Acceptance(accuracy=0.85, frechet_distance=2.5, recall=0.15)
 
 
 def test_a_good_score_is_above_the_bars_and_each_bar_can_be_missed() -> None:
-    assert below_thresholds(GOOD, BARS) == []
+    assert below_thresholds(GOOD, THRESHOLDS) == []
     for bad, complaint in (
         (dataclasses.replace(GOOD, accuracy=0.84), "accuracy 0.840 is below 0.85"),
         (dataclasses.replace(GOOD, frechet_distance=2.6), "Frechet distance 2.600 is above 2.5"),
         (dataclasses.replace(GOOD, recall=0.1), "recall 0.100 is below 0.15"),
         (dataclasses.replace(GOOD, recall=math.nan), "recall nan is below 0.15"),
     ):
-        assert below_thresholds(bad, BARS) == [complaint]
-    assert below_thresholds(dataclasses.replace(GOOD, accuracy=0.0, recall=0.0), Bars()) == []
+        assert below_thresholds(bad, THRESHOLDS) == [complaint]
+    assert below_thresholds(dataclasses.replace(GOOD, accuracy=0.0, recall=0.0), Acceptance()) == []
     # At the bar is not below it; and precision has none.
     at = Score("at", frechet_distance=2.5, precision=0.0, recall=0.15, accuracy=0.85)
-    assert below_thresholds(at, BARS) == []
+    assert below_thresholds(at, THRESHOLDS) == []
 
 
 def test_the_table_has_a_row_for_each_score_and_one_for_the_bars() -> None:
-    lines = table([GOOD, dataclasses.replace(GOOD, name="unlabelled", accuracy=None)], BARS).splitlines()
-    assert [line.split()[0] for line in lines] == ["Frechet", "good", "unlabelled", "bars"]
+    lines = table([GOOD, dataclasses.replace(GOOD, name="unlabelled", accuracy=None)], THRESHOLDS).splitlines()
+    assert [line.split()[0] for line in lines] == ["Frechet", "good", "unlabelled", "acceptance"]
     assert lines[1].split()[1:] == ["1.000", "0.600", "0.500", "0.900"]
     heads = ["distance", "recall", "accuracy"]
     ends = {head: lines[0].index(head) + len(head) for head in heads}
@@ -110,7 +110,7 @@ def test_the_table_has_a_row_for_each_score_and_one_for_the_bars() -> None:
     assert lines[3][: ends["accuracy"]].endswith(">= 0.85")
     assert lines[2].split()[-1] == "-"
     assert len({len(line) for line in lines}) == 1
-    assert len(table([GOOD], Bars()).splitlines()) == 2
+    assert len(table([GOOD], Acceptance()).splitlines()) == 2
 
 
 def test_sample_k_depends_on_seed_and_k_and_not_on_the_batch() -> None:

@@ -83,7 +83,16 @@ def test_the_scores_and_the_picture_are_of_the_average_and_of_the_held_out_image
 
 def test_the_bars_are_for_one_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # After eight steps two-step samples are nearer to real ones than one-step samples: 38 lies between.
-    command = ["--config", "minimal", "--train.steps", "8", "--bars.frechet-distance", "38", "--out", str(tmp_path)]
+    command = [
+        "--config",
+        "minimal",
+        "--train.steps",
+        "8",
+        "--acceptance.frechet-distance",
+        "38",
+        "--out",
+        str(tmp_path),
+    ]
     assert main(command) == 1
     one, two = (score["frechet_distance"] for score in json.loads((tmp_path / "scores.json").read_text())[:2])
     assert two < 38 < one
@@ -155,7 +164,7 @@ def test_a_run_without_labels_works(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_run_below_its_bars_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["--config", "minimal", "--train.steps", "8", "--bars.accuracy", "0.99", "--out", str(tmp_path)]
+    command = ["--config", "minimal", "--train.steps", "8", "--acceptance.accuracy", "0.99", "--out", str(tmp_path)]
     assert main(command) == 1
     assert "one-step samples fail: accuracy" in capsys.readouterr().err
 
@@ -195,32 +204,59 @@ def test_help_names_presets_options_and_their_sources(flag: str, capsys: pytest.
         (["--config", "minimal", "--train.batchsize", "3"], "perhaps you meant --train.batch-size"),
         (["--config", "minimal", "--train.batch-size", "many"], "--train.batch-size: expected an integer, got many"),
         (["--config", "minimal", "--train.batch-size"], "--train.batch-size: expected an integer, got nothing"),
-        (["--config", "minimal", "--train.batch-size", "0"], "train.batch_size needs an integer >= 1; got 0"),
-        (["--config", "minimal", "--train.lanes", "3"], "train.lanes needs a divisor of train.batch_size 16; got 3"),
-        (["--config", "minimal", "--machine.accumulate", "3"], "train.lanes needs a multiple of 3 (one process with 3"),
+        (["--config", "minimal", "--train.batch-size", "0"], "--train.batch-size: expected an integer >= 1, got 0"),
+        (
+            ["--config", "minimal", "--train.noise-shards", "3"],
+            "--train.noise-shards: expected a divisor of --train.batch-size 16, got 3",
+        ),
+        (
+            ["--config", "minimal", "--machine.accumulate", "3"],
+            "--train.noise-shards: expected a multiple of 3 (1 process with 3",
+        ),
         (["--config", "minimal", "--processes", "-1"], "--processes needs an integer >= 0; got -1"),
         (
             ["--config", "minimal", "--train.dtype", "float64", "--train.autocast", "bfloat16"],
-            "train.autocast needs none where train.dtype is float64; got bfloat16",
+            "--train.autocast: expected none where --train.dtype is float64, got bfloat16",
         ),
-        (["--config", "minimal", "--record.keep", "0"], "record.keep needs an integer >= 1; got 0"),
-        (["--config", "minimal", "--network.dropout", "1"], "network.dropout needs 0 <= rate < 1; got 1.0"),
-        (["--config", "minimal", "--network.groups", "3"], "network.groups needs a divisor of 8 channels"),
+        (["--config", "minimal", "--record.keep", "0"], "--record.keep: expected an integer >= 1, got 0"),
+        (["--config", "minimal", "--network.dropout", "1"], "--network.dropout: expected 0 <= rate < 1, got 1.0"),
+        (["--config", "minimal", "--network.groups", "3"], "--network.groups: expected a divisor of 8 channels"),
         (
             ["--config", "minimal", "--method.sigma-min", "90"],
-            "needs 0 < sigma_min < sigma_max < infinity (iCT",
+            "--method.sigma-min: expected 0 < sigma_min < sigma_max < infinity (iCT",
         ),
-        (["--config", "minimal", "--train.steps", "3"], "train for at least 8 steps"),
-        (["--config", "minimal", "--sample.two-step-sigma", "90"], "sample.two_step_sigma needs 0.002 <= sigma < 80.0"),
-        (["--config", "minimal", "--method.sigma-data", "nan"], "needs 0 < sigma_data < infinity"),
-        (["--config", "minimal", "--method.rho", "1e-6"], "needs rho such that sigma_max^(1/rho) is finite"),
-        (["--config", "minimal", "--method.sigma-max", "1e308"], "needs 0 < sigma < infinity"),
-        (["--config", "minimal", "--method.sigma-data", "1e200"], "needs method.sigma_data that float32 can square"),
+        (["--config", "minimal", "--train.steps", "3"], "Train for at least 8 steps"),
+        (
+            ["--config", "minimal", "--sample.two-step-sigma", "90"],
+            "--sample.two-step-sigma: expected 0.002 <= sigma < 80.0",
+        ),
+        (
+            ["--config", "minimal", "--method.sigma-data", "nan"],
+            "--method.sigma-data: expected 0 < sigma_data < infinity",
+        ),
+        (
+            ["--config", "minimal", "--method.rho", "1e-6"],
+            "--method.rho: expected a number for which sigma_max^(1/rho) is finite",
+        ),
+        (
+            ["--config", "minimal", "--method.sigma-max", "1e308"],
+            "--method.sigma-max: expected 0 < sigma < infinity in float32",
+        ),
+        (
+            ["--config", "minimal", "--method.sigma-data", "1e200"],
+            "--method.sigma-data: expected a number that float32 can square",
+        ),
         (["--config", "minimal", "--network.multipliers", "1", "1", "1", "1", "1"], "can be halved 4 times"),
-        (["--config", "minimal", "--network.time-scale", "inf"], "network.time_scale needs a number between"),
-        (["--config", "minimal", "--bars.accuracy", "nan"], "bars.accuracy needs a share between 0 and 1; got nan"),
-        (["--config", "minimal", "--bars.frechet-distance", "inf"], "bars.frechet_distance needs a finite number"),
-        (["--config", "digits", "--data.no-labels"], "bars.accuracy needs data.labels, or None; got 0.85"),
+        (["--config", "minimal", "--network.time-scale", "inf"], "--network.time-scale: expected a number between"),
+        (
+            ["--config", "minimal", "--acceptance.accuracy", "nan"],
+            "--acceptance.accuracy: expected a fraction",
+        ),
+        (
+            ["--config", "minimal", "--acceptance.frechet-distance", "inf"],
+            "--acceptance.frechet-distance: expected a finite number",
+        ),
+        (["--config", "digits", "--data.no-labels"], "--acceptance.accuracy: expected None for a model"),
         (["--config", "minimal", "stray"], "unexpected argument stray"),
         (["--config", "minimal", "--out", "/proc/nowhere"], "/proc/nowhere"),
         (["--config", "minimal", "--out", "/dev/null"], "/dev/null is a file"),
@@ -250,7 +286,7 @@ def test_a_gpu_that_is_not_there_is_one_line(
     command = ["--config", "minimal", "--machine.device", "cuda", "--out", str(tmp_path / "run")]
     assert main(command) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "machine.device cuda needs a GPU for each process of a machine; process 0 has none, of 0" in line
+    assert "--machine.device: expected a GPU for each process of a machine, got 0 for 1 or more" in line
     assert not (tmp_path / "run").exists()
 
 
@@ -490,7 +526,7 @@ def capture_checksum(folder: Path) -> str:
         (["folder", "--data.path", "cut"], "cut/images.npy is truncated or damaged"),
         (["folder", "--data.path", "grey", "--data.checksum", "1234"], "data.checksum needs"),
         (["folder", "--data.path", "grey", "--data.held-out", "nowhere"], "got nowhere: it does not exist"),
-        (["digits", "--data.path", "grey"], "data.path needs data.name cifar10, imagenet64 or folder"),
+        (["digits", "--data.path", "grey"], "--data.path: expected nothing for --data.name digits, got grey"),
         (["cifar", "--data.path", "grey"], "--data.name: expected one of digits, cifar10"),
     ],
 )
@@ -539,7 +575,7 @@ def test_a_finished_run_is_scored_again_with_other_thresholds_sampling_and_recor
     (run,) = (tmp_path / "runs").iterdir()
     checkpoint = (run / "checkpoint-00000008.safetensors").stat()
     capsys.readouterr()
-    changed = ["--sample.two-step-sigma", "0.5", "--sample.no-clip", "--bars.recall", "0.9", "--record.keep", "1"]
+    changed = ["--sample.two-step-sigma", "0.5", "--sample.no-clip", "--acceptance.recall", "0.9", "--record.keep", "1"]
     assert main([*command, *changed, "--machine.threads", "2"]) == 1
     out, err = capsys.readouterr()
     assert "two steps, sigma 0.5" in out
@@ -547,7 +583,7 @@ def test_a_finished_run_is_scored_again_with_other_thresholds_sampling_and_recor
     assert list((tmp_path / "runs").iterdir()) == [run]
     assert (run / "checkpoint-00000008.safetensors").stat().st_ino == checkpoint.st_ino
     stored = json.loads((run / "config.json").read_text())["config"]
-    assert (stored["sample"], stored["bars"]["recall"]) == ({"two_step_sigma": 0.5, "clip": False}, 0.9)
+    assert (stored["sample"], stored["acceptance"]["recall"]) == ({"two_step_sigma": 0.5, "clip": False}, 0.9)
 
 
 def test_a_run_that_version_0_1_0_began_is_continued_in_its_folder(
@@ -558,5 +594,5 @@ def test_a_run_that_version_0_1_0_began_is_continued_in_its_folder(
     assert str(parse(["--config", "digits"]).folder()) != "runs/digits-c86323d6"
     (tmp_path / "runs" / "digits-c86323d6").mkdir(parents=True)
     assert str(parse(["--config", "digits"]).folder()) == "runs/digits-c86323d6"
-    assert str(parse(["--config", "digits", "--bars.recall", "0.2"]).folder()) == "runs/digits-c86323d6"
+    assert str(parse(["--config", "digits", "--acceptance.recall", "0.2"]).folder()) == "runs/digits-c86323d6"
     assert str(parse(["--config", "digits", "--train.seed", "2"]).folder()) != "runs/digits-c86323d6"

@@ -52,7 +52,7 @@ def test_two_steps_are_algorithm_1_step_by_step(run: Path, tmp_path: Path) -> No
     model = load_pretrained(run).model
     for k, label in enumerate(labels):
         noise = [
-            stream(7, "sample", step=k, lane=level).standard_normal((1, 8, 8), dtype=np.float32) for level in (0, 1)
+            stream(7, "sample", step=k, shard=level).standard_normal((1, 8, 8), dtype=np.float32) for level in (0, 1)
         ]
         x = torch.from_numpy(80 * noise[0])[None]
         x = model(x, torch.tensor([80.0]), torch.tensor([label])).clamp(-1, 1)
@@ -143,7 +143,7 @@ def test_a_damaged_checkpoint_is_named(run: Path, tmp_path: Path, capsys: pytest
     copy = shutil.copytree(run, tmp_path / "run")
     (copy / "checkpoint-00000031.safetensors").write_bytes(b"cut")
     assert main([str(copy), "--out", str(tmp_path / "a.npz")]) == 0
-    assert re.search(r"warning: .*-00000031.safetensors is damaged, .* step 30 is taken", capsys.readouterr().err)
+    assert re.search(r"warning: .*-00000031.safetensors is damaged .* EMA weights of step 30", capsys.readouterr().err)
 
 
 def test_a_folder_and_a_grid_hold_the_same_images_as_an_npz(run: Path, tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ def test_a_network_file_in_colour_without_labels(tmp_path: Path) -> None:
         (["--sigmas", "80", "0.001"], "at or above sigma_min = 0.002"),
         (["--sigmas", "80", "80"], "needs sigmas that descend"),
         (["--sigmas", "many"], "--sigmas: expected numbers, got many"),
-        (["--labels", "10"], "--labels needs classes from 0 to 9; got 10"),
-        (["--labels", "-1"], "--labels needs classes from 0 to 9; got -1"),
+        (["--labels", "10"], "--labels: expected classes from 0 to 9, got 10"),
+        (["--labels", "-1"], "--labels: expected classes from 0 to 9, got -1"),
         (["--count", "0"], "--count: expected an integer >= 1, got 0"),
         (["--count", "20000", "--out", "big.png"], "a grid needs --count <= 10000; got 20000"),
         (["--seed", "-1"], "--seed: expected an integer >= 0, got -1"),
@@ -202,7 +202,7 @@ def test_a_network_file_in_colour_without_labels(tmp_path: Path) -> None:
         (["--out", "there.png"], "there.png.json is there, and nothing is overwritten"),
         (["--out", "a.jpg"], "--out needs FILE.npz, FILE.png or a folder; got a.jpg"),
         (["--out", "there.npz/a.npz"], "needs a folder that can be written to"),
-        (["--device", "cuda"], "machine.device cuda needs a GPU"),
+        (["--device", "cuda"], "--machine.device: expected a GPU"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -226,7 +226,7 @@ def test_bad_input_is_one_line(
 def test_what_is_no_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("no network")
-    for name, says in {"empty": "not a run folder", "file": "not safetensors", "missing": "is not there"}.items():
+    for name, says in {"empty": "not a run folder", "file": "not safetensors", "missing": "does not exist"}.items():
         assert main([str(tmp_path / name), "--out", str(tmp_path / "a.npz")]) == 2
         assert says in capsys.readouterr().err
     assert main(["--count", "3"]) == 2

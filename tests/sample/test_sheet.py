@@ -204,9 +204,9 @@ def test_without_a_size_there_are_ten_rows_of_eight_or_a_row_for_each_class(netw
         (["--run", "net.safetensors", "--sheet", "0", "4"], "--sheet needs ROWS >= 1 and COLUMNS >= 1; got 0 4"),
         (["--run", "net.safetensors", "--sheet", "11", "4"], "a row for each class, and there are 10; got 11 rows"),
         (["--run", "net.safetensors", "--sheet", "3", "4", "--labels", "1", "2"], "there are 2; got 3 rows"),
-        (["--run", "net.safetensors", "--labels", "10"], "--labels needs classes from 0 to 9; got 10"),
+        (["--run", "net.safetensors", "--labels", "10"], "--labels: expected classes from 0 to 9, got 10"),
         (["--run", "net.safetensors", "--labels", "3", "3"], "got 3 3, one of them twice"),
-        (["--run", "plain.safetensors", "--labels", "0"], "--labels needs a model with labels"),
+        (["--run", "plain.safetensors", "--labels", "0"], "--labels: expected a model with labels"),
         (["--run", "net.safetensors", "--out", "taken"], "net-sheet.json is there, and nothing is overwritten"),
     ],
 )

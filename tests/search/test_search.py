@@ -126,7 +126,7 @@ def test_a_level_after_two_that_are_known(run: Path, tmp_path: Path) -> None:
         (["--after", "79.9999"], "a node of the grid between before and after"),
         (["--device", "gpu"], "--device: expected one of cpu, cuda, got gpu"),
         (["--device", "cuda"], "--device cuda needs a GPU"),
-        (["--labels", "11"], "--labels needs classes from 0 to 9; got 11"),
+        (["--labels", "11"], "--labels: expected classes from 0 to 9, got 11"),
         (["--reference", "nowhere"], "there is no nowhere"),
         (["--features", "nowhere"], "there is no nowhere"),
         (["--out", "mine"], "mine is there, and no search that can go on"),

@@ -287,6 +287,6 @@ def test_gpus_that_torch_does_not_see_are_no_cpus(slurm: Cluster, runs: Path) ->
     options = ["--job.gpus-per-node", "1", "--job.nodes", "1", "--wait"]
     done = launch(runs / "gpus", *options)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "machine.device cuda needs a GPU for each process of a machine" in done.stderr
+    assert "--machine.device: expected a GPU for each process of a machine" in done.stderr
     assert "Traceback" not in done.stderr
     assert re.search(r"job \d+ has failed in process 0 of 1: exit status 2; its log is /.*_0_log.out", done.stderr)

@@ -35,7 +35,7 @@ def test_what_the_job_would_refuse_is_refused_before_it_is_queued(slurm: Cluster
     run = short_run(tmp_path / "run")
     for options, says in {
         ("--sigmas", "80", "90"): "needs sigmas that descend",
-        ("--labels", "12"): "--labels needs classes from 0 to 9; got 12",
+        ("--labels", "12"): "--labels: expected classes from 0 to 9, got 12",
         ("--job.partition", "nope"): "sbatch refuses the job: invalid partition specified: nope",
     }.items():
         done = sample(str(run), "--out", str(tmp_path / "a.npz"), *JOB, *options)

@@ -37,13 +37,13 @@ IDENTITY: dict[str, dict[str, object]] = {
         "lpips": "lpips.pt", "curriculum": "sqrt", "noise_schedule": "uniform", "weighting": "uniform",
     },
     "train": {
-        "steps": 41, "batch_size": 32, "learning_rate": 2e-3, "ema_decay": 0.8, "seed": 1, "lanes": 2,
+        "steps": 41, "batch_size": 32, "learning_rate": 2e-3, "ema_decay": 0.8, "seed": 1, "noise_shards": 2,
         "dtype": "float64", "autocast": "bfloat16", "clip_gradient": 1.0, "skip_nonfinite": 1,
     },
 }  # fmt: skip
 NOT_IDENTITY: dict[str, dict[str, object]] = {
     "sample": {"two_step_sigma": 0.9, "clip": False},
-    "bars": {"accuracy": 0.1, "frechet_distance": 1.0, "recall": 0.1},
+    "acceptance": {"accuracy": 0.1, "frechet_distance": 1.0, "recall": 0.1},
     "machine": {
         "device": "cpu", "threads": 2, "accumulate": 2, "recompute": True, "channels_last": True, "compile": True,
     },

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ict_ref.config import Bars, Config, Network, minimal
+from ict_ref.config import Acceptance, Config, Network, minimal
 from ict_ref.networks.model import ConsistencyModel, FreeForm, build_model
 from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 
@@ -54,7 +54,7 @@ def small(dtype: str = "float64", **options: object) -> ConsistencyModel:
 def small_weights(*, channels: int, classes: int) -> NetworkCheckpoint:
     """Return the weights of such a model in float32, for images of 8x8 pixels."""
     config = dataclasses.replace(
-        configured("float32"), data=dataclasses.replace(minimal().data, labels=classes > 0), bars=Bars()
+        configured("float32"), data=dataclasses.replace(minimal().data, labels=classes > 0), acceptance=Acceptance()
     )
     state = dict(filled(build_model(config, event=(channels, 8, 8), classes=classes)).network.state_dict())
     return NetworkCheckpoint(options=configured().network, channels=channels, size=8, classes=classes, state=state)

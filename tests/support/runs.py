@@ -31,8 +31,15 @@ def updated(trainer: Trainer) -> float:
 
 def short_run(folder: Path, *options: str) -> Path:
     """Make a run of 30 steps, whose samples are still close to noise, and return its folder."""
-    no_bars = ["--bars.accuracy", "None", "--bars.frechet-distance", "None", "--bars.recall", "None"]
-    command = ["--config", "minimal", "--train.steps", "30", *no_bars, *options, "--out", str(folder)]
+    no_thresholds = [
+        "--acceptance.accuracy",
+        "None",
+        "--acceptance.frechet-distance",
+        "None",
+        "--acceptance.recall",
+        "None",
+    ]
+    command = ["--config", "minimal", "--train.steps", "30", *no_thresholds, *options, "--out", str(folder)]
     assert launch.main(command) == 0
     return folder
 

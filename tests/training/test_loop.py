@@ -131,7 +131,7 @@ def test_the_number_of_lanes_is_part_of_what_a_run_is() -> None:
     # One lane or four are different draws; the same lanes give the same loss on every call.
     first, second = Trainer(config(dtype="float64"), images()), Trainer(config(dtype="float64"), images())
     assert updated(first) == updated(second)
-    assert updated(Trainer(config(dtype="float64", lanes=1), images())) != updated(first)
+    assert updated(Trainer(config(dtype="float64", noise_shards=1), images())) != updated(first)
 
 
 def test_a_run_is_saved_every_so_many_steps_and_at_its_end(tmp_path: Path) -> None:

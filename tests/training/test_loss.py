@@ -53,7 +53,7 @@ def batch(config: Config) -> tuple[Tensor, Tensor]:
 
 def draws_of(step: int, model: ConsistencyModel, config: Config) -> Draws:
     """Return the draws of all lanes."""
-    return draw(step, range(config.train.lanes), config, event=EVENT, sites=model.network.dropout_sites())
+    return draw(step, range(config.train.noise_shards), config, event=EVENT, sites=model.network.dropout_sites())
 
 
 def test_student_and_teacher_share_their_dropout_masks() -> None:

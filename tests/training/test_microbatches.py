@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 def batches(chosen: Config, *, ahead: bool = False) -> Microbatches:
     """Return what makes the batches of a run."""
     sites = build_model(chosen, event=(1, 8, 8), classes=10).network.dropout_sites()
-    return Microbatches(images(), chosen, sites, CPU, [range(chosen.train.lanes)], ahead=ahead)
+    return Microbatches(images(), chosen, sites, CPU, [range(chosen.train.noise_shards)], ahead=ahead)
 
 
 def joined(parts: list[Batch]) -> Batch:
@@ -46,7 +46,7 @@ def test_processes_and_parts_see_together_what_one_process_sees(size: int, accum
     made = batches(chosen)
     for step in (0, 7, 80):  # the last is in the second epoch of 1 198 images
         whole = made.get((step, range(4)), None)
-        parts = [part for rank in range(size) for part in ProcessGroup(rank, size).parts(4, accumulate)]
+        parts = [part for rank in range(size) for part in ProcessGroup(rank, size).microbatches(4, accumulate)]
         assert len(parts) == size * accumulate
         assert same(joined([made.get((step, part), None) for part in parts]), whole)
 
@@ -91,5 +91,5 @@ def test_examples_that_are_no_pixels_are_taken_as_they_are() -> None:
 def test_lanes_that_processes_and_parts_cannot_share_are_refused() -> None:
     says = r"train\.lanes needs a multiple of 6 \(3 processes, each with 2 parts by machine\.accumulate\); got 4"
     with pytest.raises(ValueError, match=says):
-        ProcessGroup(0, 3).parts(4, 2)
-    assert ProcessGroup(1, 2).parts(8, 2) == [range(4, 6), range(6, 8)]
+        ProcessGroup(0, 3).microbatches(4, 2)
+    assert ProcessGroup(1, 2).microbatches(8, 2) == [range(4, 6), range(6, 8)]

@@ -335,7 +335,7 @@ def test_a_world_of_one_is_the_run_itself() -> None:
     assert world.mean_(value) is value
     assert world.any(True)
     assert not world.any(False)
-    assert world.parts(4, 1) == [range(4)]
+    assert world.microbatches(4, 1) == [range(4)]
 
 
 def test_a_compiled_network_trains_alike_and_its_checkpoint_is_any_run_s(tmp_path: Path) -> None:

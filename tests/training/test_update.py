@@ -24,7 +24,7 @@ TRAIN = Train(
     learning_rate=0.25,
     ema_decay=0.75,
     seed=3,
-    lanes=2,
+    noise_shards=2,
     dtype="float64",
 )
 CONFIG = Config(network=minimal().network, method=METHOD, train=TRAIN)
@@ -58,7 +58,7 @@ def cell(u: float, levels: list[float], mean: float, std: float) -> int:
 
 def expected_loss(model: ConsistencyModel, config: Config, step: int, n: int) -> Tensor:
     digits, method, seed = load(config.data).train, config.method, config.train.seed
-    batch, lanes = config.train.batch_size, config.train.lanes
+    batch, lanes = config.train.batch_size, config.train.noise_shards
     low, high = method.sigma_min ** (1 / method.rho), method.sigma_max ** (1 / method.rho)
     levels = [(low + j / (n - 1) * (high - low)) ** method.rho for j in range(n)]
     levels[0] = method.sigma_min  # the boundary itself, not its rounded root's power

@@ -28,7 +28,7 @@ def test_neighbouring_streams_are_not_shifted_copies() -> None:
 
 
 def test_the_values_of_a_stream_are_fixed() -> None:
-    # NumPy's Philox 4x64 with key 0 and counter (0, lane, step, purpose), whose definition is Salmon et al. 2011.
+    # NumPy's Philox 4x64 with key 0 and counter (0, shard, step, purpose), whose definition is Salmon et al. 2011.
     expected = np.random.Philox(key=0, counter=[0, 5, 4, 3]).random_raw(3)
     assert np.array_equal(stream(0, "noise", 4, 5).bit_generator.random_raw(3), expected)
 
@@ -36,7 +36,7 @@ def test_the_values_of_a_stream_are_fixed() -> None:
 def test_the_numbers_of_the_purposes_are_fixed() -> None:
     # Renumbered, they would make every old run another one.
     purposes: list[Purpose] = [
-        "parameters", "order", "noise level", "noise", "dropout", "sample", "yardstick", "flip", "data", "edit",
+        "parameters", "order", "noise level", "noise", "dropout", "sample", "baseline", "flip", "data", "edit",
     ]  # fmt: skip
     for number, purpose in enumerate(purposes):
         expected = np.random.Philox(key=9, counter=[0, 2, 1, number]).random_raw(2)
@@ -44,7 +44,7 @@ def test_the_numbers_of_the_purposes_are_fixed() -> None:
 
 
 @pytest.mark.parametrize("arguments", [(-1, "noise", 0, 0), (0, "noise", -1, 0), (0, "noise", 0, -1)])
-def test_negative_coordinates_are_refused(arguments: tuple[int, "str", int, int]) -> None:
-    seed, _, step, lane = arguments
-    with pytest.raises(ValueError, match="count from 0"):
-        stream(seed, "noise", step, lane)
+def test_negative_coordinates_are_rejected(arguments: tuple[int, "str", int, int]) -> None:
+    seed, _, step, shard = arguments
+    with pytest.raises(ValueError, match="Count from 0"):
+        stream(seed, "noise", step, shard)

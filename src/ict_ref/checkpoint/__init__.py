@@ -1,1 +1,1 @@
-"""Files of a run and of a network: writing them, reading them, and loading a model from either."""
+"""Files of runs and of networks: writing and reading them, and loading a model from either."""

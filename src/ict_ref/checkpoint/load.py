@@ -1,4 +1,4 @@
-"""A trained model, to make samples of: from a run's folder, its average as last saved, or from a network file."""
+"""Loading of a trained model, from a run folder or from a network file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ict_ref.checkpoint.network_file import load_exported
 from ict_ref.checkpoint.run_dir import load_config, stored_digests
+from ict_ref.checkpoint.safetensors_io import UnusableFileError
 from ict_ref.checkpoint.training_state import Checkpoint, newest_checkpoint
 from ict_ref.config import Config, Method, Sample
 from ict_ref.data.dataset import load
@@ -16,92 +17,110 @@ from ict_ref.networks.model import ConsistencyModel
 from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.utils.command_line import say
 
+EMA_PREFIX = "average/network."
+"""Start of the names under which checkpoints store the EMA weights."""
+
 
 @dataclass(frozen=True)
 class PretrainedModel:
-    """A consistency model and what is known of it."""
+    """A consistency model with the settings for sampling from it."""
 
     name: str
-    """Where it came from, and after which step it was saved."""
+    """Path of the run or of the file; for a run also the step."""
     model: ConsistencyModel
+    """Model with the EMA weights, in evaluation mode, without gradients."""
     event: tuple[int, int, int]
     """Channels, height and width of an image."""
     classes: int
-    """0: it has no labels."""
+    """Number of classes; 0 for a model without labels."""
     method: Method
-    """Of a run, its own; of a network file, iCT's with the file's sigma_min and sigma_data."""
+    """Method of the run. For a network file: iCT's, with the sigma_min and sigma_data of the file."""
     sample: Sample
-    """How the run makes samples; of a network file, the defaults."""
+    """Sampling settings of the run; for a network file the defaults."""
     config: Config | None
-    """The run's, None for a network file."""
+    """Configuration of the run; None for a network file."""
 
     def labels(self, count: int, wanted: tuple[int, ...] = ()) -> Int64[Tensor, " {count}"] | None:
-        """Return the classes of so many samples: those wanted, or else all, one after the other, over and over.
+        """Return the labels of `count` samples: the wanted classes, by default all, repeated in their order.
 
-        None for a model without labels. Raises ValueError for labels that it has not.
+        Returns None for a model without labels.
+
+        Raises:
+            ValueError: a wanted class does not exist.
+
         """
         if self.classes == 0:
             if wanted:
-                raise ValueError(f"--labels needs a model with labels; {self.name} has none")
+                raise ValueError(f"--labels: expected a model with labels, got {self.name}. Omit --labels.")
             return None
         for label in wanted:
             if not 0 <= label < self.classes:
-                raise ValueError(f"--labels needs classes from 0 to {self.classes - 1}; got {label}")
+                raise ValueError(f"--labels: expected classes from 0 to {self.classes - 1}, got {label}")
         cycle = torch.tensor(wanted or range(self.classes))
         return cycle[torch.arange(count) % len(cycle)]
 
 
 def load_pretrained(path: Path, device: torch.device | str = "cpu") -> PretrainedModel:
-    """Return the model in a run's folder or a network file. Raises ValueError if there is none, or it is damaged."""
+    """Load the model in a run folder (its newest EMA weights) or in a network file.
+
+    >>> import torch
+    >>> pretrained = load_pretrained(Path("runs/digits"))  # doctest: +SKIP
+    >>> noise = 80 * torch.randn(4, *pretrained.event)  # doctest: +SKIP
+    >>> images = pretrained.model(noise, torch.full((4,), 80.0), pretrained.labels(4))  # doctest: +SKIP
+
+    Raises:
+        ValueError: the path holds neither a run with a checkpoint nor a network file, or the file is damaged.
+        OSError: the file cannot be read.
+
+    """
     config: Config | None = None
     if path.is_dir():
         config = load_config(path)
-        weights, step = load_ema(path)
+        checkpoint, step = load_ema(path)
         name = f"{path} after step {step}"
     else:
-        weights, name = load_exported(path), str(path)
-    model = weights.model().eval().requires_grad_(False).to(device)
+        checkpoint, name = load_exported(path), str(path)
+    model = checkpoint.model().eval().requires_grad_(False).to(device)
     return PretrainedModel(
         name=name,
         model=model,
-        event=(weights.channels, weights.size, weights.size),
-        classes=weights.classes,
-        method=config.method if config else Method(sigma_min=weights.sigma_min, sigma_data=weights.sigma_data),
+        event=(checkpoint.channels, checkpoint.size, checkpoint.size),
+        classes=checkpoint.classes,
+        method=config.method if config else Method(sigma_min=checkpoint.sigma_min, sigma_data=checkpoint.sigma_data),
         sample=config.sample if config else Sample(),
         config=config,
     )
 
 
 def load_ema(run: Path) -> tuple[NetworkCheckpoint, int]:
-    """Return the average in a run's checkpoint, and after how many steps. Raises ValueError if there is none."""
+    """Return the EMA weights in the newest good checkpoint of a run, and the step after which it was saved.
+
+    Raises:
+        ValueError: the run does not have a good checkpoint, or its configuration or data cannot be read.
+
+    """
     config, digests = load_config(run), stored_digests(run)
 
     def of_this_run(checkpoint: Checkpoint) -> None:
         if checkpoint.config not in digests:
-            raise ValueError(
-                f"{run} has a checkpoint of another configuration than its config.json's; restore one of them"
-            )
+            reason = f"{run} has a checkpoint of another configuration than that of its config.json"
+            raise UnusableFileError(reason, "Restore one of them.")
 
-    checkpoint, refused = newest_checkpoint(run, of_this_run)
+    checkpoint, rejected = newest_checkpoint(run, of_this_run)
     if checkpoint is None:
-        raise ValueError(f"{run} has no checkpoint yet; a run writes one every record.save_every steps")
-    for file in refused:
-        say(
-            "ict_ref",
-            0,
-            f"warning: {file} is damaged, or another run's; the average after step {checkpoint.step} is taken",
-        )
+        raise ValueError(f"{run} has no checkpoint yet. A run writes one every --record.save-every steps.")
+    for file in rejected:
+        used = f"using the EMA weights of step {checkpoint.step}"
+        say("ict_ref", 0, f"warning: {file} is damaged or belongs to another run; {used}")
     images = load(config.data).train
-    prefix = "average/network."
-    weights = NetworkCheckpoint(
+    stored = checkpoint.tensors.items()
+    ema = NetworkCheckpoint(
         options=config.network,
         channels=images.event[0],
         size=images.event[1],
         classes=images.classes if config.data.labels else 0,
-        state={
-            name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items() if name.startswith(prefix)
-        },
+        state={name.removeprefix(EMA_PREFIX): tensor for name, tensor in stored if name.startswith(EMA_PREFIX)},
         sigma_min=config.method.sigma_min,
         sigma_data=config.method.sigma_data,
     )
-    return weights, checkpoint.step
+    return ema, checkpoint.step

@@ -1,6 +1,6 @@
-"""A network in a file of its own: tensors in safetensors, and as JSON in its metadata all that building it takes.
+"""Network files: the tensors of one network in safetensors, with the options to rebuild it as JSON metadata.
 
-Nothing in such a file can execute code. It is written once, whole, and carries a checksum.
+Nothing in such a file can execute code. Each file is written atomically and carries a checksum.
 """
 
 import dataclasses
@@ -17,59 +17,83 @@ from ict_ref.config import Network, as_fields
 from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.utils.atomic import write_atomically
 
+ADVICE = "Import or export the network again."
 
-def description(weights: NetworkCheckpoint) -> dict[str, Any]:
-    """Return what a file says of a network beside its tensors."""
+
+def description(checkpoint: NetworkCheckpoint) -> dict[str, Any]:
+    """Return the metadata that a file stores with the tensors of a network."""
     return {
         "version": ict_ref.__version__,
-        "network": dataclasses.asdict(weights.options),
-        "channels": weights.channels,
-        "size": weights.size,
-        "classes": weights.classes,
-        "sigma_min": weights.sigma_min,
-        "sigma_data": weights.sigma_data,
+        "network": dataclasses.asdict(checkpoint.options),
+        "channels": checkpoint.channels,
+        "size": checkpoint.size,
+        "classes": checkpoint.classes,
+        "sigma_min": checkpoint.sigma_min,
+        "sigma_data": checkpoint.sigma_data,
     }
 
 
-def export(weights: NetworkCheckpoint, path: Path) -> None:
-    """Write the network; raises ValueError if there is such a file, or if a tensor is not finite."""
+def export(checkpoint: NetworkCheckpoint, path: Path) -> None:
+    """Write a network file.
+
+    Raises:
+        ValueError: the file exists, or a tensor of the network is not finite.
+        OSError: the file cannot be written.
+
+    """
     if path.exists():
-        raise ValueError(f"{path} exists and is not overwritten; choose another name")
-    refuse_infinite(weights)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.state.items()}
-    about = description(weights)
+        raise ValueError(f"{path} exists and is not overwritten. Choose another name.")
+    refuse_infinite(checkpoint)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()}
+    about = description(checkpoint)
     about["sha256"] = checksum(json.dumps(about), tensors)
     write_atomically(path, safetensors.torch.save(tensors, metadata(about)))
 
 
-def refuse_infinite(weights: NetworkCheckpoint) -> None:
-    """Raise ValueError if a tensor of the network is not finite."""
-    for name, tensor in weights.state.items():
+def refuse_infinite(checkpoint: NetworkCheckpoint) -> None:
+    """Reject a network with a NaN or an infinity.
+
+    Raises:
+        ValueError: a tensor of the network is not finite.
+
+    """
+    for name, tensor in checkpoint.state.items():
         if not bool(tensor.isfinite().all()):
-            raise ValueError(f"needs finite parameters; got a NaN or an infinity in {name}; it is not written")
+            raise ValueError(f"{name}: expected finite parameters, got a NaN or an infinity. The file is not written.")
 
 
 def load_exported(path: Path) -> NetworkCheckpoint:
-    """Return the network in a file that `export` wrote.
+    """Load a network file that `export` wrote.
 
-    Raises ValueError for a file that is damaged or none of ours, OSError for one that cannot be read.
+    >>> from ict_ref.config import minimal
+    >>> from ict_ref.networks.model import build_model
+    >>> options = minimal().network
+    >>> network = build_model(minimal(), event=(1, 8, 8), classes=10).network
+    >>> state = network.state_dict()
+    >>> export(NetworkCheckpoint(options=options, channels=1, size=8, classes=10, state=state), Path("network"))
+    >>> load_exported(Path("network")).classes
+    10
+
+    Raises:
+        ValueError: the file does not exist, is damaged, or is not a network file of this version.
+        OSError: the file cannot be read.
+
     """
     if not path.is_file():
-        raise ValueError(
-            f"{path} is not there; python -m ict_ref.import_checkpoint or export_checkpoint write networks"
-        )
-    about, state = read_tensors(path, "write it again")
+        write = "Write a network file with python -m ict_ref.import_checkpoint or export_checkpoint."
+        raise ValueError(f"{path} does not exist. {write}")
+    about, state = read_tensors(path, "Write it again.")
     try:
         if about is None:
             raise KeyError
         sha256, version = about.pop("sha256"), about.pop("version")
         options = Network(**as_fields(about.pop("network")))
-        weights = NetworkCheckpoint(options=options, state=state, **about)
+        checkpoint = NetworkCheckpoint(options=options, state=state, **about)
     except (KeyError, TypeError, AttributeError):
-        raise ValueError(f"{path} is not a network that this version of ict_ref wrote; import or export it") from None
-    if checksum(json.dumps(description(weights) | {"version": version}), state) != sha256:
-        raise ValueError(f"{path} is damaged (its checksum differs); write it again")
-    shapes = {name: value.shape for name, value in weights.empty_network().state_dict().items()}
+        raise ValueError(f"{path} is not a network file of this version of ict_ref. {ADVICE}") from None
+    if checksum(json.dumps(description(checkpoint) | {"version": version}), state) != sha256:
+        raise ValueError(f"{path} is damaged (its checksum differs). Write it again.")
+    shapes = {name: value.shape for name, value in checkpoint.empty_network().state_dict().items()}
     if shapes != {name: value.shape for name, value in state.items()}:
-        raise ValueError(f"{path} has other tensors than its network; this version of ict_ref has another one")
-    return weights
+        raise ValueError(f"{path} has other tensors than its network in this version of ict_ref. {ADVICE}")
+    return checkpoint

@@ -1,8 +1,11 @@
-"""Checkpoints: everything that the rest of a run depends on, each in a file of its own that is never half-written.
+"""Checkpoints of a run: files that hold all tensors on which later updates depend.
 
-checkpoint-00001000.safetensors holds parameters, their average and the optimizer's state after step 1000, and says of
-which step and configuration it is, and its checksum. Safetensors hold numbers: nothing in them can be executed. The
-newest are kept, and milestones; one that is damaged is set aside, and the one before it is as good.
+checkpoint-00001000.safetensors holds the parameters, the EMA weights and the optimizer state after step 1000. Its
+metadata are the step, the configuration's digest and a checksum. Safetensors hold numbers only, so nothing in them can
+be executed.
+
+Each file is written atomically. The newest files and the milestones are kept. A damaged file is set aside, and the run
+resumes from the one before.
 """
 
 import hashlib
@@ -18,40 +21,42 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 import ict_ref
-from ict_ref.checkpoint.safetensors_io import metadata, read_tensors
+from ict_ref.checkpoint.safetensors_io import UnusableFileError, metadata, read_tensors
 from ict_ref.utils.atomic import atomically
 
 NAME = re.compile(r"checkpoint-(\d{8,})\.safetensors")
-ADVICE = "restore it from a copy, or move it away to train from the start"
+ADVICE = "Restore it from a copy, or move it away to train from the start."
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that the rest of a run depends on."""
+    """The state on which the rest of a run depends."""
 
     step: int
     tensors: Mapping[str, Shaped[Tensor, "..."]]
     config: str
     """Digest of the configuration."""
     skipped: int = 0
-    """How many of the steps were left out because something was not finite."""
+    """Number of steps whose update was skipped because the loss or the gradient was not finite."""
 
 
 def checkpoint_file(folder: Path, step: int) -> Path:
-    """Return where the checkpoint of this step is."""
+    """Return the path of the checkpoint after `step` updates."""
     return folder / f"checkpoint-{step:08d}.safetensors"
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
-    """Return the folder's checkpoints by their steps, the newest first."""
+    """Return the paths of the folder's checkpoints by step, the newest first."""
     found = [(NAME.fullmatch(path.name), path) for path in folder.iterdir()] if folder.is_dir() else []
     return dict(sorted(((int(name[1]), path) for name, path in found if name is not None), reverse=True))
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 1, milestone_every: int = 0) -> Path:
-    """Write the checkpoint and return its file; drop all but the newest and the milestones.
+    """Write a checkpoint, delete all but the `keep` newest and the milestones, and return its path.
 
-    Raises OSError if it cannot be written; what was there stays.
+    Raises:
+        OSError: the file cannot be written. Existing files stay.
+
     """
     about = {
         "version": ict_ref.__version__,
@@ -62,7 +67,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 1, mile
     }
     path = checkpoint_file(folder, checkpoint.step)
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
-    _drop(folder, keep, milestone_every)  # before too: there may be room for one more only
+    _drop(folder, keep, milestone_every)  # also before writing: the disk may have space for one more file only
     with atomically(path) as aside:
         aside.touch()
         mode = aside.stat().st_mode
@@ -73,15 +78,20 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 1, mile
                 aside.write_bytes(safetensors.torch.save(tensors, metadata(about)))
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(path)) from None
-        aside.chmod(mode)  # or else nobody but the owner may read it
+        aside.chmod(mode)  # safetensors lets only the owner read it
     _drop(folder, keep, milestone_every)
     return path
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Return the checkpoint in this file. Raises ValueError if it is damaged or none of ours; nothing is executed."""
+    """Load a checkpoint file, without executing code from it.
+
+    Raises:
+        UnusableFileError: the file is damaged, or is not a checkpoint of ict_ref.
+
+    """
     if not path.is_file():
-        raise ValueError(f"{path} is not a file; {ADVICE}")
+        raise UnusableFileError(f"{path} is not a file", ADVICE)
     about, tensors = read_tensors(path, ADVICE)
     try:
         if about is None:
@@ -89,42 +99,48 @@ def load_checkpoint(path: Path) -> Checkpoint:
         checkpoint = Checkpoint(int(about["step"]), tensors, str(about["config"]), int(about["skipped"]))
         sha256 = str(about["sha256"])
     except (KeyError, ValueError, TypeError):
-        raise ValueError(f"{path} is not a checkpoint of ict_ref: it has no step and checksum; {ADVICE}") from None
+        raise UnusableFileError(f"{path} is not a checkpoint of ict_ref: step or checksum is missing", ADVICE) from None
     if _checksum(checkpoint) != sha256:
-        raise ValueError(f"{path} is damaged (its checksum differs); {ADVICE}")
+        raise UnusableFileError(f"{path} is damaged (its checksum differs)", ADVICE)
     return checkpoint
 
 
 def newest_checkpoint(
     folder: Path, accept: Callable[[Checkpoint], None] = lambda _: None
 ) -> tuple[Checkpoint | None, dict[Path, str]]:
-    """Return the newest checkpoint that is whole and accepted, None if there is none, and why newer ones are not.
+    """Return the newest checkpoint that is good, and the reasons why newer ones are not, by path.
 
-    `accept` raises ValueError for one that is foreign. If there are checkpoints and none is good, so does this.
+    Returns None as the checkpoint of a folder without any. `accept` raises ValueError for a checkpoint of another run.
+
+    Raises:
+        ValueError: the folder has checkpoints, and none of them is good.
+
     """
-    refused: dict[Path, str] = {}
+    rejected: dict[Path, str] = {}
+    first: ValueError | None = None
     for path in checkpoints(folder).values():
         try:
             checkpoint = load_checkpoint(path)
             accept(checkpoint)
         except ValueError as error:
-            refused[path] = str(error)
+            rejected[path] = error.reason if isinstance(error, UnusableFileError) else str(error)
+            first = first or error
         else:
-            return checkpoint, refused
-    if refused:
-        raise ValueError(next(iter(refused.values())))
-    return None, refused
+            return checkpoint, rejected
+    if first is not None:
+        raise first
+    return None, rejected
 
 
 def _drop(folder: Path, keep: int, milestone_every: int) -> None:
-    """Drop all checkpoints but the newest and the milestones."""
+    """Delete all checkpoints but the newest and the milestones."""
     for step, old in list(checkpoints(folder).items())[keep:]:
         if not (milestone_every and step % milestone_every == 0):
             old.unlink()
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file that is not what it should be, so that nothing is written over it, and return its new name."""
+    """Rename a damaged file, so that nothing overwrites it, and return its new path."""
     number, aside = 1, path.with_name(f"{path.name}.damaged")
     while aside.exists():
         number += 1
@@ -133,7 +149,7 @@ def set_aside(path: Path) -> Path:
 
 
 def checksum(heading: str, tensors: Mapping[str, Shaped[Tensor, "..."]]) -> str:
-    """Return the SHA-256 of the heading and of every tensor with its name, dtype and shape."""
+    """Return the SHA-256 of the heading and of each tensor with its name, dtype and shape."""
     digest = hashlib.sha256(heading.encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

@@ -1,8 +1,8 @@
-"""Everything that can be configured, and the presets: the paper's tables."""
+"""Configurations of training runs, and presets for the tables and figures of the paper."""
 
 from ict_ref.config.presets import PRESETS, digits, minimal
 from ict_ref.config.schema import (
-    Bars,
+    Acceptance,
     Config,
     Data,
     Machine,
@@ -16,7 +16,7 @@ from ict_ref.config.schema import (
 
 __all__ = [
     "PRESETS",
-    "Bars",
+    "Acceptance",
     "Config",
     "Data",
     "Machine",

@@ -1,7 +1,8 @@
-"""What names a run: the fields of its configuration that say what is learned, and their digest.
+"""The fields of a configuration that decide what is learned, and the digest that names a run by them.
 
-A field is part of a run's identity unless its own metadata, or that of its group, say otherwise. The digest is computed
-over the fields that differ from their defaults, so that a field that a later version adds changes no old run's name.
+A field is part of a run's identity unless its metadata, or that of its group, has `identity: False`. The digest covers
+the fields that differ from their defaults. A field that a later version adds therefore changes no existing digest.
+Renaming a field does not change it either, because the digest is computed under first names.
 """
 
 import dataclasses
@@ -10,15 +11,17 @@ import json
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
+from ict_ref.config.old_names import first_name
+
 NOT_IDENTITY: Mapping[str, bool] = {"identity": False}
-"""Metadata of a field, or of a group of fields, that may differ when a run is resumed."""
+"""Metadata of a field, or of a group of fields, that may change when a run is resumed."""
 
 Tree = Mapping[str, Mapping[str, Any]]
-"""A configuration as JSON holds it: groups of fields."""
+"""A configuration as JSON stores it: groups of fields."""
 
 
 def is_identity(config: type[Any], name: str) -> bool:
-    """Return whether a field, by its full name, is part of a run's identity; one that is not known is."""
+    """Return whether a field, given by its full name, is part of a run's identity; an unknown field is."""
     group, _, field = name.partition(".")
     groups = {one.name: one for one in dataclasses.fields(config)}
     if group not in groups:
@@ -34,7 +37,7 @@ def flat(tree: Tree) -> dict[str, Any]:
 
 
 def identity(config: type[Any], tree: Tree) -> dict[str, Any]:
-    """Return the fields that are part of a run's identity and differ from their defaults, by full name."""
+    """Return the fields, by full name, that are part of a run's identity and differ from their defaults."""
     default, given = (flat(json.loads(json.dumps(one))) for one in (dataclasses.asdict(config()), tree))
     return {
         name: given[name]
@@ -44,12 +47,17 @@ def identity(config: type[Any], tree: Tree) -> dict[str, Any]:
 
 
 def digest(fields: Mapping[str, Any]) -> str:
-    """Return 8 hexadecimal digits of these fields, which name the run folder and bind its checkpoints."""
-    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:8]
+    """Return 8 hexadecimal digits that name the run folder of these fields and bind its checkpoints to it."""
+    first = {first_name(name): value for name, value in fields.items()}
+    return _digest({name: first[name] for name in sorted(first)})
 
 
 def digest_of_0_1_0(tree: Tree) -> str:
-    """Return the digest that version 0.1.0 computed, in which acceptance thresholds and sampling had a part."""
+    """Return the digest that version 0.1.0 computed, over the fields that it covered, with its names and order."""
     left_out = ("data.path", "data.held_out")
     kept = {group: fields for group, fields in tree.items() if group not in ("machine", "record")}
-    return digest({name: value for name, value in flat(kept).items() if name not in left_out})
+    return _digest({first_name(name): value for name, value in flat(kept).items() if name not in left_out})
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:8]

@@ -1,21 +1,26 @@
-"""The presets: the paper's settings as tables, a row per run, and two small ones that run anywhere.
+"""The presets: the paper's runs as tables, one row per run, and two small presets that run anywhere.
 
-iCT's own are Appendix B and the right column of Table 1; CT's are the left column and CM, Table 3; the ablations are the
-models of Section 3, all with batch 512 and EMA 0.9999. What neither paper states and their authors' code does: NCSN++
-with (2, 2, 2), the optimizer's betas, flips (CM, Appendix C). Lanes, threads and checkpoints are ours, and so is what a
-figure leaves open: that changes add up in Figure 1c, no dropout before it is added there nor in Figure 1b, CT's sqrt
-curriculum in Figures 2b and 2c, N = 1281 in Figure 1b. CM prints 8e-6 for CT on ImageNet; its launch script has 1e-4.
+iCT's settings are Appendix B and the right column of Table 1. CT's are the left column and CM, Table 3. The ablations
+are the models of Section 3, all with batch 512 and EMA 0.9999.
+
+The authors' code supplies what neither paper states: NCSN++ with (2, 2, 2), the optimizer's betas, and flips (CM,
+Appendix C). The learning rate of CT on ImageNet is CM's printed 8e-6, although CM's launch script has 1e-4.
+
+Noise shards, threads and checkpoints are our choices. So are the details that a figure leaves open:
+- in Figure 1c, changes add up, and there is no dropout before it is added (nor in Figure 1b);
+- in Figures 2b and 2c, the curriculum is CT's sqrt curriculum;
+- in Figure 1b, N is 1281.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from ict_ref.config.schema import Bars, Config, Data, Machine, Method, Network, Record, Sample, Train
+from ict_ref.config.schema import Acceptance, Config, Data, Machine, Method, Network, Record, Sample, Train
 
 CIFAR10 = Data(name="cifar10", labels=False, flip=True)
 IMAGENET64 = Data(name="imagenet64", labels=True, flip=True)
 
-# iCT, Appendix B; CM's code for all that it does not change.
+# iCT, Appendix B, and CM's code where iCT does not differ from it.
 NCSNPP = Network(
     architecture="ncsnpp",
     embedding="fourier",
@@ -34,7 +39,7 @@ NCSNPP_DEEP, ADM_DEEP = replace(NCSNPP, blocks=8), replace(ADM, blocks=6)
 NCSNPP_CT = replace(NCSNPP, fourier_scale=16.0, dropout=0.0)
 ADM_CT = replace(ADM, adaptive_norm=True, time_scale=1000.0, dropout=0.0)
 
-# iCT, Table 1: both columns, and the way from one to the other in the order of Sections 3.1 to 3.4.
+# iCT, Table 1: both columns, and the steps between them in the order of Sections 3.1 to 3.4.
 ICT = Method()
 CT = Method(weighting="uniform", mu0=0.9, distance="lpips", curriculum="sqrt", s0=2, s1=150, noise_schedule="uniform")
 CT_IMAGENET = replace(CT, mu0=0.95, s1=200)
@@ -50,41 +55,41 @@ CONTINUOUS = Method(
 
 
 def run(data: Data, network: Network, method: Method, train: Train, two_step_sigma: float) -> Config:
-    """Return a configuration of the paper's size, whose batch is drawn in 64 lanes."""
+    """Return a preset of the paper's size, with 64 noise shards."""
     sample = Sample(two_step_sigma=two_step_sigma)
-    return Config(data=data, network=network, method=method, train=replace(train, lanes=64), sample=sample)
+    return Config(data=data, network=network, method=method, train=replace(train, noise_shards=64), sample=sample)
 
 
 def train(steps: int, batch_size: int, learning_rate: float, ema_decay: float) -> Train:
-    """Return the numbers of a row."""
+    """Return the training options of a row."""
     return Train(steps=steps, batch_size=batch_size, learning_rate=learning_rate, ema_decay=ema_decay)
 
 
 def digits() -> Config:
-    """Class-conditional iCT on 8x8 handwritten digits: minutes on two CPU cores.
+    """Return class-conditional iCT on 8x8 handwritten digits: minutes on two CPU cores.
 
-    The method is the paper's. Sizes are not, and what must go with them: a run five hundred times as short has a thirty
-    times larger learning rate and a shorter memory in its average, a small network half the dropout. Digits are not
-    flipped.
+    The method is the paper's; sizes are smaller, and other options follow from that. The run is five hundred times as
+    short, so the learning rate is thirty times as large and the EMA decay smaller. The small network has half the
+    dropout. Digits are not flipped.
     """
     return Config(
         network=Network(
             width=16, multipliers=(1, 2), blocks=1, attention_resolutions=(4,), head_channels=16, groups=4, dropout=0.1
         ),
-        train=Train(steps=1600, batch_size=64, learning_rate=3e-3, ema_decay=0.995, lanes=4),
-        bars=Bars(accuracy=0.85, frechet_distance=2.5, recall=0.15),
+        train=Train(steps=1600, batch_size=64, learning_rate=3e-3, ema_decay=0.995, noise_shards=4),
+        acceptance=Acceptance(accuracy=0.85, frechet_distance=2.5, recall=0.15),
         machine=Machine(threads=1),
         record=Record(log_every=1, save_every=200),
     )
 
 
 def minimal() -> Config:
-    """The digits run made as small as it can be, for tests: seconds, and samples that are not yet digits."""
+    """Return the digits preset at the smallest size, for tests: seconds, and samples that are not yet digits."""
     return Config(
         network=Network(
             width=8, multipliers=(1, 2), blocks=1, attention_resolutions=(4,), head_channels=8, groups=4, dropout=0.1
         ),
-        train=Train(steps=40, batch_size=16, learning_rate=1e-3, ema_decay=0.9, lanes=4),
+        train=Train(steps=40, batch_size=16, learning_rate=1e-3, ema_decay=0.9, noise_shards=4),
         machine=Machine(threads=1),
         record=Record(log_every=1, save_every=10),
     )
@@ -116,19 +121,19 @@ PRESETS: dict[str, Callable[[], Config]] = {
     "fig1c_weighting":       lambda: section_3(NCSNPP_CT,                             WEIGHTED),
     "fig1c_embedding":       lambda: section_3(replace(NCSNPP_CT, fourier_scale=0.02), WEIGHTED),
     "fig1c_dropout":         lambda: section_3(NCSNPP,                                WEIGHTED),
-    # Figure 2a: with all of Section 3.1, the teacher's EMA as in CT, and none
+    # Figure 2a: all of Section 3.1, with the teacher's EMA of CT and without it
     "fig2a_l2":              lambda: section_3(NCSNPP, WEIGHTED),
     "fig2a_l2_no_ema":       lambda: section_3(NCSNPP, NO_EMA),
     "fig2a_lpips":           lambda: section_3(NCSNPP, replace(WEIGHTED, distance="lpips")),
     "fig2a_lpips_no_ema":    lambda: section_3(NCSNPP, replace(NO_EMA, distance="lpips")),
-    # Figures 2b (s0 = 2, s1 = 150) and 2c (10, 1280): metrics; other constants by --method.huber-c
+    # Figures 2b (s0 = 2, s1 = 150) and 2c (10, 1280): distances; other constants by --method.huber-c
     "fig2b_huber":           lambda: section_3(NCSNPP, HUBER),
     "fig2b_l2":              lambda: section_3(NCSNPP, NO_EMA),
     "fig2b_lpips":           lambda: section_3(NCSNPP, replace(NO_EMA, distance="lpips")),
     "fig2c_huber":           lambda: section_3(NCSNPP, MORE_LEVELS),
     "fig2c_l2":              lambda: section_3(NCSNPP, replace(NO_EMA, s0=10, s1=1280)),
     "fig2c_lpips":           lambda: section_3(NCSNPP, replace(NO_EMA, distance="lpips", s0=10, s1=1280)),
-    # Figures 3a (this run's FID at each N) and 3c: curricula
+    # Figures 3a (the FID of this run at each N) and 3c: curricula
     "fig3c_exponential":     lambda: section_3(NCSNPP, EXP),
     "fig3c_constant":        lambda: section_3(NCSNPP, replace(EXP, curriculum="constant")),
     "fig3c_sqrt":            lambda: section_3(NCSNPP, MORE_LEVELS),

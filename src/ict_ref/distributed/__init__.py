@@ -1,1 +1,1 @@
-"""Several processes of one run: their group, and the launcher that starts them on one machine."""
+"""Several processes of one run: their process group, and the launcher that starts them on one machine."""

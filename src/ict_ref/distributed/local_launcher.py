@@ -1,4 +1,4 @@
-"""Starts the processes of a run on this machine, passes signals on, and says which of them failed."""
+"""The launcher that starts the processes of a run on this machine, forwards signals and reports a failure."""
 
 import contextlib
 import os
@@ -13,34 +13,35 @@ from types import FrameType
 
 from ict_ref.utils.signals import LOST, RENDEZVOUS, STOPS
 
-# Seconds after one has failed: until then the others may end by themselves, are asked to, and are killed.
-ASK, KILL = 2.0, 20.0
+# Seconds from a failure to SIGTERM, and to SIGKILL, for the other processes.
+TERMINATE_S, KILL_S = 2.0, 20.0
 
 
 def visible_gpus(device: str) -> int:
-    """Return how many GPUs there are to run on; `device` is auto, cpu or cuda."""
+    """Return the number of visible GPUs, 0 for `device` cpu; `device` is auto, cpu or cuda."""
     if device == "cpu" or not Path("/proc/driver/nvidia").exists():
-        return 0  # without importing torch, which takes seconds
+        return 0  # importing torch takes seconds
     import torch
 
     return torch.cuda.device_count()
 
 
 def supervise(command: Sequence[str], count: int, *, name: str = "ict_ref.launch") -> int:
-    """Run the command in so many processes that find each other, and return the exit status of the run.
+    """Run the command in `count` processes that form one process group, and return the exit status of the run.
 
-    The first one has this terminal. If one fails the others are ended, and of it, if it is not the first, the last line
-    is printed, after `name`. A signal that asks to stop is passed on to all.
+    Only the first process writes to this terminal. If one process fails, the others are stopped. The message about the
+    failed process begins with `name` and ends with the last line of its output. Signals that request a stop are
+    forwarded to all processes.
     """
     with tempfile.TemporaryDirectory(prefix="ict_ref-") as place:
         outputs = [Path(place) / f"process-{rank}.log" for rank in range(count)]
         processes: list[subprocess.Popen[bytes]] = []
-        with _passed_on(processes):
+        with _forwarded(processes):
             for rank, output in enumerate(outputs):
                 with output.open("wb") as file:
                     stream = None if rank == 0 else file
                     environment = _environment(rank, count, Path(place) / "rendezvous")
-                    # In a session of its own: Ctrl-C comes by way of this process, once.
+                    # With its own session, the process gets Ctrl-C once, from this process.
                     process = subprocess.Popen(  # noqa: S603 (our own command)
                         command, env=environment, stdout=stream, stderr=stream, start_new_session=True
                     )
@@ -48,23 +49,23 @@ def supervise(command: Sequence[str], count: int, *, name: str = "ict_ref.launch
             failed = _first_to_fail(processes)
         if failed is None:
             return max(process.returncode for process in processes)
-        return _told(name, failed, processes, outputs[failed])
+        return _report_failure(name, failed, processes, outputs[failed])
 
 
 def _environment(rank: int, count: int, rendezvous: Path) -> dict[str, str]:
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count}
     environment = {**os.environ, **{name: str(number) for name, number in numbers.items()}}
-    # By a file, not by a port that somebody else may take meanwhile.
+    # A file, because another program could take a port in the meantime.
     environment[RENDEZVOUS] = f"file://{rendezvous}"
     if sys.platform == "linux":
-        # All are on this machine, whose name need not have an address.
+        # All processes are on this machine, whose name may lack an address.
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
     return environment
 
 
 @contextlib.contextmanager
-def _passed_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Pass signals that ask to stop on to the processes."""
+def _forwarded(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Forward signals that request a stop to the processes."""
 
     def receive(number: int, _frame: FrameType | None) -> None:
         _send(processes, number)
@@ -78,35 +79,36 @@ def _passed_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 
 def _first_to_fail(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
-    """Wait for all, and return the one that failed, if one did; the others are ended then.
+    """Wait for all processes and return the rank of the one that failed, or None.
 
-    Who stops because it was asked to does not fail, and who lost another process is an innocent unless all are.
+    After a failure the others are stopped. A process that stops on request does not fail. A process that only lost
+    another one counts as failed if all others did too.
     """
     fine = {0, *(128 + number for number in STOPS)}
     culprit: int | None = None
     since: float | None = None
-    asked = False
+    terminated = False
     while None in (statuses := [process.poll() for process in processes]):
         failed = {k: status for k, status in enumerate(statuses) if status is not None and status not in fine}
         if failed and since is None:
             since = time.monotonic()
         if since is not None:
-            if not asked:
+            if not terminated:
                 culprit = _culprit(failed)
             waited = time.monotonic() - since
-            if waited > ASK and not asked:
-                _send(processes, signal.SIGTERM)  # once: at the second one they would not finish what they write
-                asked = True
-            if waited > KILL:
+            if waited > TERMINATE_S and not terminated:
+                _send(processes, signal.SIGTERM)  # once: a second one would interrupt their last writes
+                terminated = True
+            if waited > KILL_S:
                 _send(processes, signal.SIGKILL)
         time.sleep(0.02)
-    if asked:
+    if terminated:
         return culprit
     return _culprit({k: status for k, status in enumerate(statuses) if status is not None and status not in fine})
 
 
 def _culprit(failed: Mapping[int, int]) -> int | None:
-    """Return which of these processes failed for reasons of its own: first of all who was killed."""
+    """Return the rank that failed for its own reasons: a killed process first, a process that lost another one last."""
     ranks = sorted(failed, key=lambda rank: (failed[rank] == LOST, failed[rank] >= 0, rank))
     return ranks[0] if ranks else None
 
@@ -117,14 +119,14 @@ def _send(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
             process.send_signal(number)
 
 
-def _told(name: str, rank: int, processes: Sequence[subprocess.Popen[bytes]], output: Path) -> int:
-    """Say which process failed, unless it was the first, which has said so itself; return the exit status."""
+def _report_failure(name: str, rank: int, processes: Sequence[subprocess.Popen[bytes]], output: Path) -> int:
+    """Report the failed process, unless it is the first, which reported itself; return the exit status."""
     status = processes[rank].returncode
     if rank == 0 and status >= 0:
         return status
-    words = output.read_text(errors="replace").splitlines() if rank > 0 else []
-    last = next((line.strip() for line in reversed(words) if line.strip()), "")
+    lines = output.read_text(errors="replace").splitlines() if rank > 0 else []
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
     how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    said = f"; its last words: {last}" if last else ""
-    print(f"{name}: process {rank} of {len(processes)} {how}{said}", file=sys.stderr)
+    detail = f"; its last line: {last}" if last else ""
+    print(f"{name}: process {rank} of {len(processes)} {how}{detail}", file=sys.stderr)
     return status if status >= 0 else 128 - status

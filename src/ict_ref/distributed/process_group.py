@@ -1,8 +1,10 @@
-"""One run in several processes: who of them does what, and what they tell each other.
+"""The process group of a run: its size, the rank of this process, and the collective operations.
 
-Each takes an equal share of the batch's lanes. Random numbers belong to lanes, so that 1, 2 or 4 processes draw the
-same ones; gradients are averaged by torch's DistributedDataParallel. Who starts the processes (`ict_ref.launch`,
-torchrun, SLURM) tells them by the environment variables RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
+Each process takes an equal number of the batch's noise shards. Random numbers belong to shards, so 1, 2 or 4 processes
+sample the same ones. DistributedDataParallel averages the gradients.
+
+The launcher, torchrun or SLURM starts the processes. They read the environment variables RANK, WORLD_SIZE, LOCAL_RANK,
+MASTER_ADDR and MASTER_PORT.
 """
 
 import contextlib
@@ -23,13 +25,13 @@ from ict_ref.config import Machine
 from ict_ref.utils.signals import RENDEZVOUS, LostProcessError, started_by_launcher
 
 CPU = torch.device("cpu")
-# How long one waits for another, which may be sampling, writing a checkpoint or compiling.
-PATIENCE = timedelta(minutes=30)
+# Time to wait for another process, which may be sampling, writing a checkpoint or compiling.
+TIMEOUT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those of the run: by default it is alone, on the CPU."""
+    """The processes of a run, seen from one of them; by default one process on the CPU."""
 
     rank: int = 0
     size: int = 1
@@ -37,30 +39,35 @@ class ProcessGroup:
 
     @property
     def first(self) -> bool:
-        """Return whether this is the process that writes files and speaks."""
+        """Return whether this process writes files and messages."""
         return self.rank == 0
 
-    def parts(self, lanes: int, accumulate: int) -> list[range]:
-        """Return the lanes of this process, in equal parts that are computed one after the other."""
-        if lanes % (self.size * accumulate):
-            processes = "one process" if self.size == 1 else f"{self.size} processes, each"
+    def microbatches(self, noise_shards: int, accumulate: int) -> list[range]:
+        """Return the noise shards of this process, one range for each of its `accumulate` microbatches.
+
+        Raises:
+            ValueError: the shards cannot be divided evenly.
+
+        """
+        if noise_shards % (self.size * accumulate):
+            processes = "1 process" if self.size == 1 else f"{self.size} processes"
             raise ValueError(
-                f"train.lanes needs a multiple of {self.size * accumulate} ({processes} with {accumulate} parts by "
-                f"machine.accumulate); got {lanes}; another number of lanes is another run"
+                f"--train.noise-shards: expected a multiple of {self.size * accumulate} ({processes} with {accumulate} "
+                f"microbatches each, --machine.accumulate), got {noise_shards}. Another number is another run."
             )
-        count = lanes // (self.size * accumulate)
+        count = noise_shards // (self.size * accumulate)
         starts = range(self.rank * count * accumulate, (self.rank + 1) * count * accumulate, count)
         return [range(start, start + count) for start in starts]
 
     def mean_(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Return the mean over all processes, in the tensor's place. The host does not wait for it."""
+        """Replace the tensor by its mean over all processes, and return it. The host does not wait for the result."""
         if self.size > 1:
             dist.all_reduce(value)
             value /= self.size
         return value
 
     def any(self, flag: bool) -> bool:
-        """Return whether it is true in any process. Goes by the hosts alone: no device is waited for."""
+        """Return whether the flag is true in any process, without synchronising with a GPU."""
         if self.size == 1:
             return flag
         flags = torch.tensor([float(flag)])
@@ -68,7 +75,7 @@ class ProcessGroup:
         return float(flags[0]) > 0
 
     def share_(self, tensors: Iterable[Shaped[Tensor, "..."]]) -> None:
-        """Give the tensors of every process the values that the first one has."""
+        """Copy the tensors of the first process into those of all others."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
@@ -76,9 +83,12 @@ class ProcessGroup:
 
 @contextlib.contextmanager
 def joined(machine: Machine) -> Iterator[ProcessGroup]:
-    """Join the processes of the run, and leave them when the block ends.
+    """Join the process group that the environment describes, and leave it when the block ends.
 
-    Raises ValueError if the device does not exist, and LostProcessError if another process ends early.
+    Raises:
+        ValueError: the requested device does not exist.
+        LostProcessError: another process ended early.
+
     """
     rank, size, local = (int(os.environ.get(name, default)) for name, default in VARIABLES)
     device = _device(machine, local)
@@ -86,11 +96,11 @@ def joined(machine: Machine) -> Iterator[ProcessGroup]:
         yield ProcessGroup(0, 1, device)
         return
     _stop_with_parent()
-    # One group for both: gradients go between devices, flags between hosts.
+    # One group with two backends: gradients move between devices, flags between hosts.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     method = os.environ.get(RENDEZVOUS, "env://")
     with _lost_processes_named():
-        dist.init_process_group(backend, init_method=method, rank=rank, world_size=size, timeout=PATIENCE)
+        dist.init_process_group(backend, init_method=method, rank=rank, world_size=size, timeout=TIMEOUT)
         try:
             yield ProcessGroup(rank, size, device)
         finally:
@@ -120,8 +130,8 @@ def _device(machine: Machine, local: int) -> torch.device:
         return torch.device("cpu")
     if local >= visible:
         raise ValueError(
-            f"machine.device cuda needs a GPU for each process of a machine; process {local} has none, of {visible}; "
-            "start fewer, or give --machine.device cpu"
+            f"--machine.device: expected a GPU for each process of a machine, got {visible} for {local + 1} or more "
+            "processes. Start fewer processes, or give --machine.device cpu."
         )
     device = torch.device("cuda", local)
     torch.cuda.set_device(device)
@@ -129,7 +139,7 @@ def _device(machine: Machine, local: int) -> torch.device:
 
 
 def _stop_with_parent() -> None:
-    """Have this process told to stop (SIGTERM) when the one that started it is gone, however it went."""
+    """Let the kernel send SIGTERM to this process when its parent process ends."""
     if sys.platform == "linux" and started_by_launcher():
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float64, Int64, UInt8
 from torch import Tensor
 
-from ict_ref.config import Bars
+from ict_ref.config import Acceptance
 from ict_ref.data.dataset import Images, to_float, to_uint8
 from ict_ref.formulas import frechet_distance, precision_recall
 from ict_ref.utils.rng import stream
@@ -55,7 +55,7 @@ class Evaluator:
         last two are those asked of the model: a classifier finds them by chance.
         """
         count = len(self._held_out)
-        generator = stream(seed, "yardstick")
+        generator = stream(seed, "baseline")
         real = train.evenly(count)
         features = _features(train.evenly(min(len(train), MOMENTS)).pixels).numpy()
         normal = generator.multivariate_normal(features.mean(0), np.cov(features.T), size=count, method="eigh")
@@ -76,20 +76,20 @@ class Evaluator:
         return SVC().fit(self._real.numpy(), self._held_out.labels.numpy())
 
 
-def below_thresholds(score: Score, bars: Bars) -> list[str]:
+def below_thresholds(score: Score, acceptance: Acceptance) -> list[str]:
     """Return a line for each bar that this score misses."""
     missed = []
-    if bars.accuracy is not None and score.accuracy is not None and score.accuracy < bars.accuracy:
-        missed.append(f"accuracy {score.accuracy:.3f} is below {bars.accuracy}")
-    if bars.frechet_distance is not None and not score.frechet_distance <= bars.frechet_distance:
-        missed.append(f"Frechet distance {score.frechet_distance:.3f} is above {bars.frechet_distance}")
-    if bars.recall is not None and not score.recall >= bars.recall:
-        missed.append(f"recall {score.recall:.3f} is below {bars.recall}")
+    if acceptance.accuracy is not None and score.accuracy is not None and score.accuracy < acceptance.accuracy:
+        missed.append(f"accuracy {score.accuracy:.3f} is below {acceptance.accuracy}")
+    if acceptance.frechet_distance is not None and not score.frechet_distance <= acceptance.frechet_distance:
+        missed.append(f"Frechet distance {score.frechet_distance:.3f} is above {acceptance.frechet_distance}")
+    if acceptance.recall is not None and not score.recall >= acceptance.recall:
+        missed.append(f"recall {score.recall:.3f} is below {acceptance.recall}")
     return missed
 
 
-def table(scores: list[Score], bars: Bars) -> str:
-    """Return the scores, and the bars below them, as lines of aligned columns."""
+def table(scores: list[Score], acceptance: Acceptance) -> str:
+    """Return the scores, and the acceptance thresholds below them, as lines of aligned columns."""
 
     def row(name: str, *cells: str) -> str:
         return f"{name:<24}" + "".join(f"{cell:>18}" for cell in cells)
@@ -102,9 +102,15 @@ def table(scores: list[Score], bars: Bars) -> str:
         accuracy = "-" if score.accuracy is None else f"{score.accuracy:.3f}"
         numbers = (score.frechet_distance, score.precision, score.recall)
         lines.append(row(score.name, *(f"{number:.3f}" for number in numbers), accuracy))
-    if bars != Bars():
+    if acceptance != Acceptance():
         lines.append(
-            row("bars", bar("<=", bars.frechet_distance), "", bar(">=", bars.recall), bar(">=", bars.accuracy))
+            row(
+                "acceptance",
+                bar("<=", acceptance.frechet_distance),
+                "",
+                bar(">=", acceptance.recall),
+                bar(">=", acceptance.accuracy),
+            )
         )
     return "\n".join(lines)
 

@@ -13,6 +13,7 @@ import tyro
 
 from ict_ref.config import PRESETS, Config
 from ict_ref.config.identity import digest_of_0_1_0
+from ict_ref.config.old_names import with_current_options
 from ict_ref.data.prepared import read_about
 from ict_ref.slurm.options import Job, load_profile, refuse_processes, refuse_without_slurm
 from ict_ref.utils.option_parser import Flag, Given, metavar, parse_options
@@ -55,7 +56,7 @@ class Launch:
         if self.out is not None:
             return self.out
         preset = PRESETS[self.preset]()
-        as_preset = dataclasses.replace(self.config, sample=preset.sample, bars=preset.bars)
+        as_preset = dataclasses.replace(self.config, sample=preset.sample, acceptance=preset.acceptance)
         # Version 0.1.0 named folders by sampling and thresholds too: a run that it began is continued where it is.
         of_0_1_0 = [digest_of_0_1_0(dataclasses.asdict(config)) for config in (self.config, as_preset)]
         folders = [Path("runs") / f"{self.preset}-{digest}" for digest in (*of_0_1_0, self.config.digest())]
@@ -64,7 +65,7 @@ class Launch:
 
 def parse(arguments: Sequence[str]) -> Launch:
     """Return the run that the arguments describe. Raises ValueError with one line, or exits 0 after --help."""
-    launch = parse_options(Launch, arguments, "ict_ref.launch", default=_default)
+    launch = parse_options(Launch, with_current_options(arguments), "ict_ref.launch", default=_default)
     refuse_processes(launch.processes, launch.slurm)
     refuse_without_slurm(launch.slurm, wait=launch.wait, profile=launch.profile is not None, job=launch.job != Job())
     return dataclasses.replace(launch, config=with_checksum(launch.config))

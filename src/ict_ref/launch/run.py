@@ -136,9 +136,9 @@ def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
     content = [dataclasses.asdict(score) for score in scores + baselines]
     write_atomically(folder / "scores.json", json.dumps(content, indent=2).encode() + b"\n")
     print(f"\n{len(held_out)} images each, judged by as many held-out real ones\n")
-    print(table(scores + baselines, config.bars))
+    print(table(scores + baselines, config.acceptance))
     print(f"\nsamples: {folder / 'samples.png'}")
-    missed = below_thresholds(scores[0], config.bars)
+    missed = below_thresholds(scores[0], config.acceptance)
     return say(FAILED, f"one-step samples fail: {'; '.join(missed)}") if missed else 0
 
 

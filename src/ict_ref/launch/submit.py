@@ -59,7 +59,9 @@ def refuse_what_the_job_would(launch: Launch) -> None:
 
     load(launch.config.data)
     refuse_bad_numbers(launch.config)
-    ProcessGroup(0, launch.job.processes).parts(launch.config.train.lanes, launch.config.machine.accumulate)
+    ProcessGroup(0, launch.job.processes).microbatches(
+        launch.config.train.noise_shards, launch.config.machine.accumulate
+    )
     if launch.config.record.tensorboard:
         from ict_ref.training.metrics_log import refuse_without_tensorboard
 

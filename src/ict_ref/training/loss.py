@@ -120,7 +120,7 @@ def draw_levels_and_noise(
     step: int, lanes: Iterable[int], config: Config, *, event: tuple[int, ...]
 ) -> tuple[Int64[Tensor, " batch"], Float[Tensor, " batch *event"]]:
     """Return the cells of these lanes and their noise, made on the CPU."""
-    seed, size = config.train.seed, config.train.batch_size // config.train.lanes
+    seed, size = config.train.seed, config.train.batch_size // config.train.noise_shards
     lanes = list(lanes)
     u = np.concatenate([stream(seed, "noise level", step, lane).random(size) for lane in lanes])
     z = [stream(seed, "noise", step, lane).standard_normal((size, *event), dtype=np.float32) for lane in lanes]
@@ -132,7 +132,7 @@ def draw_step_masks(
     step: int, lanes: Iterable[int], config: Config, sites: Sequence[DropoutSite], device: torch.device
 ) -> Masks:
     """Return the dropout masks of these lanes, made on the device."""
-    seed, size = config.train.seed, config.train.batch_size // config.train.lanes
+    seed, size = config.train.seed, config.train.batch_size // config.train.noise_shards
     keys = [int(stream(seed, "dropout", step, lane).bit_generator.random_raw()) for lane in lanes]
     by_lane = [draw_masks(sites, size, key, device=device) for key in keys]
     return by_lane[0] if len(by_lane) == 1 else tuple(torch.cat(masks) for masks in zip(*by_lane, strict=True))

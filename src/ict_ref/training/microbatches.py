@@ -112,7 +112,7 @@ class Microbatches:
     def _make(self, part: Part) -> _Host:
         step, lanes = part
         train = self.config.train
-        size = train.batch_size // train.lanes
+        size = train.batch_size // train.noise_shards
         rows = slice(lanes.start * size, lanes.stop * size)
         x, labels = self.examples.batch(step, batch_size=train.batch_size, seed=train.seed, rows=rows)
         index, z = draw_levels_and_noise(step, lanes, self.config, event=self.examples.event)

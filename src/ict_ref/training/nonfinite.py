@@ -56,7 +56,7 @@ class NonFiniteGuard:
 
 def describe_nonfinite(config: Config, step: int, loss: float, norm: float) -> str:
     """Return step, N and noise levels of an update whose loss or gradient is not finite."""
-    index, _ = draw_levels_and_noise(step - 1, range(config.train.lanes), config, event=())
+    index, _ = draw_levels_and_noise(step - 1, range(config.train.noise_shards), config, event=())
     sigmas = discretization(step - 1, config).sigmas
     low, high = float(sigmas[index.min()]), float(sigmas[index.max() + 1])
     what = f"the loss is {loss} and the norm of its gradient {norm}"

@@ -44,7 +44,7 @@ class Trainer:
         # iCT, Appendix B: RAdam; betas, eps and the absence of decay, warm-up and clipping are those of CM's code.
         self.optimizer = RAdam(self.student.parameters(), lr=config.train.learning_rate, betas=(0.9, 0.999), eps=1e-8)
         self.state = TrainingState(self.student, self.ema, self.teacher, self.optimizer)
-        parts = self.group.parts(config.train.lanes, config.machine.accumulate)
+        parts = self.group.microbatches(config.train.noise_shards, config.machine.accumulate)
         self.microbatches = Microbatches(
             examples, config, self.student.network.dropout_sites(), self.device, parts, ahead=self.device.type == "cuda"
         )

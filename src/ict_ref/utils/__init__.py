@@ -1,1 +1,1 @@
-"""Helpers that know nothing of consistency models: random streams, atomic files, signals, command lines, charts."""
+"""Helpers without consistency models: random streams, atomic files, signals, command lines, charts."""

@@ -1,4 +1,4 @@
-"""Damaged archives, arrays and pickles as one kind of error."""
+"""One kind of error for damaged archives, arrays and pickles."""
 
 import contextlib
 import gzip
@@ -13,9 +13,13 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def refuse_damaged(path: Path | str) -> Iterator[None]:
-    """Turn every way in which a damaged archive, array or pickle shows itself into a ValueError with the file's name.
+    """Convert each error that a damaged archive, array or pickle can cause into one ValueError with the file's name.
 
-    Errors of the system keep theirs.
+    Errors of the operating system are not converted.
+
+    Raises:
+        ValueError: the block met damaged content.
+
     """
     try:
         yield

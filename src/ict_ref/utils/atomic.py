@@ -1,4 +1,4 @@
-"""Files that are never half-written, and folders that one process holds at a time."""
+"""Atomic file writes, and locks on folders."""
 
 import os
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from filelock import FileLock, Timeout
 
 @contextmanager
 def atomically(path: Path) -> Iterator[Path]:
-    """Give a place aside to write to, which takes the file's place when the block ends.
+    """Yield a temporary path; when the block ends, replace the file by what was written there.
 
-    At every moment either the old file or the whole new one is there, also after a crash; if the block fails, or the
+    At every moment, also after a crash, the path holds the old file or the whole new one. If the block fails or the
     disk is full, the old one stays.
     """
     aside = path.with_name(path.name + ".tmp")
@@ -21,7 +21,7 @@ def atomically(path: Path) -> Iterator[Path]:
         with aside.open("rb") as file:
             os.fsync(file.fileno())
     except BaseException:
-        aside.unlink(missing_ok=True)  # a full disk needs the room
+        aside.unlink(missing_ok=True)  # frees the space on a full disk
         raise
     aside.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
@@ -32,22 +32,26 @@ def atomically(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that at every moment either the old one or the whole new one is there."""
+    """Write a file so that at every moment the path holds the old file or the whole new one."""
     with atomically(path) as aside:
         aside.write_bytes(content)
 
 
 @contextmanager
 def locked(folder: Path, name: str) -> Iterator[None]:
-    """Hold the folder by a lock on its file `name` while the block runs.
+    """Hold a lock on the file `name` of the folder while the block runs.
 
-    Raises ValueError if another process holds it. The system releases the lock of a process that is killed.
+    The system releases the lock of a process that is killed.
+
+    Raises:
+        ValueError: another process holds the lock.
+
     """
     lock = FileLock(folder / name)
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        raise ValueError(f"{folder} is in use by another process; wait for it, or choose another --out") from None
+        raise ValueError(f"{folder} is in use by another process. Wait for it, or choose another --out.") from None
     try:
         yield
     finally:

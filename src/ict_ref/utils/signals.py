@@ -24,18 +24,18 @@ def started_by_launcher(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 class StopRequest:
-    """Ctrl-C, SIGTERM and SIGUSR2 as a wish to stop soon; a second one stops at once."""
+    """A stop requested by Ctrl-C, SIGTERM or SIGUSR2; a second signal raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
 
     def __call__(self) -> bool:
-        """Return whether somebody wants this process to stop."""
+        """Return whether a signal has requested a stop."""
         return self.signal is not None
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Receive the signals while the block runs."""
+        """Handle the signals while the block runs."""
         before = {number: signal.signal(number, self._receive) for number in STOPS}
         try:
             yield

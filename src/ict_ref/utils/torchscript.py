@@ -1,4 +1,4 @@
-"""TorchScript files: programs of the user's, loaded in one place."""
+"""Loading of TorchScript files that users provide."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,9 @@ import torch
 
 
 def load_torchscript(path: Path | str, device: torch.device | str = "cpu") -> Any:
-    """Return the module in a TorchScript file, for evaluation, its parameters frozen; None if it is not TorchScript.
+    """Return the module in a TorchScript file, in evaluation mode with frozen parameters; None for any other file.
 
-    Such a file is a program: calling the module runs it. A pickle is not opened.
+    A TorchScript file is a program, and calling the module runs it. A pickle is not opened.
     """
     try:
         module = torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]

@@ -12,7 +12,7 @@ from ict_ref.training.loss import Draws, discretization, draw_levels_and_noise, 
 
 
 def step(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
-    train = dataclasses.replace(digits().train, steps=total_steps, batch_size=len(x), lanes=1)
+    train = dataclasses.replace(digits().train, steps=total_steps, batch_size=len(x), noise_shards=1)
     config = dataclasses.replace(digits(), train=train)
     channels, height, width = x.shape[1:]
     sites = [DropoutSite(channels, height, width, 0.5)]
