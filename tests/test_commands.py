@@ -143,8 +143,8 @@ def test_what_is_required_and_what_is_too_much_is_one_line(command: str, capsys:
         assert line.startswith(f"{required[0].name}: expected ")
     given = [word for option in required if not option.positional for word in (option.name, _good(option))]
     if command != "edit.__main__":
-        line = refused(command, [*given, "a", "b"], capsys)
-        assert line.startswith("unexpected argument ")
+        with pytest.raises(ValueError, match=r"unexpected argument [ab]; see python -m it --help"):
+            parse_options(COMMANDS[command], [*given, "a", "b"], "it", default=lambda given: pytest.fail("too much"))
 
 
 def _good(option: Option) -> str:
