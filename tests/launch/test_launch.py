@@ -198,7 +198,7 @@ def test_help_names_presets_options_and_their_sources(flag: str, capsys: pytest.
         (["--config", "minimal", "--train.batch-size", "0"], "train.batch_size needs an integer >= 1; got 0"),
         (["--config", "minimal", "--train.lanes", "3"], "train.lanes needs a divisor of train.batch_size 16; got 3"),
         (["--config", "minimal", "--machine.accumulate", "3"], "train.lanes needs a multiple of 3 (one process with 3"),
-        (["--config", "minimal", "--processes", "-1"], "--processes needs an integer >= 0; got -1"),
+        (["--config", "minimal", "--processes", "-1"], "--processes: expected an integer >= 0, got -1"),
         (
             ["--config", "minimal", "--train.dtype", "float64", "--train.autocast", "bfloat16"],
             "train.autocast needs none where train.dtype is float64; got bfloat16",
