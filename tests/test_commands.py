@@ -1,22 +1,27 @@
 """The command lines of all commands: help, and errors of usage as one line and status 2."""
 
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import tyro
 
 from ict_ref import export_checkpoint, import_checkpoint
+from ict_ref.config import PRESETS
 from ict_ref.edit.options import Options as EditOptions
 from ict_ref.evaluate.options import EvaluateOptions
 from ict_ref.experiments.options import ExperimentOptions
 from ict_ref.figures.options import FigureOptions
 from ict_ref.launch.options import Launch
+from ict_ref.launch.options import parse as parse_launch
 from ict_ref.prepare.options import PrepareOptions
 from ict_ref.sample.options import Sampling
+from ict_ref.sample.options import parse as parse_sampling
 from ict_ref.search.options import SearchOptions
 from ict_ref.utils.option_parser import Option, options_of, parse_options
 
@@ -132,12 +137,14 @@ def test_a_value_of_another_type_or_choice_is_one_line(command: str, capsys: pyt
 def test_what_is_required_and_what_is_too_much_is_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     required = [option for option in options_of(COMMANDS[command]) if option.required]
     if required:
+        with pytest.raises(ValueError, match=re.escape(f"{required[0].name}: expected ")):
+            parse_options(COMMANDS[command], [], "it", default=lambda given: pytest.fail("nothing is missing"))
         line = refused(command, [], capsys)
         assert line.startswith(f"{required[0].name}: expected ")
     given = [word for option in required if not option.positional for word in (option.name, _good(option))]
     if command != "edit.__main__":
-        line = refused(command, [*given, "a", "b"], capsys)
-        assert line.startswith("unexpected argument ")
+        with pytest.raises(ValueError, match=r"unexpected argument [ab]; see python -m it --help"):
+            parse_options(COMMANDS[command], [*given, "a", "b"], "it", default=lambda given: pytest.fail("too much"))
 
 
 def _good(option: Option) -> str:
@@ -177,6 +184,31 @@ GOOD: list[tuple[Any, str]] = [
 def test_good_words_are_read_as_tyro_reads_them(kind: Any, line: str) -> None:
     words = line.split()
     assert parse_options(kind, words, "it") == tyro.cli(kind, args=words)
+
+
+def test_presets_and_profiles_are_defaults_that_other_options_change(tmp_path: Path) -> None:
+    profile = tmp_path / "cluster.toml"
+    profile.write_text("nodes = 3\nminutes = 7\n")
+    job = [f"--profile={profile}", "--job.minutes=9", "--slurm"]
+    words = [
+        "--config",
+        "digits",
+        "--bars.accuracy",
+        "None",
+        "--method.mu0",
+        "0.9",
+        "--data.no-flip",
+        "--network.multipliers=1",
+        "2",
+        "3",
+    ]
+    launch = parse_launch([*words, "--network.attention-resolutions", *job])
+    assert (launch.job.nodes, launch.job.minutes) == (3, 9)
+    assert (launch.config.bars.accuracy, launch.config.method.mu0, launch.config.data.flip) == (None, 0.9, False)
+    assert (launch.config.network.multipliers, launch.config.network.attention_resolutions) == ((1, 2, 3), ())
+    assert launch.config.train == PRESETS["digits"]().train
+    sampling = parse_sampling(["run", *job])
+    assert (sampling.job, str(sampling.model)) == (launch.job, "run")
 
 
 def test_words_that_tyro_refuses_and_the_commands_took() -> None:

@@ -213,7 +213,7 @@ def test_help_names_presets_options_and_their_sources(flag: str, capsys: pytest.
             ["--config", "minimal", "--machine.accumulate", "3"],
             "--train.noise-shards: expected a multiple of 3 (1 process with 3",
         ),
-        (["--config", "minimal", "--processes", "-1"], "--processes needs an integer >= 0; got -1"),
+        (["--config", "minimal", "--processes", "-1"], "--processes: expected an integer >= 0, got -1"),
         (
             ["--config", "minimal", "--train.dtype", "float64", "--train.autocast", "bfloat16"],
             "--train.autocast: expected none where --train.dtype is float64, got bfloat16",

@@ -195,7 +195,7 @@ def test_a_network_file_in_colour_without_labels(tmp_path: Path) -> None:
         (["--count", "20000", "--out", "big.png"], "a grid needs --count <= 10000; got 20000"),
         (["--seed", "-1"], "--seed: expected an integer >= 0, got -1"),
         (["--conut", "3"], "unknown option --conut; perhaps you meant --count"),
-        (["--processes", "-2"], "--processes needs an integer >= 0; got -2"),
+        (["--processes", "-2"], "--processes: expected an integer >= 0, got -2"),
         (["--wait"], "--wait is for jobs; give --slurm too"),
         (["--job.nodes", "2"], "--job is for jobs; give --slurm too"),
         (["--out", "there.npz"], "there.npz is there, and nothing is overwritten"),

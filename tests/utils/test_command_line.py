@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ict_ref.distributed.process_group import _lost_processes_named
 from ict_ref.utils.command_line import guarded, refuse_place
+from ict_ref.utils.signals import LostProcessError
 
 
 def allocate() -> int:
@@ -31,6 +33,7 @@ def raises(error: BaseException) -> int:
         (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to\nallocate"), 2, "CUDA out of memory"),
         (KeyboardInterrupt(), 130, "stopped"),
         (KeyboardInterrupt(15), 143, "stopped"),
+        (LostProcessError("Connection closed"), 3, "another process is gone (Connection closed)"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(
@@ -46,6 +49,15 @@ def test_more_memory_than_there_is_is_one_line(capsys: pytest.CaptureFixture[str
     assert guarded("ict_ref.it", allocate) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "there is not enough memory" in line
+
+
+def test_of_gloo_s_errors_a_lost_process_is_one_and_a_defect_is_not() -> None:
+    with pytest.raises(LostProcessError, match="closed by peer"), _lost_processes_named():
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
+    with pytest.raises(LostProcessError, match="store"), _lost_processes_named():
+        raise torch.distributed.DistStoreError("store")
+    with pytest.raises(RuntimeError, match="ours"), _lost_processes_named():
+        raise RuntimeError("ours")
 
 
 def test_a_defect_is_not_hidden() -> None:

@@ -5,7 +5,7 @@ Nothing here imports torch: help and errors come at once.
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,8 +15,8 @@ from ict_ref.config import PRESETS, Config
 from ict_ref.config.identity import digest_of_0_1_0
 from ict_ref.config.old_names import with_current_options
 from ict_ref.data.prepared import read_about
-from ict_ref.slurm.options import Job, load_profile, refuse_processes, refuse_without_slurm
-from ict_ref.utils.option_parser import Flag, Given, metavar, parse_options
+from ict_ref.slurm.options import Placement, load_profile
+from ict_ref.utils.option_parser import Given, metavar, parse_options
 
 if TYPE_CHECKING:
     Preset = str
@@ -25,7 +25,7 @@ else:
 
 
 @dataclass(frozen=True)
-class Launch:
+class Launch(Placement):
     """Train a consistency model, make samples of it in one and two steps, and score them.
 
     The run has a folder of its own with its configuration, metrics, checkpoints, samples.png and scores.json. The same
@@ -39,17 +39,6 @@ class Launch:
     config: Annotated[Config, tyro.conf.arg(name="")]
     out: Annotated[Path | None, metavar("FOLDER")] = None
     """Run folder; by default runs/PRESET-DIGITS, the digits differing between configurations."""
-    processes: int = 0
-    """Processes of this machine that share each batch; 0: one for each visible GPU, one where there is none."""
-    slurm: Flag = False
-    """Submit the run as a SLURM job, described by the options of job, say where to look, and return."""
-    profile: Annotated[Path | None, metavar("FILE")] = None
-    """TOML file with fields of job, for a cluster (--slurm); options take precedence over it."""
-    wait: Flag = False
-    """Follow the job to its end and return its status (--slurm)."""
-    dry_run: Flag = False
-    """Print the configuration and what would be submitted, and do nothing (--slurm: the sbatch file)."""
-    job: Job = field(default_factory=Job)
 
     def folder(self) -> Path:
         """Return the run folder."""
@@ -66,15 +55,14 @@ class Launch:
 def parse(arguments: Sequence[str]) -> Launch:
     """Return the run that the arguments describe. Raises ValueError with one line, or exits 0 after --help."""
     launch = parse_options(Launch, with_current_options(arguments), "ict_ref.launch", default=_default)
-    refuse_processes(launch.processes, launch.slurm)
-    refuse_without_slurm(launch.slurm, wait=launch.wait, profile=launch.profile is not None, job=launch.job != Job())
+    launch.refuse_contradictions()
     return dataclasses.replace(launch, config=with_checksum(launch.config))
 
 
 def _default(given: Given) -> Launch:
     """Return the run of the given preset (of digits for the help) and profile, which the other options change."""
     preset, profile = given.get(("preset",), "digits"), given.get(("profile",))
-    return Launch(preset, PRESETS[preset](), job=Job() if profile is None else load_profile(profile))
+    return Launch(preset, PRESETS[preset](), job=load_profile(profile))
 
 
 def with_checksum(config: Config) -> Config:

@@ -1,13 +1,13 @@
 """Options of `python -m ict_ref.sample`. Nothing here imports torch: help and errors come at once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from ict_ref.slurm.options import Job, load_profile, refuse_processes, refuse_without_slurm
+from ict_ref.slurm.options import Placement, load_profile
 from ict_ref.utils.command_line import refuse_place
-from ict_ref.utils.option_parser import Flag, Given, Model, expect, metavar, parse_options
+from ict_ref.utils.option_parser import Given, Model, expect, metavar, parse_options
 
 EPILOG = """
 exit status: 0 done; 2 rejected, one line gives the reason; 3 another process was lost; 130 stopped by Ctrl-C,
@@ -25,7 +25,7 @@ MOST_IN_A_GRID = 10_000
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(Placement):
     """Make images from the averaged weights of a run, or from a network file, in one step or in several.
 
     Sample k depends on the seed and on k alone: not on how many are made, at once or by how many processes, and its
@@ -54,17 +54,6 @@ class Sampling:
     """auto: every visible GPU, else the CPU."""
     threads: int = 0
     """CPU threads of one process; 0 leaves the number to torch."""
-    processes: int = 0
-    """Processes of this machine that share the work; 0: one for each visible GPU, one where there is none."""
-    slurm: Flag = False
-    """Submit it as a SLURM job, described by the options of job, say where to look, and return."""
-    profile: Annotated[Path | None, metavar("FILE")] = None
-    """TOML file with fields of job, for a cluster (--slurm); options take precedence over it."""
-    wait: Flag = False
-    """Follow the job to its end and return its status (--slurm)."""
-    dry_run: Flag = False
-    """Print what would be submitted, and submit nothing (--slurm: the sbatch file)."""
-    job: Job = field(default_factory=Job)
 
     @property
     def place(self) -> Path:
@@ -92,25 +81,19 @@ def parse(arguments: Sequence[str]) -> Sampling:
 
 def _default(given: Given) -> Sampling:
     """Return the options with the job of the given profile, which the other options change."""
-    profile = given.get(("profile",))
-    return Sampling(given.get(("model",), Path()), job=Job() if profile is None else load_profile(profile))
+    return Sampling(given.get(("model",), Path()), job=load_profile(given.get(("profile",))))
 
 
 def _refuse(sampling: Sampling) -> None:
     """Raise ValueError for what cannot be made, or would be written over something."""
-    for name, value, least in (
-        ("count", sampling.count, 1),
-        ("seed", sampling.seed, 0),
-        ("threads", sampling.threads, 0),
-    ):
+    for name, least in (("count", 1), ("seed", 0), ("threads", 0)):
+        value = getattr(sampling, name)
         expect(value >= least, f"--{name}", f"an integer >= {least}", value)
     if sampling.place.suffix == ".png" and sampling.count > MOST_IN_A_GRID:
         raise ValueError(f"a grid needs --count <= {MOST_IN_A_GRID}; got {sampling.count}; name a folder or an .npz")
     if sampling.place.suffix.lower() in OTHER_FILES.split():
         raise ValueError(f"--out needs FILE.npz, FILE.png or a folder; got {sampling.place}")
-    refuse_processes(sampling.processes, sampling.slurm)
-    of_job = {"wait": sampling.wait, "profile": sampling.profile is not None, "dry-run": sampling.dry_run}
-    refuse_without_slurm(sampling.slurm, **of_job, job=sampling.job != Job())
+    sampling.refuse_contradictions("dry_run")
     for place in (sampling.place, sampling.about):
         if place.parent != sampling.place:
             refuse_place(place)
