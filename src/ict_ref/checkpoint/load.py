@@ -47,7 +47,6 @@ class PretrainedModel:
 
         Raises:
             ValueError: a wanted class does not exist.
-
         """
         if self.classes == 0:
             if wanted:
@@ -71,7 +70,6 @@ def load_pretrained(path: Path, device: torch.device | str = "cpu") -> Pretraine
     Raises:
         ValueError: the path holds neither a run with a checkpoint nor a network file, or the file is damaged.
         OSError: the file cannot be read.
-
     """
     config: Config | None = None
     if path.is_dir():
@@ -97,7 +95,6 @@ def load_ema(run: Path) -> tuple[NetworkCheckpoint, int]:
 
     Raises:
         ValueError: the run does not have a good checkpoint, or its configuration or data cannot be read.
-
     """
     config, digests = load_config(run), stored_digests(run)
 

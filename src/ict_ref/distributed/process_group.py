@@ -47,7 +47,6 @@ class ProcessGroup:
 
         Raises:
             ValueError: the shards cannot be divided evenly.
-
         """
         if noise_shards % (self.size * accumulate):
             processes = "1 process" if self.size == 1 else f"{self.size} processes"
@@ -87,7 +86,6 @@ def joined(machine: Machine) -> Iterator[ProcessGroup]:
 
     Raises:
         ValueError: the requested device does not exist.
-
     """
     rank, size, local = (int(os.environ.get(name, default)) for name, default in VARIABLES)
     device = _device(machine, local)
