@@ -77,7 +77,7 @@ def test_a_run_of_the_tables_has_every_field_of_the_papers(name: str) -> None:
     assert fields(preset.method) == METHODS[name]
     assert fields(preset.network) == NETWORKS[name]
     steps, batch, rate, decay = NUMBERS[name]
-    # Noise shards are ours; the rest of the optimizer (RAdam, no decay, no warm-up) is no field.
+    # Noise shards are ours; the rest of the optimizer (RAdam without decay and warm-up) is not configurable.
     ours = {
         "seed": 0, "noise_shards": 64, "dtype": "float32", "autocast": "none", "clip_gradient": None,
         "skip_nonfinite": 0,

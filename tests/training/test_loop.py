@@ -72,7 +72,7 @@ def test_the_ema_weights_follow_the_updated_student() -> None:
 
 
 def test_the_teacher_of_ct_follows_the_updated_student_at_mu_of_k() -> None:
-    # mu(k) = exp(s0 log(mu0) / N(k)), N(k) of the step that was made; the first of 40 has N = 2: mu = .9.
+    # mu(k) = exp(s0 log(mu0) / N(k)), with N(k) of the last update; the first of 40 has N = 2: mu = .9.
     trainer = Trainer(dataclasses.replace(config(), method=CT), images())
     assert trainer.teacher is not None
     expected = [parameter.detach().clone() for parameter in trainer.student.parameters()]
@@ -157,7 +157,7 @@ def test_a_run_is_saved_at_its_interval_and_at_its_end(tmp_path: Path) -> None:
 
 
 def test_the_speed_is_in_images_per_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A clock that goes on by one second whenever it is asked: once at the start and once a step, 16 images each.
+    # A clock that advances by one second per call: once at the start and once per step of 16 images.
     monkeypatch.setattr("ict_ref.training.loop.time.monotonic", count().__next__)
     assert fit(Trainer(config(steps=8), images()), tmp_path, never)
     assert [line["images_per_second"] for line in lines(tmp_path)] == [16.0] * 8

@@ -36,7 +36,7 @@ def test_a_line_describes_its_step(tmp_path: Path) -> None:
     (line,) = (line for line in lines(tmp_path) if line["step"] == 7)
     assert line["levels"] == len(discretization(6, trainer.config).sigmas)
     assert line["loss"] == float(trainer.loss)
-    # The norm of the gradient that the last update was made by is still there.
+    # The parameters still have the gradient of the last update.
     norms = [float(p.grad.double().norm()) for p in trainer.student.parameters() if p.grad is not None]
     assert line["gradient_norm"] == pytest.approx(sum(norm**2 for norm in norms) ** 0.5, rel=1e-5)
 

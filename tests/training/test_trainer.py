@@ -35,7 +35,7 @@ def on(chosen: Config, **machine: object) -> Config:
 
 
 def trained(chosen: Config, steps: int) -> Trainer:
-    """Return a trainer after so many steps."""
+    """Return a trainer after `steps` steps."""
     trainer = Trainer(chosen, images())
     for _ in range(steps):
         trainer.update()
@@ -265,7 +265,7 @@ class OneDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
 @pytest.mark.parametrize("method", [Method(), CT], ids=["iCT", "CT"])
 @pytest.mark.parametrize("architecture", ["adm", "ncsnpp"])
 def test_a_loss_stays_on_its_device(method: Method, architecture: Literal["adm", "ncsnpp"]) -> None:
-    # On the meta device nothing can be read, and nothing is copied unseen: what works there makes no host wait.
+    # On the meta device nothing can be read or copied, so code that works there never makes the host wait.
     network = dataclasses.replace(minimal().network, architecture=architecture, head_channels=0)
     chosen = dataclasses.replace(config(), method=method, network=network)
     meta = torch.device("meta")
@@ -332,12 +332,12 @@ def test_autocast_is_near_full_precision_but_differs_from_it() -> None:
 
 
 def test_a_process_group_of_one_is_the_run_itself() -> None:
-    world = ProcessGroup()
+    group = ProcessGroup()
     value = torch.ones(3)
-    assert world.mean_(value) is value
-    assert world.any(True)
-    assert not world.any(False)
-    assert world.microbatches(4, 1) == [range(4)]
+    assert group.mean_(value) is value
+    assert group.any(True)
+    assert not group.any(False)
+    assert group.microbatches(4, 1) == [range(4)]
 
 
 def test_a_compiled_network_trains_alike_and_its_checkpoint_fits_an_uncompiled_one(tmp_path: Path) -> None:

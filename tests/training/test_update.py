@@ -1,4 +1,4 @@
-"""One whole update, written again from its definition: plain NumPy for what is drawn, loops for what is computed."""
+"""A complete update, written again from its definition: NumPy for the random numbers, loops for the computation."""
 
 import dataclasses
 import itertools
@@ -141,7 +141,7 @@ def test_ten_updates_of_the_minimal_run_follow_their_definition() -> None:
         theirs.append(float(loss.detach()))
         ours.append(updated(trainer))
     assert ours == pytest.approx(theirs, rel=1e-11)
-    # What nobody meant to change.
+    # A change of these losses is a change of every run.
     assert ours == pytest.approx(GOLDEN, rel=1e-9)
 
 

@@ -62,10 +62,16 @@ class PretrainedModel:
 def load_pretrained(path: Path, device: torch.device | str = "cpu") -> PretrainedModel:
     """Load the model in a run folder (its newest EMA weights) or in a network file.
 
-    >>> import torch
-    >>> pretrained = load_pretrained(Path("runs/digits"))  # doctest: +SKIP
-    >>> noise = 80 * torch.randn(4, *pretrained.event)  # doctest: +SKIP
-    >>> images = pretrained.model(noise, torch.full((4,), 80.0), pretrained.labels(4))  # doctest: +SKIP
+    >>> from ict_ref.checkpoint.network_file import export
+    >>> from ict_ref.config import minimal
+    >>> from ict_ref.networks.model import build_model
+    >>> options = minimal().network
+    >>> state = build_model(minimal(), event=(1, 8, 8), classes=10).network.state_dict()
+    >>> export(NetworkCheckpoint(options=options, channels=1, size=8, classes=10, state=state), Path("network"))
+    >>> pretrained = load_pretrained(Path("network"))  # or the folder of a run
+    >>> noise = 80 * torch.randn(4, *pretrained.event)
+    >>> pretrained.model(noise, torch.full((4,), 80.0), pretrained.labels(4)).shape
+    torch.Size([4, 1, 8, 8])
 
     Raises:
         ValueError: the path holds neither a run with a checkpoint nor a network file, or the file is damaged.
