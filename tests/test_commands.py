@@ -204,7 +204,7 @@ def test_presets_and_profiles_are_defaults_that_other_options_change(tmp_path: P
     ]
     launch = parse_launch([*words, "--network.attention-resolutions", *job])
     assert (launch.job.nodes, launch.job.minutes) == (3, 9)
-    assert (launch.config.bars.accuracy, launch.config.method.mu0, launch.config.data.flip) == (None, 0.9, False)
+    assert (launch.config.acceptance.accuracy, launch.config.method.mu0, launch.config.data.flip) == (None, 0.9, False)
     assert (launch.config.network.multipliers, launch.config.network.attention_resolutions) == ((1, 2, 3), ())
     assert launch.config.train == PRESETS["digits"]().train
     sampling = parse_sampling(["run", *job])

@@ -45,7 +45,7 @@ def test_a_network_is_read_back_as_it_was_written(kind: str, tmp_path: Path) -> 
     assert next(again.model().parameters()).requires_grad
 
 
-def test_equal_networks_are_equal_files_and_none_is_overwritten(tmp_path: Path) -> None:
+def test_equal_networks_are_equal_files_and_files_are_not_overwritten(tmp_path: Path) -> None:
     weights = weights_of("NCSN++")
     for name in ("a", "b"):
         export(weights, tmp_path / name)
@@ -62,7 +62,7 @@ def test_half_precision_is_kept(tmp_path: Path) -> None:
     assert {value.dtype for value in load_exported(tmp_path / "network").state.values()} == {torch.bfloat16}
 
 
-def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
+def test_damaged_and_foreign_files_are_rejected(tmp_path: Path) -> None:
     file = tmp_path / "network"
     with pytest.raises(ValueError, match="does not exist"):
         load_exported(file)
@@ -94,7 +94,7 @@ def test_a_file_with_other_tensors_than_those_of_its_network_is_rejected(tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["ADM", "NCSN++"])
-def test_a_run_s_average_is_exported(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_ema_weights_of_a_run_are_exported(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = configured("float32", **VARIANTS[kind])
     config = dataclasses.replace(config, method=dataclasses.replace(config.method, sigma_data=0.4))
     run, file = tmp_path / "run", tmp_path / "out" / "network.safetensors"
@@ -113,7 +113,7 @@ def test_a_run_s_average_is_exported(kind: str, tmp_path: Path, capsys: pytest.C
     assert "is there, and nothing is overwritten" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_a_run_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export_checkpoint.main([str(tmp_path), "--out", str(tmp_path / "network")]) == 2
     assert "is not a run folder" in capsys.readouterr().err
     for text in ("{", "[]", '{"config": {"nothing": {}}}', '{"config": {"train": {"steps": 0}}}'):

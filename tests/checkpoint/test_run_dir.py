@@ -44,7 +44,7 @@ def test_a_run_that_was_killed_while_beginning_can_begin_again(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("config", variants(), ids=lambda config: config.digest())
-def test_a_difference_in_any_field_is_refused(tmp_path: Path, config: Config) -> None:
+def test_a_difference_in_any_field_of_the_identity_is_rejected(tmp_path: Path, config: Config) -> None:
     with open_run(tmp_path, minimal()):
         pass
     with (
@@ -54,7 +54,7 @@ def test_a_difference_in_any_field_is_refused(tmp_path: Path, config: Config) ->
         pass
 
 
-def test_a_field_that_is_not_known_is_refused_and_one_that_is_not_stored_has_its_default(tmp_path: Path) -> None:
+def test_an_unknown_field_is_rejected_and_a_missing_field_has_its_default(tmp_path: Path) -> None:
     with open_run(tmp_path, minimal()):
         pass
     path = tmp_path / "config.json"
@@ -75,20 +75,20 @@ def test_a_field_that_is_not_known_is_refused_and_one_that_is_not_stored_has_its
         pass
 
 
-def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(ValueError, match="not a run folder"), open_run(tmp_path, minimal()):
         pass
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_file_in_the_folder_s_place_is_refused(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("precious")
     with pytest.raises(ValueError, match="is a file"), open_run(tmp_path / "run", minimal()):
         pass
 
 
-def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+def test_a_folder_in_use_is_rejected(tmp_path: Path) -> None:
     with (
         open_run(tmp_path, minimal()),
         pytest.raises(ValueError, match="in use by another process"),
@@ -98,7 +98,7 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff\xfe", b'{"config": 3}'])
-def test_a_damaged_configuration_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_configuration_is_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"config\.json is damaged"), open_run(tmp_path, minimal()):
         pass

@@ -60,18 +60,18 @@ def test_equal_checkpoints_are_equal_files(tmp_path: Path) -> None:
         '{"step": 3}',
     ],
 )
-def test_a_checkpoint_that_does_not_say_its_step_and_checksum_is_refused(tmp_path: Path, about: str) -> None:
+def test_a_checkpoint_without_step_or_checksum_is_rejected(tmp_path: Path, about: str) -> None:
     safetensors.torch.save_file({"w": torch.ones(1)}, tmp_path / NAME, {"ict_ref": about})
     with pytest.raises(ValueError, match="not a checkpoint of ict_ref"):
         load_checkpoint(tmp_path / NAME)
 
 
-def test_no_checkpoint_yet_is_none(tmp_path: Path) -> None:
+def test_a_folder_without_checkpoints_has_no_newest_one(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path) == (None, {})
 
 
 @pytest.mark.parametrize("length", [0, 5, 200, -1])
-def test_a_truncated_checkpoint_is_refused(tmp_path: Path, length: int) -> None:
+def test_a_truncated_checkpoint_is_rejected(tmp_path: Path, length: int) -> None:
     path = saved(tmp_path)
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(ValueError, match=r"checkpoint-00000003\.safetensors is damaged"):
@@ -87,19 +87,19 @@ def test_every_changed_byte_of_the_numbers_is_noticed(tmp_path: Path) -> None:
             load_checkpoint(tmp_path / NAME)
 
 
-def test_a_folder_in_the_checkpoint_s_place_is_refused(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_the_checkpoint_is_rejected(tmp_path: Path) -> None:
     (tmp_path / NAME).mkdir()
     with pytest.raises(ValueError, match="is not a file"):
         load_checkpoint(tmp_path / NAME)
 
 
-def test_somebody_else_s_safetensors_are_refused(tmp_path: Path) -> None:
+def test_safetensors_of_another_program_are_rejected(tmp_path: Path) -> None:
     safetensors.torch.save_file({"w": torch.ones(1)}, tmp_path / NAME)
     with pytest.raises(ValueError, match="not a checkpoint of ict_ref"):
         load_checkpoint(tmp_path / NAME)
 
 
-def test_a_pickle_is_refused_without_being_executed(tmp_path: Path) -> None:
+def test_a_pickle_is_rejected_without_being_executed(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(1)}, tmp_path / NAME)
     with pytest.raises(ValueError, match="damaged"):
         load_checkpoint(tmp_path / NAME)
@@ -160,7 +160,7 @@ def test_milestones_are_kept_for_good(tmp_path: Path) -> None:
     assert numbered(tmp_path, *range(1, 13), keep=2, milestone_every=5) == [12, 11, 10, 5]
 
 
-def test_files_that_are_no_checkpoints_are_left_alone(tmp_path: Path) -> None:
+def test_files_that_are_not_checkpoints_are_not_deleted(tmp_path: Path) -> None:
     others = ["checkpoint-1.safetensors", "checkpoint-00000001.safetensors.damaged", "thesis.safetensors"]
     for name in others:
         (tmp_path / name).write_text("precious")
@@ -168,13 +168,13 @@ def test_files_that_are_no_checkpoints_are_left_alone(tmp_path: Path) -> None:
     assert all((tmp_path / name).read_text() == "precious" for name in others)
 
 
-def test_others_may_read_a_checkpoint_as_they_may_any_file(tmp_path: Path) -> None:
+def test_a_checkpoint_has_the_permissions_of_any_file(tmp_path: Path) -> None:
     (tmp_path / "any").touch()
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "any", saved(tmp_path))]
     assert modes[0] == modes[1]
 
 
-def test_of_damaged_checkpoints_the_one_before_is_taken_and_each_is_named(tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_named_and_the_one_before_them_is_used(tmp_path: Path) -> None:
     numbered(tmp_path, 1, 2, 3, 4)
     files = checkpoints(tmp_path)
     files[4].write_bytes(files[4].read_bytes()[:-3])
@@ -186,7 +186,7 @@ def test_of_damaged_checkpoints_the_one_before_is_taken_and_each_is_named(tmp_pa
     assert all("is damaged" in error for error in refused.values())
 
 
-def test_a_foreign_checkpoint_is_passed_over(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_run_is_not_used(tmp_path: Path) -> None:
     numbered(tmp_path, 1, 2)
 
     def accept(checkpoint: Checkpoint) -> None:
@@ -199,7 +199,7 @@ def test_a_foreign_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert list(refused.values()) == ["foreign"]
 
 
-def test_if_no_checkpoint_is_whole_the_run_does_not_begin_again(tmp_path: Path) -> None:
+def test_a_run_without_a_good_checkpoint_does_not_begin_again(tmp_path: Path) -> None:
     numbered(tmp_path, 1, 2)
     for path in checkpoints(tmp_path).values():
         path.write_bytes(b"")
@@ -217,7 +217,7 @@ def test_nothing_is_written_over_a_file_that_is_set_aside(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "foreign"])
-def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before_to_the_same_end(
+def test_a_run_with_a_damaged_last_checkpoint_resumes_from_the_one_before_to_the_same_end(
     tmp_path: Path, damage: str
 ) -> None:
     whole = Trainer(config(), images())
@@ -276,7 +276,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)  # noqa: S607
 
 
-def test_a_full_disk_loses_nothing_older_and_the_run_goes_on_when_there_is_room(
+def test_a_full_disk_loses_nothing_older_and_the_run_resumes_when_there_is_space(
     small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["--config", "minimal", "--out"]

@@ -77,7 +77,7 @@ def test_a_run_of_the_tables_has_every_field_of_the_papers(name: str) -> None:
     assert fields(preset.method) == METHODS[name]
     assert fields(preset.network) == NETWORKS[name]
     steps, batch, rate, decay = NUMBERS[name]
-    # Noise shards are ours; the rest of the optimizer (RAdam, no decay, no warm-up) is no field.
+    # Noise shards are ours; the rest of the optimizer (RAdam without decay and warm-up) is not configurable.
     ours = {
         "seed": 0, "noise_shards": 64, "dtype": "float32", "autocast": "none", "clip_gradient": None,
         "skip_nonfinite": 0,
@@ -132,7 +132,7 @@ def of_section_3(preset: Config) -> None:
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_an_ablation_differs_from_ct_as_its_figure_says(name: str) -> None:
+def test_an_ablation_differs_from_ct_as_in_its_figure(name: str) -> None:
     preset = PRESETS[name]()
     network, changed = ABLATIONS[name]
     of_section_3(preset)
@@ -152,7 +152,7 @@ def test_continuous_time_models_differ_in_the_scale_of_their_embedding(name: str
     assert preset.method == expected
 
 
-def test_every_preset_is_of_a_table_or_a_figure_or_runs_anywhere() -> None:
+def test_every_preset_belongs_to_a_table_or_a_figure_or_runs_anywhere() -> None:
     assert set(PRESETS) == {"digits", "minimal", "fig1b_fourier_16", "fig1b_fourier_0.02", *NUMBERS, *ABLATIONS}
 
 

@@ -28,7 +28,7 @@ def test_the_digits_are_all_there_and_every_third_is_held_out() -> None:
     assert np.array_equal(dataset.train.labels[::2].numpy(), bunch.target[::3])
 
 
-def test_pixels_survive_the_way_to_the_network_and_back() -> None:
+def test_pixels_are_restored_after_conversion_to_floats_and_back() -> None:
     every = torch.arange(256, dtype=torch.uint8)
     x = to_float(every)
     assert (float(x[0]), float(x[-1])) == (-1.0, 1.0)
@@ -81,7 +81,7 @@ def test_a_batch_has_the_images_of_its_positions_and_their_labels() -> None:
         assert bool((pixels[:, 0, :, 1] == 255).all())
 
 
-def test_flipped_images_are_mirrored_from_left_to_right_where_the_tosses_say_so() -> None:
+def test_images_are_mirrored_from_left_to_right_where_their_toss_is_true() -> None:
     plain, images = numbered(50, flip=False), numbered(50, flip=True)
     for step in range(10):
         pixels, labels = images.batch(step, batch_size=16, seed=4)
@@ -153,13 +153,13 @@ def test_a_prepared_folder_is_what_was_prepared(channels: int, side: int, tmp_pa
     assert (dataset.train.classes, dataset.train.event, len(dataset.held_out)) == (3, (channels, side, side), 0)
 
 
-def test_pixels_are_read_where_they_are_looked_at_and_cannot_be_written(tmp_path: Path) -> None:
+def test_pixels_are_read_on_access_and_cannot_be_written(tmp_path: Path) -> None:
     pixels = random_images(7, 3, 8, 8)
     options = folder(tmp_path, pixels, None)
     images = load(options).train
     assert isinstance(images.array.base, np.memmap)
     assert not images.array.flags.writeable
-    # The map is of the file: what changes there is seen here.
+    # The array is a map of the file, so it shows a change of the file.
     with (Path(options.path) / "images.npy").open("r+b") as file:
         file.seek(-1, 2)
         file.write(bytes([pixels[-1, -1, -1, -1] ^ 255]))
@@ -168,15 +168,15 @@ def test_pixels_are_read_where_they_are_looked_at_and_cannot_be_written(tmp_path
     assert batch[order == 6, -1, -1, -1].item() == pixels[-1, -1, -1, -1] ^ 255
 
 
-def test_labels_are_needed_to_learn_classes_apart_and_not_otherwise(tmp_path: Path) -> None:
+def test_labels_are_needed_for_a_conditional_model_only(tmp_path: Path) -> None:
     options = folder(tmp_path, random_images(5, 3, 4, 4), None)
     images = load(options).train
     assert (images.classes, images.labels.tolist()) == (0, [0] * 5)
-    with pytest.raises(ValueError, match=r"data\.labels needs images with classes; .* give --data\.no-labels"):
+    with pytest.raises(ValueError, match=r"--data\.labels: expected images with classes, got .*\. Give --data"):
         load(dataclasses.replace(options, labels=True))
 
 
-def test_flip_is_for_training_alone(tmp_path: Path) -> None:
+def test_only_training_images_are_flipped(tmp_path: Path) -> None:
     options = folder(tmp_path, random_images(9, 3, 4, 4), None)
     assert not load(options).train.flip
     assert load(dataclasses.replace(options, flip=True)).train.flip
@@ -198,17 +198,22 @@ def test_at_most_a_thousand_held_out_images_are_taken_evenly(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("shape", "labels", "options", "message"),
     [
-        ((3, 8, 8), None, {"name": "cifar10"}, r"cifar10 needs images of \(3, 32, 32\); .* has \(3, 8, 8\)"),
-        ((1, 32, 32), None, {"name": "cifar10"}, r"cifar10 needs images of \(3, 32, 32\); .* has \(1, 32, 32\)"),
-        ((3, 32, 32), None, {"name": "imagenet64"}, r"imagenet64 needs images of \(3, 64, 64\)"),
-        ((3, 32, 32), list(range(11)), {"name": "cifar10"}, r"cifar10 needs labels below 10; .* has 10"),
-        ((3, 4, 4), None, {"checksum": "0" * 16}, r"data\.checksum needs [0-9a-f]{16}, that of .*; got 0000"),
-        ((3, 4, 4), None, {"path": "nowhere"}, r"needs a prepared folder; got nowhere: it does not exist"),
-        ((3, 4, 4), None, {"held_out": "nowhere"}, r"needs a prepared folder; got nowhere: it does not exist"),
-        ((3, 4, 4), None, {"path": ""}, r"data\.path needs the prepared folder of folder"),
+        (
+            (3, 8, 8),
+            None,
+            {"name": "cifar10"},
+            r"--data\.path: expected images of \(3, 32, 32\) .*, got \(3, 8, 8\)",
+        ),
+        ((1, 32, 32), None, {"name": "cifar10"}, r"expected images of \(3, 32, 32\) for cifar10, got \(1, 32, 32\)"),
+        ((3, 32, 32), None, {"name": "imagenet64"}, r"expected images of \(3, 64, 64\) for imagenet64"),
+        ((3, 32, 32), list(range(11)), {"name": "cifar10"}, r"--data\.path: expected labels below 10, got 10"),
+        ((3, 4, 4), None, {"checksum": "0" * 16}, r"--data\.checksum: expected [0-9a-f]{16}, that of .*, got 0000"),
+        ((3, 4, 4), None, {"path": "nowhere"}, r"expected a prepared folder, got nowhere, which does not exist"),
+        ((3, 4, 4), None, {"held_out": "nowhere"}, r"expected a prepared folder, got nowhere, which does not exist"),
+        ((3, 4, 4), None, {"path": ""}, r"--data\.path: expected a prepared folder of folder, got nothing"),
     ],
 )
-def test_a_folder_that_is_not_of_its_name_is_refused(
+def test_a_folder_of_another_dataset_than_its_name_is_rejected(
     shape: tuple[int, int, int], labels: list[int] | None, options: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     given = folder(tmp_path, random_images(11, *shape), labels)
@@ -221,23 +226,25 @@ def test_a_published_set_with_some_of_its_classes_has_all_of_them(tmp_path: Path
     assert load(dataclasses.replace(options, name="cifar10")).train.classes == 10
 
 
-def test_held_out_images_must_be_of_the_kind_and_enough(tmp_path: Path) -> None:
+def test_held_out_images_must_have_the_same_shape_and_be_enough(tmp_path: Path) -> None:
     options = folder(tmp_path, random_images(8, 3, 4, 4), [0, 0, 0, 0, 1, 1, 1, 1])
     for name, pixels, labels, message in (
-        ("size", random_images(8, 3, 6, 6), [0, 0, 0, 0, 1, 1, 1, 1], r"needs images of \(3, 4, 4\) in 2 classes"),
+        ("size", random_images(8, 3, 6, 6), [0, 0, 0, 0, 1, 1, 1, 1], r"expected images of \(3, 4, 4\) in 2 classes"),
         ("classes", random_images(6, 3, 4, 4), [0, 0, 1, 1, 2, 2], r"got \(3, 4, 4\) in 3 classes"),
-        ("few", random_images(3, 3, 4, 4), [0, 0, 1], r"needs 4 images to score by"),
+        ("few", random_images(3, 3, 4, 4), [0, 0, 1], r"expected at least 4 images"),
     ):
         held_out = str(prepared(tmp_path / name, pixels, labels))
-        with pytest.raises(ValueError, match=rf"data\.held_out {message}|{message}"):
+        with pytest.raises(ValueError, match=rf"--data\.held-out: .*{message}"):
             load(dataclasses.replace(options, held_out=held_out))
-        if name == "classes":  # which do not matter to those who do not ask for them
+        if name == "classes":  # without labels, the number of classes does not matter
             load(dataclasses.replace(options, held_out=held_out, labels=False))
 
 
 def test_digits_have_no_folder() -> None:
     for name in ("path", "held_out", "checksum"):
-        with pytest.raises(ValueError, match=rf"data\.{name} needs data\.name cifar10, imagenet64 or folder"):
+        with pytest.raises(
+            ValueError, match=rf"--data\.{name.replace('_', '-')}: expected nothing for --data\.name digits"
+        ):
             Data(**{name: "somewhere"})  # type: ignore[arg-type]
 
 
@@ -247,16 +254,16 @@ def changed(path: Path, **fields: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
-def test_data_json_that_is_not_what_prepare_writes_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_wrong_data_json_is_rejected_by_name(tmp_path: Path) -> None:
     source = prepared(tmp_path / "data", random_images(4, 3, 4, 4), [0, 0, 1, 1])
     whole = (source / "data.json").read_bytes()
     for number, (fields, message) in enumerate(
         [
-            ({"format": 2}, r"data\.json has format 2, and this version reads 1"),
-            ({"count": 5}, r"images\.npy needs uint8 \(5, 3, 4, 4\), as data\.json says; got uint8 \(4, 3, 4, 4\)"),
+            ({"format": 2}, r"data\.json: expected format 1, got 2"),
+            ({"count": 5}, r"images\.npy: expected uint8 \(5, 3, 4, 4\) as in data\.json, got uint8 \(4, 3, 4, 4\)"),
             ({"shape": [4, 3, 4]}, r"data\.json is damaged"),
             ({"shape": [3, 4]}, r"data\.json is damaged"),
-            ({"classes": 1}, r"labels\.npy needs labels from 0 to 0; got 0 to 1"),
+            ({"classes": 1}, r"labels\.npy: expected labels from 0 to 0, got 0 to 1"),
             ({"classes": 0}, r"data\.json is damaged"),
             ({"sha256": {"../images.npy": "", "labels.npy": ""}}, r"data\.json is damaged"),
             ({"sha256": {"images.npy": "0", "labels.npy": "0"}}, r"images\.npy is damaged: its checksum"),
@@ -272,10 +279,10 @@ def test_data_json_that_is_not_what_prepare_writes_is_refused_by_name(tmp_path: 
     with pytest.raises(ValueError, match=r"data\.json is damaged"):
         open_arrays(source)
     (source / "data.json").rename(source / "journal.partial")
-    with pytest.raises(ValueError, match=r"is not whole yet: run the python -m ict_ref\.prepare that began it once"):
+    with pytest.raises(ValueError, match=r"is not complete\. Run the same python -m ict_ref\.prepare command"):
         open_arrays(source)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"is not a prepared folder: it has no data\.json"):
+    with pytest.raises(ValueError, match=r"is not a prepared folder: data\.json is missing"):
         open_arrays(tmp_path / "empty")
 
 

@@ -94,21 +94,21 @@ def write_bad(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("nowhere", "there is no .*nowhere"),
+        ("nowhere", ".*nowhere does not exist"),
         ("empty", "empty has no images in it"),
-        ("mixed", r"2.png is 5x4, and those before it 4x4: needs images of one size"),
+        ("mixed", r"2.png: expected images of one size, 4x4, got 5x4"),
         ("cut", "cut/1.png is not an image that can be used"),
-        ("other.npz", "other.npz.*no arr_0, but data: needs uint8 images"),
-        ("floats.npz", r"floats.npz needs uint8 images .* as arr_0; got float64 \[2, 4, 4, 3\]"),
+        ("other.npz", "other.npz.*expected uint8 images .* as arr_0, got data"),
+        ("floats.npz", r"floats.npz: expected uint8 images .* as arr_0, got float64 \[2, 4, 4, 3\]"),
         ("none.npz", r"got uint8 \[0, 4, 4, 3\]"),
         ("objects.npz", "objects.npz"),
-        ("damaged.npz", "damaged.npz.*damaged, or no .npz"),
-        ("text.npz", "text.npz.*damaged, or no .npz"),
-        ("pickle.npz", "pickle.npz.*damaged, or no .npz"),
+        ("damaged.npz", "damaged.npz.*damaged or not an .npz"),
+        ("text.npz", "text.npz.*damaged or not an .npz"),
+        ("pickle.npz", "pickle.npz.*damaged or not an .npz"),
         ("text.png", "text.png is not an image"),
     ],
 )
-def test_what_cannot_be_used_is_named_and_nothing_is_executed(name: str, says: str, tmp_path: Path) -> None:
+def test_an_unusable_file_is_named_and_nothing_is_executed(name: str, says: str, tmp_path: Path) -> None:
     folder = tmp_path / "bad"
     write_bad(folder)
     with pytest.raises(ValueError, match=says):

@@ -4,13 +4,15 @@ import dataclasses
 
 import pytest
 import torch
-from tests.support.draws import draw
 from tests.support.runs import config, images, updated
+from tests.support.sampled_noise import sample_noise
 
 from ict_ref.config import Config, Machine
 from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.networks.model import build_model
-from ict_ref.training.loss import Discretization, Draws, draw_step_masks, training_loss
+from ict_ref.training.discretization import Discretization
+from ict_ref.training.loss import training_loss
+from ict_ref.training.sampled_noise import SampledNoise, sample_masks
 from ict_ref.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -24,7 +26,7 @@ def on_gpu(chosen: Config) -> Trainer:
 
 def test_masks_are_the_same_bits_on_both_devices() -> None:
     sites = build_model(config(), event=(1, 8, 8), classes=10).network.dropout_sites()
-    here, there = (draw_step_masks(3, range(4), config(), sites, device) for device in (CPU, CUDA))
+    here, there = (sample_masks(3, range(4), config(), sites, device) for device in (CPU, CUDA))
     assert all(torch.equal(a, b.cpu()) for a, b in zip(here, there, strict=True))
 
 
@@ -38,15 +40,15 @@ def test_student_and_teacher_share_their_masks_on_the_gpu() -> None:
         for parameter in model.parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     model = model.to(CUDA)
-    drawn = draw(0, range(4), chosen, event=(1, 8, 8), sites=[])
-    masks = draw_step_masks(0, range(4), chosen, model.network.dropout_sites(), CUDA)
-    draws = Draws(torch.zeros_like(drawn.index, device=CUDA), drawn.z.to(CUDA), masks)
+    drawn = sample_noise(0, range(4), chosen, event=(1, 8, 8), sites=[])
+    masks = sample_masks(0, range(4), chosen, model.network.dropout_sites(), CUDA)
+    noise = SampledNoise(torch.zeros_like(drawn.index, device=CUDA), drawn.z.to(CUDA), masks)
     x, labels = torch.rand(16, 1, 8, 8, device=CUDA, dtype=torch.float64), torch.arange(16, device=CUDA) % 10
     one = torch.ones(1, dtype=torch.float64, device=CUDA)
     losses = []
     for gap in (1e-2, 1e-4, 1e-6):
         levels = Discretization(torch.tensor([1.0, 1.0 + gap], dtype=torch.float64, device=CUDA), one, one)
-        losses.append(float(training_loss(model, x, labels, draws, levels, chosen.method).detach().max()))
+        losses.append(float(training_loss(model, x, labels, noise, levels, chosen.method).detach().max()))
     assert losses[1] < 1e-2 * losses[0]
     assert losses[2] < 1e-3 * losses[1]
 

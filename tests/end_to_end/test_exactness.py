@@ -17,8 +17,8 @@ from tests.support.several import STEPS, configurations, train
 
 from ict_ref.launch.__main__ import main
 from ict_ref.sample.images import one_and_two_steps
+from ict_ref.training.discretization import discretization
 from ict_ref.training.loop import fit, resume
-from ict_ref.training.loss import discretization
 from ict_ref.training.trainer import Trainer
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -60,7 +60,7 @@ def test_several_processes_learn_what_one_learns(size: int, alone: Path, tmp_pat
     for name in configurations():
         here, there = (json.loads((place / name / "losses.json").read_text()) for place in (alone, tmp_path))
         assert len(here) == STEPS
-        # The first loss is of the same parameters: but for the order of sums, the same draws give the same number.
+        # The first loss is of the same parameters: but for the order of sums, the same noise give the same number.
         assert there[0] == pytest.approx(here[0], rel=1e-14), name
         assert there == pytest.approx(here, rel=1e-10), name
         mine, theirs = newest(alone / name), newest(tmp_path / name)

@@ -361,12 +361,12 @@ def test_what_cannot_be_images_is_refused(tmp_path: Path, capsys: pytest.Capture
     write_images(tmp_path / "corrupt", FAKE[:3].numpy())
     (tmp_path / "corrupt" / "00002.png").write_bytes((tmp_path / "corrupt" / "00001.png").read_bytes()[:60])
     for name, complaint in (
-        ("other.npz", "has no arr_0, but images"),
-        ("damaged.npz", "it is damaged, or no .npz"),
+        ("other.npz", "as arr_0, got images"),
+        ("damaged.npz", "it is damaged or not an .npz"),
         ("empty", "has no images in it"),
-        ("mixed", "needs images of one size"),
+        ("mixed", "expected images of one size"),
         ("corrupt", "00002.png is not an image that can be used"),
-        ("nowhere", "there is no"),
+        ("nowhere", "does not exist"),
     ):
         assert complaint in refused(capsys, tmp_path / name, *held_out)
         assert complaint in refused(capsys, good, "--reference", tmp_path / name)
@@ -415,7 +415,7 @@ def test_statistics_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.C
             capsys.readouterr()
             if evaluate(good, *options) != 0:  # zip's own bookkeeping has bytes that nobody needs
                 assert "bad.npz" in refused(capsys, good, *options)
-    assert "has no arr_0, but mu" in refused(capsys, stats, "--reference", "digits:held-out")
+    assert "as arr_0, got mu" in refused(capsys, stats, "--reference", "digits:held-out")
     again = tmp_path / "again.npz"
     assert "statistics already" in refused(capsys, "--reference", stats, "--features", first, "--save-stats", again)
 

@@ -31,7 +31,7 @@ def reference(site: int, position: int, key: int, threshold: int) -> bool:
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, math.nan])
-def test_a_rate_that_is_no_share_is_refused(rate: float) -> None:
+def test_a_rate_that_is_not_a_fraction_is_rejected(rate: float) -> None:
     with pytest.raises(ValueError, match="0 <= rate < 1"):
         draw_masks([DropoutSite(1, 2, 2, rate)], 1, 0)
 
@@ -72,13 +72,13 @@ def test_a_mask_does_not_depend_on_how_many_words_are_made_at_a_time(monkeypatch
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.2, 0.3, 0.5, 0.9])
-def test_masks_keep_the_configured_share(rate: float) -> None:
+def test_masks_keep_the_configured_fraction(rate: float) -> None:
     (mask,) = draw_masks([DropoutSite(10, 100, 100, rate)], 10, KEY)
-    # A million draws: five standard deviations of a binomial share.
+    # A million masks: five standard deviations of a binomial fraction.
     assert float(mask.double().mean()) == pytest.approx(1 - rate, abs=5 * math.sqrt(rate * (1 - rate) / 1e6))
 
 
-def test_every_quarter_of_a_word_keeps_the_configured_share() -> None:
+def test_every_quarter_of_a_word_keeps_the_configured_fraction() -> None:
     (mask,) = draw_masks([DropoutSite(10, 100, 100, 0.3)], 10, KEY)
     shares = mask.reshape(-1, 4).double().mean(0)
     assert float((shares - 0.7).abs().max()) < 5 * math.sqrt(0.3 * 0.7 / 2.5e5)
@@ -131,11 +131,11 @@ def test_the_same_key_gives_the_same_masks_and_another_batch_the_same_first_exam
     assert torch.equal(draw_masks([site], 5, KEY)[0], draw_masks([site], 9, KEY)[0][:5])
 
 
-def test_no_sites_are_no_masks() -> None:
+def test_without_sites_there_are_no_masks() -> None:
     assert draw_masks([], 5, KEY) == ()
 
 
 @pytest.mark.parametrize("key", [-1, 1 << 64])
-def test_a_key_of_more_than_64_bits_is_refused(key: int) -> None:
-    with pytest.raises(ValueError, match=r"needs 0 <= key < 2\^64; got"):
+def test_a_key_of_more_than_64_bits_is_rejected(key: int) -> None:
+    with pytest.raises(ValueError, match=r"key: expected 0 <= key < 2\^64, got"):
         draw_masks([DropoutSite(1, 1, 1, 0.5)], 1, key)

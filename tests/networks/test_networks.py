@@ -20,7 +20,7 @@ from ict_ref.utils.rng import stream
 each_kind = pytest.mark.parametrize("kind", VARIANTS)
 
 
-def test_the_model_combines_input_and_network_as_equation_2_says() -> None:
+def test_the_model_combines_input_and_network_by_equation_2() -> None:
     # At sigma = 2: c_skip = .5^2 / (1.998^2 + .5^2), c_out = .5 * 1.998 / sqrt(4.25), c_in = 1 / sqrt(4.25).
     model = small()
     x, _, labels = inputs()
@@ -57,10 +57,10 @@ def test_dropping_keeps_the_mean() -> None:
     torch.testing.assert_close(seen[1], 2 * seen[0] * masks[0])
 
 
-def test_a_wrong_number_of_masks_is_refused() -> None:
+def test_a_wrong_number_of_masks_is_rejected() -> None:
     model = small(dropout=0.5)
     x, sigma, labels = inputs()
-    with pytest.raises(ValueError, match="dropout masks"):
+    with pytest.raises(ValueError, match=r"masks: expected \d+ dropout masks"):
         model(x, sigma, labels, draw_masks(model.network.dropout_sites()[:-1], 3, 0))
 
 
@@ -112,7 +112,7 @@ def test_with_parameters_in_bfloat16_phases_and_combination_stay_in_float32(kind
     assert torch.equal(f[0], x[0])
     rounded = x.bfloat16()
     assert torch.equal(model(rounded, sigma, labels)[0], rounded[0].float())
-    with pytest.raises(ValueError, match=r"needs sigma in float32 or better; got torch\.bfloat16"):
+    with pytest.raises(ValueError, match=r"sigma: expected float32 or better, got torch\.bfloat16"):
         model(x, sigma.bfloat16(), labels)
 
 
@@ -235,18 +235,18 @@ def test_without_masks_nothing_is_dropped_and_every_mask_matters(kind: str) -> N
 @each_kind
 def test_labels_are_needed_if_and_only_if_there_are_classes(kind: str) -> None:
     x, sigma, labels = inputs()
-    with pytest.raises(ValueError, match="needs labels"):
+    with pytest.raises(ValueError, match="labels: expected labels, got None"):
         small(**VARIANTS[kind])(x, sigma)
     config = configured(**VARIANTS[kind])
     without = build_model(
         dataclasses.replace(config, data=dataclasses.replace(config.data, labels=False)), event=(1, 8, 8), classes=10
     )
-    with pytest.raises(ValueError, match="needs no labels"):
+    with pytest.raises(ValueError, match="labels: expected None, got labels"):
         without(x, sigma, labels)
 
 
 @each_kind
-def test_examples_of_a_batch_do_not_see_each_other(kind: str) -> None:
+def test_examples_of_a_batch_do_not_affect_each_other(kind: str) -> None:
     model = small(**VARIANTS[kind])
     x, sigma, labels = inputs()
     order = torch.tensor([2, 0, 1])
@@ -312,7 +312,7 @@ def test_the_noise_level_matters(kind: str) -> None:
         (Network(time_scale=1000.0), 43.0),
     ],
 )
-def test_embeddings_are_as_sensitive_to_the_noise_level_as_figure_1a_says(options: Network, expected: float) -> None:
+def test_embeddings_are_as_sensitive_to_the_noise_level_as_in_figure_1a(options: Network, expected: float) -> None:
     # Root mean square of the derivative by log sigma, over components and levels: for Fourier 2 pi scale / (4 sqrt 2).
     features = NoiseFeatures(options).double()
     if features.fourier:
@@ -375,7 +375,7 @@ def test_the_filter_is_the_one_of_1_3_3_1_with_zeros_around_the_map() -> None:
     ("kind", "backend", "multipliers"),
     [("ADM with AdaGN", "aot_eager", (1, 2)), ("NCSN++", "aot_eager", (1, 2)), ("NCSN++", "inductor", (1,))],
 )
-def test_a_compiled_network_returns_what_it_returns_without(kind: str, backend: str, multipliers: object) -> None:
+def test_a_compiled_network_returns_the_same_values(kind: str, backend: str, multipliers: object) -> None:
     model = small("float32", **VARIANTS[kind], multipliers=multipliers)
     x, sigma, labels = inputs(dtype=torch.float32)
     masks = draw_masks(model.network.dropout_sites(), 3, 0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tests.support.published import FULL, SMALL, fixture, given, imported, relative, state_of, unseen_of
+from tests.support.published import FULL, SMALL, fixture, given, import_options_of, imported, relative, state_of
 
 from ict_ref.networks.published import read
 
@@ -36,7 +36,7 @@ def test_gradients_by_the_input_and_by_every_parameter_are_the_authors(name: str
     # Through the importer, which only renames and reorders: so the gradients are by the authors' own tensors.
     arrays = fixture(name)
     theirs = {key: value.requires_grad_(key != "map_noise.freqs") for key, value in state_of(name).items()}
-    weights = read(theirs, unseen_of(name))
+    weights = read(theirs, import_options_of(name))
     x = torch.from_numpy(arrays["x"]).requires_grad_()
     args = (x, torch.from_numpy(arrays["sigma"]).log() / 4, given(name, "y"))
     out = torch.func.functional_call(weights.model(torch.float64).network, dict(weights.state), args)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from tests.support.published import SMALL, fixture, given, imported, relative, state_of, unseen_of
+from tests.support.published import SMALL, fixture, given, import_options_of, imported, relative, state_of
 from torch import Tensor
 
 from ict_ref.checkpoint.network_file import load_exported
@@ -26,7 +26,7 @@ from ict_ref.networks.published.common import ImportOptions
 
 
 def agrees(weights: NetworkCheckpoint, name: str, *, scale: float = 1.0) -> bool:
-    """Return whether the network returns what the fixture's does, told `scale` times the noise level."""
+    """Return whether the network returns the fixture's output at `scale` times the noise level."""
     arrays = fixture(name)
     network = weights.model(torch.float64).network
     noise = scale * torch.from_numpy(arrays["sigma"]).log() / 4
@@ -103,16 +103,16 @@ def head_first(state: dict[str, Tensor], d: int) -> dict[str, Tensor]:
     return found
 
 
-def test_score_sde_s_network_is_the_same_function_told_four_times_as_much() -> None:
-    unseen = unseen_of("ncsnpp_small")
-    weights = read(score_sde_state(state_of("ncsnpp_small")), unseen)
+def test_the_network_of_score_sde_is_the_same_function_of_four_times_the_input() -> None:
+    import_options = import_options_of("ncsnpp_small")
+    weights = read(score_sde_state(state_of("ncsnpp_small")), import_options)
     # Its F is fed log(sigma), and what the fixture's was fed, log(sigma) / 4, is a quarter.
     assert weights.options.time_scale == 4.0
     assert agrees(weights, "ncsnpp_small", scale=1 / 4)
     assert weights.options == replace(imported("ncsnpp_small").options, time_scale=4.0)
 
 
-def test_score_sde_s_checkpoint_holds_the_average_as_a_list() -> None:
+def test_a_checkpoint_of_score_sde_holds_the_ema_weights_as_a_list() -> None:
     state = score_sde_state(state_of("ncsnpp_small"))
     shadow = [2 * value for key, value in state.items() if key not in ("sigmas", "all_modules.0.W")]
     model = {f"module.{key}": value for key, value in state.items()}
@@ -123,15 +123,15 @@ def test_score_sde_s_checkpoint_holds_the_average_as_a_list() -> None:
     for name, value in trained.items():
         assert torch.equal(average[name], value if name.endswith("frequencies") else 2 * value)
     checkpoint["ema"] = {"shadow_params": shadow[1:]}
-    with pytest.raises(ValueError, match="averaged tensors, as many as parameters"):
+    with pytest.raises(ValueError, match=r"expected EMA weights for \d+ parameters, got"):
         state_dict_in(checkpoint, average=True)
 
 
-def test_both_layouts_of_openai_s_attention_are_read_and_cannot_be_told_apart() -> None:
-    state, unseen = state_of("adm_small"), unseen_of("adm_small")
+def test_both_layouts_of_openai_attention_are_read_and_have_the_same_shapes() -> None:
+    state, import_options = state_of("adm_small"), import_options_of("adm_small")
     other = head_first(state, 16)
-    assert agrees(read(other, replace(unseen, qkv="head-first")), "adm_small")
-    assert not agrees(read(other, unseen), "adm_small")
+    assert agrees(read(other, replace(import_options, qkv="head-first")), "adm_small")
+    assert not agrees(read(other, import_options), "adm_small")
 
 
 def test_options_are_read_from_names_and_shapes() -> None:
@@ -158,11 +158,13 @@ def test_edm_s_preconditioner_filters_and_augmentation_are_set_aside() -> None:
 
 
 def test_edm_s_label_map_has_a_bias_that_goes_into_its_columns() -> None:
-    state, unseen = state_of("ncsnpp_small"), ImportOptions()
+    state, import_options = state_of("ncsnpp_small"), ImportOptions()
     generator = torch.Generator().manual_seed(0)
     w, b = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((64, 5), (64,)))
     embedding = (
-        read(state | {"map_label.weight": w, "map_label.bias": b}, unseen).model(torch.float64).network.embedding
+        read(state | {"map_label.weight": w, "map_label.bias": b}, import_options)
+        .model(torch.float64)
+        .network.embedding
     )
     seen: list[Tensor] = []
     embedding.linear0.register_forward_pre_hook(lambda _, received: seen.append(received[0]))
@@ -190,14 +192,14 @@ def with_(key: str, *shape: int) -> Callable[[dict[str, Tensor]], None]:
     ("name", "change", "complaint"),
     [
         ("adm_small", without("middle_block.0.in_layers.0.bias"), r"1 missing \(middle_block\.0\.in_layers\.0\.bias\)"),
-        ("adm_small", without("time_embed.0.weight"), r"needs the key time_embed\.0\.weight"),
+        ("adm_small", without("time_embed.0.weight"), r"expected the key time_embed\.0\.weight"),
         ("adm_small", with_("spare", 1), r"1 unknown \(spare\)"),
         (
             "adm_small",
             with_("time_embed.2.bias", 7),
             r"1 of another shape or kind \(time_embed\.2\.bias \[7\] .* for \[128\]\)",
         ),
-        ("adm_small", with_("out.2.weight", 6, 32, 3, 3), r"needs 3 output channels; got 6; .*learn_sigma"),
+        ("adm_small", with_("out.2.weight", 6, 32, 3, 3), r"expected 3 output channels, got 6\. .*learn_sigma"),
         ("adm_small", with_("input_blocks.3.0.op.weight", 1), "resblock_updown"),
         ("adm_small", with_("input_blocks.1.0.out_layers.3.weight", 40, 32, 3, 3), r"multiples of 32 .* got \[40, 64"),
         ("ncsnpp_small", without("enc.8x8_aux_residual.bias"), r"1 missing \(enc\.8x8_aux_residual\.bias\)"),
@@ -205,41 +207,41 @@ def with_(key: str, *shape: int) -> Callable[[dict[str, Tensor]], None]:
         ("ncsnpp_small", with_("dec.8x8_aux_conv.weight", 3, 64, 3, 3), "adds up images of all resolutions"),
         ("ncsnpp_small", with_("enc.8x8_down.conv0.resample_filter", 1, 1, 2, 2), "a resampling filter other"),
         ("ncsnpp_small", with_("out_conv.weight", 3, 64, 3, 3), "got the DhariwalUNet"),
-        ("ncsnpp_small", with_("enc.8x8_block0.qkv.bias", 191), "three rows for every channel"),
+        ("ncsnpp_small", with_("enc.8x8_block0.qkv.bias", 191), "three rows for each channel"),
     ],
 )
-def test_what_does_not_fit_is_named(name: str, change: Callable[[dict[str, Tensor]], None], complaint: str) -> None:
+def test_a_bad_key_is_named(name: str, change: Callable[[dict[str, Tensor]], None], complaint: str) -> None:
     state = state_of(name)
     change(state)
     with pytest.raises(ValueError, match=complaint):
-        read(state, unseen_of(name))
+        read(state, import_options_of(name))
 
 
-def test_tensors_of_whole_numbers_are_no_parameters() -> None:
+def test_integer_tensors_are_not_parameters() -> None:
     state = state_of("adm_small") | {"time_embed.2.bias": torch.zeros(128, dtype=torch.int64)}
     with pytest.raises(
         ValueError, match=r"1 of another shape or kind \(time_embed\.2\.bias \[128\] torch\.int64 for \[128\]"
     ):
-        read(state, unseen_of("adm_small"))
+        read(state, import_options_of("adm_small"))
 
 
 def test_many_odd_keys_are_counted_and_three_of_them_named() -> None:
     state = state_of("adm_small") | {f"spare.{i}": torch.zeros(1) for i in range(9)}
     with pytest.raises(ValueError, match=re.escape("9 unknown (spare.0, spare.1, spare.2, ...)")):
-        read(state, unseen_of("adm_small"))
+        read(state, import_options_of("adm_small"))
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_what_is_no_network_is_refused_by_every_format(form: str) -> None:
-    with pytest.raises(ValueError, match="needs"):
+def test_every_format_rejects_a_state_dict_of_another_model(form: str) -> None:
+    with pytest.raises(ValueError, match="state dict: expected"):
         read({"weight": torch.zeros(1)}, ImportOptions(), form)
-    with pytest.raises(ValueError, match="needs a network of openai, edm, score_sde; got keys weight"):
+    with pytest.raises(ValueError, match="state dict: expected a network of openai, edm, score_sde, got keys weight"):
         read({"weight": torch.zeros(1)}, ImportOptions())
 
 
 @pytest.mark.parametrize("content", [7, [torch.zeros(1)], {"step": 7}, {"model": {"a": 1}}])
-def test_what_holds_no_state_dict_is_refused(content: object) -> None:
-    with pytest.raises(ValueError, match="needs a state dict"):
+def test_content_without_a_state_dict_is_rejected(content: object) -> None:
+    with pytest.raises(ValueError, match="expected a mapping of names to tensors"):
         state_dict_in(content, average=True)
 
 
@@ -310,20 +312,20 @@ def damaged(folder: Path) -> dict[str, Path]:
         ("empty.pt", "no file of torch.save or safetensors"),
         ("pickle.pkl", "could execute code: it is not read; .* torch.save"),
         ("cut.safetensors", "damaged"),
-        ("whole.safetensors", "needs a network of openai, edm, score_sde; got keys a"),
-        ("nan.pt", r"a NaN or an infinity in head\.0\.bias"),
-        ("object.pt", "needs a state dict"),
+        ("whole.safetensors", "expected a network of openai, edm, score_sde, got keys a"),
+        ("nan.pt", r"head\.0\.bias: expected finite parameters, got a NaN or an infinity"),
+        ("object.pt", "expected a mapping of names to tensors"),
         ("arguments.pt", r"more than tensors in it \(argparse\.Namespace\), which could execute code"),
-        ("numbers.pt", "needs names as keys; got 5"),
-        ("sparse.pt", r"needs tensors that hold every value; got out\.0\.bias sparse"),
-        ("meta.pt", r"needs tensors that hold every value; got out\.0\.bias on the meta device"),
+        ("numbers.pt", "expected names as keys, got 5"),
+        ("sparse.pt", r"expected dense tensors with values, got out\.0\.bias sparse"),
+        ("meta.pt", r"expected dense tensors with values, got out\.0\.bias on the meta device"),
         ("pipe.pt", "is no file but a pipe or a device"),
         ("missing.pt", "No such file"),
         ("folder", "Is a directory"),
-        ("whole.pt", r"network\.head_channels needs 0 or a divisor of 32 channels"),
+        ("whole.pt", r"--network\.head-channels: expected 0 or a divisor of 32 channels"),
     ],
 )
-def test_bad_files_are_refused_in_one_line_and_nothing_is_written(
+def test_bad_files_are_rejected_in_one_line_and_nothing_is_written(
     name: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

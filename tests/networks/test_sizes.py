@@ -41,7 +41,7 @@ def test_the_papers_networks_have_their_sizes(
 
 
 def test_attention_is_among_the_counted_operations() -> None:
-    # Per attention of p pixels and C channels: 4 maps of 2 p C^2 operations, and q k^T and the average, 2 p^2 C each.
+    # Per attention of p pixels and C channels: 4 maps of 2 p C^2 operations; q k^T and the mean have 2 p^2 C each.
     with_it = stored_nowhere(PAPER["NCSN++"], size=32, classes=0)
     without = stored_nowhere(dataclasses.replace(PAPER["NCSN++"], attention_resolutions=()), size=32, classes=0)
     total = []
@@ -53,7 +53,7 @@ def test_attention_is_among_the_counted_operations() -> None:
     assert total[0] - total[1] == 5 * (4 * 2 * pixels * channels**2 + 2 * 2 * pixels**2 * channels)
 
 
-def test_the_noise_frequencies_are_no_parameters() -> None:
+def test_the_noise_frequencies_are_not_parameters() -> None:
     network = stored_nowhere(PAPER["NCSN++"], size=32, classes=0)
     extra = {name: value.shape for name, value in network.named_buffers() if name in network.state_dict()}
     assert extra == {"embedding.features.frequencies": torch.Size([128])}

@@ -652,7 +652,7 @@ def test_a_member_that_would_leave_the_folder_is_not_written(tmp_path: Path, mon
         (["--size", "0", "a"], "--size: expected an integer >= 1, got 0"),
         (["--workers", "x", "a"], "--workers: expected an integer, got x"),
         (["--split", "val", "a"], "--split: expected one of train, test, got val"),
-        (["--check", "nowhere"], "needs a prepared folder; got nowhere: it does not exist"),
+        (["--check", "nowhere"], "expected a prepared folder, got nowhere, which does not exist"),
         (["images", "--split", "test"], "--split is for published files"),
         (["images", "--out", "a.tar.gz"], "a.tar.gz is a file"),
         (["images", "--out", "images"], "images lies in images; choose an --out beside it"),
@@ -737,10 +737,10 @@ def test_check_finds_a_changed_byte_and_opening_a_truncated_file(
             open_arrays(out)  # of a large file only the size is looked at
         assert prepare("--check", out) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert f"{name} is damaged: its checksum is not that of data.json" in line or "needs labels from 0" in line
+        assert f"{name} is damaged: its checksum is not that of data.json" in line or "expected labels from 0" in line
         for wrong in (whole[:-1], whole[:50], b"", whole + b"x"):
             (out / name).write_bytes(wrong)
-            with pytest.raises(ValueError, match=rf"{name} (is truncated or damaged|needs)"):
+            with pytest.raises(ValueError, match=rf"{name}(:| is truncated or damaged)"):
                 open_arrays(out)
         (out / name).unlink()
         with pytest.raises(ValueError, match=f"{name} is missing"):

@@ -127,7 +127,7 @@ def test_a_level_after_two_that_are_known(run: Path, tmp_path: Path) -> None:
         (["--device", "gpu"], "--device: expected one of cpu, cuda, got gpu"),
         (["--device", "cuda"], "--device cuda needs a GPU"),
         (["--labels", "11"], "--labels: expected classes from 0 to 9, got 11"),
-        (["--reference", "nowhere"], "there is no nowhere"),
+        (["--reference", "nowhere"], "nowhere does not exist"),
         (["--features", "nowhere"], "there is no nowhere"),
         (["--out", "mine"], "mine is there, and no search that can go on"),
         (["--out", "file"], "file is there, and no search that can go on"),

@@ -58,7 +58,7 @@ class Pair(nn.Module):
 
 
 class Logits(nn.Module):
-    """Returns what is no probabilities."""
+    """An extractor whose output is not a probability distribution."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return features twice."""

@@ -17,7 +17,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "NCSN++": {"architecture": "ncsnpp", "embedding": "fourier", "fourier_scale": 0.5, "head_channels": 0},
     "NCSN++ with positional embedding": {"architecture": "ncsnpp"},
 }
-"""What each kind of network has other than the minimal preset."""
+"""The options in which each kind of network differs from the minimal preset."""
 
 PAPER: dict[str, Network] = {
     "NCSN++": Network(

@@ -49,7 +49,7 @@ def state_of(name: str) -> dict[str, Tensor]:
     return {key: weight(key, shape) for key, shape in zip(arrays["keys"].tolist(), shapes, strict=True)}
 
 
-def unseen_of(name: str) -> ImportOptions:
+def import_options_of(name: str) -> ImportOptions:
     """Return what the state dict of a fixture's module does not tell."""
     arrays = fixture(name)
     size = arrays["x"].shape[-1]
@@ -61,7 +61,7 @@ def unseen_of(name: str) -> ImportOptions:
 
 def imported(name: str) -> NetworkCheckpoint:
     """Return a fixture's network."""
-    return read(state_of(name), unseen_of(name))
+    return read(state_of(name), import_options_of(name))
 
 
 def given(name: str, array: str) -> Tensor | None:

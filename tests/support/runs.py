@@ -80,7 +80,7 @@ def reached(trainer: Trainer, limit: int) -> bool:
 
 
 def never() -> bool:
-    """Return that nobody wants to stop."""
+    """Return False: a stop is not requested."""
     return False
 
 

@@ -6,20 +6,20 @@ import torch
 
 from ict_ref.config import Config
 from ict_ref.networks.dropout import DropoutSite
-from ict_ref.training.loss import Draws, draw_levels_and_noise, draw_step_masks
+from ict_ref.training.sampled_noise import SampledNoise, sample_intervals_and_noise, sample_masks
 
 
-def draw(
+def sample_noise(
     step: int,
-    lanes: Iterable[int],
+    shards: Iterable[int],
     config: Config,
     *,
     event: tuple[int, ...],
     sites: Sequence[DropoutSite],
-) -> Draws:
-    """Return the draws of these lanes of the batch, each a pure function of (seed, step, lane)."""
-    lanes = list(lanes)
-    return Draws(
-        *draw_levels_and_noise(step, lanes, config, event=event),
-        draw_step_masks(step, lanes, config, sites, torch.device("cpu")),
+) -> SampledNoise:
+    """Return the sampled noise of these shards of the batch, each a pure function of (seed, step, shard)."""
+    shards = list(shards)
+    return SampledNoise(
+        *sample_intervals_and_noise(step, shards, config, event=event),
+        sample_masks(step, shards, config, sites, torch.device("cpu")),
     )

@@ -39,18 +39,18 @@ def configurations() -> dict[str, Config]:
 
 
 def train(size: int, folder: Path) -> None:
-    """Train every configuration as one of the processes that the environment speaks of."""
+    """Train each configuration as one of the processes that the environment describes."""
     for name, config in configurations().items():
         os.environ["ICT_REF_RENDEZVOUS"] = f"file://{folder / name}.rendezvous"
-        with joined(config.machine) as world:
-            assert world.size == size
-            trainer = Trainer(config, load(config.data).train, world)
+        with joined(config.machine) as group:
+            assert group.size == size
+            trainer = Trainer(config, load(config.data).train, group)
             trainer.share()
             losses = []
             for _ in range(STEPS):
                 trainer.update()
                 losses.append(float(trainer.loss))
-            if world.first:
+            if group.first:
                 (folder / name).mkdir()
                 save_checkpoint(folder / name, trainer.checkpoint())
                 (folder / name / "losses.json").write_text(json.dumps(losses))

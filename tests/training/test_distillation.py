@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.support.draws import draw
 from tests.support.runs import images
+from tests.support.sampled_noise import sample_noise
 from torch import Tensor, nn
 
 from ict_ref.checkpoint.network_file import export
@@ -15,8 +15,9 @@ from ict_ref.data.dataset import to_float
 from ict_ref.launch.__main__ import main
 from ict_ref.networks.model import build_model
 from ict_ref.networks.network_checkpoint import NetworkCheckpoint
+from ict_ref.training.discretization import discretization
 from ict_ref.training.distillation import load_score
-from ict_ref.training.loss import discretization, training_loss
+from ict_ref.training.loss import training_loss
 from ict_ref.training.trainer import Trainer
 
 EVENT = (1, 8, 8)
@@ -83,26 +84,26 @@ def test_the_loss_compares_both_ends_of_an_euler_step(tmp_path: Path, labels: bo
     trainer.step = 30
     pixels, classes = images().batch(30, batch_size=16, seed=0)
     x, of_class = to_float(pixels).double(), classes if labels else None
-    draws = draw(30, range(4), chosen, event=EVENT, sites=trainer.student.network.dropout_sites())
+    noise = sample_noise(30, range(4), chosen, event=EVENT, sites=trainer.student.network.dropout_sites())
     sigmas = discretization(30, chosen).sigmas
-    low, high = (sigmas[draws.index + k] for k in (0, 1))
+    low, high = (sigmas[noise.index + k] for k in (0, 1))
     column = (-1, 1, 1, 1)
-    noisy = x + high.reshape(column) * draws.z
+    noisy = x + high.reshape(column) * noise.z
     if labels:
         score = (classes.reshape(column) / 10 - noisy) / high.reshape(column) ** 2
     else:
         score = (0.3 - noisy) / (0.16 + high.reshape(column) ** 2)
     # One step of Euler's method down dx/dsigma = -sigma score.
     lower = noisy + (low - high).reshape(column) * -high.reshape(column) * score
-    student = trainer.student(noisy, high, of_class, draws.masks)
-    teacher = trainer.student(lower, low, of_class, draws.masks)
+    student = trainer.student(noisy, high, of_class, noise.masks)
+    teacher = trainer.student(lower, low, of_class, noise.masks)
     c = 0.00054 * 8
     expected = (((student - teacher) ** 2).sum((1, 2, 3)) + c**2).sqrt() - c
     trainer.update()
     torch.testing.assert_close(trainer.loss, (expected / (high - low)).mean().detach())
 
 
-def test_a_network_that_was_imported_is_a_denoiser_with_edm_s_coefficients(tmp_path: Path) -> None:
+def test_an_imported_network_is_a_denoiser_with_the_coefficients_of_edm(tmp_path: Path) -> None:
     # EDM, Table 1: c_skip = sd^2 / (s^2 + sd^2), c_out = s sd / sqrt(s^2 + sd^2), c_in = 1 / sqrt(s^2 + sd^2).
     model = build_model(distilling("", labels=True), event=EVENT, classes=10)
     generator = torch.Generator().manual_seed(0)
@@ -123,7 +124,7 @@ def test_a_network_that_was_imported_is_a_denoiser_with_edm_s_coefficients(tmp_p
     torch.testing.assert_close(score(x, sigma, labels) * s**2, clean.detach() - x, rtol=1e-4, atol=1e-5)
 
 
-def test_no_gradient_reaches_the_denoiser_and_it_is_no_part_of_the_run(tmp_path: Path) -> None:
+def test_the_denoiser_gets_no_gradient_and_is_not_saved_with_the_run(tmp_path: Path) -> None:
     trainer = Trainer(distilling(written(Normal(), tmp_path), labels=False), images())
     trainer.update()
     assert {name.split("/")[0] for name in trainer.checkpoint().tensors} == {"student", "average", "optimizer"}
@@ -132,21 +133,21 @@ def test_no_gradient_reaches_the_denoiser_and_it_is_no_part_of_the_run(tmp_path:
 def test_distillation_needs_its_score() -> None:
     chosen = distilling("", labels=False)
     model = build_model(chosen, event=EVENT, classes=0)
-    draws = draw(0, range(4), chosen, event=EVENT, sites=model.network.dropout_sites())
-    with pytest.raises(ValueError, match=r"needs the score that method\.objective distillation distils; got none"):
-        training_loss(model, torch.zeros(16, *EVENT).double(), None, draws, discretization(0, chosen), chosen.method)
+    noise = sample_noise(0, range(4), chosen, event=EVENT, sites=model.network.dropout_sites())
+    with pytest.raises(ValueError, match=r"score: expected the score to distil, got None"):
+        training_loss(model, torch.zeros(16, *EVENT).double(), None, noise, discretization(0, chosen), chosen.method)
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("", "method.denoiser needs what is to be distilled; got none"),
-        ("nowhere.pt", "method.denoiser needs a file; got nowhere.pt, which is none"),
-        ("text.pt", "method.denoiser needs TorchScript or an imported network; text.pt is damaged or not safetensors"),
-        ("labelled.pt", "method.denoiser needs D(x, sigma) for images of (1, 8, 8); labelled.pt is none"),
+        ("", "--method.denoiser: expected a denoiser to distil, got nothing"),
+        ("nowhere.pt", "--method.denoiser: expected a file, got nowhere.pt"),
+        ("text.pt", "--method.denoiser: expected TorchScript or a network file. text.pt is damaged"),
+        ("labelled.pt", "--method.denoiser: expected D(x, sigma) for images of shape (1, 8, 8), got labelled.pt"),
     ],
 )
-def test_a_denoiser_that_is_none_is_refused_before_training(
+def test_a_bad_denoiser_is_rejected_before_training(
     name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -3,26 +3,29 @@ import dataclasses
 import math
 from functools import partial
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
 from scipy.stats import chisquare
-from tests.support.draws import draw
+from tests.support.sampled_noise import sample_noise
 from torch import Tensor
 
 from ict_ref.config import Config, Method, minimal
 from ict_ref.data.dataset import load, to_float
 from ict_ref.formulas import consistency_training_loss, pseudo_huber
 from ict_ref.networks.model import ConsistencyModel, build_model
-from ict_ref.training.distance import metric
-from ict_ref.training.loss import (
+from ict_ref.training.discretization import (
+    CURRICULA,
+    PROBABILITIES,
+    WEIGHTS,
     Discretization,
-    Draws,
     discretization,
-    refuse_bad_numbers,
     teacher_decay,
-    training_loss,
 )
+from ict_ref.training.distance import distance_of
+from ict_ref.training.loss import OBJECTIVES, check_objective, training_loss
+from ict_ref.training.sampled_noise import SampledNoise
 
 EVENT = (1, 8, 8)
 
@@ -51,9 +54,11 @@ def batch(config: Config) -> tuple[Tensor, Tensor]:
     return to_float(images.pixels[:size]).double(), images.labels[:size]
 
 
-def draws_of(step: int, model: ConsistencyModel, config: Config) -> Draws:
-    """Return the draws of all lanes."""
-    return draw(step, range(config.train.noise_shards), config, event=EVENT, sites=model.network.dropout_sites())
+def noise_of(step: int, model: ConsistencyModel, config: Config) -> SampledNoise:
+    """Return the sampled noise of all shards."""
+    return sample_noise(
+        step, range(config.train.noise_shards), config, event=EVENT, sites=model.network.dropout_sites()
+    )
 
 
 def test_student_and_teacher_share_their_dropout_masks() -> None:
@@ -61,12 +66,12 @@ def test_student_and_teacher_share_their_dropout_masks() -> None:
     chosen = config(dropout=0.9)
     model = model_of(chosen)
     x, labels = batch(chosen)
-    draws = dataclasses.replace(draws_of(0, model, chosen), index=torch.zeros(len(x), dtype=torch.int64))
+    noise = dataclasses.replace(noise_of(0, model, chosen), index=torch.zeros(len(x), dtype=torch.int64))
     losses = []
     for gap in (1e-2, 1e-4, 1e-6):
         sigmas = torch.tensor([1.0, 1.0 + gap], dtype=torch.float64)
         levels = Discretization(sigmas, torch.ones(1).double(), torch.ones(1).double())
-        losses.append(float(training_loss(model, x, labels, draws, levels, chosen.method).detach().max()))
+        losses.append(float(training_loss(model, x, labels, noise, levels, chosen.method).detach().max()))
     # Below c the distance is quadratic in the gap: a hundredth of the gap, a ten thousandth of the loss.
     assert losses[1] < 1e-2 * losses[0]
     assert losses[2] < 1e-3 * losses[1]
@@ -78,7 +83,7 @@ def test_masks_that_are_not_shared_leave_a_loss_at_equal_levels() -> None:
     chosen = config(dropout=0.9)
     model = model_of(chosen)
     x, labels = batch(chosen)
-    here, there = draws_of(0, model, chosen), draws_of(1, model, chosen)
+    here, there = noise_of(0, model, chosen), noise_of(1, model, chosen)
     sigmas = torch.tensor([1.0, 1.0 + 1e-6], dtype=torch.float64)
     loss = consistency_training_loss(
         partial(model, labels=labels, masks=here.masks),
@@ -98,16 +103,16 @@ def test_no_gradient_flows_through_the_teacher() -> None:
     chosen = config()
     model = model_of(chosen)
     x, labels = batch(chosen)
-    draws, levels = draws_of(30, model, chosen), discretization(30, chosen)
-    torch.autograd.backward(training_loss(model, x, labels, draws, levels, chosen.method).mean())
+    noise, levels = noise_of(30, model, chosen), discretization(30, chosen)
+    torch.autograd.backward(training_loss(model, x, labels, noise, levels, chosen.method).mean())
     student, frozen = copy.deepcopy(model), copy.deepcopy(model).requires_grad_(False)
     student.zero_grad()
     loss = consistency_training_loss(
-        partial(student, labels=labels, masks=draws.masks),
-        partial(frozen, labels=labels, masks=draws.masks),
+        partial(student, labels=labels, masks=noise.masks),
+        partial(frozen, labels=labels, masks=noise.masks),
         x,
-        draws.z,
-        draws.index,
+        noise.z,
+        noise.index,
         levels.sigmas,
         distance=partial(pseudo_huber, c=0.00432),  # 0.00054 sqrt(64)
         weights=levels.weights,
@@ -125,13 +130,13 @@ def test_the_constant_of_the_distance_counts_channels_too() -> None:
     model = build_model(chosen, event=(3, 8, 8), classes=10)
     x, labels = batch(chosen)
     x = x.expand(-1, 3, -1, -1)
-    draws = draw(0, range(4), chosen, event=(3, 8, 8), sites=model.network.dropout_sites())
+    noise = sample_noise(0, range(4), chosen, event=(3, 8, 8), sites=model.network.dropout_sites())
     levels = discretization(0, chosen)
-    loss = training_loss(model, x, labels, draws, levels, chosen.method)
+    loss = training_loss(model, x, labels, noise, levels, chosen.method)
     # The network is 0 at the start: f = c_skip x.
-    low, high = (levels.sigmas[draws.index + k].reshape(-1, 1, 1, 1) for k in (0, 1))
+    low, high = (levels.sigmas[noise.index + k].reshape(-1, 1, 1, 1) for k in (0, 1))
     skip = [0.25 / ((sigma - 0.002) ** 2 + 0.25) for sigma in (low, high)]
-    delta = skip[1] * (x + high * draws.z) - skip[0] * (x + low * draws.z)
+    delta = skip[1] * (x + high * noise.z) - skip[0] * (x + low * noise.z)
     c = 0.00054 * 192**0.5
     expected = ((delta**2).sum((1, 2, 3)) + c**2).sqrt() - c
     torch.testing.assert_close(loss.detach(), expected / (high - low).flatten(), rtol=1e-9, atol=0)
@@ -150,40 +155,40 @@ def test_the_lowest_level_is_the_boundary_where_the_teacher_returns_its_input() 
     chosen = config()
     model = model_of(chosen)
     x, labels = batch(chosen)
-    draws = draws_of(0, model, chosen)
+    noise = noise_of(0, model, chosen)
     sigma_min = torch.full((len(x),), 0.002, dtype=torch.float64)
-    noisy = x + 0.002 * draws.z
-    assert torch.equal(model(noisy, sigma_min, labels, draws.masks), noisy)
+    noisy = x + 0.002 * noise.z
+    assert torch.equal(model(noisy, sigma_min, labels, noise.masks), noisy)
     assert float(discretization(0, chosen).sigmas[0]) == 0.002
 
 
-def test_the_draws_of_a_batch_are_those_of_its_lanes() -> None:
+def test_the_sampled_noise_of_a_batch_is_that_of_its_shards() -> None:
     chosen = config()
     model = model_of(chosen)
     sites = model.network.dropout_sites()
-    whole = draws_of(3, model, chosen)
-    halves = [draw(3, lanes, chosen, event=EVENT, sites=sites) for lanes in ((0, 1), (2, 3))]
+    whole = noise_of(3, model, chosen)
+    halves = [sample_noise(3, shards, chosen, event=EVENT, sites=sites) for shards in ((0, 1), (2, 3))]
     assert torch.equal(whole.index, torch.cat([half.index for half in halves]))
     assert torch.equal(whole.z, torch.cat([half.z for half in halves]))
     for site, mask in enumerate(whole.masks):
         assert torch.equal(mask, torch.cat([half.masks[site] for half in halves]))
 
 
-def test_the_draws_differ_between_steps_lanes_and_seeds() -> None:
+def test_sampled_noise_differs_between_steps_shards_and_seeds() -> None:
     chosen = config()
     other = dataclasses.replace(chosen, train=dataclasses.replace(chosen.train, seed=1))
     sites = model_of(chosen).network.dropout_sites()
     variants = [(0, 0, chosen), (1, 0, chosen), (0, 1, chosen), (0, 0, other)]
-    drawn = [draw(step, [lane], which, event=EVENT, sites=sites) for step, lane, which in variants]
+    drawn = [sample_noise(step, [shard], which, event=EVENT, sites=sites) for step, shard, which in variants]
     assert len({float(one.z.sum()) for one in drawn}) == 4
     assert len({tuple(one.masks[0].flatten().tolist()) for one in drawn}) == 4
 
 
-def test_cells_are_drawn_by_the_lognormal_schedule() -> None:
+def test_intervals_are_sampled_by_the_lognormal_schedule() -> None:
     # N = 11: p(i) of FORMULAS as printed to three digits. 5 steps of the first stage at 4096 examples.
     chosen = config()
     large = dataclasses.replace(chosen, train=dataclasses.replace(chosen.train, batch_size=4096))
-    index = torch.cat([draw(step, range(4), large, event=(1,), sites=[]).index for step in range(5)])
+    index = torch.cat([sample_noise(step, range(4), large, event=(1,), sites=[]).index for step in range(5)])
     counts = torch.bincount(index, minlength=10).double()
     p = torch.tensor([0.063, 0.182, 0.246, 0.213, 0.142, 0.081, 0.041, 0.020, 0.009, 0.004], dtype=torch.float64)
     expected = len(index) * p / p.sum()
@@ -194,12 +199,12 @@ def test_cells_are_drawn_by_the_lognormal_schedule() -> None:
 def test_noise_is_standard_normal_and_the_same_in_both_precisions() -> None:
     chosen = config()
     large = dataclasses.replace(chosen, train=dataclasses.replace(chosen.train, batch_size=4096))
-    z = draw(0, range(4), large, event=EVENT, sites=[]).z
+    z = sample_noise(0, range(4), large, event=EVENT, sites=[]).z
     # 262 144 values: five standard errors are 5 / 512 for the mean and 5 sqrt(2) / 512 for the variance.
     assert float(z.mean()) == pytest.approx(0, abs=0.0098)
     assert float(z.var()) == pytest.approx(1, abs=0.0139)
     single = dataclasses.replace(large, train=dataclasses.replace(large.train, dtype="float32"))
-    assert torch.equal(draw(0, range(4), single, event=EVENT, sites=[]).z.double(), z)
+    assert torch.equal(sample_noise(0, range(4), single, event=EVENT, sites=[]).z.double(), z)
 
 
 def methods(**options: object) -> Config:
@@ -242,11 +247,11 @@ def at_the_start(chosen: Config) -> tuple[Tensor, Tensor]:
     """Return the loss of a network that is 0 and its student minus its teacher: f = c_skip x."""
     model = build_model(chosen, event=EVENT, classes=10)
     x, labels = batch(chosen)
-    draws, levels = draws_of(0, model, chosen), discretization(0, chosen)
-    loss = training_loss(model, x, labels, draws, levels, chosen.method).detach()
-    low, high = (levels.sigmas[draws.index + k].reshape(-1, 1, 1, 1) for k in (0, 1))
+    noise, levels = noise_of(0, model, chosen), discretization(0, chosen)
+    loss = training_loss(model, x, labels, noise, levels, chosen.method).detach()
+    low, high = (levels.sigmas[noise.index + k].reshape(-1, 1, 1, 1) for k in (0, 1))
     skip = [0.25 / ((sigma - 0.002) ** 2 + 0.25) for sigma in (low, high)]
-    return loss, skip[1] * (x + high * draws.z) - skip[0] * (x + low * draws.z)
+    return loss, skip[1] * (x + high * noise.z) - skip[0] * (x + low * noise.z)
 
 
 def test_squared_l2_is_the_sum_of_squares() -> None:
@@ -259,17 +264,17 @@ def test_the_constant_of_the_distance_can_be_given() -> None:
     torch.testing.assert_close(loss, ((delta**2).sum((1, 2, 3)) + 0.25).sqrt() - 0.5, rtol=1e-9, atol=0)
 
 
-def test_another_teacher_is_asked_in_place_of_the_student() -> None:
+def test_a_given_teacher_replaces_the_student() -> None:
     chosen = methods(mu0=0.9, distance="squared_l2", weighting="uniform")
     student, teacher = model_of(chosen), build_model(chosen, event=EVENT, classes=10)
     x, labels = batch(chosen)
-    draws, levels = draws_of(0, student, chosen), discretization(0, chosen)
-    loss = training_loss(student, x, labels, draws, levels, chosen.method, teacher=teacher)
-    low, high = (levels.sigmas[draws.index + k] for k in (0, 1))
+    noise, levels = noise_of(0, student, chosen), discretization(0, chosen)
+    loss = training_loss(student, x, labels, noise, levels, chosen.method, teacher=teacher)
+    low, high = (levels.sigmas[noise.index + k] for k in (0, 1))
     column = (-1, 1, 1, 1)
-    f = student(x + high.reshape(column) * draws.z, high, labels, draws.masks)
+    f = student(x + high.reshape(column) * noise.z, high, labels, noise.masks)
     # The teacher's network is 0.
-    g = (0.25 / ((low - 0.002) ** 2 + 0.25)).reshape(column) * (x + low.reshape(column) * draws.z)
+    g = (0.25 / ((low - 0.002) ** 2 + 0.25)).reshape(column) * (x + low.reshape(column) * noise.z)
     torch.testing.assert_close(loss, ((f - g) ** 2).sum((1, 2, 3)))
     torch.autograd.backward(loss.sum())
     assert all(parameter.grad is None for parameter in teacher.parameters())
@@ -281,26 +286,28 @@ def test_continuous_training_has_the_gradient_of_ever_finer_levels() -> None:
     chosen = methods(objective="continuous", distance="squared_l2")
     model = model_of(chosen)
     x, labels = batch(chosen)
-    draws, levels = draws_of(0, model, chosen), discretization(0, chosen)
+    noise, levels = noise_of(0, model, chosen), discretization(0, chosen)
 
     def gradient(loss: Tensor) -> Tensor:
         model.zero_grad()
         torch.autograd.backward(loss)
         return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
-    def discrete(share: float) -> Tensor:
+    def discrete(gap: float) -> Tensor:
         """Return the loss of each example between its level and one a little above."""
         parts = []
-        for k, sigma in enumerate(levels.sigmas[draws.index + 1].tolist()):
-            pair = torch.tensor([sigma, sigma * (1 + share)], dtype=torch.float64)
-            at = Draws(torch.zeros(1, dtype=torch.int64), draws.z[k : k + 1], tuple(m[k : k + 1] for m in draws.masks))
+        for k, sigma in enumerate(levels.sigmas[noise.index + 1].tolist()):
+            pair = torch.tensor([sigma, sigma * (1 + gap)], dtype=torch.float64)
+            at = SampledNoise(
+                torch.zeros(1, dtype=torch.int64), noise.z[k : k + 1], tuple(m[k : k + 1] for m in noise.masks)
+            )
             between = Discretization(pair, torch.ones(1).double(), 1 / pair.diff())
             one = slice(k, k + 1)
             parts.append(training_loss(model, x[one], labels[one], at, between, methods(distance="squared_l2").method))
         return torch.cat(parts)
 
-    limit = gradient(training_loss(model, x, labels, draws, levels, chosen.method).mean())
-    errors = [float((gradient(discrete(share).mean()) - limit).norm() / limit.norm()) for share in (1e-3, 5e-4)]
+    limit = gradient(training_loss(model, x, labels, noise, levels, chosen.method).mean())
+    errors = [float((gradient(discrete(gap).mean()) - limit).norm() / limit.norm()) for gap in (1e-3, 5e-4)]
     assert errors[0] < 0.05
     assert errors[1] < 0.6 * errors[0]
 
@@ -314,9 +321,9 @@ class Halved(torch.nn.Module):
         return (x - y).abs().mean((1, 2, 3), keepdim=True)
 
 
-def test_lpips_is_a_file_of_the_user_s_and_sees_enlarged_images(tmp_path: Path) -> None:
+def test_lpips_is_a_torchscript_file_that_gets_enlarged_images(tmp_path: Path) -> None:
     torch.jit.script(Halved()).save(str(tmp_path / "lpips.pt"))  # type: ignore[no-untyped-call]
-    distance = metric(Method(distance="lpips", lpips=str(tmp_path / "lpips.pt")), 64)
+    distance = distance_of(Method(distance="lpips", lpips=str(tmp_path / "lpips.pt")), 64)
     x, y = torch.zeros(2, 3, 8, 8), torch.full((2, 3, 8, 8), 0.25)
     y[1] = 0.5
     torch.testing.assert_close(distance(x, y), torch.tensor([0.25, 0.5]))
@@ -330,7 +337,7 @@ class MeanSquare(torch.nn.Module):
 def test_images_are_enlarged_for_lpips_bilinearly(tmp_path: Path) -> None:
     # A pixel becomes a pyramid: the integral of (1 - |t|)^2 over [-1, 1] is 2/3, in two directions 4/9; nearest has 1.
     torch.jit.script(MeanSquare()).save(str(tmp_path / "square.pt"))  # type: ignore[no-untyped-call]
-    distance = metric(Method(distance="lpips", lpips=str(tmp_path / "square.pt")), 64)
+    distance = distance_of(Method(distance="lpips", lpips=str(tmp_path / "square.pt")), 64)
     y = torch.zeros(1, 3, 8, 8)
     y[..., 3, 4] = 1.0
     assert float(distance(torch.zeros_like(y), y)) == pytest.approx(4 / 9 / 64, rel=1e-2)
@@ -347,26 +354,33 @@ class NotANumberEach(torch.nn.Module):
 
 
 @pytest.mark.parametrize("network", [OfOne(), NotANumberEach()])
-def test_a_file_that_is_no_lpips_is_refused_before_training(network: torch.nn.Module, tmp_path: Path) -> None:
+def test_a_file_that_is_not_lpips_is_rejected_before_training(network: torch.nn.Module, tmp_path: Path) -> None:
     torch.jit.script(network).save(str(tmp_path / "other.pt"))  # type: ignore[no-untyped-call]
-    with pytest.raises(ValueError, match=r"needs a module called as lpips\(x, y\)"):
-        refuse_bad_numbers(methods(distance="lpips", lpips=str(tmp_path / "other.pt")))
+    with pytest.raises(ValueError, match=r"--method\.lpips: expected a module called as lpips\(x, y\)"):
+        check_objective(methods(distance="lpips", lpips=str(tmp_path / "other.pt")))
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("", "needs a TorchScript file of LPIPS; got none"), ("a.pt", "a.pt is no TorchScript")]
+    ("name", "says"),
+    [
+        ("", "--method.lpips: expected a TorchScript file of LPIPS, got nothing"),
+        ("a.pt", "expected a TorchScript file, got"),
+    ],
 )
-def test_lpips_without_its_file_is_refused_before_training(name: str, says: str, tmp_path: Path) -> None:
+def test_lpips_without_its_file_is_rejected_before_training(name: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_text("no TorchScript")
     chosen = methods(distance="lpips", lpips=str(tmp_path / name) if name else "")
     with pytest.raises(ValueError, match=says):
-        refuse_bad_numbers(chosen)
+        check_objective(chosen)
 
 
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [({"huber_c": -1.0}, "c = -1.0"), ({"mu0": 1.5}, "mu0"), ({"curriculum": "sqrt", "s0": 1, "s1": 4}, "n >= 2")],
-)
-def test_numbers_outside_a_formula_s_domain_are_refused_before_training(options: dict[str, object], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        refuse_bad_numbers(methods(**options))
+def test_a_noise_schedule_without_probability_is_rejected_before_training() -> None:
+    with pytest.raises(ValueError, match="lognormal density"):
+        check_objective(methods(p_mean=1e3, p_std=1e-3))
+
+
+def test_every_objective_of_the_schema_has_a_function() -> None:
+    assert set(OBJECTIVES) == set(get_args(get_type_hints(Method)["objective"]))
+    tables = {"curriculum": set(CURRICULA), "noise_schedule": set(PROBABILITIES), "weighting": set(WEIGHTS)}
+    for name, functions in tables.items():
+        assert functions == set(get_args(get_type_hints(Method)[name]))

@@ -6,14 +6,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.support.runs import config, images, lines, never, recorded
 
 from ict_ref.launch.__main__ import main
+from ict_ref.training.discretization import discretization
 from ict_ref.training.loop import fit, resume
-from ict_ref.training.loss import discretization
 from ict_ref.training.metrics_log import forget_metrics_after
 from ict_ref.training.trainer import Trainer
 
 
 @pytest.mark.parametrize("line", ["{}", "[1]", "nonsense", '{"step": "x"}', ""])
-def test_damaged_metrics_are_refused_and_kept(tmp_path: Path, line: str) -> None:
+def test_damaged_metrics_are_rejected_and_kept(tmp_path: Path, line: str) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
     before = path.read_bytes()
@@ -30,18 +30,18 @@ def test_metrics_after_a_step_and_a_cut_off_line_are_dropped(tmp_path: Path) -> 
         assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
-def test_a_line_says_what_the_step_was(tmp_path: Path) -> None:
+def test_a_line_describes_its_step(tmp_path: Path) -> None:
     trainer = Trainer(config(), images())
     assert not fit(trainer, tmp_path, lambda: trainer.step >= 7)
     (line,) = (line for line in lines(tmp_path) if line["step"] == 7)
     assert line["levels"] == len(discretization(6, trainer.config).sigmas)
     assert line["loss"] == float(trainer.loss)
-    # The norm of the gradient that the last update was made by is still there.
+    # The parameters still have the gradient of the last update.
     norms = [float(p.grad.double().norm()) for p in trainer.student.parameters() if p.grad is not None]
     assert line["gradient_norm"] == pytest.approx(sum(norm**2 for norm in norms) ** 0.5, rel=1e-5)
 
 
-def test_lines_are_written_every_so_many_steps_and_at_the_end(tmp_path: Path) -> None:
+def test_lines_are_written_at_their_interval_and_at_the_end(tmp_path: Path) -> None:
     assert fit(Trainer(recorded(log_every=15), images()), tmp_path, never)
     assert [line["step"] for line in lines(tmp_path)] == [15, 30, 40]
 
@@ -61,10 +61,10 @@ def test_tensorboard_has_the_same_numbers_also_after_a_resume(tmp_path: Path) ->
         assert [value for _, value in written] == pytest.approx([line[name] for line in lines(tmp_path)], rel=1e-6)
 
 
-def test_tensorboard_that_is_not_installed_is_refused_before_training(
+def test_a_missing_tensorboard_is_rejected_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     assert main(["--config", "minimal", "--record.tensorboard", "--out", str(tmp_path / "run")]) == 2
-    assert "record.tensorboard needs the package tensorboard; got none; pip install" in capsys.readouterr().err
+    assert "--record.tensorboard: expected the package tensorboard" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -2,46 +2,46 @@ import dataclasses
 
 import pytest
 import torch
-from tests.support.draws import draw
 from tests.support.runs import config, images
+from tests.support.sampled_noise import sample_noise
 
 from ict_ref.config import Config
 from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.networks.model import build_model
-from ict_ref.training.microbatches import Batch, Microbatches
+from ict_ref.training.microbatches import Microbatch, Microbatches
 
 CPU = torch.device("cpu")
 
 
 def batches(chosen: Config, *, ahead: bool = False) -> Microbatches:
-    """Return what makes the batches of a run."""
+    """Return the microbatches of a run."""
     sites = build_model(chosen, event=(1, 8, 8), classes=10).network.dropout_sites()
     return Microbatches(images(), chosen, sites, CPU, [range(chosen.train.noise_shards)], ahead=ahead)
 
 
-def joined(parts: list[Batch]) -> Batch:
-    """Return the batch that these parts make."""
+def joined(parts: list[Microbatch]) -> Microbatch:
+    """Return the concatenation of microbatches."""
     labels = [part.labels for part in parts if part.labels is not None]
-    draws = dataclasses.replace(
-        parts[0].draws,
-        index=torch.cat([part.draws.index for part in parts]),
-        z=torch.cat([part.draws.z for part in parts]),
-        masks=tuple(torch.cat(masks) for masks in zip(*(part.draws.masks for part in parts), strict=True)),
+    noise = dataclasses.replace(
+        parts[0].noise,
+        index=torch.cat([part.noise.index for part in parts]),
+        z=torch.cat([part.noise.z for part in parts]),
+        masks=tuple(torch.cat(masks) for masks in zip(*(part.noise.masks for part in parts), strict=True)),
     )
-    return Batch(torch.cat([part.x for part in parts]), torch.cat(labels), draws)
+    return Microbatch(torch.cat([part.x for part in parts]), torch.cat(labels), noise)
 
 
-def same(a: Batch, b: Batch) -> bool:
+def same(a: Microbatch, b: Microbatch) -> bool:
     """Return whether two batches are the same, bit for bit."""
-    pairs = [(a.x, b.x), (a.draws.index, b.draws.index), (a.draws.z, b.draws.z)]
-    pairs += list(zip(a.draws.masks, b.draws.masks, strict=True))
+    pairs = [(a.x, b.x), (a.noise.index, b.noise.index), (a.noise.z, b.noise.z)]
+    pairs += list(zip(a.noise.masks, b.noise.masks, strict=True))
     assert a.labels is not None
     assert b.labels is not None
     return all(torch.equal(x, y) for x, y in [*pairs, (a.labels, b.labels)])
 
 
 @pytest.mark.parametrize(("size", "accumulate"), [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (4, 1)])
-def test_processes_and_parts_see_together_what_one_process_sees(size: int, accumulate: int) -> None:
+def test_the_microbatches_of_all_processes_make_the_whole_batch(size: int, accumulate: int) -> None:
     chosen = config(steps=100)
     made = batches(chosen)
     for step in (0, 7, 80):  # the last is in the second epoch of 1 198 images
@@ -51,7 +51,7 @@ def test_processes_and_parts_see_together_what_one_process_sees(size: int, accum
         assert same(joined([made.get((step, part), None) for part in parts]), whole)
 
 
-def test_a_batch_is_the_images_and_the_draws_of_its_step() -> None:
+def test_a_microbatch_has_the_images_and_the_sampled_noise_of_its_step() -> None:
     chosen = config()
     made = batches(chosen)
     batch = made.get((3, range(4)), None)
@@ -59,12 +59,12 @@ def test_a_batch_is_the_images_and_the_draws_of_its_step() -> None:
     assert torch.equal(batch.x, pixels.float() / 127.5 - 1)
     assert batch.labels is not None
     assert torch.equal(batch.labels, labels)
-    draws = draw(3, range(4), chosen, event=(1, 8, 8), sites=made.sites)
-    assert torch.equal(batch.draws.z, draws.z)
-    assert torch.equal(batch.draws.index, draws.index)
+    noise = sample_noise(3, range(4), chosen, event=(1, 8, 8), sites=made.sites)
+    assert torch.equal(batch.noise.z, noise.z)
+    assert torch.equal(batch.noise.index, noise.index)
 
 
-def test_what_is_made_beforehand_is_the_same_also_where_something_else_is_asked_for() -> None:
+def test_a_prepared_microbatch_is_the_same_also_if_another_one_is_wanted() -> None:
     plain, ahead = batches(config()), batches(config(), ahead=True)
     order = [(0, range(2)), (0, range(2, 4)), (1, range(2)), (5, range(4)), (5, range(4))]
     for part, then in zip(order, [*order[1:3], (9, range(4)), None, None], strict=True):
@@ -73,7 +73,7 @@ def test_what_is_made_beforehand_is_the_same_also_where_something_else_is_asked_
     ahead.close()
 
 
-def test_examples_that_are_no_pixels_are_taken_as_they_are() -> None:
+def test_examples_that_are_not_pixels_are_used_unchanged() -> None:
     class Ones:
         event, classes = (1, 2, 2), 0
 
@@ -88,8 +88,8 @@ def test_examples_that_are_no_pixels_are_taken_as_they_are() -> None:
     assert batch.labels is None
 
 
-def test_lanes_that_processes_and_parts_cannot_share_are_refused() -> None:
-    says = r"train\.lanes needs a multiple of 6 \(3 processes, each with 2 parts by machine\.accumulate\); got 4"
+def test_noise_shards_that_cannot_be_divided_evenly_are_rejected() -> None:
+    says = r"--train\.noise-shards: expected a multiple of 6 \(3 processes with 2 microbatches each, .*\), got 4\."
     with pytest.raises(ValueError, match=says):
         ProcessGroup(0, 3).microbatches(4, 2)
     assert ProcessGroup(1, 2).microbatches(8, 2) == [range(4, 6), range(6, 8)]

@@ -38,7 +38,7 @@ def after(steps: int, dtype: torch.dtype, scale: float, *, ours: bool, **options
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-6, 1e3])
-def test_a_thousand_steps_are_those_of_torch_s_radam(scale: float) -> None:
+def test_a_thousand_updates_are_those_of_the_radam_of_torch(scale: float) -> None:
     options = {"lr": 1e-3, "eps": 1e-8}
     pairs = zip(*(after(1000, torch.float64, scale, ours=ours, **options) for ours in (True, False)), strict=True)
     for mine, theirs in pairs:
@@ -65,7 +65,7 @@ def test_the_first_updates_are_momentum_without_a_variance() -> None:
     assert unrectified == [True] * 5 + [False] * 2
 
 
-def test_late_updates_are_adam_s() -> None:
+def test_late_updates_are_those_of_adam() -> None:
     # r_t -> 1 and 1 - beta2^t -> 1.
     lr, eps = adam_numbers(10**6, lr=0.1, beta2=0.999, eps=1e-8)
     assert lr == pytest.approx(0.1, rel=1e-12)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from tests.support.draws import draw
 from tests.support.runs import CT, config, copied, images, lines, same, updated
+from tests.support.sampled_noise import sample_noise
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -19,9 +19,11 @@ from ict_ref.config import Config, Method, minimal
 from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.formulas import sigma_grid
 from ict_ref.networks.model import build_model
+from ict_ref.training.discretization import discretization
 from ict_ref.training.ema import update_ema
 from ict_ref.training.loop import resume
-from ict_ref.training.loss import Draws, discretization, training_loss
+from ict_ref.training.loss import training_loss
+from ict_ref.training.sampled_noise import SampledNoise
 from ict_ref.training.trainer import Trainer
 
 CONTINUOUS = Method(objective="continuous", distance="squared_l2", curriculum="constant")
@@ -33,7 +35,7 @@ def on(chosen: Config, **machine: object) -> Config:
 
 
 def trained(chosen: Config, steps: int) -> Trainer:
-    """Return a trainer after so many steps."""
+    """Return a trainer after `steps` steps."""
     trainer = Trainer(chosen, images())
     for _ in range(steps):
         trainer.update()
@@ -102,7 +104,7 @@ def test_a_checkpoint_does_not_depend_on_the_layout() -> None:
     assert same(again.checkpoint(), last.checkpoint())
 
 
-def test_the_average_is_the_closed_form_of_eq_4() -> None:
+def test_the_ema_weights_are_the_closed_form_of_eq_4() -> None:
     # After n updates: decay^n theta_0 + sum_k (1 - decay) decay^(n - k) theta_k.
     trainer = Trainer(config(dtype="float64", ema_decay=0.9), images())
     states = [torch.cat([p.detach().flatten() for p in trainer.student.parameters()]).clone()]
@@ -115,9 +117,9 @@ def test_the_average_is_the_closed_form_of_eq_4() -> None:
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, math.nan])
-def test_a_decay_that_is_none_is_refused(decay: float) -> None:
+def test_a_decay_outside_its_range_is_rejected(decay: float) -> None:
     model = build_model(minimal(), event=(1, 8, 8), classes=10)
-    with pytest.raises(ValueError, match=r"needs 0 <= decay < 1 \(iCT Eq\. \(4\)\); got"):
+    with pytest.raises(ValueError, match=r"decay: expected 0 <= decay < 1 \(iCT, Eq\. \(4\)\), got"):
         update_ema(copy.deepcopy(model), model, decay=decay)
 
 
@@ -143,7 +145,7 @@ def spoil(trainer: Trainer, *steps: int) -> None:
     )
 
 
-def test_a_step_that_is_not_finite_is_left_out_so_often_as_is_allowed() -> None:
+def test_updates_that_are_not_finite_are_skipped_as_often_as_allowed() -> None:
     trainer = Trainer(config(skip_nonfinite=2), images())
     spoil(trainer, 3, 5, 8)
     before = None
@@ -160,7 +162,7 @@ def test_a_step_that_is_not_finite_is_left_out_so_often_as_is_allowed() -> None:
         trainer.update()
 
 
-def test_a_run_that_left_a_step_out_goes_on_to_the_same_end() -> None:
+def test_a_run_that_skipped_an_update_resumes_to_the_same_end() -> None:
     chosen = config(skip_nonfinite=3)
     whole, cut = Trainer(chosen, images()), Trainer(chosen, images())
     for trainer in (whole, cut):
@@ -178,7 +180,7 @@ def test_a_run_that_left_a_step_out_goes_on_to_the_same_end() -> None:
     assert same(cut.checkpoint(), whole.checkpoint())
 
 
-def test_a_trainer_that_does_not_wait_ends_with_the_same_bits() -> None:
+def test_an_asynchronous_guard_ends_with_the_same_bits() -> None:
     waits, goes = (Trainer(config(), images()) for _ in range(2))
     goes.guard.synchronous = False
     for _ in range(12):
@@ -188,7 +190,7 @@ def test_a_trainer_that_does_not_wait_ends_with_the_same_bits() -> None:
     assert same(goes.checkpoint(), waits.checkpoint())
 
 
-def test_a_trainer_that_does_not_wait_stands_still_from_the_first_step_that_is_not_finite() -> None:
+def test_an_asynchronous_guard_makes_updates_no_ops_from_the_first_that_is_not_finite() -> None:
     trainer = Trainer(config(), images())
     trainer.guard.synchronous = False
     spoil(trainer, 6, 7)
@@ -202,10 +204,10 @@ def test_a_trainer_that_does_not_wait_stands_still_from_the_first_step_that_is_n
         trainer.guard.raise_recorded()
 
 
-def test_the_noise_levels_of_a_bad_step_are_those_that_were_drawn() -> None:
+def test_the_noise_levels_of_a_bad_step_are_those_that_were_sampled() -> None:
     trainer = Trainer(config(), images())
     spoil(trainer, 1)
-    index = draw(0, range(4), trainer.config, event=(1,), sites=[]).index
+    index = sample_noise(0, range(4), trainer.config, event=(1,), sites=[]).index
     sigmas = sigma_grid(11)
     low, high = float(sigmas[int(index.min())]), float(sigmas[int(index.max()) + 1])
     with pytest.raises(FloatingPointError, match=f"noise levels {low:.4g} to {high:.4g}"):
@@ -213,7 +215,7 @@ def test_the_noise_levels_of_a_bad_step_are_those_that_were_drawn() -> None:
 
 
 class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts how often the value of a tensor is asked for."""
+    """A count of the reads of tensor values."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -229,7 +231,7 @@ class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("method", [Method(), CT, CONTINUOUS], ids=["iCT", "CT", "continuous"])
-def test_a_step_reads_no_number_back(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_update_reads_no_number_from_the_device(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
     # As on an accelerator, where formulas look at no values and the trainer does not wait.
     monkeypatch.setattr("ict_ref.formulas._domain.looks_at", lambda *_: False)
     trainer = Trainer(dataclasses.replace(config(clip_gradient=1.0), method=method), images())
@@ -241,11 +243,11 @@ def test_a_step_reads_no_number_back(method: Method, monkeypatch: pytest.MonkeyP
     with Reads() as reads:
         trainer.guard.raise_recorded()
         float(trainer.loss)
-    assert len(reads.names) >= 1  # it can count
+    assert len(reads.names) >= 1  # the mode can count
 
 
 class OneDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Refuses operations between the host and the device, which the host would wait for."""
+    """A mode that rejects operations between host and device, for which the host would wait."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -263,21 +265,21 @@ class OneDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
 @pytest.mark.parametrize("method", [Method(), CT], ids=["iCT", "CT"])
 @pytest.mark.parametrize("architecture", ["adm", "ncsnpp"])
 def test_a_loss_stays_on_its_device(method: Method, architecture: Literal["adm", "ncsnpp"]) -> None:
-    # On the meta device nothing can be read, and nothing is copied unseen: what works there makes no host wait.
+    # On the meta device nothing can be read or copied, so code that works there never makes the host wait.
     network = dataclasses.replace(minimal().network, architecture=architecture, head_channels=0)
     chosen = dataclasses.replace(config(), method=method, network=network)
     meta = torch.device("meta")
     model = build_model(chosen, event=(1, 8, 8), classes=10).to(meta)
-    drawn = draw(0, range(4), chosen, event=(1, 8, 8), sites=model.network.dropout_sites())
-    draws = Draws(drawn.index.to(meta), drawn.z.to(meta), tuple(mask.to(meta) for mask in drawn.masks))
+    drawn = sample_noise(0, range(4), chosen, event=(1, 8, 8), sites=model.network.dropout_sites())
+    noise = SampledNoise(drawn.index.to(meta), drawn.z.to(meta), tuple(mask.to(meta) for mask in drawn.masks))
     x, labels = torch.zeros(16, 1, 8, 8, device=meta), torch.zeros(16, dtype=torch.int64, device=meta)
     levels = discretization(0, chosen, meta)
     with OneDevice():  # type: ignore[no-untyped-call]
-        loss = training_loss(model, x, labels, draws, levels, method).mean()
+        loss = training_loss(model, x, labels, noise, levels, method).mean()
         torch.autograd.backward(loss)
         torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
         update_ema(model, model, decay=0.5)
-        with pytest.raises((AssertionError, RuntimeError)):  # it can refuse
+        with pytest.raises((AssertionError, RuntimeError)):  # the mode can reject
             torch.ones(3).to(meta)
 
 
@@ -307,7 +309,7 @@ def test_under_autocast_the_network_alone_is_in_bfloat16() -> None:
     assert trainer.ema.autocast is None
 
 
-def test_under_autocast_the_boundary_is_exact_and_neighbouring_levels_are_told_apart() -> None:
+def test_under_autocast_the_boundary_is_exact_and_neighbouring_levels_differ() -> None:
     model = Trainer(config(autocast="bfloat16"), images()).student
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -323,22 +325,22 @@ def test_under_autocast_the_boundary_is_exact_and_neighbouring_levels_are_told_a
     assert all(not torch.equal(a, b) for a, b in pairwise(told))
 
 
-def test_autocast_is_near_full_precision_and_is_not_it() -> None:
+def test_autocast_is_near_full_precision_but_differs_from_it() -> None:
     full, half = trained(config(), 8), trained(config(autocast="bfloat16"), 8)
     assert float(half.loss) == pytest.approx(float(full.loss), rel=0.02)
     assert float(half.loss) != float(full.loss)
 
 
-def test_a_world_of_one_is_the_run_itself() -> None:
-    world = ProcessGroup()
+def test_a_process_group_of_one_is_the_run_itself() -> None:
+    group = ProcessGroup()
     value = torch.ones(3)
-    assert world.mean_(value) is value
-    assert world.any(True)
-    assert not world.any(False)
-    assert world.microbatches(4, 1) == [range(4)]
+    assert group.mean_(value) is value
+    assert group.any(True)
+    assert not group.any(False)
+    assert group.microbatches(4, 1) == [range(4)]
 
 
-def test_a_compiled_network_trains_alike_and_its_checkpoint_is_any_run_s(tmp_path: Path) -> None:
+def test_a_compiled_network_trains_alike_and_its_checkpoint_fits_an_uncompiled_one(tmp_path: Path) -> None:
     # Traced as for a GPU, and then executed as it is: to generate code for a CPU would take minutes. Shapes are not
     # checked: the checker cannot be traced.
     code = (

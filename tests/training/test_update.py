@@ -1,4 +1,4 @@
-"""One whole update, written again from its definition: plain NumPy for what is drawn, loops for what is computed."""
+"""A complete update, written again from its definition: NumPy for the random numbers, loops for the computation."""
 
 import dataclasses
 import itertools
@@ -31,9 +31,9 @@ CONFIG = Config(network=minimal().network, method=METHOD, train=TRAIN)
 STEP, LEVELS = 7, 9
 
 
-def philox(purpose: int, step: int, lane: int, seed: int = 3) -> np.random.Generator:
+def philox(purpose: int, step: int, shard: int, seed: int = 3) -> np.random.Generator:
     # 1 order, 2 noise level, 3 noise, 4 dropout: fixed for ever, or old runs could not be repeated.
-    return np.random.Generator(np.random.Philox(key=seed, counter=[0, lane, step, purpose]))
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, shard, step, purpose]))
 
 
 STRIDE = np.uint64(0x9E3779B97F4A7C15)
@@ -58,20 +58,20 @@ def cell(u: float, levels: list[float], mean: float, std: float) -> int:
 
 def expected_loss(model: ConsistencyModel, config: Config, step: int, n: int) -> Tensor:
     digits, method, seed = load(config.data).train, config.method, config.train.seed
-    batch, lanes = config.train.batch_size, config.train.noise_shards
+    batch, shards = config.train.batch_size, config.train.noise_shards
     low, high = method.sigma_min ** (1 / method.rho), method.sigma_max ** (1 / method.rho)
     levels = [(low + j / (n - 1) * (high - low)) ** method.rho for j in range(n)]
     levels[0] = method.sigma_min  # the boundary itself, not its rounded root's power
-    size = batch // lanes
+    size = batch // shards
     chosen = philox(1, 0, 0, seed).permutation(1198)[batch * step : batch * (step + 1)]
     losses = []
-    for lane in range(lanes):
-        places = torch.from_numpy(chosen[size * lane : size * (lane + 1)])
+    for shard in range(shards):
+        places = torch.from_numpy(chosen[size * shard : size * (shard + 1)])
         x, labels = (digits.pixels[places].float() / 127.5 - 1).double(), digits.labels[places]
-        i = [cell(u, levels, method.p_mean, method.p_std) for u in philox(2, step, lane, seed).random(size)]
-        noise = philox(3, step, lane, seed).standard_normal((size, 1, 8, 8), dtype=np.float32)
+        i = [cell(u, levels, method.p_mean, method.p_std) for u in philox(2, step, shard, seed).random(size)]
+        noise = philox(3, step, shard, seed).standard_normal((size, 1, 8, 8), dtype=np.float32)
         z = torch.from_numpy(noise).double()
-        key, masks = np.uint64(philox(4, step, lane, seed).bit_generator.random_raw()), []
+        key, masks = np.uint64(philox(4, step, shard, seed).bit_generator.random_raw()), []
         for number, site in enumerate(model.network.dropout_sites()):
             shape = (size, site.channels, site.height, site.width)
             # One block of words: of the key follows the site's, of that the block's, and the words are numbered.
@@ -101,7 +101,7 @@ def prepared() -> Trainer:
     return trainer
 
 
-def test_an_update_is_what_its_definition_says() -> None:
+def test_an_update_follows_its_definition() -> None:
     trainer = prepared()
     parameters = list(trainer.student.parameters())
     before = [parameter.detach().clone() for parameter in parameters]
@@ -118,7 +118,7 @@ def test_an_update_is_what_its_definition_says() -> None:
         torch.testing.assert_close(average, 0.75 * old_average + 0.25 * parameter.detach(), rtol=1e-12, atol=1e-12)
 
 
-def test_the_seed_moves_everything_that_is_drawn() -> None:
+def test_the_seed_changes_all_that_is_sampled() -> None:
     here = prepared()
     there = Trainer(dataclasses.replace(CONFIG, train=dataclasses.replace(TRAIN, seed=4)), load(CONFIG.data).train)
     there.student.load_state_dict(here.student.state_dict())
@@ -126,7 +126,7 @@ def test_the_seed_moves_everything_that_is_drawn() -> None:
     assert updated(there) != updated(here)
 
 
-def test_ten_updates_of_the_minimal_run_are_what_their_definition_says() -> None:
+def test_ten_updates_of_the_minimal_run_follow_their_definition() -> None:
     # K = 40 in eight stages of five steps: N = 11, then 21. torch's own RAdam.
     config = dataclasses.replace(minimal(), train=dataclasses.replace(minimal().train, dtype="float64"))
     trainer = Trainer(config, load(config.data).train)
@@ -141,7 +141,7 @@ def test_ten_updates_of_the_minimal_run_are_what_their_definition_says() -> None
         theirs.append(float(loss.detach()))
         ours.append(updated(trainer))
     assert ours == pytest.approx(theirs, rel=1e-11)
-    # What nobody meant to change.
+    # A change of these losses is a change of every run.
     assert ours == pytest.approx(GOLDEN, rel=1e-9)
 
 

@@ -34,7 +34,7 @@ def begin(folder: Path) -> None:
         ("config.json", begin),
     ],
 )
-def test_a_write_that_fails_leaves_what_was_there(
+def test_a_failed_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, write: Callable[[Path], None]
 ) -> None:
     if name != "config.json":
@@ -48,7 +48,7 @@ def test_a_write_that_fails_leaves_what_was_there(
     assert after == before
 
 
-def test_a_file_is_on_disk_before_it_takes_the_old_one_s_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_on_disk_before_it_replaces_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     happened = []
     sync, replace = os.fsync, Path.replace
 
@@ -66,7 +66,7 @@ def test_a_file_is_on_disk_before_it_takes_the_old_one_s_place(tmp_path: Path, m
     assert happened == ["file", "rename", "folder"]
 
 
-def test_a_block_that_fails_half_way_leaves_the_old_file_and_nothing_aside(tmp_path: Path) -> None:
+def test_a_failed_block_leaves_the_old_file_and_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
 

@@ -15,7 +15,7 @@ def test_a_stream_depends_on_each_of_its_four_coordinates() -> None:
     assert len({float(generator.random()) for generator in streams}) == len(streams)
 
 
-def test_a_stream_can_be_drawn_again_whatever_was_drawn_before() -> None:
+def test_a_stream_repeats_whatever_was_sampled_before() -> None:
     first = stream(7, "noise", 3, 2).standard_normal(5)
     stream(7, "noise", 4, 2).standard_normal(100)
     assert np.array_equal(stream(7, "noise", 3, 2).standard_normal(5), first)

@@ -47,7 +47,6 @@ class PretrainedModel:
 
         Raises:
             ValueError: a wanted class does not exist.
-
         """
         if self.classes == 0:
             if wanted:
@@ -63,15 +62,20 @@ class PretrainedModel:
 def load_pretrained(path: Path, device: torch.device | str = "cpu") -> PretrainedModel:
     """Load the model in a run folder (its newest EMA weights) or in a network file.
 
-    >>> import torch
-    >>> pretrained = load_pretrained(Path("runs/digits"))  # doctest: +SKIP
-    >>> noise = 80 * torch.randn(4, *pretrained.event)  # doctest: +SKIP
-    >>> images = pretrained.model(noise, torch.full((4,), 80.0), pretrained.labels(4))  # doctest: +SKIP
+    >>> from ict_ref.checkpoint.network_file import export
+    >>> from ict_ref.config import minimal
+    >>> from ict_ref.networks.model import build_model
+    >>> options = minimal().network
+    >>> state = build_model(minimal(), event=(1, 8, 8), classes=10).network.state_dict()
+    >>> export(NetworkCheckpoint(options=options, channels=1, size=8, classes=10, state=state), Path("network"))
+    >>> pretrained = load_pretrained(Path("network"))  # or the folder of a run
+    >>> noise = 80 * torch.randn(4, *pretrained.event)
+    >>> pretrained.model(noise, torch.full((4,), 80.0), pretrained.labels(4)).shape
+    torch.Size([4, 1, 8, 8])
 
     Raises:
         ValueError: the path holds neither a run with a checkpoint nor a network file, or the file is damaged.
         OSError: the file cannot be read.
-
     """
     config: Config | None = None
     if path.is_dir():
@@ -97,7 +101,6 @@ def load_ema(run: Path) -> tuple[NetworkCheckpoint, int]:
 
     Raises:
         ValueError: the run does not have a good checkpoint, or its configuration or data cannot be read.
-
     """
     config, digests = load_config(run), stored_digests(run)
 

@@ -39,7 +39,6 @@ def export(checkpoint: NetworkCheckpoint, path: Path) -> None:
     Raises:
         ValueError: the file exists, or a tensor of the network is not finite.
         OSError: the file cannot be written.
-
     """
     if path.exists():
         raise ValueError(f"{path} exists and is not overwritten. Choose another name.")
@@ -55,7 +54,6 @@ def refuse_infinite(checkpoint: NetworkCheckpoint) -> None:
 
     Raises:
         ValueError: a tensor of the network is not finite.
-
     """
     for name, tensor in checkpoint.state.items():
         if not bool(tensor.isfinite().all()):
@@ -77,7 +75,6 @@ def load_exported(path: Path) -> NetworkCheckpoint:
     Raises:
         ValueError: the file does not exist, is damaged, or is not a network file of this version.
         OSError: the file cannot be read.
-
     """
     if not path.is_file():
         write = "Write a network file with python -m ict_ref.import_checkpoint or export_checkpoint."

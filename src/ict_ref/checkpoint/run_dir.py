@@ -37,7 +37,6 @@ def open_run(folder: Path, config: Config) -> Iterator[None]:
     Raises:
         ValueError: the folder belongs to another run, holds other files, is damaged or is in use.
         OSError: the folder cannot be written.
-
     """
     config_file = folder / "config.json"
     if folder.exists() and not folder.is_dir():
@@ -64,7 +63,6 @@ def load_config(folder: Path) -> Config:
 
     Raises:
         ValueError: the folder is not a run folder, or its configuration is damaged or of a later version.
-
     """
     file = folder / "config.json"
     if not file.is_file():
@@ -81,7 +79,6 @@ def stored_digests(folder: Path) -> tuple[str, ...]:
 
     Raises:
         ValueError: config.json is damaged.
-
     """
     content = _read(folder / "config.json")
     tree = content["config"]
@@ -93,7 +90,6 @@ def _read(config_file: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: the file is damaged.
-
     """
     try:
         content: dict[str, Any] = json.loads(config_file.read_text())
@@ -110,7 +106,6 @@ def _refuse_another(there: Tree, here: Tree, folder: Path) -> None:
 
     Raises:
         ValueError: a field of the identity differs. The message names it.
-
     """
     default = flat(json.loads(Config().to_json()))
     stored, given = flat(there), flat(here)

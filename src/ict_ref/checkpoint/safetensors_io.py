@@ -32,7 +32,6 @@ def read_tensors(path: Path, advice: str) -> tuple[dict[str, Any] | None, dict[s
 
     Raises:
         UnusableFileError: the file is damaged or not safetensors. The message ends with `advice`.
-
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -56,7 +56,6 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 1, mile
 
     Raises:
         OSError: the file cannot be written. Existing files stay.
-
     """
     about = {
         "version": ict_ref.__version__,
@@ -88,7 +87,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         UnusableFileError: the file is damaged, or is not a checkpoint of ict_ref.
-
     """
     if not path.is_file():
         raise UnusableFileError(f"{path} is not a file", ADVICE)
@@ -114,7 +112,6 @@ def newest_checkpoint(
 
     Raises:
         ValueError: the folder has checkpoints, and none of them is good.
-
     """
     rejected: dict[Path, str] = {}
     first: ValueError | None = None

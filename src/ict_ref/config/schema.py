@@ -5,12 +5,13 @@ Defaults are those of iCT on ImageNet 64x64. The docstrings of the fields are th
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
 
-from ict_ref.config import validate
 from ict_ref.config.identity import NOT_IDENTITY, digest, identity
+from ict_ref.config.validate import LARGEST, SMALLEST_NORMAL, at_least, expect, positive, rounded
 
 
 def as_fields(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +40,10 @@ class Data:
     """Condition the model on class labels, as iCT does on ImageNet but not on CIFAR-10."""
 
     def __post_init__(self) -> None:
-        validate.check_data(self)
+        for name in ("path", "held_out", "checksum") if self.name == "digits" else ():
+            value = getattr(self, name)
+            advice = "Choose --data.name cifar10, imagenet64 or folder."
+            expect(not value, f"data.{name}", "nothing for --data.name digits", value, advice)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +84,36 @@ class Network:
     """Factor on log(sigma) / 4 before the embedding: 1 in iCT (Section 3.1), 1000 in CM's public code."""
 
     def __post_init__(self) -> None:
-        validate.check_network(self)
+        at_least(1, self, "network", "width", "blocks", "groups")
+        at_least(0, self, "network", "head_channels", "dropout_max_resolution")
+        expect(self.width % 2 == 0, "network.width", "an even number", self.width)
+        multipliers = self.multipliers
+        positive = len(multipliers) >= 1 and min(multipliers) >= 1
+        expect(positive, "network.multipliers", "integers >= 1", multipliers)
+        adm = self.architecture == "adm"
+        adaptive = self.adaptive_norm
+        expect(adm or not adaptive, "network.adaptive_norm", "False, as NCSN++ has no AdaGN", adaptive)
+        self._check_channels()
+        expect(0 <= self.dropout < 1, "network.dropout", "0 <= rate < 1", self.dropout)
+        scale = self.fourier_scale
+        expect(0 < scale <= 1e6, "network.fourier_scale", "0 < scale <= 1e6", scale)
+        time_scale = self.time_scale
+        expect(abs(time_scale) <= 1e6, "network.time_scale", "a number between -1e6 and 1e6", time_scale)
+
+    def _check_channels(self) -> None:
+        adm = self.architecture == "adm"
+        widths = {self.width * multiplier for multiplier in self.multipliers}
+        for channels in sorted(widths):
+            heads = self.head_channels == 0 or channels % self.head_channels == 0
+            divisor = f"0 or a divisor of {channels} channels (width * multiplier)"
+            expect(heads, "network.head_channels", divisor, self.head_channels)
+        # A block of the decoder gets the channels of its own map and those of the encoder's map.
+        stem = widths if adm else widths | {self.width}
+        for channels in sorted(stem | {a + b for a in stem for b in stem}):
+            expect(adm or channels >= 4, "network.width", "4 channels or more", self.width)
+            groups = self.groups_of(channels)
+            divisor = f"a divisor of {channels} channels, which a block has"
+            expect(channels % groups == 0, "network.groups", divisor, groups)
 
     def groups_of(self, channels: int) -> int:
         """Return the number of groups in which `channels` channels are normalised."""
@@ -137,7 +170,38 @@ class Method:
     as in CT (iCT, Table 1)."""
 
     def __post_init__(self) -> None:
-        validate.check_method(self)
+        low, high = self.sigma_min, self.sigma_max
+        ordered = math.isfinite(high) and 0 < low < high
+        between = "0 < sigma_min < sigma_max < infinity (iCT, Section 2)"
+        expect(ordered, "method.sigma_min", between, f"sigma_min {low} and sigma_max {high}")
+        for name in ("rho", "sigma_data"):
+            positive(self, "method", name)
+        try:
+            math.pow(high, 1 / self.rho)
+        except OverflowError:
+            power = "a number for which sigma_max^(1/rho) is finite (iCT, Section 2)"
+            expect(False, "method.rho", power, self.rho, "The paper's is 7.")
+        if self.noise_schedule == "lognormal":
+            positive(self, "method", "p_std")
+            expect(math.isfinite(self.p_mean), "method.p_mean", "a finite number", self.p_mean)
+        first = 1 if self.curriculum in ("exponential", "constant") else 2
+        span = f"{first} <= s0 <= s1 for the {self.curriculum} curriculum"
+        expect(first <= self.s0 <= self.s1, "method.s0", span, f"s0 {self.s0} and s1 {self.s1}")
+        self._check_objective()
+
+    def _check_objective(self) -> None:
+        c, mu0 = self.huber_c, self.mu0
+        huber = self.distance == "pseudo_huber"
+        expect(huber or c is None, "method.huber_c", "None unless --method.distance is pseudo_huber", c)
+        if c is not None:
+            positive(self, "method", "huber_c")
+        has_teacher = self.objective != "continuous"
+        expect(has_teacher or mu0 is None, "method.mu0", "None where --method.objective is continuous", mu0)
+        decays = mu0 is None or 0 < mu0 < 1
+        expect(decays, "method.mu0", "0 < mu0 < 1, or None (iCT, Table 1)", mu0, "The paper's are 0.9 and 0.95.")
+        distils = self.objective == "distillation" or not self.denoiser
+        advice = "Choose --method.objective distillation."
+        expect(distils, "method.denoiser", "nothing unless --method.objective is distillation", self.denoiser, advice)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +233,17 @@ class Train:
     autocast. The next one stops the run. Above 0, every step synchronises with the GPU."""
 
     def __post_init__(self) -> None:
-        validate.check_train(self)
+        at_least(1, self, "train", "steps", "batch_size", "noise_shards")
+        at_least(0, self, "train", "seed", "skip_nonfinite")
+        shards = self.noise_shards
+        divisor = f"a divisor of --train.batch-size {self.batch_size}"
+        expect(self.batch_size % shards == 0, "train.noise_shards", divisor, shards)
+        rate, decay, clip = self.learning_rate, self.ema_decay, self.clip_gradient
+        expect(0 < rate < math.inf, "train.learning_rate", "a positive number", rate)
+        expect(0 <= decay < 1, "train.ema_decay", "0 <= decay < 1 (iCT, Eq. (4))", decay)
+        single = self.dtype == "float32" or self.autocast == "none"
+        expect(single, "train.autocast", "none where --train.dtype is float64", self.autocast)
+        expect(clip is None or 0 < clip < math.inf, "train.clip_gradient", "a positive number, or None", clip)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +264,9 @@ class Machine:
     """Compile the network with torch.compile: minutes at the start, then faster steps on a GPU."""
 
     def __post_init__(self) -> None:
-        validate.check_machine(self)
+        threads = self.threads
+        expect(0 <= threads <= 1024, "machine.threads", "an integer between 0 and 1024", threads)
+        at_least(1, self, "machine", "accumulate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +287,8 @@ class Record:
     """Also write the metrics as TensorBoard events, which needs pip install 'ict_ref[tensorboard]'."""
 
     def __post_init__(self) -> None:
-        validate.check_record(self)
+        at_least(1, self, "record", "log_every", "save_every", "keep")
+        at_least(0, self, "record", "milestone_every", "sample_every")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +313,12 @@ class Acceptance:
     """Minimum fraction of held-out images that lie within the neighbourhoods of the samples."""
 
     def __post_init__(self) -> None:
-        validate.check_acceptance(self)
+        for name in ("accuracy", "recall"):
+            value = getattr(self, name)
+            expect(value is None or 0 <= value <= 1, f"acceptance.{name}", "a fraction between 0 and 1", value)
+        distance = self.frechet_distance
+        finite = distance is None or 0 <= distance < math.inf
+        expect(finite, "acceptance.frechet_distance", "a finite number >= 0", distance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +333,6 @@ class Config:
 
     Raises:
         ValueError: options of two groups do not go together. Each group checks its own options in the same way.
-
     """
 
     data: Data = field(default_factory=Data)
@@ -264,7 +345,32 @@ class Config:
     record: Record = field(default_factory=Record, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
-        validate.check_config(self)
+        method, train, accuracy = self.method, self.train, self.acceptance.accuracy
+        advice = "Give --acceptance.accuracy None."
+        labelled = self.data.labels or accuracy is None
+        expect(labelled, "acceptance.accuracy", "None for a model without labels", accuracy, advice)
+        low, high, sigma = method.sigma_min, method.sigma_max, self.sample.two_step_sigma
+        between = f"{low} <= sigma < {high} (--method.sigma-min, --method.sigma-max)"
+        expect(low <= sigma < high, "sample.two_step_sigma", between, sigma)
+        if method.curriculum == "exponential":
+            least = math.ceil(math.log2(method.s1 // method.s0) + 1)
+            advice = f"Train for at least {least} steps, or choose s0 and s1 closer together."
+            stages = f"at least {least} steps for the exponential curriculum (iCT, Eq. (9))"
+            expect(train.steps >= least, "train.steps", stages, train.steps, advice)
+        self._check_precision()
+
+    def _check_precision(self) -> None:
+        """Reject numbers that the dtype of training rounds to 0 or to infinity."""
+        method, dtype = self.method, self.train.dtype
+        c = method.huber_c
+        for name in ("sigma_min", "sigma_max"):
+            sigma = getattr(method, name)
+            expect(0 < rounded(sigma, dtype) < math.inf, f"method.{name}", f"0 < sigma < infinity in {dtype}", sigma)
+        sigma_data = method.sigma_data
+        squared = f"a number that {dtype} can square"
+        expect(sigma_data <= math.sqrt(LARGEST[dtype]), "method.sigma_data", squared, sigma_data)
+        exact = c is None or c * c >= SMALLEST_NORMAL[dtype]
+        expect(exact, "method.huber_c", f"c^2 > 0 in {dtype} (iCT, Eq. (8))", c)
 
     def to_json(self) -> str:
         """Return the configuration as indented JSON."""
@@ -277,7 +383,6 @@ class Config:
         Raises:
             KeyError, TypeError: a group or a field does not exist in this version.
             ValueError: a value is out of range.
-
         """
         known = get_type_hints(cls)
         return cls(**{group: known[group](**as_fields(fields)) for group, fields in groups.items()})

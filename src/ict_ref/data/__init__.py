@@ -1,1 +1,1 @@
-"""Data sets as training reads them, and images as files."""
+"""Image datasets: prepared folders, the order of training, and image files."""

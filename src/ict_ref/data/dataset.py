@@ -1,4 +1,4 @@
-"""Data sets as uint8 images, and the order in which training sees them: a pure function of (seed, step)."""
+"""Datasets of uint8 images, and the order of training, which is a pure function of (seed, step)."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -11,21 +11,22 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from ict_ref.config import Data
+from ict_ref.config.validate import option
 from ict_ref.data.prepared import open_arrays
 from ict_ref.utils.rng import stream
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images of one size, in memory or in a file that is read where it is looked at, each with its class."""
+    """Images of one size with their labels, in memory or in a memory-mapped file."""
 
     array: UInt8[np.ndarray, " n channels height width"]
     labels: Int64[Tensor, " n"]
-    """All 0 where images have no classes."""
+    """Class of each image; all 0 if there are no classes."""
     classes: int
-    """Number of classes, or 0."""
+    """Number of classes; 0 without labels."""
     flip: bool = False
-    """Mirror them in training, with probability 1/2."""
+    """Mirror training images with probability 1/2."""
 
     def __len__(self) -> int:
         return len(self.array)
@@ -41,17 +42,17 @@ class Images:
         return torch.from_numpy(self.array.copy())
 
     def evenly(self, count: int) -> "Images":
-        """Return so many of these images, evenly from the first to the last, in memory."""
+        """Return `count` of these images, evenly spaced from the first to the last, in memory."""
         chosen = np.arange(count) * len(self) // count
         return dataclasses.replace(self, array=self.array.take(chosen, axis=0), labels=self.labels[chosen])
 
     def batch(
         self, step: int, *, batch_size: int, seed: int, rows: slice = slice(None)
     ) -> tuple[UInt8[Tensor, " rows channels height width"], Int64[Tensor, " rows"]]:
-        """Return the images that training sees at this step, and their labels; or these rows of the batch alone.
+        """Return the images of a training step and their labels, or these rows of the batch only.
 
-        Nothing but these rows is read. Which images they are, and which are mirrored, are pure functions of (seed,
-        epoch, place in the epoch).
+        Only these rows are read. The images, and which of them are mirrored, are pure functions of (seed, epoch, place
+        in the epoch).
         """
         chosen = positions(step, batch_size=batch_size, count=len(self), seed=seed)[rows]
         pixels = self.array.take(chosen.numpy(), axis=0)
@@ -63,20 +64,28 @@ class Images:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images to train on, and others of the same kind that training never sees; none if they are not to be scored."""
+    """Images to train on, and other images of the same kind to score by; these are empty if there is no scoring."""
 
     train: Images
     held_out: Images
 
 
-# What a data set of this name must be: the shape of an image, and the number of classes.
+# Shape of an image and number of classes of each published dataset.
 PUBLISHED = {"cifar10": ((3, 32, 32), 10), "imagenet64": ((3, 64, 64), 1000)}
-# As many held-out images are scored by: more would take long to sample.
+# Maximum number of held-out images to score by: more would take long to sample.
 HELD_OUT = 1000
 
 
 def load(options: Data) -> Dataset:
-    """Return the data set. Raises ValueError for a folder that is not prepared, not whole or not of this name."""
+    """Load the dataset that the options describe.
+
+    >>> dataset = load(Data())
+    >>> len(dataset.train), len(dataset.held_out), dataset.train.event
+    (1198, 599, (1, 8, 8))
+
+    Raises:
+        ValueError: a folder is not prepared, is incomplete, or does not match the options.
+    """
     if options.name == "digits":
         dataset = digits()
         return dataclasses.replace(dataset, train=dataclasses.replace(dataset.train, flip=options.flip))
@@ -86,24 +95,23 @@ def load(options: Data) -> Dataset:
     held_out = _prepared(options, "held_out")
     if held_out.event != train.event or (options.labels and held_out.classes != train.classes):
         here, there = (f"{images.event} in {images.classes} classes" for images in (train, held_out))
-        raise ValueError(f"data.held_out needs images of {here}, as data.path has; got {there}")
+        raise ValueError(f"--data.held-out: expected images of {here} as in --data.path, got {there}")
     held_out = held_out.evenly(min(len(held_out), HELD_OUT))
     seen = len(set(held_out.labels.tolist())) if options.labels else 2
     if len(held_out) < 4 or seen < 2:
         raise ValueError(
-            f"data.held_out needs 4 images to score by, and 2 classes with data.labels; got {len(held_out)} and {seen}"
+            f"--data.held-out: expected at least 4 images (in 2 classes with --data.labels), got {len(held_out)}"
         )
     return Dataset(train, held_out)
 
 
 def digits() -> Dataset:
-    """Return scikit-learn's 1 797 handwritten digits, 8x8 pixels, every third held out.
+    """Return scikit-learn's 1 797 handwritten digits of 8x8 pixels, every third held out.
 
-    They are the test part of the UCI set "Optical Recognition of Handwritten Digits" (Alpaydin & Kaynak 1998), in
-    the order of its 13 writers, so that each writer is on both sides. Their 17 grey levels, 0 to 16, are spread over
-    0 to 255.
+    They are the test part of the UCI dataset "Optical Recognition of Handwritten Digits" (Alpaydin & Kaynak 1998). They
+    are in the order of its 13 writers, so each writer is in both parts. The 17 grey levels are scaled to 0 to 255.
     """
-    # Here, because it takes a second that nobody else should wait for.
+    # Imported here because it takes a second.
     from sklearn.datasets import load_digits
 
     grey, label = load_digits(return_X_y=True)
@@ -114,50 +122,51 @@ def digits() -> Dataset:
 
 
 def _prepared(options: Data, field: str) -> Images:
-    folder = getattr(options, field)
+    folder, name = getattr(options, field), option(f"data.{field}")
     if not folder:
-        raise ValueError(f"data.{field} needs the prepared folder of {options.name}; see python -m ict_ref.prepare -h")
+        advice = "See python -m ict_ref.prepare --help."
+        raise ValueError(f"{name}: expected a prepared folder of {options.name}, got nothing. {advice}")
     about, array, labels = open_arrays(Path(folder))
     classes = about.classes
     if field == "path" and options.checksum not in ("", about.checksum()):
-        raise ValueError(f"data.checksum needs {about.checksum()}, that of {folder}; got {options.checksum}")
+        raise ValueError(f"--data.checksum: expected {about.checksum()}, that of {folder}, got {options.checksum}")
     if options.name in PUBLISHED:
         shape, classes = PUBLISHED[options.name]
         if about.shape != shape:
-            raise ValueError(f"data.name {options.name} needs images of {shape}; {folder} has {about.shape}")
+            raise ValueError(f"{name}: expected images of {shape} for {options.name}, got {about.shape}")
         if labels is not None and labels.max() >= classes:
-            raise ValueError(f"data.name {options.name} needs labels below {classes}; {folder} has {labels.max()}")
+            raise ValueError(f"{name}: expected labels below {classes}, got {labels.max()}")
     if labels is None:
         if options.labels:
-            raise ValueError(f"data.labels needs images with classes; {folder} has none; give --data.no-labels")
+            raise ValueError(f"--data.labels: expected images with classes, got {folder}. Give --data.no-labels.")
         return Images(array, torch.zeros(len(array), dtype=torch.int64), 0, options.flip)
     return Images(array, torch.from_numpy(labels), classes, options.flip)
 
 
 def to_float(pixels: UInt8[Tensor, " *shape"]) -> Float32[Tensor, " *shape"]:
-    """Return pixels as the networks see them: 0 is -1, 255 is 1."""
-    return pixels.to(torch.float32).div_(127.5).sub_(1)  # in place: twice as fast, to the same bits
+    """Return pixels as floats from -1 to 1, the input of the networks."""
+    return pixels.to(torch.float32).div_(127.5).sub_(1)  # in place: twice as fast, with the same bits
 
 
 def to_uint8(x: Float[Tensor, " *shape"]) -> UInt8[Tensor, " *shape"]:
-    """Return the nearest pixel values, clipped to [0, 255]: the inverse of `to_float`, by rounding."""
+    """Return the nearest pixel values, clipped to [0, 255]: the inverse of `to_float`, up to rounding."""
     return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def positions(step: int, *, batch_size: int, count: int, seed: int) -> Int64[Tensor, " {batch_size}"]:
-    """Return which of `count` images make the batch of this step: slices of one permutation per epoch, end to end."""
+    """Return the positions of this step's images among `count`: slices of one permutation per epoch, end to end."""
     spans = _spans(step, batch_size, count)
     return torch.from_numpy(np.concatenate([_permutation(epoch, count, seed)[span] for epoch, span in spans]))
 
 
 def flips(step: int, *, batch_size: int, count: int, seed: int) -> Bool[Tensor, " {batch_size}"]:
-    """Return which images of this step's batch are mirrored: one toss for each place in each epoch."""
+    """Return whether each image of this step's batch is mirrored: one toss for each place in each epoch."""
     spans = _spans(step, batch_size, count)
     return torch.from_numpy(np.concatenate([_tosses(epoch, count, seed)[span] for epoch, span in spans]))
 
 
 def _spans(step: int, batch_size: int, count: int) -> list[tuple[int, slice]]:
-    """Return the epochs that this step's batch touches, and which places in them."""
+    """Return the epochs that this step's batch covers, with its places in each."""
     start, stop = step * batch_size, (step + 1) * batch_size
     epochs = range(start // count, (stop - 1) // count + 1)
     return [(epoch, slice(max(start - epoch * count, 0), stop - epoch * count)) for epoch in epochs]

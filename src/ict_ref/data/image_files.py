@@ -1,7 +1,6 @@
-"""Images as files: PNGs in a folder, one .npz as public FID tools read it, or a grid. Pixels are bytes, never floats.
+"""Image files: PNGs in a folder, one .npz for public FID tools, or a grid, with pixels as bytes.
 
-A set all of whose images are grey has one channel here, whatever its files have; .npz holds three, which those tools
-expect.
+A set of grey images has one channel here, whatever its files have. An .npz has three, as those tools expect.
 """
 
 import io
@@ -20,25 +19,27 @@ from ict_ref.utils.archive import refuse_damaged
 from ict_ref.utils.atomic import atomically
 from ict_ref.utils.progress import bar
 
-# What Pillow reads without plug-ins, and what folders of images have.
+# Formats that Pillow reads without plug-ins.
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# Pixels between the images of a grid.
 GAP = 2
-# Small images are magnified so that a person sees them: to about so many pixels a side.
-SEEN = 40
+# Pixels a side to which small images are magnified.
+MAGNIFIED = 40
 
 
 def read_pixels(path: Path) -> UInt8[Tensor, " n channels height width"]:
-    """Return the images of a folder (its subfolders too, in the order of their paths), an .npz with arr_0, or one file.
+    """Return the images of a folder (with its subfolders, in the order of their paths), an .npz with arr_0, or one
+    file.
 
-    Raises ValueError, by the file's name, for what cannot be used:
-    none, damaged, mixed sizes, no arr_0.
+    Raises:
+        ValueError: there are no images, or a file is damaged, of another size, or without arr_0. The message names it.
     """
     if not path.exists():
-        raise ValueError(f"needs images; there is no {path}")
+        raise ValueError(f"{path} does not exist. Give a folder of images, an .npz or an image file.")
     if path.is_dir():
         files = image_files(path)
         if not files:
-            raise ValueError(f"{path} has no images in it: needs {', '.join(SUFFIXES)}, or an .npz with arr_0")
+            raise ValueError(f"{path} has no images in it. Give {', '.join(SUFFIXES)}, or an .npz with arr_0.")
         array = _decoded(files)
     elif path.suffix == ".npz":
         array = _of_npz(path)
@@ -49,7 +50,7 @@ def read_pixels(path: Path) -> UInt8[Tensor, " n channels height width"]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the images below a folder in the order of their paths; hidden ones are left."""
+    """Return the image files below a folder, except hidden ones, in the order of their paths."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -60,7 +61,7 @@ def image_files(folder: Path) -> list[Path]:
 def write_npz(
     pixels: UInt8[Tensor, " n channels height width"], path: Path, labels: Int64[Tensor, " n"] | None = None
 ) -> None:
-    """Write arr_0 [n, height, width, 3], grey three times the same, and of labelled images arr_1, their classes."""
+    """Write arr_0 [n, height, width, 3], grey in all three channels, and arr_1 with the labels if there are any."""
     images = _colours(pixels).permute(0, 2, 3, 1).contiguous().numpy()
     arrays = [images] if labels is None else [images, labels.numpy()]
     with atomically(path) as aside, aside.open("wb") as file:
@@ -74,7 +75,7 @@ def write_png(image: UInt8[Tensor, " channels height width"], path: Path) -> Non
 
 
 def write_pngs(pixels: UInt8[Tensor, " n channels height width"], folder: Path) -> None:
-    """Write image k as a PNG named by its number in six digits, into a new folder, which is there when all are."""
+    """Write image k as a PNG, named by k in six digits, into a new folder that appears when all files are written."""
     aside = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -84,16 +85,16 @@ def write_pngs(pixels: UInt8[Tensor, " n channels height width"], folder: Path) 
 
 
 def write_grid(pixels: UInt8[Tensor, " n channels height width"], path: Path, columns: int | None = None) -> None:
-    """Write all images as one, row by row, in a square unless told how many columns; small ones magnified."""
+    """Write all images as one grid, by default a square; small images are magnified."""
     write_png(grid(pixels, columns), path)
 
 
 def grid(
     pixels: UInt8[Tensor, " n channels height width"], columns: int | None = None
 ) -> UInt8[Tensor, " 3 grid_height grid_width"]:
-    """Return all images as one, row by row, white between them."""
+    """Return all images as one, row by row, separated by white lines."""
     columns = columns or math.ceil(math.sqrt(len(pixels)))
-    zoom = max(1, SEEN // pixels.shape[-1])
+    zoom = max(1, MAGNIFIED // pixels.shape[-1])
     large = _colours(pixels).repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
     height, width = large.shape[2] + GAP, large.shape[3] + GAP
     rows = math.ceil(len(large) / columns)
@@ -107,13 +108,18 @@ def grid(
 def decode(
     file: str | Path | io.BytesIO, name: str, *, size: int | None, grey: bool
 ) -> UInt8[np.ndarray, " channels height width"]:
-    """Return an image of 8 bits a channel as an array. Raises ValueError for what is none, or not whole."""
+    """Return an image of 8 bits per channel as an array.
+
+    Raises:
+        ValueError: the file is not an image, or is damaged.
+        OSError: the file cannot be read.
+    """
     try:
         with Image.open(file) as image:
             if image.mode[0] in "IF":
-                raise ValueError(f"mode {image.mode} has more than 8 bits a channel")
+                raise ValueError(f"mode {image.mode} has more than 8 bits per channel")
             converted = image.convert("L" if grey else "RGB")
-    except Exception as error:  # Pillow raises whatever its decoders meet in a damaged file
+    except Exception as error:  # Pillow's decoders raise many kinds of errors for a damaged file
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ValueError(f"{name} is not an image that can be used: {error}") from None
@@ -122,7 +128,7 @@ def decode(
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:
-    """Return the middle square of the image, resized as the authors' CM code does for ImageNet 64x64."""
+    """Return the central square of the image, resized as in the authors' CM code for ImageNet 64x64."""
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)
@@ -137,7 +143,7 @@ def _as_pillow(image: UInt8[Tensor, " channels height width"]) -> Image.Image:
 
 
 def _colours(pixels: UInt8[Tensor, " n channels height width"]) -> UInt8[Tensor, " n 3 height width"]:
-    """Return the images in three channels; of two or more than three channels, the first three times."""
+    """Return the images in three channels; for other than three channels, the first one three times."""
     return pixels if pixels.shape[1] == 3 else pixels[:, :1].expand(-1, 3, -1, -1)
 
 
@@ -149,27 +155,29 @@ def _decoded(files: list[Path]) -> UInt8[np.ndarray, " n channels height width"]
             array = np.empty((len(files), *image.shape), np.uint8)
         if image.shape != array.shape[1:]:
             raise ValueError(
-                f"{file} is {image.shape[2]}x{image.shape[1]}, and those before it {array.shape[3]}x{array.shape[2]}: "
-                "needs images of one size; python -m ict_ref.prepare --size crops them"
+                f"{file}: expected images of one size, {array.shape[3]}x{array.shape[2]}, got "
+                f"{image.shape[2]}x{image.shape[1]}. Crop them with python -m ict_ref.prepare --size."
             )
         array[k] = image
-    assert array is not None  # noqa: S101 (the caller has found files)
+    assert array is not None  # noqa: S101 (there is at least one file)
     return array
 
 
 def _of_npz(path: Path) -> UInt8[np.ndarray, " n channels height width"]:
     with refuse_damaged(path), path.open("rb") as file:
         if not zipfile.is_zipfile(file):
-            raise ValueError("it is damaged, or no .npz")
+            raise ValueError("it is damaged or not an .npz")
         file.seek(0)
         with np.load(file, allow_pickle=False) as archive:
             if "arr_0" not in archive.files:
                 has = ", ".join(archive.files[:5]) or "nothing"
-                raise ValueError(f"it has no arr_0, but {has}: needs uint8 images [n, height, width, 3] as arr_0")
+                raise ValueError(f"expected uint8 images [n, height, width, 3] as arr_0, got {has}")
             array = archive["arr_0"]
     if array.ndim == 3:
         array = array[..., None]
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] not in (1, 3) or 0 in array.shape:
         got = f"{array.dtype} {list(array.shape)}"
-        raise ValueError(f"{path} needs uint8 images [n, height, width, 3] or [n, height, width] as arr_0; got {got}")
+        raise ValueError(
+            f"{path}: expected uint8 images [n, height, width, 3] or [n, height, width] as arr_0, got {got}"
+        )
     return np.ascontiguousarray(array.transpose(0, 3, 1, 2))

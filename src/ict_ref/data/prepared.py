@@ -1,7 +1,7 @@
-"""A prepared folder: a data set as one array that is read by memory map, its labels, and what made it.
+"""Prepared folders: a dataset as one memory-mapped array, its labels, and a description.
 
 images.npy  uint8, (count, channels, side, side), values 0 to 255
-labels.npy  int64, (count,), from 0 to classes - 1; absent where images have no classes
+labels.npy  int64, (count,), from 0 to classes - 1; absent if images have no classes
 data.json   recipe, count, shape, classes and their names, and the sha256 of both files
 """
 
@@ -22,26 +22,26 @@ import ict_ref
 FORMAT = 1
 IMAGES, LABELS, ABOUT, JOURNAL = "images.npy", "labels.npy", "data.json", "journal.partial"
 Recipe = Mapping[str, str | int | None]
-# Files up to this size are read through and compared with their checksum whenever they are opened: under a second.
+# Arrays up to this number of bytes are compared with their checksum when they are opened: under a second.
 SMALL = 256 << 20
 
 
 @dataclass(frozen=True)
 class About:
-    """What data.json says."""
+    """The content of data.json."""
 
     words: str
-    """The recipe, for people."""
+    """The recipe in words."""
     recipe: Recipe
-    """The recipe, for programs: the source, its files and every option that changes what is made."""
+    """The recipe as data: the source, its files and each option that changes the result."""
     count: int
     shape: tuple[int, int, int]
     classes: int
     """Number of classes; 0 without labels."""
     names: tuple[str, ...] | None
-    """Names of the classes, where they are known."""
+    """Names of the classes, if known."""
     sha256: Mapping[str, str]
-    """Checksums of the files, by their names."""
+    """Checksums of the files by name."""
     ict_ref: str = ict_ref.__version__
     format: int = FORMAT
 
@@ -50,35 +50,40 @@ class About:
         return json.dumps(dataclasses.asdict(self), indent=2).encode() + b"\n"
 
     def checksum(self) -> str:
-        """Return 16 hexadecimal digits that differ between data sets, wherever they lie."""
+        """Return 16 hexadecimal digits that identify the dataset, wherever its folder is."""
         return hashlib.sha256(" ".join(self.sha256[name] for name in sorted(self.sha256)).encode()).hexdigest()[:16]
 
 
 def read_about(folder: Path) -> About:
-    """Return what the folder holds. Raises ValueError if it is no prepared folder, or not yet a whole one."""
+    """Return the description of a prepared folder.
+
+    Raises:
+        ValueError: the folder is not prepared, not complete, or its data.json is damaged.
+    """
     path = folder / ABOUT
     if not folder.is_dir():
-        there = "it is a file" if folder.exists() else "it does not exist"
-        raise ValueError(f"needs a prepared folder; got {folder}: {there}; make one with python -m ict_ref.prepare")
+        problem = "is a file" if folder.exists() else "does not exist"
+        raise ValueError(f"expected a prepared folder, got {folder}, which {problem}. Run python -m ict_ref.prepare.")
     if not path.exists() and (folder / JOURNAL).exists():
-        raise ValueError(f"{folder} is not whole yet: run the python -m ict_ref.prepare that began it once more")
+        raise ValueError(f"{folder} is not complete. Run the same python -m ict_ref.prepare command again.")
     if not path.exists():
-        raise ValueError(f"{folder} is not a prepared folder: it has no {ABOUT}; see python -m ict_ref.prepare --help")
+        raise ValueError(f"{folder} is not a prepared folder: {ABOUT} is missing. See python -m ict_ref.prepare.")
     try:
         tree = json.loads(path.read_bytes())
         if tree["format"] == FORMAT:
             return _about(tree)
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{path} is damaged; {_advice(folder)}") from None
-    raise ValueError(f"{path} has format {tree['format']}, and this version reads {FORMAT}; prepare the data again")
+        raise ValueError(f"{path} is damaged. {_advice(folder)}") from None
+    raise ValueError(f"{path}: expected format {FORMAT}, got {tree['format']}. Prepare the data again.")
 
 
 def open_arrays(
     folder: Path,
 ) -> tuple[About, UInt8[np.ndarray, " n channels side side"], Int64[np.ndarray, " n"] | None]:
-    """Return what the folder holds, its pixels by memory map, and its labels.
+    """Return the description of a prepared folder, its memory-mapped pixels, and its labels.
 
-    Raises ValueError, by the name of the file, if one is missing, truncated or other than data.json says.
+    Raises:
+        ValueError: a file is missing, truncated, or differs from data.json. The message names it.
     """
     about = read_about(folder)
     pixels = _mapped(folder / IMAGES, np.dtype(np.uint8), (about.count, *about.shape))
@@ -87,20 +92,23 @@ def open_arrays(
         labels = np.array(_mapped(folder / LABELS, np.dtype(np.int64), (about.count,)))
         if not 0 <= labels.min() <= labels.max() < about.classes:
             span = f"{labels.min()} to {labels.max()}"
-            raise ValueError(f"{folder / LABELS} needs labels from 0 to {about.classes - 1}; got {span}")
+            raise ValueError(f"{folder / LABELS}: expected labels from 0 to {about.classes - 1}, got {span}")
     if pixels.nbytes <= SMALL:
         verify(folder, about)
     return about, pixels, labels
 
 
 def verify(folder: Path, about: About, progress: Callable[[int], object] = lambda _: None) -> None:
-    """Read the folder's arrays through. Raises ValueError for the first whose checksum is not that of data.json.
+    """Read the folder's arrays completely and compare their checksums with data.json.
 
-    `progress` is told of the bytes read.
+    `progress` is called with the number of bytes of each block that was read.
+
+    Raises:
+        ValueError: a checksum differs.
     """
     for name, expected in about.sha256.items():
         if sha256(folder / name, progress) != expected:
-            raise ValueError(f"{folder / name} is damaged: its checksum is not that of {ABOUT}; {_advice(folder)}")
+            raise ValueError(f"{folder / name} is damaged: its checksum is not that of {ABOUT}. {_advice(folder)}")
 
 
 def sha256(path: Path, progress: Callable[[int], object] = lambda _: None) -> str:
@@ -133,21 +141,25 @@ def _about(tree: dict[str, Any]) -> About:
 
 
 def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
-    """Return the array in a file, read where and when it is looked at."""
+    """Return the memory-mapped array in a file.
+
+    Raises:
+        ValueError: the file is missing, damaged, or has another shape or dtype.
+    """
     if not path.is_file():
-        raise ValueError(f"{path} is missing; {_advice(path.parent)}")
+        raise ValueError(f"{path} is missing. {_advice(path.parent)}")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is truncated or damaged ({error}); {_advice(path.parent)}") from None
+        raise ValueError(f"{path} is truncated or damaged ({error}). {_advice(path.parent)}") from None
     if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
         got = f"{array.dtype} {array.shape}"
-        raise ValueError(f"{path} needs {dtype} {shape}, as {ABOUT} says; got {got}; {_advice(path.parent)}")
+        raise ValueError(f"{path}: expected {dtype} {shape} as in {ABOUT}, got {got}. {_advice(path.parent)}")
     whole = array.offset + math.prod(shape) * dtype.itemsize
     if path.stat().st_size != whole:
-        raise ValueError(f"{path} needs {whole} bytes; got {path.stat().st_size}; {_advice(path.parent)}")
+        raise ValueError(f"{path}: expected {whole} bytes, got {path.stat().st_size}. {_advice(path.parent)}")
     return np.asarray(array)
 
 
 def _advice(folder: Path) -> str:
-    return f"restore {folder} from a copy, or prepare the data again in another folder"
+    return f"Restore {folder} from a copy, or prepare the data again in another folder."

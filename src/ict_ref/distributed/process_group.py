@@ -47,7 +47,6 @@ class ProcessGroup:
 
         Raises:
             ValueError: the shards cannot be divided evenly.
-
         """
         if noise_shards % (self.size * accumulate):
             processes = "1 process" if self.size == 1 else f"{self.size} processes"

@@ -55,10 +55,10 @@ def refuse_what_the_job_would(launch: Launch) -> None:
     """Raise ValueError for what the job would refuse, hours later in the queue."""
     from ict_ref.data.dataset import load
     from ict_ref.distributed.process_group import ProcessGroup
-    from ict_ref.training.loss import refuse_bad_numbers
+    from ict_ref.training.loss import check_objective
 
     load(launch.config.data)
-    refuse_bad_numbers(launch.config)
+    check_objective(launch.config)
     ProcessGroup(0, launch.job.processes).microbatches(
         launch.config.train.noise_shards, launch.config.machine.accumulate
     )

@@ -1,1 +1,1 @@
-"""F_theta, the free-form network of Eq. (2), and the consistency model f_theta around it."""
+"""The free-form network F_theta of Eq. (2), and the consistency model f_theta built from it."""

@@ -11,19 +11,19 @@ from ict_ref.networks.unet import UNet
 
 
 class ADM(UNet):
-    """F_theta(c_in x, c_noise, label), with attention after every block of a low resolution.
+    """F_theta(c_in x, c_noise, label), with attention after each block of a low resolution.
 
-    Each block adds a projection of the embedding to its map before the second normalisation, or scales and shifts the
-    map with it afterwards (`adaptive_norm`). At the start the output is exactly 0.
+    Each block adds a projection of the embedding to its map before the second normalisation. With `adaptive_norm` the
+    projection scales and shifts the normalised map instead. The initial output is exactly 0.
     """
 
     variant = ArchitectureVariant(eps=1e-5, gain=1.0, fir=False)
     has_pyramid = False
 
     def initialise(self, generator: np.random.Generator) -> None:
-        """Draw parameters by torch's default laws: weights and biases U(+-1/sqrt(fan_in)), label embeddings N(0, 1).
+        """Set the parameters to torch's default distributions: U(+-1/sqrt(fan_in)), and N(0, 1) for label embeddings.
 
-        The last map of every residual branch and the head begin at 0.
+        The last map of each residual branch and the head are set to 0.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):

@@ -1,4 +1,4 @@
-"""The parts that both networks are made of: resampling, residual block, attention, and a block with its attention."""
+"""The building blocks of both networks: resampling, residual block, attention, and a block with its attention."""
 
 import math
 from collections.abc import Callable
@@ -21,21 +21,22 @@ Resampling = Literal["none", "down", "up"]
 
 @dataclass(frozen=True)
 class ArchitectureVariant:
-    """What distinguishes the blocks of NCSN++ from those of ADM."""
+    """The differences between the blocks of NCSN++ and those of ADM."""
 
     eps: float
-    """Epsilon of every group normalisation."""
+    """Epsilon of each group normalisation."""
     gain: float
-    """Factor on every sum of two branches."""
+    """Factor on each sum of two branches."""
     fir: bool
-    """Resample by the filter [1, 3, 3, 1] and project the skip connection by a 1x1 convolution; otherwise resample by
+    """Resample with the filter [1, 3, 3, 1] and project the skip connection by a 1x1 convolution. Otherwise resample by
     averages and copies, without a projection."""
 
 
 class ResidualBlock(nn.Module):
     """x + conv(drop(silu(norm(conv(silu(norm(x))) + linear(e))))), resampled before the first convolution.
 
-    With adaptive normalisation (AdaGN) it is norm(conv(...)) (1 + scale) + shift, linear(e) being [scale | shift].
+    With adaptive normalisation (AdaGN) the inner map is norm(conv(...)) (1 + scale) + shift, where linear(e) is [scale
+    | shift].
     """
 
     def __init__(
@@ -56,19 +57,19 @@ class ResidualBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, " batch _ _ _"], e: Float[Tensor, " batch _"], masks: Masks | None
     ) -> Float[Tensor, " batch _ _ _"]:
-        """Return the map after the block; its mask is masks[site]."""
+        """Return the map after the block; its dropout mask is masks[site]."""
         h = F.silu(self.norm0(x))
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
         h = self.conv0(h)
         with in_full_precision(x.device):
-            told: Tensor = self.linear(e)[:, :, None, None]
-        told = told.to(h.dtype)
+            projected: Tensor = self.linear(e)[:, :, None, None]
+        projected = projected.to(h.dtype)
         if self.adaptive:
-            scale, shift = told.chunk(2, dim=1)
+            scale, shift = projected.chunk(2, dim=1)
             h = self.norm1(h) * (1 + scale) + shift
         else:
-            h = self.norm1(h + told)
+            h = self.norm1(h + projected)
         h = F.silu(h)
         if masks is not None and self.site is not None:
             h = drop(h, masks[self.site], self.rate)
@@ -89,10 +90,10 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, " batch channels height width"]
     ) -> Float[Tensor, " batch channels height width"]:
-        """Return x with every pixel informed of all others."""
+        """Apply multi-head self-attention over pixels with a residual connection."""
         batch, channels, height, width = x.shape
         pixels: Tensor = self.norm(x).flatten(2).transpose(1, 2)
-        # Rows of qkv are [q | k | v], each (head, d). The channels of a head lie together, as fused kernels want them.
+        # Rows of qkv are [q | k | v], each (head, d). Fused kernels need the channels of a head next to each other.
         qkv: Tensor = self.qkv(pixels)
         q, k, v = qkv.reshape(batch, height * width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, height * width, channels)
@@ -101,7 +102,7 @@ class SelfAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block, and attention after it where the map is small."""
+    """A residual block, followed by attention where the map is small."""
 
     def __init__(self, block: ResidualBlock, attention: SelfAttention | None) -> None:
         super().__init__()
@@ -112,9 +113,9 @@ class Block(nn.Module):
     def forward(
         self, h: Float[Tensor, " batch _ _ _"], e: Float[Tensor, " batch _"], masks: Masks | None
     ) -> Float[Tensor, " batch _ _ _"]:
-        """Return the map after block and attention, which with `recompute` are computed again in the backward pass."""
+        """Return the map after block and attention; with `recompute`, the backward pass computes activations again."""
         if self.recompute and torch.is_grad_enabled():
-            # No random number is drawn in it: there is no generator whose state to keep.
+            # The block uses no random numbers, so no generator state needs to be kept.
             after: Tensor = checkpoint(self._after, h, e, masks, use_reentrant=False, preserve_rng_state=False)
             return after
         return self._after(h, e, masks)
@@ -141,14 +142,14 @@ def downsample(h: Float[Tensor, " batch channels height width"]) -> Float[Tensor
 
 
 def upsample(h: Float[Tensor, " batch channels height width"]) -> Float[Tensor, " batch channels 2*height 2*width"]:
-    """Return each value four times, as a 2x2 square."""
+    """Repeat each value four times, as a 2x2 square."""
     return F.interpolate(h, scale_factor=2.0, mode="nearest")
 
 
 class Fir(nn.Module):
-    """The filter [1, 3, 3, 1] / 8 in both directions, each channel apart, with zeros around the map.
+    """The filter [1, 3, 3, 1] / 8 in both directions, on each channel separately, with zeros around the map.
 
-    down: every second value of the filtered map. up: the adjoint of that, times 4. smooth: all values, one more in each
+    down: every second value of the filtered map. up: 4 times the adjoint of down. smooth: all values, one more in each
     direction than the map has.
     """
 
@@ -157,13 +158,13 @@ class Fir(nn.Module):
     def __init__(self, way: Literal["down", "up", "smooth"]) -> None:
         super().__init__()
         self.way = way
-        # On the CPU also in a network that is built on the meta device: no state brings it back.
+        # On the CPU even in a network on the meta device, because the kernel is not part of the state.
         taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device="cpu") / 8
         gain = 4 if way == "up" else 1
         self.register_buffer("kernel", gain * torch.outer(taps, taps)[None, None], persistent=False)
 
     def forward(self, h: Float[Tensor, " batch channels _ _"]) -> Float[Tensor, " batch channels _ _"]:
-        """Return the map, filtered and resampled."""
+        """Return the filtered and resampled map."""
         channels = h.shape[1]
         kernel = self.kernel.expand(channels, -1, -1, -1)
         if self.way == "up":
@@ -173,7 +174,7 @@ class Fir(nn.Module):
 
 
 def resampling(way: Resampling, variant: ArchitectureVariant) -> Callable[[Tensor], Tensor] | None:
-    """Return what a block does to the resolution of its map, None if nothing."""
+    """Return the resampling of a block, None for a block that does not resample."""
     if way == "none":
         return None
     if variant.fir:
@@ -188,6 +189,6 @@ def fill(parameter: Tensor, values: np.ndarray[tuple[int, ...], np.dtype[np.floa
 
 
 def fans(weight: Tensor) -> tuple[int, int]:
-    """Return fan-in and fan-out of a linear map's or a convolution's weight, the kernel's area included."""
+    """Return fan-in and fan-out of the weight of a linear map or a convolution, including the kernel's area."""
     area = math.prod(weight.shape[2:])
     return weight.shape[1] * area, weight.shape[0] * area

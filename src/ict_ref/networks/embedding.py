@@ -1,4 +1,4 @@
-"""What the blocks of a network are told: the noise level, and the label."""
+"""The embedding of the noise level and the label, which all blocks of a network get."""
 
 import math
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from ict_ref.formulas import fourier_embedding, positional_embedding
 
 
 class NoiseFeatures(nn.Module):
-    """Fixed features of the noise level, in float32 or better whatever the network computes in.
+    """Fixed features of the noise level, in float32 or better whatever the dtype of the network.
 
-    Positional: `width` values. Fourier: twice as many, of `width` frequencies that are drawn once and never trained.
-    They are part of the network as its parameters are, in its state and its checkpoints.
+    Positional embeddings have `width` values. Fourier embeddings have twice as many, of `width` frequencies that are
+    sampled once and never trained. The frequencies belong to the network's state and its checkpoints.
     """
 
     frequencies: Tensor
@@ -36,7 +36,7 @@ class NoiseFeatures(nn.Module):
         return fourier_embedding(c, self.frequencies) if self.fourier else positional_embedding(c, self.width)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "NoiseFeatures":
-        # A network in bfloat16 keeps its frequencies: rounded to 8 bits, phases of 2 pi c w would be off by radians.
+        # A network in bfloat16 keeps exact frequencies: with 8 bits, the phases 2 pi c w would be off by radians.
         exact = self.frequencies if self.fourier else None
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if exact is not None and self.frequencies.dtype.itemsize < 4:
@@ -45,10 +45,10 @@ class NoiseFeatures(nn.Module):
 
 
 class Embedding(nn.Module):
-    """silu(MLP(noise level)), what every block is told; with classes, of the label too.
+    """silu(MLP(noise level)) for all blocks, with classes also of the label.
 
-    ADM adds a vector per class to what the MLP returns (Dhariwal & Nichol 2021; CM, public ImageNet code); NCSN++ a
-    bias-free linear map of sqrt(classes) times the one-hot label to what it is given (EDM, public code).
+    ADM adds a vector per class to the MLP's output (Dhariwal & Nichol 2021; CM, public ImageNet code). NCSN++ adds a
+    bias-free linear map of sqrt(classes) times the one-hot label to the MLP's input (EDM, public code).
     """
 
     def __init__(self, options: Network, classes: int) -> None:
@@ -65,14 +65,19 @@ class Embedding(nn.Module):
     def forward(
         self, c_noise: Float[Tensor, " batch"], labels: Int64[Tensor, " batch"] | None
     ) -> Float[Tensor, " batch out"]:
-        """Return the embedding; labels are needed if, and only if, the network has classes."""
+        """Return the embedding.
+
+        Raises:
+            ValueError: there are labels without classes, or classes without labels.
+        """
         if (labels is None) != (self.label is None):
-            needs, got = ("no labels", "labels") if self.label is None else ("labels", "none")
-            raise ValueError(f"needs {needs}; got {got}; a network learns with labels or without (data.labels)")
+            expected, got = ("None", "labels") if self.label is None else ("labels", "None")
+            advice = "Whether a network needs labels is fixed by --data.labels."
+            raise ValueError(f"labels: expected {expected}, got {got}. {advice}")
         with in_full_precision(c_noise.device):
             e = self.features(c_noise).to(self.linear0.weight.dtype)
             if isinstance(self.label, nn.Linear) and labels is not None:
-                # Not F.one_hot, which looks at the labels' values.
+                # F.one_hot would read the labels' values on the host.
                 one_hot = (labels[:, None] == torch.arange(self.classes, device=labels.device)).to(e.dtype)
                 e = e + self.label(math.sqrt(self.classes) * one_hot)
             e = self.linear1(F.silu(self.linear0(e)))
@@ -82,12 +87,12 @@ class Embedding(nn.Module):
 
 
 def in_full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Return a block in which autocast is off: 8 bits do not tell neighbouring noise levels apart."""
+    """Return a context without autocast: with 8 bits, neighbouring noise levels would be equal."""
     kind = device.type
     on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 
 def at_least_float32(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return x, in float32 if its dtype is narrower."""
+    """Return x, in float32 if its dtype has fewer bytes."""
     return x.float() if x.dtype.itemsize < 4 else x

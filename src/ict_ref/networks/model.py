@@ -1,4 +1,4 @@
-"""The consistency model: any network F, made to satisfy the boundary condition."""
+"""The consistency model: a network F, made to satisfy the boundary condition."""
 
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -14,6 +14,7 @@ from ict_ref.networks.blocks import Block
 from ict_ref.networks.dropout import Masks
 from ict_ref.networks.ncsnpp import NCSNpp
 from ict_ref.networks.unet import UNet
+from ict_ref.utils.dtypes import torch_dtype
 from ict_ref.utils.rng import stream
 
 FreeForm: TypeAlias = UNet
@@ -22,7 +23,7 @@ FreeForm: TypeAlias = UNet
 
 @runtime_checkable
 class Model(Protocol):
-    """A consistency function of a label too, with dropout by masks."""
+    """A consistency function of an optional label, with dropout by masks."""
 
     def __call__(
         self,
@@ -37,8 +38,8 @@ class Model(Protocol):
 class ConsistencyModel(nn.Module):
     """f(x, sigma, label) = c_skip(sigma) x + c_out(sigma) F(c_in(sigma) x, c_noise(sigma), label).
 
-    At sigma_min it returns x, bit for bit, whatever F is. Whatever F computes in, by autocast or by its parameters, all
-    around it is computed in the dtype of sigma or a better one, and so is the result.
+    At sigma_min it returns x, bit for bit, for any F. `autocast` and the dtype of the parameters affect F only;
+    everything else is computed in the dtype of sigma or better, and so is the result.
     """
 
     def __init__(
@@ -55,10 +56,16 @@ class ConsistencyModel(nn.Module):
         labels: Int64[Tensor, " batch"] | None = None,
         masks: Masks | None = None,
     ) -> Float[Tensor, " batch *event"]:
-        """Return f; without masks nothing is dropped, as in sampling. Needs sigma in float32 or better."""
+        """Return f(x, sigma, label); without masks there is no dropout, as in sampling.
+
+        `x` has shape (batch, channels, height, width), `sigma` and `labels` have shape (batch,).
+
+        Raises:
+            ValueError: sigma is not in float32 or better, or labels do not go with the network.
+        """
         if sigma.dtype.itemsize < 4:
-            # Rounded to 8 bits, 0.002 is another noise level, and the boundary is missed.
-            raise ValueError(f"needs sigma in float32 or better; got {sigma.dtype}; leave noise levels as they are")
+            # With 8 bits, 0.002 would be another noise level, and the boundary condition would not hold.
+            raise ValueError(f"sigma: expected float32 or better, got {sigma.dtype}. Do not convert noise levels.")
         return boundary_parameterization(
             lambda scaled, noise: self._free_form(scaled, noise, labels, masks),
             x,
@@ -83,7 +90,7 @@ class ConsistencyModel(nn.Module):
 
 
 def recompute(model: ConsistencyModel) -> None:
-    """Have each block's activations computed again in the backward pass, not kept."""
+    """Make the backward pass compute each block's activations again, so that they need no memory."""
     for module in model.modules():
         if isinstance(module, Block):
             module.recompute = True
@@ -92,13 +99,29 @@ def recompute(model: ConsistencyModel) -> None:
 def build_network(
     options: Network, *, channels: int, size: int, classes: int, generator: np.random.Generator
 ) -> FreeForm:
-    """Return the network for square images of this size, its parameters drawn from the generator."""
+    """Return a network for square images of `size` pixels a side, with parameters from the generator.
+
+    Raises:
+        ValueError: the resolution stages cannot halve images of this size.
+    """
     architecture = ADM if options.architecture == "adm" else NCSNpp
     return architecture(options, channels=channels, size=size, classes=classes, generator=generator)
 
 
 def build_model(config: Config, *, event: tuple[int, ...], classes: int) -> ConsistencyModel:
-    """Return the model for images of this shape, its parameters a pure function of `train.seed`."""
+    """Return a model for images of shape `event`, with parameters that are a pure function of `train.seed`.
+
+    `event` is (channels, height, width). `classes` is ignored without --data.labels.
+
+    >>> from ict_ref.config import minimal
+    >>> model = build_model(minimal(), event=(1, 8, 8), classes=10)
+    >>> x, sigma = torch.zeros(2, 1, 8, 8), torch.full((2,), 80.0)
+    >>> model(x, sigma, torch.tensor([3, 7])).shape
+    torch.Size([2, 1, 8, 8])
+
+    Raises:
+        ValueError: the resolution stages cannot halve images of this size.
+    """
     channels, size, _ = event
     network = build_network(
         config.network,
@@ -108,4 +131,4 @@ def build_model(config: Config, *, event: tuple[int, ...], classes: int) -> Cons
         generator=stream(config.train.seed, "parameters"),
     )
     model = ConsistencyModel(network, sigma_min=config.method.sigma_min, sigma_data=config.method.sigma_data)
-    return model.to(getattr(torch, config.train.dtype))
+    return model.to(torch_dtype(config.train.dtype))

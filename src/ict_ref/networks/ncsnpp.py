@@ -1,4 +1,4 @@
-"""NCSN++, the U-Net of Song et al. 2021 that iCT trains on CIFAR-10, as the authors' CM code configures it."""
+"""NCSN++, the U-Net of Song et al. 2021 that iCT trains on CIFAR-10, as configured in the authors' CM code."""
 
 import math
 
@@ -11,26 +11,26 @@ from ict_ref.networks.unet import UNet
 
 
 class NCSNpp(UNet):
-    """F_theta(c_in x, c_noise, label), a U-Net whose encoder sees the input at every resolution.
+    """F_theta(c_in x, c_noise, label), a U-Net whose encoder gets the input at each resolution.
 
-    Beside the encoder the input itself is filtered, halved and projected, level by level, and joined to the encoder's
-    map. Sums of two branches are divided by sqrt(2). Attention follows every block of a level in the encoder, only the
-    last one in the decoder. At the start the output is about 1e-5.
+    A pyramid filters, halves and projects the input, stage by stage, and adds it to the encoder's map. Sums of two
+    branches are divided by sqrt(2). Attention follows each block of a stage in the encoder, and only the last block in
+    the decoder. The initial output is about 1e-5.
     """
 
     variant = ArchitectureVariant(eps=1e-6, gain=math.sqrt(0.5), fir=True)
     has_pyramid = True
 
     def initialise(self, generator: np.random.Generator) -> None:
-        """Draw weights from U(+-sqrt(6 / (fan_in + fan_out))), biases 0 (Song et al. 2021, public code).
+        """Sample weights from U(+-sqrt(6 / (fan_in + fan_out))) and set biases to 0 (Song et al. 2021, public code).
 
-        The last map of every residual branch and the head are smaller by 1e-5. Queries, keys and values are three
-        maps, each smaller by sqrt(0.1).
+        The last map of each residual branch and the head are scaled by 1e-5. The maps of queries, keys and values are
+        scaled by sqrt(0.1).
         """
         factor = dict.fromkeys(self.last_maps(), 1e-5)
         for module in self.modules():
             if isinstance(module, SelfAttention):
-                # qkv as one map has fans C and 3C where each of the three has C and C: half, so sqrt(0.1) is sqrt(0.2).
+                # The fans of qkv sum to 4C, those of each of its three maps to 2C: sqrt(0.1) becomes sqrt(0.2).
                 factor[module.qkv] = math.sqrt(0.2)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):

@@ -1,4 +1,4 @@
-"""A network apart from the run or the file that it came from."""
+"""A network's options and tensors, independent of the run or the file that they came from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ from ict_ref.utils.rng import stream
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkCheckpoint:
-    """What a consistency model is made of: the network's options, the images it is for, and its state."""
+    """The options, image shape and state from which a consistency model is built."""
 
     options: Network
     channels: int
     size: int
-    """Pixels a side."""
+    """Side of the images in pixels."""
     classes: int
-    """0: without labels."""
+    """Number of classes; 0 without labels."""
     state: Mapping[str, Float[Tensor, "..."]]
-    """Parameters and Fourier frequencies by their names in the network."""
+    """Parameters and Fourier frequencies, by their names in the network."""
     sigma_min: float = 0.002
-    """Of the boundary condition (iCT, Section 2)."""
+    """Lowest noise level, of the boundary condition (iCT, Section 2)."""
     sigma_data: float = 0.5
-    """Of the preconditioning (CM, Appendix C)."""
+    """Standard deviation of the data, of the preconditioning (CM, Appendix C)."""
 
     def empty_network(self) -> FreeForm:
-        """Return the network on the meta device: names and shapes, and nothing stored."""
+        """Return the network on the meta device, which has names and shapes but no values."""
         with torch.device("meta"):
             return build_network(
                 self.options,
@@ -41,7 +41,7 @@ class NetworkCheckpoint:
             )
 
     def model(self, dtype: torch.dtype = torch.float32) -> ConsistencyModel:
-        """Return the consistency model; its parameters are the state's tensors where these are of the dtype."""
+        """Return the consistency model; it shares the state's tensors if they have this dtype."""
         network = self.empty_network()
         network.load_state_dict(dict(self.state), assign=True)
         return ConsistencyModel(network, sigma_min=self.sigma_min, sigma_data=self.sigma_data).to(dtype)

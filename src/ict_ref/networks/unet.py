@@ -1,4 +1,4 @@
-"""The U-Net that ADM and NCSN++ have in common: encoder, middle, decoder and head, with dropout by given masks."""
+"""The U-Net common to ADM and NCSN++: encoder, middle, decoder and head, with dropout by given masks."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -17,9 +17,9 @@ from ict_ref.networks.embedding import Embedding
 class UNet(nn.Module):
     """F_theta(c_in x, c_noise, label): a U-Net of residual blocks, with attention at low resolutions.
 
-    Dropout acts only in calls that are given masks, at the places that `dropout_sites()` lists. There is no training
-    mode. A subclass names its `variant`, whether its encoder sees the input at every resolution (`has_pyramid`), and
-    how its parameters begin.
+    Dropout acts only in calls with masks, at the places that `dropout_sites()` lists. There is no training mode. A
+    subclass defines its `variant`, its initial parameters, and `has_pyramid`: whether the encoder gets the input at
+    each resolution.
     """
 
     variant: ClassVar[ArchitectureVariant]
@@ -40,8 +40,8 @@ class UNet(nn.Module):
         self.encoder, self.pyramid = nn.ModuleList(), nn.ModuleList()
         if self.has_pyramid:
             self.smooth = Fir("smooth")
-        for level, multiplier in enumerate(options.multipliers):
-            if level > 0:
+        for stage, multiplier in enumerate(options.multipliers):
+            if stage > 0:
                 size //= 2
                 self.encoder.append(self._block(h, h, size, "down"))
                 if self.has_pyramid:
@@ -54,12 +54,12 @@ class UNet(nn.Module):
                 skips.append(h)
         self.middle = nn.ModuleList([self._block(h, h, size, attends=True), self._block(h, h, size)])
         self.decoder = nn.ModuleList()
-        for level, multiplier in reversed(list(enumerate(options.multipliers))):
+        for stage, multiplier in reversed(list(enumerate(options.multipliers))):
             for number in range(options.blocks + 1):
                 before, h = h + skips.pop(), options.width * multiplier
                 attends = self._is_low(size) and (number == options.blocks or not self.has_pyramid)
                 self.decoder.append(self._block(before, h, size, attends=attends))
-            if level > 0:
+            if stage > 0:
                 size *= 2
                 self.decoder.append(self._block(h, h, size, "up"))
         norm = nn.GroupNorm(options.groups_of(h), h, self.variant.eps)
@@ -74,9 +74,13 @@ class UNet(nn.Module):
         labels: Int64[Tensor, " batch"] | None = None,
         masks: Masks | None = None,
     ) -> Float[Tensor, " batch channels height width"]:
-        """Return F_theta; with masks, one for each of `dropout_sites()`, values are dropped."""
+        """Return F_theta, with dropout if there are masks, one for each of `dropout_sites()`.
+
+        Raises:
+            ValueError: the number of masks is wrong, or labels do not go with the network.
+        """
         if masks is not None and len(masks) != len(self._sites):
-            raise ValueError(f"needs {len(self._sites)} dropout masks; got {len(masks)}; draw them by dropout_sites()")
+            raise ValueError(f"masks: expected {len(self._sites)} dropout masks, got {len(masks)}")
         e: Tensor = self.embedding(c_noise, labels)
         shown = x.to(self.stem.weight.dtype)
         h: Tensor = self.stem(shown)
@@ -95,14 +99,14 @@ class UNet(nn.Module):
 
     @abstractmethod
     def initialise(self, generator: np.random.Generator) -> None:
-        """Draw all parameters from the generator."""
+        """Set all parameters from the generator."""
 
     def dropout_sites(self) -> list[DropoutSite]:
-        """Return where values are dropped, in the order of the forward pass."""
+        """Return the places where values are dropped, in the order of the forward pass."""
         return list(self._sites)
 
     def last_maps(self) -> list[nn.Module]:
-        """Return the head's convolution and the last map of every residual branch: they begin at or near 0."""
+        """Return the head's convolution and the last map of each residual branch, which begin at or near 0."""
         last: list[nn.Module] = [self.head[-1]]
         for module in self.modules():
             if isinstance(module, ResidualBlock):
@@ -112,7 +116,7 @@ class UNet(nn.Module):
         return last
 
     def frequencies(self, generator: np.random.Generator) -> "Float[np.ndarray, ' _']":
-        """Draw the Fourier frequencies from N(0, fourier_scale^2)."""
+        """Sample the Fourier frequencies from N(0, fourier_scale^2)."""
         return self.options.fourier_scale * generator.standard_normal(self.options.width)
 
     def _is_low(self, size: int) -> bool:
@@ -120,7 +124,7 @@ class UNet(nn.Module):
         return size in self.options.attention_resolutions
 
     def _block(self, before: int, after: int, size: int, way: Resampling = "none", *, attends: bool = False) -> Block:
-        """Return the next block, whose map is `size` pixels wide after resampling, and list its dropout site."""
+        """Return the next block, whose map has `size` pixels a side after resampling, and list its dropout site."""
         options, site = self.options, None
         # iCT Section 3.1: "layers with resolution less than or equal to 16x16", the map on which the dropout acts.
         if options.dropout > 0 and size <= options.dropout_max_resolution:
@@ -131,10 +135,14 @@ class UNet(nn.Module):
 
 
 def _refuse_odd_halvings(size: int, options: Network) -> None:
-    """Raise ValueError if the network's levels cannot halve images of this size."""
+    """Reject images that the resolution stages cannot halve.
+
+    Raises:
+        ValueError: the size is not a multiple of a high enough power of 2.
+    """
     halvings = len(options.multipliers) - 1
     if size % 2**halvings:
         raise ValueError(
-            f"needs images whose size {size} can be halved {halvings} times; got {options.multipliers}; "
-            "give fewer network.multipliers"
+            f"--network.multipliers: expected stages for images of size {size}, got {options.multipliers}: the size "
+            f"cannot be halved {halvings} times. Give fewer multipliers."
         )

@@ -104,5 +104,5 @@ def shown_labels(classes: int, config: Config) -> tuple[int, Int64[Tensor, " n"]
 
 def noise(seed: int, chosen: range, event: tuple[int, ...], level: int = 0) -> Float[Tensor, " some *event"]:
     """Return a level's noise of these images: of each a pure function of the seed, its number and the level's."""
-    draws = [stream(seed, "sample", step=k, lane=level).standard_normal(event, dtype=np.float32) for k in chosen]
+    draws = [stream(seed, "sample", step=k, shard=level).standard_normal(event, dtype=np.float32) for k in chosen]
     return torch.from_numpy(np.stack(draws))

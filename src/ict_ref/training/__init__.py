@@ -1,1 +1,1 @@
-"""Training: loss, microbatches, optimizer, one update, and the loop over updates."""
+"""Training: noise levels, sampled noise, loss, microbatches, optimizer, a single update, and the loop over updates."""

@@ -1,4 +1,4 @@
-"""The score that is distilled: that of a denoiser D, a TorchScript file or an imported network (iCT, Eq. (3); CM)."""
+"""The score to distil, from a denoiser D in a TorchScript file or a network file (iCT, Eq. (3); CM)."""
 
 import sys
 from collections.abc import Callable
@@ -18,7 +18,7 @@ LabelledScore: TypeAlias = Callable[
     [Float[Tensor, " batch *event"], Float[Tensor, " batch"], Int64[Tensor, " batch"] | None],
     Float[Tensor, " batch *event"],
 ]
-"""The score at (x, sigma), of a class if there are labels."""
+"""The score at (x, sigma), given the label if there are labels."""
 
 
 def load_score(
@@ -26,16 +26,19 @@ def load_score(
 ) -> LabelledScore:
     """Return the score (D(x, sigma) - x) / sigma^2 of the configured denoiser.
 
-    Raises ValueError if there is none, or if it is not one for these images.
+    `event` is the shape of an image. The denoiser gets no gradient.
+
+    Raises:
+        ValueError: --method.denoiser is empty, cannot be read, or does not denoise images of this shape.
     """
     if not method.denoiser:
         raise ValueError(
-            "method.denoiser needs what is to be distilled; got none; give a TorchScript file, or a network that "
-            "python -m ict_ref.import_checkpoint wrote"
+            "--method.denoiser: expected a denoiser to distil, got nothing. Give a TorchScript file, or a network file "
+            "written by python -m ict_ref.import_checkpoint."
         )
     path = Path(method.denoiser)
     if not path.is_file():
-        raise ValueError(f"method.denoiser needs a file; got {path}, which is none")
+        raise ValueError(f"--method.denoiser: expected a file, got {path}, which is not a file")
     denoiser = load_torchscript(path)
     if denoiser is None:
         denoiser = _imported(path)
@@ -46,10 +49,10 @@ def load_score(
     def score(
         x: Float[Tensor, " batch *event"],
         sigma: Float[Tensor, " batch"],
-        of_class: Int64[Tensor, " batch"] | None = None,
+        labels: Int64[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch *event"]:
-        given = (x, sigma) if of_class is None else (x, sigma, of_class)
-        clean: Tensor = denoiser(*given)
+        arguments = (x, sigma) if labels is None else (x, sigma, labels)
+        clean: Tensor = denoiser(*arguments)
         return (clean - x) / sigma.reshape(-1, *[1] * (x.ndim - 1)) ** 2
 
     _try(score, path, event, labels=labels, dtype=dtype, device=device)
@@ -57,7 +60,7 @@ def load_score(
 
 
 class Denoiser(torch.nn.Module):
-    """D(x, sigma) of a network that was trained to denoise: EDM's coefficients, f's where sigma_min goes to 0."""
+    """D(x, sigma) of a network trained to denoise, with EDM's coefficients: those of f for sigma_min to 0."""
 
     def __init__(self, network: torch.nn.Module, sigma_data: float) -> None:
         super().__init__()
@@ -66,7 +69,7 @@ class Denoiser(torch.nn.Module):
     def forward(
         self, x: Float[Tensor, " batch *event"], sigma: Float[Tensor, " batch"], labels: Tensor | None = None
     ) -> Float[Tensor, " batch *event"]:
-        """Return the clean image that is expected, given the noisy one."""
+        """Return the expected clean images, given noisy ones."""
         return boundary_parameterization(
             lambda scaled, noise: self.network(scaled, noise, labels, None),
             x,
@@ -78,16 +81,20 @@ class Denoiser(torch.nn.Module):
 
 def _imported(path: Path) -> torch.nn.Module:
     try:
-        weights = load_exported(path)
+        checkpoint = load_exported(path)
     except ValueError as error:
-        raise ValueError(f"method.denoiser needs TorchScript or an imported network; {error}") from None
-    return Denoiser(weights.model().network, weights.sigma_data)
+        raise ValueError(f"--method.denoiser: expected TorchScript or a network file. {error}") from None
+    return Denoiser(checkpoint.model().network, checkpoint.sigma_data)
 
 
 def _try(
     score: LabelledScore, path: Path, event: tuple[int, ...], *, labels: bool, dtype: torch.dtype, device: torch.device
 ) -> None:
-    """Raise ValueError unless the score can be taken at two images."""
+    """Evaluate the score at two images.
+
+    Raises:
+        ValueError: the denoiser fails, or returns another shape or a number that is not finite.
+    """
     x = torch.zeros(2, *event, dtype=dtype, device=device)
     sigma, of_class = x.new_ones(2), torch.zeros(2, dtype=torch.int64, device=device) if labels else None
     try:
@@ -97,4 +104,4 @@ def _try(
         value = None
     if not isinstance(value, Tensor) or value.shape != x.shape or not bool(value.isfinite().all()):
         called = "D(x, sigma, labels)" if labels else "D(x, sigma)"
-        raise ValueError(f"method.denoiser needs {called} for images of {event}; {path} is none")
+        raise ValueError(f"--method.denoiser: expected {called} for images of shape {event}, got {path}, which fails")

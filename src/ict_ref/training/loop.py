@@ -1,4 +1,4 @@
-"""The training loop: update after update until the curriculum ends or somebody stops it, and what it leaves behind."""
+"""The training loop, with its metrics, checkpoints and sheets of samples."""
 
 import time
 from collections.abc import Callable
@@ -13,23 +13,25 @@ from ict_ref.checkpoint.training_state import (
     save_checkpoint,
     set_aside,
 )
-from ict_ref.training.loss import discretization
+from ict_ref.training.discretization import discretization
 from ict_ref.training.metrics_log import Metrics, forget_metrics_after
 from ict_ref.training.trainer import Trainer
 from ict_ref.utils.progress import bar
 
 
 def resume(trainer: Trainer, folder: Path) -> list[str]:
-    """Go on where the run in this folder was last saved, if it was; return a line for each damaged checkpoint.
+    """Restore the newest good checkpoint of the run folder, if it has one, and return a line per damaged one.
 
-    Damaged ones are set aside, and the newest whole one is taken; raises ValueError if there are some and none is
-    whole. Of several processes the first one reads the files.
+    Damaged checkpoints are renamed. The first process reads the files and shares the state with the others.
+
+    Raises:
+        ValueError: the folder has checkpoints, and none of them is good.
     """
     damaged: list[str] = []
     if trainer.group.first:
         digests = stored_digests(folder) if (folder / "config.json").exists() else ()
-        _, refused = newest_checkpoint(folder, partial(trainer.restore, digests=digests))
-        damaged = [f"{error.split(';')[0]}; it is now {set_aside(path).name}" for path, error in refused.items()]
+        _, rejected = newest_checkpoint(folder, partial(trainer.restore, digests=digests))
+        damaged = [f"{reason}; it is now {set_aside(path).name}" for path, reason in rejected.items()]
         forget_metrics_after(folder, trainer.step)
     trainer.share()
     return damaged
@@ -42,60 +44,64 @@ def fit(
     *,
     show_samples: Callable[[Path], None] = lambda _: None,
 ) -> bool:
-    """Train to the end, saving on the way, and return True; or, once stop is requested, save and return False.
+    """Train to the end of the curriculum and return True; on a requested stop, save and return False.
 
-    `show_samples` is asked for a picture where the configuration wants one. Raises FloatingPointError at the first loss
-    or gradient that is not finite and may not be left out; the last checkpoint stays as it is.
+    `stop_requested` is called after each update. `show_samples` writes a sheet of samples to the path that it gets.
+
+    >>> from dataclasses import replace
+    >>> from ict_ref.checkpoint.run_dir import open_run
+    >>> from ict_ref.config import minimal
+    >>> from ict_ref.data.dataset import load
+    >>> config = replace(minimal(), train=replace(minimal().train, steps=8))
+    >>> folder, trainer = Path("run"), Trainer(config, load(config.data).train)
+    >>> with open_run(folder, config):
+    ...     damaged = resume(trainer, folder)
+    ...     fit(trainer, folder, stop_requested=lambda: False)
+    True
+    >>> sorted(path.name for path in folder.glob("*.*s*"))
+    ['checkpoint-00000008.safetensors', 'config.json', 'metrics.jsonl']
+
+    Raises:
+        FloatingPointError: a loss or a gradient is not finite and may not be skipped. Checkpoints stay as they are.
+        OSError: a file cannot be written.
     """
-    train, record, first = trainer.config.train, trainer.config.record, trainer.group.first
+    steps = trainer.config.train.steps
     try:
-        with _Watch(trainer, folder) as watch:
-            while trainer.step < train.steps:
+        with _Recorder(trainer, folder, show_samples) as recorder:
+            while trainer.step < steps:
                 trainer.update()
-                step, ends = trainer.step, trainer.step == train.steps
                 stopping = trainer.group.any(stop_requested())
-                saves = stopping or ends or any(due(step, n) for n in (record.save_every, record.milestone_every))
-                if saves or ends or due(step, record.log_every):
-                    trainer.guard.raise_recorded()
-                if ends or due(step, record.log_every):
-                    watch.note()
-                watch.advance()
-                if first and due(step, record.sample_every):
-                    show_samples(folder / "samples" / f"step-{step:08d}.png")
-                if saves:
-                    watch.save()
-                if stopping and not ends:
+                recorder.record(stopping=stopping)
+                if stopping and trainer.step < steps:
                     return False
         return True
     except FloatingPointError as error:
         saved = next(iter(checkpoints(folder)), None)
-        last = (
-            "nothing had been saved"
-            if saved is None
-            else f"the last good checkpoint is {checkpoint_file(folder, saved)}"
-        )
-        raise FloatingPointError(f"{error}; {last}") from None
+        last = "No checkpoint was saved before."
+        if saved is not None:
+            last = f"The last good checkpoint is {checkpoint_file(folder, saved)}."
+        raise FloatingPointError(f"{error}. {last}") from None
     finally:
         trainer.microbatches.close()
 
 
 def due(step: int, every: int) -> bool:
-    """Return whether this step is one of every so many; of every 0 none is."""
+    """Return whether `step` is a multiple of `every`; never, if `every` is 0."""
     return every > 0 and step % every == 0
 
 
-class _Watch:
-    """What the first process tells of the run: a progress bar, metrics and checkpoints. The others are silent."""
+class _Recorder:
+    """The progress bar, metrics, checkpoints and samples of the first process; other processes write nothing."""
 
-    def __init__(self, trainer: Trainer, folder: Path) -> None:
-        self.trainer, self.folder, self.record = trainer, folder, trainer.config.record
+    def __init__(self, trainer: Trainer, folder: Path, show_samples: Callable[[Path], None]) -> None:
+        self.trainer, self.folder, self.options = trainer, folder, trainer.config.record
+        self.show_samples = show_samples
         self.began, self.first_step = time.monotonic(), trainer.step
-        self.speaks = trainer.group.first
-        steps = trainer.config.train.steps
-        self.bar = bar(steps, "training", "steps", initial=trainer.step, run=True, shown=self.speaks)
-        self.metrics = Metrics(folder, step=trainer.step, tensorboard=self.record.tensorboard) if self.speaks else None
+        writes, steps = trainer.group.first, trainer.config.train.steps
+        self.bar = bar(steps, "training", "steps", initial=trainer.step, run=True, shown=writes)
+        self.metrics = Metrics(folder, step=trainer.step, tensorboard=self.options.tensorboard) if writes else None
 
-    def __enter__(self) -> "_Watch":
+    def __enter__(self) -> "_Recorder":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,34 +109,44 @@ class _Watch:
         if self.metrics is not None:
             self.metrics.close()
 
-    def note(self) -> None:
-        """Note the last step's numbers."""
+    def record(self, *, stopping: bool) -> None:
+        """Write the files that are due after this update.
+
+        Raises:
+            FloatingPointError: an earlier update was not finite.
+        """
+        options, step = self.options, self.trainer.step
+        ends = step == self.trainer.config.train.steps
+        logs = ends or due(step, options.log_every)
+        saves = stopping or ends or due(step, options.save_every) or due(step, options.milestone_every)
+        if logs or saves:
+            self.trainer.guard.raise_recorded()
         if self.metrics is None:
             return
+        if logs:
+            self._log(self.metrics)
+        self.bar.update()
+        if due(step, options.sample_every):
+            self.show_samples(self.folder / "samples" / f"step-{step:08d}.png")
+        if saves:
+            self._save(self.metrics)
+
+    def _log(self, metrics: Metrics) -> None:
         trainer = self.trainer
         levels = len(discretization(trainer.step - 1, trainer.config).sigmas)
         loss, norm = float(trainer.loss), float(trainer.norm)
-        done = (trainer.step - self.first_step) * trainer.config.train.batch_size
-        speed = done / (time.monotonic() - self.began)
+        images = (trainer.step - self.first_step) * trainer.config.train.batch_size
+        speed = images / (time.monotonic() - self.began)
         values: dict[str, int | float] = {
             "levels": levels,
             "loss": loss,
             "gradient_norm": norm,
             "images_per_second": round(speed, 1),
         }
-        self.metrics.write(trainer.step, values)
+        metrics.write(trainer.step, values)
         self.bar.set_postfix_str(f"N {levels}, loss {loss:.4g}, {speed:.0f} images/s", refresh=False)
 
-    def advance(self) -> None:
-        """Move the bar on."""
-        self.bar.update()
-
-    def save(self) -> None:
-        """Write a checkpoint."""
-        if self.metrics is None:
-            return
-        self.metrics.sync()  # on disk before the checkpoint that says they are
-        record = self.record
-        save_checkpoint(
-            self.folder, self.trainer.checkpoint(), keep=record.keep, milestone_every=record.milestone_every
-        )
+    def _save(self, metrics: Metrics) -> None:
+        metrics.sync()  # before the checkpoint, after which these lines are not written again
+        keep, milestone_every = self.options.keep, self.options.milestone_every
+        save_checkpoint(self.folder, self.trainer.checkpoint(), keep=keep, milestone_every=milestone_every)

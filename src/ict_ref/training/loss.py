@@ -1,183 +1,143 @@
-"""One training step: draw noise levels, noise and dropout masks, and compare student and teacher by the formulas."""
+"""The training loss of each example, for the three objectives of a configuration."""
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
+from typing import TypeAlias
 
-import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ict_ref.config import Config, Method
 from ict_ref.formulas import (
-    c_out,
-    c_skip,
+    Distance,
     consistency_matching_loss,
     consistency_training_loss,
-    constant_curriculum,
     continuous_consistency_training_loss,
-    cosine_curriculum,
-    exponential_curriculum,
-    index_from_uniform,
-    inverse_gap_weights,
-    linear_curriculum,
-    lognormal_pmf,
-    sigma_grid,
-    sqrt_curriculum,
-    square_curriculum,
-    teacher_ema_decay,
-    uniform_pmf,
-    uniform_weights,
 )
-from ict_ref.networks.dropout import DropoutSite, Masks, draw_masks
 from ict_ref.networks.model import Model
-from ict_ref.training.distance import metric
+from ict_ref.training.discretization import Discretization, discretization, teacher_decay
+from ict_ref.training.distance import distance_of
 from ict_ref.training.distillation import LabelledScore
-from ict_ref.utils.rng import stream
+from ict_ref.training.sampled_noise import SampledNoise
 
-CPU = torch.device("cpu")
-
-CURRICULA: dict[str, Callable[..., int]] = {
-    "exponential": exponential_curriculum,
-    "sqrt": sqrt_curriculum,
-    "constant": constant_curriculum,
-    "linear": linear_curriculum,
-    "square": square_curriculum,
-    "cosine": cosine_curriculum,
-}
-PROBABILITIES: dict[str, Callable[[Tensor, Method], Tensor]] = {
-    "lognormal": lambda sigmas, method: lognormal_pmf(sigmas, p_mean=method.p_mean, p_std=method.p_std),
-    "uniform": lambda sigmas, _: uniform_pmf(sigmas),
-}
-WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {"inverse_gap": inverse_gap_weights, "uniform": uniform_weights}
+Examples: TypeAlias = Float[Tensor, " batch *event"]
+Function: TypeAlias = Callable[[Examples, Float[Tensor, " batch"]], Examples]
+"""A function of (x, sigma): labels and dropout masks are fixed."""
 
 
 @dataclass(frozen=True)
-class Discretization:
-    """The noise levels of a step, and for each cell between two of them its probability and its weight."""
+class LossInputs:
+    """The arguments of an objective."""
 
-    sigmas: Float64[Tensor, " n"]
-    pmf: Float64[Tensor, " n-1"]
-    weights: Float64[Tensor, " n-1"]
-
-    def to(self, device: torch.device) -> "Discretization":
-        """Return the same on a device."""
-        return Discretization(self.sigmas.to(device), self.pmf.to(device), self.weights.to(device))
-
-
-@dataclass(frozen=True)
-class Draws:
-    """What chance decides in one step: the cell of each example, its noise, and what is dropped."""
-
-    index: Int64[Tensor, " batch"]
-    z: Float[Tensor, " batch *event"]
-    masks: Masks
+    student: Function
+    teacher: Function
+    score: Function | None
+    """Score to distil, for distillation only."""
+    x: Float[Tensor, " batch *event"]
+    """Clean examples."""
+    noise: SampledNoise
+    levels: Discretization
+    distance: Distance
 
 
-def refuse_bad_numbers(config: Config) -> None:
-    """Raise the ValueError of the first formula in whose domain the configuration does not lie."""
+def check_objective(config: Config) -> None:
+    """Build the noise levels at both ends of the curriculum, and the distance, to reject them before training.
+
+    Raises:
+        ValueError: noise levels are equal in float64, or the file of --method.lpips cannot be used.
+    """
     for step in (0, config.train.steps):
         discretization(step, config)
         teacher_decay(step, config)
-    method = config.method
-    distance, one = metric(method, 1), torch.zeros(1, 1, dtype=getattr(torch, config.train.dtype))
-    if method.distance != "lpips":  # which takes images
-        distance(one, one)
-    ends = torch.tensor([method.sigma_min, method.sigma_max], dtype=getattr(torch, config.train.dtype))
-    if method.sigma_data > math.sqrt(torch.finfo(ends.dtype).max):
-        raise ValueError(f"needs method.sigma_data that {config.train.dtype} can square; got {method.sigma_data}")
-    for function in (c_skip, c_out):
-        function(ends, sigma_min=method.sigma_min, sigma_data=method.sigma_data)
-
-
-def discretization(step: int, config: Config, device: torch.device = CPU) -> Discretization:
-    """Return the N(k) noise levels of step k."""
-    method = config.method
-    n = CURRICULA[method.curriculum](step, total_steps=config.train.steps, s0=method.s0, s1=method.s1)
-    return _discretization(n, method, device)
-
-
-# Kept, for a copy to a device makes the host wait.
-@lru_cache(maxsize=4)
-def _discretization(n: int, method: Method, device: torch.device) -> Discretization:
-    sigmas = sigma_grid(n, sigma_min=method.sigma_min, sigma_max=method.sigma_max, rho=method.rho)
-    pmf = PROBABILITIES[method.noise_schedule](sigmas, method)
-    return Discretization(sigmas, pmf, WEIGHTS[method.weighting](sigmas)).to(device)
-
-
-def teacher_decay(step: int, config: Config) -> float:
-    """Return mu(k), the decay of the teacher's average at step k; 0 where the teacher is the student."""
-    method = config.method
-    if method.mu0 is None:
-        return 0.0
-    return teacher_ema_decay(len(discretization(step, config).sigmas), s0=method.s0, mu0=method.mu0)
-
-
-def draw_levels_and_noise(
-    step: int, lanes: Iterable[int], config: Config, *, event: tuple[int, ...]
-) -> tuple[Int64[Tensor, " batch"], Float[Tensor, " batch *event"]]:
-    """Return the cells of these lanes and their noise, made on the CPU."""
-    seed, size = config.train.seed, config.train.batch_size // config.train.noise_shards
-    lanes = list(lanes)
-    u = np.concatenate([stream(seed, "noise level", step, lane).random(size) for lane in lanes])
-    z = [stream(seed, "noise", step, lane).standard_normal((size, *event), dtype=np.float32) for lane in lanes]
-    index = index_from_uniform(torch.from_numpy(u), discretization(step, config).pmf)
-    return index, torch.from_numpy(np.concatenate(z)).to(getattr(torch, config.train.dtype))
-
-
-def draw_step_masks(
-    step: int, lanes: Iterable[int], config: Config, sites: Sequence[DropoutSite], device: torch.device
-) -> Masks:
-    """Return the dropout masks of these lanes, made on the device."""
-    seed, size = config.train.seed, config.train.batch_size // config.train.noise_shards
-    keys = [int(stream(seed, "dropout", step, lane).bit_generator.random_raw()) for lane in lanes]
-    by_lane = [draw_masks(sites, size, key, device=device) for key in keys]
-    return by_lane[0] if len(by_lane) == 1 else tuple(torch.cat(masks) for masks in zip(*by_lane, strict=True))
+    distance_of(config.method, dim=1)
 
 
 def training_loss(
     model: Model,
     x: Float[Tensor, " batch *event"],
     labels: Int64[Tensor, " batch"] | None,
-    draws: Draws,
+    noise: SampledNoise,
     levels: Discretization,
     method: Method,
     *,
     teacher: Model | None = None,
     score: LabelledScore | None = None,
 ) -> Float[Tensor, " batch"]:
-    """Return the training loss of each example; without a teacher the student is its own (mu(k) = 0).
+    """Return the training loss of each example.
 
-    Student and teacher are called as model(x, sigma, labels, masks). `score` is what is distilled.
+    Student and teacher are called as model(x, sigma, labels, masks), with the same masks. `x` holds clean examples.
+    Without `teacher` the student is its own teacher (mu(k) = 0). Distillation needs `score`, from `load_score`.
+
+    >>> from ict_ref.config import minimal
+    >>> from ict_ref.networks.model import build_model
+    >>> from ict_ref.training.sampled_noise import sample_intervals_and_noise, sample_masks
+    >>> config, shards = minimal(), range(4)
+    >>> model = build_model(config, event=(1, 8, 8), classes=10)
+    >>> x, labels = torch.zeros(16, 1, 8, 8), torch.zeros(16, dtype=torch.int64)
+    >>> index, z = sample_intervals_and_noise(0, shards, config, event=(1, 8, 8))
+    >>> masks = sample_masks(0, shards, config, model.network.dropout_sites(), torch.device("cpu"))
+    >>> levels = discretization(0, config)
+    >>> training_loss(model, x, labels, SampledNoise(index, z, masks), levels, config.method).shape
+    torch.Size([16])
+
+    Raises:
+        ValueError: the objective is distillation, and `score` is None.
     """
-    f = partial(model, labels=labels, masks=draws.masks)
-    g = f if teacher is None else partial(teacher, labels=labels, masks=draws.masks)
-    distance = metric(method, x[0].numel())
-    if method.objective == "continuous":
-        sigma = levels.sigmas[draws.index + 1].to(x)
-        # Fused attention has no derivative in forward mode.
-        with sdpa_kernel(SDPBackend.MATH):
-            return continuous_consistency_training_loss(
-                f, x, draws.z, sigma, weights=torch.ones_like(sigma), distance=distance
-            )
-    if method.objective == "distillation":
-        if score is None:
-            raise ValueError("needs the score that method.objective distillation distils; got none; see load_score")
-        sigma_hi = levels.sigmas[draws.index + 1].to(x)
-        x_hi = x + sigma_hi.reshape(-1, *[1] * (x.ndim - 1)) * draws.z
-        return consistency_matching_loss(
-            f,
-            g,
-            lambda noisy, sigma: score(noisy, sigma, labels),
-            x_hi,
-            draws.index,
-            levels.sigmas,
-            distance=distance,
-            weights=levels.weights,
-        )
-    return consistency_training_loss(
-        f, g, x, draws.z, draws.index, levels.sigmas, distance=distance, weights=levels.weights
+    student = partial(model, labels=labels, masks=noise.masks)
+    inputs = LossInputs(
+        student=student,
+        teacher=student if teacher is None else partial(teacher, labels=labels, masks=noise.masks),
+        score=None if score is None else lambda noisy, sigma: score(noisy, sigma, labels),
+        x=x,
+        noise=noise,
+        levels=levels,
+        distance=distance_of(method, x[0].numel()),
     )
+    return OBJECTIVES[method.objective](inputs)
+
+
+def _discrete(inputs: LossInputs) -> Float[Tensor, " batch"]:
+    """Return the consistency training loss, Eq. (5)."""
+    noise, levels = inputs.noise, inputs.levels
+    return consistency_training_loss(
+        inputs.student, inputs.teacher, inputs.x, noise.z, noise.index, levels.sigmas,
+        distance=inputs.distance, weights=levels.weights,
+    )  # fmt: skip
+
+
+def _continuous(inputs: LossInputs) -> Float[Tensor, " batch"]:
+    """Return the loss in continuous time (CM, Theorem 6), at the upper noise level of each sampled interval."""
+    sigma = inputs.levels.sigmas[inputs.noise.index + 1].to(inputs.x)
+    # Fused attention has no derivative in forward mode.
+    with sdpa_kernel(SDPBackend.MATH):
+        return continuous_consistency_training_loss(
+            inputs.student, inputs.x, inputs.noise.z, sigma,
+            weights=torch.ones_like(sigma), distance=inputs.distance,
+        )  # fmt: skip
+
+
+def _distillation(inputs: LossInputs) -> Float[Tensor, " batch"]:
+    """Return the consistency matching loss, Eq. (3), with the given score.
+
+    Raises:
+        ValueError: the score is None.
+    """
+    if inputs.score is None:
+        raise ValueError("score: expected the score to distil, got None. Load it with load_score.")
+    x, noise, levels = inputs.x, inputs.noise, inputs.levels
+    sigma_hi = levels.sigmas[noise.index + 1].to(x)
+    x_hi = x + sigma_hi.reshape(-1, *[1] * (x.ndim - 1)) * noise.z
+    return consistency_matching_loss(
+        inputs.student, inputs.teacher, inputs.score, x_hi, noise.index, levels.sigmas,
+        distance=inputs.distance, weights=levels.weights,
+    )  # fmt: skip
+
+
+OBJECTIVES: dict[str, Callable[[LossInputs], Float[Tensor, " batch"]]] = {
+    "discrete": _discrete,
+    "continuous": _continuous,
+    "distillation": _distillation,
+}

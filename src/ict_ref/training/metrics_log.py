@@ -1,8 +1,8 @@
-"""How a run goes, as numbers: metrics.jsonl, a JSON object per line, and the same as TensorBoard events.
+"""Training metrics: metrics.jsonl with one JSON object per line, and the same values as TensorBoard events.
 
-step                from 1
+step                number of the update, from 1
 levels              N(k) for k = step - 1
-loss                of this step alone, the mean over the batch
+loss                mean over the batch, of this step only
 gradient_norm       of the whole batch, before clipping
 images_per_second   since this process began
 """
@@ -18,26 +18,26 @@ METRICS = "metrics.jsonl"
 
 
 class Metrics:
-    """The files in which a run notes how it goes, open for writing after some step."""
+    """The metric files of a run, open for writing after `step` updates."""
 
     def __init__(self, folder: Path, *, step: int, tensorboard: bool) -> None:
         self._lines = (folder / METRICS).open("a")
         self._events: Any = None
         if tensorboard:
-            # Here, because it takes seconds, and because it is not always installed.
+            # Imported here: it takes seconds and is optional.
             from torch.utils.tensorboard import SummaryWriter
 
             self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, values: dict[str, int | float]) -> None:
-        """Note the numbers of a step."""
+        """Write the values of a step."""
         self._lines.write(json.dumps({"step": step, **values}) + "\n")
         if self._events is not None:
             for name, value in values.items():
                 self._events.add_scalar(name, value, step)
 
     def sync(self) -> None:
-        """Have what was noted on disk."""
+        """Write everything to disk."""
         self._lines.flush()
         os.fsync(self._lines.fileno())
         if self._events is not None:
@@ -51,19 +51,25 @@ class Metrics:
 
 
 def refuse_without_tensorboard() -> None:
-    """Raise ValueError if TensorBoard is not installed."""
+    """Check that TensorBoard is installed.
+
+    Raises:
+        ValueError: it is not.
+    """
     try:
         import tensorboard  # noqa: F401
     except ImportError:
         raise ValueError(
-            "record.tensorboard needs the package tensorboard; got none; pip install 'ict_ref[tensorboard]'"
+            "--record.tensorboard: expected the package tensorboard, got an installation without it. "
+            "Run pip install 'ict_ref[tensorboard]'."
         ) from None
 
 
 def forget_metrics_after(folder: Path, step: int) -> None:
-    """Drop the lines that a killed process wrote after its last checkpoint, which will be written again.
+    """Delete the lines after `step`, which a killed process wrote after its last checkpoint.
 
-    Raises ValueError for a line that is whole and is not of these metrics.
+    Raises:
+        ValueError: a complete line is damaged.
     """
     path = folder / METRICS
     if not path.exists():
@@ -77,6 +83,6 @@ def forget_metrics_after(folder: Path, step: int) -> None:
             if int(json.loads(line)["step"]) <= step:
                 kept.append(line)
         except (ValueError, TypeError, KeyError):
-            raise ValueError(f"{path} is damaged in line {number}; mend it or move it away") from None
+            raise ValueError(f"{path} is damaged in line {number}. Fix it or move it away.") from None
     if kept != lines:
         write_atomically(path, b"".join(kept))

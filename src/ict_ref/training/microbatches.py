@@ -1,4 +1,4 @@
-"""Microbatches on their device: images, labels, noise levels, noise and dropout masks."""
+"""Microbatches on their device: images, labels, sampled noise and dropout masks."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,12 +12,13 @@ from torch import Tensor
 from ict_ref.config import Config
 from ict_ref.data.dataset import to_float
 from ict_ref.networks.dropout import DropoutSite
-from ict_ref.training.loss import Draws, draw_levels_and_noise, draw_step_masks
+from ict_ref.training.sampled_noise import SampledNoise, sample_intervals_and_noise, sample_masks
+from ict_ref.utils.dtypes import torch_dtype
 
 
 @runtime_checkable
 class Examples(Protocol):
-    """What can be learned: images, or anything else that says which examples a step sees."""
+    """Training examples: images, or any other data with a batch for each step."""
 
     @property
     def event(self) -> tuple[int, ...]:
@@ -25,29 +26,30 @@ class Examples(Protocol):
 
     @property
     def classes(self) -> int:
-        """Return the number of classes, or 0."""
+        """Return the number of classes; 0 without labels."""
 
     def batch(
         self, step: int, *, batch_size: int, seed: int, rows: slice
     ) -> tuple[Shaped[Tensor, " rows *event"], Int64[Tensor, " rows"]]:
-        """Return these rows of the batch, as pixels (uint8) or as they are to be learned, and their labels.
+        """Return the examples in these rows of a step's batch, and their labels, as a pure function of the arguments.
 
-        They are a pure function of the arguments.
+        Examples in uint8 are pixels, which are scaled to [-1, 1]; any others are used unchanged.
         """
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A part of the batch of one step, on the device that computes it."""
+class Microbatch:
+    """A slice of a step's batch, on the device that computes it."""
 
     x: Float[Tensor, " batch *event"]
+    """Clean examples."""
     labels: Int64[Tensor, " batch"] | None
-    draws: Draws
+    noise: SampledNoise
 
 
 @dataclass(frozen=True)
-class _Host:
-    """What of a part is made on the CPU."""
+class _HostTensors:
+    """The tensors of a microbatch that the CPU makes."""
 
     x: Shaped[Tensor, " batch *event"]
     labels: Int64[Tensor, " batch"]
@@ -55,12 +57,12 @@ class _Host:
     z: Float[Tensor, " batch *event"]
 
 
-Part = tuple[int, range]
-"""A step, and some of its lanes."""
+StepShards = tuple[int, range]
+"""A step, and the noise shards of one of its microbatches."""
 
 
 class Microbatches:
-    """The microbatches of each step; on a GPU the next one is prepared while the device computes."""
+    """The microbatches of each step; with `ahead` a thread prepares the next one while the device computes."""
 
     def __init__(
         self,
@@ -68,56 +70,54 @@ class Microbatches:
         config: Config,
         sites: Sequence[DropoutSite],
         device: torch.device,
-        parts: Sequence[range],
+        shards: Sequence[range],
         *,
         ahead: bool,
     ) -> None:
-        self.examples, self.config, self.sites, self.device, self.parts = examples, config, sites, device, parts
+        self.examples, self.config, self.sites, self.device, self.shards = examples, config, sites, device, shards
         self._worker = ThreadPoolExecutor(max_workers=1) if ahead else None
-        self._waiting: tuple[Part, Future[_Host]] | None = None
+        self._prepared: tuple[StepShards, Future[_HostTensors]] | None = None
 
-    def of_step(self, step: int) -> Iterator[tuple[Batch, bool]]:
+    def of_step(self, step: int) -> Iterator[tuple[Microbatch, bool]]:
         """Yield the microbatches of this step, and whether each is the last one."""
-        for number, part in enumerate(self.parts):
-            is_last = number == len(self.parts) - 1
-            following = (step + 1, self.parts[0]) if is_last else (step, self.parts[number + 1])
-            yield self.get((step, part), following if following[0] < self.config.train.steps else None), is_last
+        for number, shards in enumerate(self.shards):
+            is_last = number == len(self.shards) - 1
+            following = (step + 1, self.shards[0]) if is_last else (step, self.shards[number + 1])
+            yield self.get((step, shards), following if following[0] < self.config.train.steps else None), is_last
 
-    def get(self, part: Part, then: Part | None) -> Batch:
-        """Return this part, and begin with the one that will be asked for next."""
-        host = self._made(part)
-        if self._worker is not None and then is not None:
-            self._waiting = then, self._worker.submit(self._make, then)
-        step, lanes = part
-        dtype = getattr(torch, self.config.train.dtype)
+    def get(self, wanted: StepShards, following: StepShards | None) -> Microbatch:
+        """Return a microbatch, and start to prepare the following one."""
+        host = self._host_tensors(wanted)
+        if self._worker is not None and following is not None:
+            self._prepared = following, self._worker.submit(self._make, following)
+        step, shards = wanted
         pixels, labels, index, z = (
             tensor.to(self.device, non_blocking=True) for tensor in (host.x, host.labels, host.index, host.z)
         )
-        masks = draw_step_masks(step, lanes, self.config, self.sites, self.device)
-        x = to_float(pixels) if pixels.dtype == torch.uint8 else pixels
-        return Batch(x.to(dtype), labels if self.config.data.labels else None, Draws(index, z, masks))
+        masks = sample_masks(step, shards, self.config, self.sites, self.device)
+        x = (to_float(pixels) if pixels.dtype == torch.uint8 else pixels).to(torch_dtype(self.config.train.dtype))
+        return Microbatch(x, labels if self.config.data.labels else None, SampledNoise(index, z, masks))
 
     def close(self) -> None:
-        """End the worker."""
+        """Stop the thread."""
         if self._worker is not None:
             self._worker.shutdown(cancel_futures=True)
 
-    def _made(self, part: Part) -> _Host:
-        if self._waiting is not None:
-            (announced, future), self._waiting = self._waiting, None
-            if announced == part:
+    def _host_tensors(self, wanted: StepShards) -> _HostTensors:
+        if self._prepared is not None:
+            (announced, future), self._prepared = self._prepared, None
+            if announced == wanted:
                 return future.result()
-        return self._make(part)
+        return self._make(wanted)
 
-    def _make(self, part: Part) -> _Host:
-        step, lanes = part
+    def _make(self, wanted: StepShards) -> _HostTensors:
+        step, shards = wanted
         train = self.config.train
         size = train.batch_size // train.noise_shards
-        rows = slice(lanes.start * size, lanes.stop * size)
+        rows = slice(shards.start * size, shards.stop * size)
         x, labels = self.examples.batch(step, batch_size=train.batch_size, seed=train.seed, rows=rows)
-        index, z = draw_levels_and_noise(step, lanes, self.config, event=self.examples.event)
-        host = _Host(x, labels, index, z)
+        index, z = sample_intervals_and_noise(step, shards, self.config, event=self.examples.event)
         if self.device.type != "cuda":
-            return host
-        # From pinned memory copies do not make the host wait.
-        return _Host(*(tensor.pin_memory() for tensor in (x, labels, index, z)))
+            return _HostTensors(x, labels, index, z)
+        # The host does not wait for copies from pinned memory.
+        return _HostTensors(*(tensor.pin_memory() for tensor in (x, labels, index, z)))

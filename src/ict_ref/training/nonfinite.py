@@ -1,4 +1,4 @@
-"""What happens to an update whose loss or gradient is not finite."""
+"""The guard against updates whose loss or gradient is not finite."""
 
 from collections.abc import Callable
 
@@ -7,15 +7,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ict_ref.config import Config
-from ict_ref.training.loss import discretization, draw_levels_and_noise
+from ict_ref.training.discretization import discretization
+from ict_ref.training.sampled_noise import sample_intervals_and_noise
 
 
 class NonFiniteGuard:
-    """Skips, refuses or freezes updates whose loss or gradient is not finite.
+    """A guard that skips, rejects or blocks updates whose loss or gradient is not finite.
 
-    A synchronous guard reads every update on the host: it skips it while `allowed` skips last, then raises. Another one
-    never synchronises: it records the first such update on the device and sets `found_inf`, so that later updates
-    change nothing, until `raise_recorded` reads the record.
+    A synchronous guard reads the loss and the norm of each update on the host. It skips up to `allowed` bad updates,
+    then raises. An asynchronous guard never synchronises: it records the first bad update on the device and sets
+    `found_inf`. Later updates are no-ops until `raise_recorded` reads the record.
     """
 
     def __init__(self, device: torch.device, *, allowed: int, describe: Callable[[int, float, float], str]) -> None:
@@ -27,7 +28,8 @@ class NonFiniteGuard:
     def skips(self, step: int, loss: Float[Tensor, ""], norm: Float[Tensor, ""]) -> bool:
         """Return whether a synchronous guard skips this update.
 
-        Raises FloatingPointError if it is not finite and no skip is left.
+        Raises:
+            FloatingPointError: the update is not finite, and all allowed skips are used.
         """
         if not self.synchronous or bool((loss + norm).isfinite()):
             return False
@@ -37,7 +39,7 @@ class NonFiniteGuard:
         return True
 
     def found_inf(self, step: int, loss: Float[Tensor, ""], norm: Float[Tensor, ""]) -> Float[Tensor, ""] | None:
-        """Return 1 from the first update on that is not finite, 0 before; None for a synchronous guard."""
+        """Return 1 from the first bad update on, 0 before; None for a synchronous guard."""
         if self.synchronous:
             return None
         begins: Bool[Tensor, ""] = (self.first_step == 0) & ~(loss + norm).isfinite()
@@ -48,16 +50,20 @@ class NonFiniteGuard:
         return halted.float()
 
     def raise_recorded(self) -> None:
-        """Raise the FloatingPointError of the recorded update, if there is one."""
+        """Raise the error of the recorded update, if there is one.
+
+        Raises:
+            FloatingPointError: an update was recorded.
+        """
         step, loss, norm = torch.stack([self.first_step, self.first_loss, self.first_norm]).tolist()
         if step > 0:
             raise FloatingPointError(self._describe(int(step), loss, norm))
 
 
 def describe_nonfinite(config: Config, step: int, loss: float, norm: float) -> str:
-    """Return step, N and noise levels of an update whose loss or gradient is not finite."""
-    index, _ = draw_levels_and_noise(step - 1, range(config.train.noise_shards), config, event=())
+    """Return a message with step, N and noise levels of an update whose loss or gradient is not finite."""
+    index, _ = sample_intervals_and_noise(step - 1, range(config.train.noise_shards), config, event=())
     sigmas = discretization(step - 1, config).sigmas
     low, high = float(sigmas[index.min()]), float(sigmas[index.max() + 1])
-    what = f"the loss is {loss} and the norm of its gradient {norm}"
-    return f"{what} at step {step}, N = {len(sigmas)}, noise levels {low:.4g} to {high:.4g}"
+    values = f"the loss is {loss} and the norm of its gradient {norm}"
+    return f"{values} at step {step}, N = {len(sigmas)}, noise levels {low:.4g} to {high:.4g}"

@@ -1,4 +1,4 @@
-"""RAdam, in torch's fused kernel for Adam."""
+"""RAdam, computed by torch's fused Adam kernel."""
 
 import math
 from collections.abc import Iterable
@@ -6,28 +6,29 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-# Beside which the root of any second moment vanishes, also in float32, whose largest number is 2^128.
+# So large that the root of any second moment is negligible, but finite in float32, which ends at 2^128.
 HUGE = 2.0**80
 
 
 class RAdam(torch.optim.Adam):
-    """RAdam (Liu et al. 2019), as `torch.optim.RAdam` computes it, in a sixth of the time.
+    """RAdam (Liu et al. 2019), with the result of `torch.optim.RAdam` in a sixth of the time.
 
-    After t updates, with m and v the averages of gradients and of their squares, torch's Adam moves a parameter by
+    Let m and v be the averages of the gradients and of their squares after t updates. Torch's Adam moves a parameter by
 
         lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
 
-    and its RAdam, with rho = 2 / (1 - beta2) - 1 and rho_t = rho - 2 t beta2^t / (1 - beta2^t), by
+    Torch's RAdam, with rho = 2 / (1 - beta2) - 1 and rho_t = rho - 2 t beta2^t / (1 - beta2^t), moves it by
 
         lr / (1 - beta1^t) m r_t sqrt(1 - beta2^t) / (sqrt(v) + eps)                             if rho_t > 5,
         r_t = sqrt((rho_t - 4) (rho_t - 2) rho / ((rho - 4) (rho - 2) rho_t)),
         lr / (1 - beta1^t) m                                                                     else.
 
-    The first is Adam's with the learning rate lr r_t and eps / sqrt(1 - beta2^t) for eps. The second is Adam's with
-    lr E and E for eps, for an E beside which sqrt(v) is nothing. Both numbers depend on t alone: the fused kernel,
-    which reads no number back from a GPU, does all the rest. All parameters count their updates together: each that
-    is trained must have a gradient at every one. Where the tensor `found_inf` holds 1 an update changes no parameter
-    and no average, as torch's gradient scaler has it.
+    The first case is Adam's step with learning rate lr r_t and epsilon eps / sqrt(1 - beta2^t). The second is Adam's
+    step with lr E and epsilon E, for E so large that sqrt(v) is negligible. Both numbers depend on t only, so the fused
+    kernel computes the update without reading a number from the GPU.
+
+    All parameters share one count of updates, so each trained parameter must have a gradient at every update. Where the
+    tensor `found_inf` holds 1, an update changes neither parameters nor averages, as with torch's gradient scaler.
     """
 
     found_inf: Tensor | None = None
@@ -50,7 +51,7 @@ class RAdam(torch.optim.Adam):
 
 
 def adam_numbers(t: int, *, lr: float, beta2: float, eps: float) -> tuple[float, float]:
-    """Return the learning rate and eps with which Adam's update number t is RAdam's."""
+    """Return the learning rate and epsilon with which update number t of Adam equals that of RAdam."""
     power = math.pow(beta2, t)
     rho = 2 / (1 - beta2) - 1
     rho_t = rho - 2 * t * power / (1 - power)

@@ -1,4 +1,4 @@
-"""Everything that later updates depend on, as named tensors: what a checkpoint holds."""
+"""The tensors of a training run on which later updates depend: the content of a checkpoint."""
 
 from collections.abc import Mapping
 
@@ -6,26 +6,29 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from ict_ref.checkpoint.safetensors_io import UnusableFileError
 from ict_ref.networks.model import ConsistencyModel
 from ict_ref.training.radam import RAdam
 
+ADVICE = "Move it away to train from the start."
+
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""What the optimizer keeps of each parameter."""
+"""The tensors that the optimizer stores for each parameter."""
 
 
 class TrainingState:
-    """The tensors of student, EMA weights, teacher and optimizer, under the names that checkpoints have."""
+    """The tensors of student, EMA weights, teacher and optimizer, under their names in checkpoints."""
 
     def __init__(
         self, student: ConsistencyModel, ema: ConsistencyModel, teacher: ConsistencyModel | None, optimizer: RAdam
     ) -> None:
         self.student, self.optimizer = student, optimizer
-        self.models = {"student": student, "average": ema}  # the name that files have
+        self.models = {"student": student, "average": ema}  # the name in checkpoint files
         if teacher is not None:
             self.models["teacher"] = teacher
 
     def tensors(self) -> dict[str, Shaped[Tensor, "..."]]:
-        """Return every tensor, not a copy: parameters, Fourier frequencies, and the optimizer's moments."""
+        """Return all tensors, without copying: parameters, Fourier frequencies and the optimizer's moments."""
         found = self._model_tensors()
         for name, parameter in self.student.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
@@ -33,24 +36,29 @@ class TrainingState:
         return found
 
     def load(self, tensors: Mapping[str, Shaped[Tensor, "..."]], *, updates: int) -> None:
-        """Copy tensors saved after this many updates. Raises ValueError, and changes nothing, if they do not fit."""
+        """Copy tensors that were saved after `updates` updates.
+
+        Raises:
+            UnusableFileError: names or shapes differ from those of this model. Nothing has changed.
+        """
         expected = {name: tuple(value.shape) for name, value in self._model_tensors().items()}
         for name, parameter in self.student.named_parameters() if updates > 0 else ():
             for key in MOMENTS:
                 expected[f"optimizer/{key}/{name}"] = () if key == "step" else tuple(parameter.shape)
         if expected.keys() != tensors.keys():
             odd = sorted(expected.keys() ^ tensors.keys())[0]
-            raise ValueError(f"the checkpoint is of another model: {odd} is missing or unknown")
+            raise UnusableFileError(f"the checkpoint is of another model: {odd} is missing or unknown", ADVICE)
         for name, here in expected.items():
             there = tuple(tensors[name].shape)
             if there != here:
-                raise ValueError(f"the checkpoint is of another model: {name} is {there} there and {here} here")
+                shapes = f"expected {name} of shape {here}, got {there}"
+                raise UnusableFileError(f"the checkpoint is of another model: {shapes}", ADVICE)
         self.allocate(updates)
         for name, value in self.tensors().items():
             value.copy_(tensors[name])
 
     def allocate(self, updates: int) -> None:
-        """Set the optimizer's count of updates, and make room for its moments if it has made any."""
+        """Set the optimizer's count of updates, and allocate its moments if the count is not 0."""
         self.optimizer.updates = updates
         self.optimizer.state.clear()
         for parameter in self.student.parameters() if updates > 0 else ():

@@ -1,4 +1,4 @@
-"""Student, EMA weights, teacher and optimizer, and one update of them, in one process or in several."""
+"""Model state and a single optimizer update, with gradient accumulation and data parallelism."""
 
 import contextlib
 import copy
@@ -11,58 +11,73 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from ict_ref.checkpoint.safetensors_io import UnusableFileError
 from ict_ref.checkpoint.training_state import Checkpoint
 from ict_ref.config import Config
 from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.networks.model import ConsistencyModel, build_model, recompute
+from ict_ref.training.discretization import discretization, teacher_decay
 from ict_ref.training.distillation import load_score
 from ict_ref.training.ema import update_ema
-from ict_ref.training.loss import discretization, refuse_bad_numbers, teacher_decay, training_loss
+from ict_ref.training.loss import check_objective, training_loss
 from ict_ref.training.microbatches import Examples, Microbatches
 from ict_ref.training.nonfinite import NonFiniteGuard, describe_nonfinite
 from ict_ref.training.radam import RAdam
-from ict_ref.training.state import TrainingState
+from ict_ref.training.state import ADVICE, TrainingState
+from ict_ref.utils.dtypes import torch_dtype
 
 
 class Trainer:
-    """The state of a training run after `step` updates, and the next update.
+    """The state of a training run after `step` updates.
 
-    `student` is trained, `student_ddp` is the student as a step calls it, `ema` holds the EMA weights that make
-    samples, `teacher` is CT's averaged teacher or None where the student is its own teacher.
+    `student` is trained, and `student_ddp` is the student as an update calls it. `ema` holds the EMA weights, from
+    which samples are made. `teacher` is CT's averaged teacher, or None if the student is its own teacher. `loss` and
+    `norm` are scalars of the last update, over all processes: the loss, and the norm of its gradient before clipping.
+
+    `examples` are the training images or any other `Examples`. Without `group` the trainer runs alone on the CPU.
+
+    >>> from ict_ref.config import minimal
+    >>> from ict_ref.data.dataset import load
+    >>> trainer = Trainer(minimal(), load(minimal().data).train)
+    >>> trainer.update()
+    >>> trainer.step, bool(trainer.loss.isfinite())
+    (1, True)
+
+    Raises:
+        ValueError: a file of --method cannot be used, or noise shards cannot be divided among the processes.
     """
 
     def __init__(self, config: Config, examples: Examples, group: ProcessGroup | None = None) -> None:
-        refuse_bad_numbers(config)
+        check_objective(config)
         self.config, self.group, self.step = config, group or ProcessGroup(), 0
         self.event, self.classes, self.device = examples.event, examples.classes, self.group.device
         self.student = _built(config, examples, self.device)
         self.ema = copy.deepcopy(self.student).requires_grad_(False)
-        self.ema.autocast = None  # it samples, in full precision
+        self.ema.autocast = None  # samples are made in full precision
         self.teacher = None if config.method.mu0 is None else copy.deepcopy(self.student).requires_grad_(False)
         self.score = _score(config, self.event, self.device)
         self.student_ddp = self._prepared()
-        # iCT, Appendix B: RAdam; betas, eps and the absence of decay, warm-up and clipping are those of CM's code.
+        # iCT, Appendix B: RAdam; betas and eps, without decay, warm-up and clipping, are those of CM's code.
         self.optimizer = RAdam(self.student.parameters(), lr=config.train.learning_rate, betas=(0.9, 0.999), eps=1e-8)
         self.state = TrainingState(self.student, self.ema, self.teacher, self.optimizer)
-        parts = self.group.microbatches(config.train.noise_shards, config.machine.accumulate)
-        self.microbatches = Microbatches(
-            examples, config, self.student.network.dropout_sites(), self.device, parts, ahead=self.device.type == "cuda"
-        )
-        allowed = config.train.skip_nonfinite
-        self.guard = NonFiniteGuard(self.device, allowed=allowed, describe=partial(describe_nonfinite, config))
+        shards = self.group.microbatches(config.train.noise_shards, config.machine.accumulate)
+        sites, ahead = self.student.network.dropout_sites(), self.device.type == "cuda"
+        self.microbatches = Microbatches(examples, config, sites, self.device, shards, ahead=ahead)
+        describe = partial(describe_nonfinite, config)
+        self.guard = NonFiniteGuard(self.device, allowed=config.train.skip_nonfinite, describe=describe)
         self.loss = self.norm = torch.zeros((), device=self.device)
-        """Of the last step, over all processes: its loss, and the norm of its gradient before clipping."""
 
     @property
     def skipped(self) -> int:
-        """Return how many updates were skipped because something was not finite."""
+        """Return the number of updates that were skipped because they were not finite."""
         return self.guard.skipped
 
     def update(self) -> None:
-        """Make one update. On a GPU nothing is read from the device, unless updates may be skipped.
+        """Make one update. On a GPU the host reads no number, unless updates may be skipped.
 
-        Raises FloatingPointError, and changes nothing, if loss or gradient is not finite. On a GPU all later updates
-        change nothing instead, and `guard.raise_recorded` raises the error.
+        Raises:
+            FloatingPointError: the loss or the gradient is not finite, and nothing has changed. On a GPU later updates
+                are no-ops instead, and `guard.raise_recorded` raises the error.
         """
         train, step = self.config.train, self.step + 1
         self.optimizer.zero_grad()
@@ -80,18 +95,18 @@ class Trainer:
         self.step = step
 
     def _backward(self) -> Float[Tensor, ""]:
-        """Set the gradient of the loss at the parameters, and return the loss: means over the whole batch."""
+        """Compute the gradients of the loss, and return the loss: means over the whole batch."""
         levels = discretization(self.step, self.config, self.device)
         teacher = self.student if self.teacher is None else self.teacher  # unwrapped: DDP counts calls
-        total = torch.zeros((), dtype=getattr(torch, self.config.train.dtype), device=self.device)
-        for batch, is_last in self.microbatches.of_step(self.step):
+        total = torch.zeros((), dtype=torch_dtype(self.config.train.dtype), device=self.device)
+        for microbatch, is_last in self.microbatches.of_step(self.step):
             with self._without_exchange(is_last):
                 losses = training_loss(
-                    self.student_ddp, batch.x, batch.labels, batch.draws, levels, self.config.method,
-                    teacher=teacher, score=self.score,
+                    self.student_ddp, microbatch.x, microbatch.labels, microbatch.noise, levels,
+                    self.config.method, teacher=teacher, score=self.score,
                 )  # fmt: skip
-                # Microbatches are equal, and so are processes, whose gradients are averaged.
-                loss = losses.mean() / len(self.microbatches.parts)
+                # All microbatches are of one size, and gradients are averaged over processes.
+                loss = losses.mean() / len(self.microbatches.shards)
                 torch.autograd.backward(loss)
             total += loss.detach()
         if self.student_ddp is self.student:
@@ -101,51 +116,55 @@ class Trainer:
         return self.group.mean_(total)
 
     def _without_exchange(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
-        """Return a context in which DDP keeps gradients to itself, but for the last microbatch."""
+        """Return a context in which DDP does not exchange gradients, except for the last microbatch."""
         if isinstance(self.student_ddp, DistributedDataParallel) and not is_last:
             return self.student_ddp.no_sync()
         return contextlib.nullcontext()
 
     def _prepared(self) -> "ConsistencyModel | DistributedDataParallel":
-        """Return the student as a step calls it: recomputing, compiled and wrapped as the configuration has it."""
+        """Return the student as an update calls it: recomputing, compiled and wrapped in DDP as configured."""
         machine = self.config.machine
         if machine.recompute:
             recompute(self.student)
         for model in (self.student, self.teacher) if machine.compile else ():  # not ema, which makes few samples
             if model is not None:
                 model.network.compile()
-        # The wrapper cannot be called in forward mode.
+        # DDP does not support forward-mode differentiation.
         if self.group.size == 1 or self.config.method.objective == "continuous":
             return self.student
         devices = [self.device] if self.device.type == "cuda" else None
-        # Buffers are constants, and `share` gives them to all.
+        # Buffers are constants, and `share` copies them to all processes.
         ignore: Any = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
         ignore(self.student, [name for name, _ in self.student.named_buffers()])
         return DistributedDataParallel(self.student, device_ids=devices, gradient_as_bucket_view=True)
 
     def checkpoint(self) -> Checkpoint:
-        """Return everything that later updates depend on; random numbers depend on the step alone.
+        """Return all state on which later updates depend; random numbers depend on the step only.
 
-        The tensors are the trainer's own, not copies. Raises FloatingPointError if one of them is not finite.
+        The tensors are the trainer's own, not copies.
+
+        Raises:
+            FloatingPointError: a tensor is not finite.
         """
         tensors = self.state.tensors()
         for name, tensor in tensors.items():
             if not bool(tensor.isfinite().all()):
-                raise FloatingPointError(f"{name} is not finite after step {self.step}; it is not saved")
+                raise FloatingPointError(f"{name} is not finite after step {self.step}. The checkpoint is not saved.")
         return Checkpoint(self.step, tensors, self.config.digest(), self.skipped)
 
     def restore(self, checkpoint: Checkpoint, digests: Collection[str] = ()) -> None:
-        """Go to the checkpoint's step. `digests` are what names this run in old files, beside its own digest.
+        """Load a checkpoint. `digests` are further digests that the run had in earlier versions.
 
-        Raises ValueError, and changes nothing, if it is of another configuration or another model.
+        Raises:
+            UnusableFileError: the checkpoint is of another configuration or model. Nothing has changed.
         """
         if checkpoint.config not in (self.config.digest(), *digests):
-            raise ValueError("the checkpoint is of another configuration; move it away to train from the start")
+            raise UnusableFileError("the checkpoint is of another configuration", ADVICE)
         self.state.load(checkpoint.tensors, updates=checkpoint.step - checkpoint.skipped)
         self.step, self.guard.skipped = checkpoint.step, checkpoint.skipped
 
     def share(self) -> None:
-        """Give the trainers of all processes the state of the first one."""
+        """Copy the state of the first process to the trainers of all others."""
         numbers = torch.tensor([self.step, self.skipped])
         self.group.share_([numbers])
         if not self.group.first:
@@ -158,12 +177,12 @@ def _built(config: Config, examples: Examples, device: torch.device) -> Consiste
     model = build_model(config, event=examples.event, classes=examples.classes).to(device)
     if config.machine.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model.autocast = None if config.train.autocast == "none" else getattr(torch, config.train.autocast)
+    model.autocast = None if config.train.autocast == "none" else torch_dtype(config.train.autocast)
     return model
 
 
 def _score(config: Config, event: tuple[int, ...], device: torch.device) -> Any:
     if config.method.objective != "distillation":
         return None
-    dtype = getattr(torch, config.train.dtype)
+    dtype = torch_dtype(config.train.dtype)
     return load_score(config.method, event, labels=config.data.labels, dtype=dtype, device=device)

@@ -19,7 +19,6 @@ def refuse_damaged(path: Path | str) -> Iterator[None]:
 
     Raises:
         ValueError: the block met damaged content.
-
     """
     try:
         yield

@@ -45,7 +45,6 @@ def locked(folder: Path, name: str) -> Iterator[None]:
 
     Raises:
         ValueError: another process holds the lock.
-
     """
     lock = FileLock(folder / name)
     try:

@@ -41,7 +41,6 @@ def stream(seed: int, purpose: Purpose, step: int = 0, shard: int = 0) -> np.ran
 
     Raises:
         ValueError: not 0 <= seed < 2^128, or not 0 <= step, shard < 2^64.
-
     """
     if seed < 0 or step < 0 or shard < 0:
         raise ValueError(f"seed, step, shard: expected integers >= 0, got {seed}, {step}, {shard}. Count from 0.")

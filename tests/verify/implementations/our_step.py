@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from ict_ref.config import digits
 from ict_ref.networks.dropout import DropoutSite
 from ict_ref.networks.model import ConsistencyModel
-from ict_ref.training.loss import Draws, discretization, draw_levels_and_noise, draw_step_masks, training_loss
+from ict_ref.training.discretization import discretization
+from ict_ref.training.loss import training_loss
+from ict_ref.training.sampled_noise import SampledNoise, sample_intervals_and_noise, sample_masks
 
 
 def step(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
@@ -16,7 +18,7 @@ def step(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tenso
     config = dataclasses.replace(digits(), train=train)
     channels, height, width = x.shape[1:]
     sites = [DropoutSite(channels, height, width, 0.5)]
-    index, z = draw_levels_and_noise(step, [0], config, event=(channels, height, width))
-    draws = Draws(index, z, draw_step_masks(step, [0], config, sites, torch.device("cpu")))
+    index, z = sample_intervals_and_noise(step, [0], config, event=(channels, height, width))
+    noise = SampledNoise(index, z, sample_masks(step, [0], config, sites, torch.device("cpu")))
     model = ConsistencyModel(network, sigma_min=0.002, sigma_data=0.5)  # type: ignore[arg-type] # a spy, not ADM
-    return training_loss(model, x.to(torch.float32), None, draws, discretization(step, config), config.method)
+    return training_loss(model, x.to(torch.float32), None, noise, discretization(step, config), config.method)

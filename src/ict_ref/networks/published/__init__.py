@@ -1,11 +1,11 @@
-"""Networks that others have published, their state dicts read into ours.
+"""Readers of networks that others have published: each converts a state dict into a `NetworkCheckpoint`.
 
 openai     UNetModel of openai/consistency_models and openai/guided-diffusion: ADM
 edm        SongUNet of NVlabs/edm, configured as NCSN++
 score_sde  NCSNpp of yang-song/score_sde_pytorch
 
-Pure functions, from a state dict and what it does not tell to `Weights`. Nothing is half-loaded: each key is used once,
-or an error names it. Names are facts about those codebases; none of their code is here.
+The readers are pure functions of a state dict and of `ImportOptions`. Each key is used exactly once, or an error names
+it. Names are facts about those codebases; none of their code is here.
 """
 
 import re
@@ -27,25 +27,29 @@ FORMATS: dict[str, Callable[[State, ImportOptions], NetworkCheckpoint]] = {
 }
 
 
-def read(state: State, unseen: ImportOptions, form: str | None = None) -> NetworkCheckpoint:
-    """Return the network in a state dict of this format, or of the one that its keys look like.
+def read(state: State, import_options: ImportOptions, form: str | None = None) -> NetworkCheckpoint:
+    """Return the network in a state dict of this format; by default the format is detected from its keys.
 
-    Raises ValueError for what is no such network, is incomplete, or has features that ours does not have.
+    Raises:
+        ValueError: the state dict is of another model, is incomplete, or has features that our networks lack.
     """
     for prefix in ("module.", "model."):  # of DataParallel, and of EDM's preconditioner
         if state and all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return FORMATS[form or _detected(state)](state, unseen)
+    return FORMATS[form or _detected(state)](state, import_options)
 
 
 def state_dict_in(content: object, average: bool) -> dict[str, Tensor]:
-    """Return the state dict in what a file holds: the content itself, or the averaged or the trained network in it.
+    """Return the state dict in the content of a file; with `average` the EMA weights, if the file has both.
 
-    Containers are score_sde_pytorch's {"model": ..., "ema": {"shadow_params": [...]}} and those that hold a state dict
-    as "ema", "model" or "state_dict". Raises ValueError if there is none.
+    The content is a state dict, a container with one under "ema", "model" or "state_dict", or a checkpoint of
+    score_sde_pytorch, {"model": ..., "ema": {"shadow_params": [...]}}.
+
+    Raises:
+        ValueError: the content has no state dict.
     """
     if not isinstance(content, Mapping):
-        refuse("a state dict", f"a {type(content).__name__}", "save network.state_dict()")
+        refuse("a mapping of names to tensors", f"a {type(content).__name__}", "Save network.state_dict().")
     model = content.get("model", content.get("state_dict"))
     found = content if model is None or isinstance(model, Tensor) else model
     ema = content.get("ema")
@@ -54,19 +58,19 @@ def state_dict_in(content: object, average: bool) -> dict[str, Tensor]:
         if not isinstance(shadow, list | tuple) or not isinstance(found, Mapping):
             found = ema
         else:
-            # The parameters that are trained, in their order; frequencies and buffers have no average.
+            # The trained parameters in their order; frequencies and buffers have no EMA weights.
             trained = [key for key in found if not re.search(r"(^|\.)(all_modules\.0\.W|sigmas)$", key)]
             if len(trained) != len(shadow):
-                refuse(f"{len(trained)} averaged tensors, as many as parameters", f"{len(shadow)}", "use --no-average")
+                refuse(f"EMA weights for {len(trained)} parameters", f"{len(shadow)}", "Use --no-average.")
             found = {**found, **dict(zip(trained, shadow, strict=True))}
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        refuse("a state dict: names and tensors", f"keys {some(list(content))}", "save network.state_dict()")
+        refuse("a mapping of names to tensors", f"keys {some(list(content))}", "Save network.state_dict().")
     for key, value in found.items():
         if not isinstance(key, str):
-            refuse("names as keys", f"{key!r}", "save network.state_dict()")
+            refuse("names as keys", f"{key!r}", "Save network.state_dict().")
         if value.layout is not torch.strided or value.is_meta:
             kind = "on the meta device" if value.is_meta else "sparse"
-            refuse("tensors that hold every value", f"{key} {kind}", "save the tensors themselves")
+            refuse("dense tensors with values", f"{key} {kind}", "Save the tensors themselves.")
     return dict(found)
 
 
@@ -74,5 +78,5 @@ def _detected(state: State) -> str:
     starts = {"openai": "input_blocks.", "edm": "map_layer0.", "score_sde": "all_modules."}
     found = [form for form, start in starts.items() if any(key.startswith(start) for key in state)]
     if len(found) != 1:
-        refuse(f"a network of {', '.join(FORMATS)}", f"keys {some(list(state))}", "none of them has such keys")
+        refuse(f"a network of {', '.join(FORMATS)}", f"keys {some(list(state))}", "Give the right file, or --format.")
     return found[0]

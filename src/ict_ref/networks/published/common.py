@@ -1,4 +1,4 @@
-"""What reading a published network takes, whatever its format: places, names, and a translation that misses nothing."""
+"""Helpers for all formats of published networks: places of blocks, names of tensors, and a complete translation."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,34 +17,34 @@ State: TypeAlias = Mapping[str, Shaped[Tensor, "..."]]
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """What a state dict does not tell of its network; None: what the format's released networks have."""
+    """The options of a network that its state dict does not show; None: those of the format's released networks."""
 
     size: int | None = None
-    """Pixels a side: 64 for openai, 32 for score_sde; EDM's names have it."""
+    """Side of the images in pixels: 64 for openai, 32 for score_sde. EDM's names contain it."""
     time_scale: float | None = None
     """Factor on log(sigma) / 4: 1000 for openai, 1 for edm, 4 for score_sde."""
     head_channels: int = 64
-    """Of openai's attention; 0: one head."""
+    """Channels per attention head, for openai; 0: one head."""
     qkv: Literal["q-k-v", "head-first"] = "q-k-v"
-    """Rows of openai's attention maps: (q, k, v; head; channel) in consistency_models, (head; q, k, v; channel) in
+    """Rows of openai's attention maps: (q, k, v; head; channel) in consistency_models; (head; q, k, v; channel) in
     guided-diffusion unless use_new_attention_order is set."""
     dropout: float = 0.0
     dropout_max_resolution: int = 16
 
 
 class Place(NamedTuple):
-    """A stage of a network, by its place."""
+    """A block of a network, by its place."""
 
     ours: str
     half: Literal["encoder", "middle", "decoder"]
     level: int
     block: int | None
-    """None: the block that leads to this level from its neighbour."""
+    """Number of the block in its stage; None: the block between two stages."""
     attends: bool
 
 
 def places(options: Network, size: int) -> Iterator[Place]:
-    """Yield the stages of our network in the order in which they act, without those of the ends."""
+    """Yield the blocks of our network in the order of the forward pass."""
     levels, adm = range(len(options.multipliers)), options.architecture == "adm"
     attends = [size >> level in options.attention_resolutions for level in levels]
     index = 0
@@ -69,7 +69,7 @@ def places(options: Network, size: int) -> Iterator[Place]:
 def parts(
     place: Place, block: str, of_block: Mapping[str, str], attention: str, of_attention: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the names of a stage's parts by ours."""
+    """Return their names of the tensors of a block, by our names."""
     names = {f"{place.ours}.block.{ours}": f"{block}.{theirs}" for ours, theirs in of_block.items()}
     if place.attends:
         names |= {f"{place.ours}.attention.{ours}": f"{attention}.{theirs}" for ours, theirs in of_attention.items()}
@@ -77,7 +77,11 @@ def parts(
 
 
 def translated(state: State, names: Mapping[str, str], weights: NetworkCheckpoint) -> NetworkCheckpoint:
-    """Return the weights with the state under our names, each tensor in float32 or better."""
+    """Return the checkpoint with the state under our names, each tensor in float32 or better.
+
+    Raises:
+        ValueError: a key is missing, unknown, or of another shape.
+    """
     left, ours = dict(state), {}
     missing, wrong = [], []
     for name, wanted in weights.empty_network().state_dict().items():
@@ -87,7 +91,7 @@ def translated(state: State, names: Mapping[str, str], weights: NetworkCheckpoin
         if value is None:
             missing.append(key)
             continue
-        # Maps of pixels are convolutions of one pixel elsewhere.
+        # Other code has 1x1 convolutions where ours has linear maps.
         while value.ndim > wanted.ndim and value.shape[-1] == 1:
             value = value[..., 0]
         if value.shape != wanted.shape or not value.is_floating_point():
@@ -100,26 +104,30 @@ def translated(state: State, names: Mapping[str, str], weights: NetworkCheckpoin
         if found
     ]
     if problems:
-        refuse("the keys and shapes of this network", ", ".join(problems), "give the options that it was built with")
+        refuse("the keys and shapes of this network", ", ".join(problems), "Give the options it was built with.")
     return replace(weights, state=ours)
 
 
-def network(unseen: ImportOptions, *, width: int, widths: list[int], **fields: object) -> Network:
-    """Return the options of a network whose levels have these widths, multiples of the first one's."""
+def network(import_options: ImportOptions, *, width: int, widths: list[int], **fields: object) -> Network:
+    """Return the options of a network whose stages have these widths, which are multiples of `width`.
+
+    Raises:
+        ValueError: a stage's width is not a multiple of `width`.
+    """
     if any(channels % width for channels in widths):
-        refuse(f"levels of multiples of {width} channels", f"{widths}", "such multipliers are not read")
+        refuse(f"stages with multiples of {width} channels", f"{widths}", "Such networks cannot be imported.")
     return Network(
         width=width,
         multipliers=tuple(channels // width for channels in widths),
         groups=32,
-        dropout=unseen.dropout,
-        dropout_max_resolution=unseen.dropout_max_resolution,
+        dropout=import_options.dropout,
+        dropout_max_resolution=import_options.dropout_max_resolution,
         **fields,  # type: ignore[arg-type]
     )
 
 
 def ncsnpp(
-    unseen: ImportOptions,
+    import_options: ImportOptions,
     *,
     width: int,
     widths: list[int],
@@ -128,35 +136,43 @@ def ncsnpp(
     frequencies: Float[Tensor, " half"],
     time_scale: float,
 ) -> Network:
-    """Return the options of an NCSN++; its time_scale is this one unless another is given."""
+    """Return the options of an NCSN++, with this time_scale unless the import options give one."""
     return network(
-        unseen,
+        import_options,
         architecture="ncsnpp",
         embedding="fourier",
-        # What they were drawn with, as well as they tell.
+        # An estimate of the scale that they were sampled with.
         fourier_scale=float(f"{frequencies.double().square().mean().sqrt():.2g}"),
         width=width,
         widths=widths,
         blocks=blocks,
         attention_resolutions=attention,
         head_channels=0,
-        time_scale=time_scale if unseen.time_scale is None else unseen.time_scale,
+        time_scale=time_scale if import_options.time_scale is None else import_options.time_scale,
     )
 
 
 def regrouped(rows: Shaped[Tensor, " rows *columns"], shape: tuple[int, ...]) -> Shaped[Tensor, " rows *columns"]:
-    """Return the rows of a map in the order [q | k | v], each (head, channel), where axis 1 of `shape` is q, k, v."""
+    """Return the rows of a map in the order [q | k | v], each (head, channel), where axis 1 of `shape` is q, k, v.
+
+    Raises:
+        ValueError: the rows cannot be arranged in this shape.
+    """
     try:
         numbers = torch.arange(len(rows)).reshape(shape)
     except RuntimeError:
-        refuse("three rows for every channel of every head in qkv", f"{list(rows.shape)}", "give --head-channels")
+        refuse("three rows for each channel of each head in qkv", f"{list(rows.shape)}", "Give --head-channels.")
     return rows[numbers.transpose(0, 1).reshape(-1)]
 
 
 def shape(state: State, key: str) -> tuple[int, ...]:
-    """Return the shape of the tensor of this key, which no such network lacks."""
+    """Return the shape of the tensor under a key that each such network has.
+
+    Raises:
+        ValueError: the key is missing.
+    """
     if key not in state:
-        refuse(f"the key {key}", f"keys {some(list(state))}", "this is not a whole network of that format")
+        refuse(f"the key {key}", f"keys {some(list(state))}", "Give a complete network, or another --format.")
     return tuple(state[key].shape)
 
 
@@ -165,6 +181,10 @@ def some(names: list[str]) -> str:
     return ", ".join([str(name) for name in names[:3]] + ["..."] * (len(names) > 3)) or "none"
 
 
-def refuse(needs: str, got: str, do: str) -> NoReturn:
-    """Raise the ValueError of a state dict that is not what it must be."""
-    raise ValueError(f"needs {needs}; got {got}; {do}")
+def refuse(expected: str, got: str, advice: str) -> NoReturn:
+    """Reject a state dict.
+
+    Raises:
+        ValueError: always.
+    """
+    raise ValueError(f"state dict: expected {expected}, got {got}. {advice}")

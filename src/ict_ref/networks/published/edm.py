@@ -1,4 +1,4 @@
-"""SongUNet of NVlabs/edm, where it is configured as NCSN++."""
+"""The SongUNet of NVlabs/edm, in its configuration as NCSN++."""
 
 import math
 import re
@@ -29,23 +29,27 @@ ENDS = {
 }
 
 
-def read_edm(state: State, unseen: ImportOptions) -> NetworkCheckpoint:
-    """Return the NCSN++ in a SongUNet's state dict.
+def read_edm(state: State, import_options: ImportOptions) -> NetworkCheckpoint:
+    """Return the NCSN++ in the state dict of a SongUNet.
 
-    Augmentation labels, which sampling leaves out, are left out. The label map's bias goes into each of its columns.
+    Augmentation labels, which sampling does not use, are dropped. The bias of the label map is added to each of its
+    columns.
+
+    Raises:
+        ValueError: the state dict is of another model, or incomplete.
     """
     size = next((int(m[1]) for key in state if (m := re.fullmatch(r"enc\.(\d+)x\1_conv\.weight", key))), 0)
     stem = f"enc.{size}x{size}"
     width, channels = shape(state, f"{stem}_conv.weight")[:2]
     if lacks := list(_beyond_ncsnpp(state)):
-        refuse("a SongUNet configured as NCSN++", " and ".join(lacks), "that is another network, which we do not have")
+        refuse("a SongUNet configured as NCSN++", " and ".join(lacks), "Such networks cannot be imported.")
     sides = [
         size >> level for level in range(16) if f"enc.{size >> level}x{size >> level}_block0.conv0.weight" in state
     ]
     first = [f"enc.{side}x{side}_block0" for side in sides]
     blocks = sum(f"{stem}_block{i}.conv0.weight" in state for i in range(1000))
     options = ncsnpp(
-        unseen,
+        import_options,
         width=width,
         widths=[shape(state, f"{name}.conv0.weight")[0] for name in first],
         blocks=blocks,
@@ -79,7 +83,7 @@ def read_edm(state: State, unseen: ImportOptions) -> NetworkCheckpoint:
 
 
 def _beyond_ncsnpp(state: State) -> Iterator[str]:
-    """Yield what a SongUNet, or the DhariwalUNet beside it, has that NCSN++ has not."""
+    """Yield the features of a SongUNet or a DhariwalUNet that NCSN++ lacks."""
     if "out_conv.weight" in state:
         yield "the DhariwalUNet"
         return

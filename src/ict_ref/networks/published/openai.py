@@ -1,4 +1,4 @@
-"""UNetModel of openai/consistency_models and openai/guided-diffusion: our ADM."""
+"""The UNetModel of openai/consistency_models and openai/guided-diffusion, which is our ADM."""
 
 import re
 
@@ -34,10 +34,15 @@ ENDS = {
 }
 
 
-def read_openai(state: State, unseen: ImportOptions) -> NetworkCheckpoint:
-    """Return the ADM in a UNetModel's state dict."""
+def read_openai(state: State, import_options: ImportOptions) -> NetworkCheckpoint:
+    """Return the ADM in the state dict of a UNetModel.
+
+    Raises:
+        ValueError: the state dict is of another model, or incomplete.
+    """
     if any(re.search(r"\.(op|conv)\.weight$", key) for key in state):
-        refuse("a UNetModel that resamples inside residual blocks", "plain resampling convolutions", "resblock_updown")
+        advice = "Such networks cannot be imported."
+        refuse("a UNetModel with resblock_updown", "plain resampling convolutions", advice)
     width = shape(state, "time_embed.0.weight")[1]
     ups = [key for key in state if re.fullmatch(r"output_blocks\.\d+\.[12]\.in_layers\.0\.weight", key)]
     levels = len(ups) + 1
@@ -45,20 +50,20 @@ def read_openai(state: State, unseen: ImportOptions) -> NetworkCheckpoint:
     first = [f"input_blocks.{1 + level * (blocks + 1)}" for level in range(levels)]
     channels, outputs = shape(state, "input_blocks.0.0.weight")[1], shape(state, "out.2.weight")[0]
     if outputs != channels:
-        refuse(f"{channels} output channels", f"{outputs}", "networks with learn_sigma are not read")
-    size = unseen.size or 64
+        refuse(f"{channels} output channels", f"{outputs}", "Networks with learn_sigma cannot be imported.")
+    size = import_options.size or 64
     widths = [shape(state, f"{name}.0.out_layers.3.weight")[0] for name in first]
     attends = [f"{name}.1.qkv.weight" in state for name in first]
     options = network(
-        unseen,
+        import_options,
         architecture="adm",
         width=width,
         widths=widths,
         blocks=blocks,
         attention_resolutions=tuple(size >> level for level in range(levels) if attends[level]),
-        head_channels=unseen.head_channels,
+        head_channels=import_options.head_channels,
         adaptive_norm=shape(state, f"{first[0]}.0.emb_layers.1.weight")[0] == 2 * widths[0],
-        time_scale=1000.0 if unseen.time_scale is None else unseen.time_scale,
+        time_scale=1000.0 if import_options.time_scale is None else import_options.time_scale,
     )
     names = dict(ENDS)
     for place in places(options, size):
@@ -75,10 +80,10 @@ def read_openai(state: State, unseen: ImportOptions) -> NetworkCheckpoint:
             block, attention = f"output_blocks.{after + place.block}.0", f"output_blocks.{after + place.block}.1"
         names |= parts(place, block, BLOCK, attention, ATTENTION)
     read = dict(state)
-    if unseen.qkv == "head-first":
+    if import_options.qkv == "head-first":
         for key in read:
             if re.search(r"\.qkv\.(weight|bias)$", key):
-                d = unseen.head_channels or len(read[key]) // 3
+                d = import_options.head_channels or len(read[key]) // 3
                 read[key] = regrouped(read[key], (-1, 3, d))
     classes = shape(state, "label_emb.weight")[0] if "label_emb.weight" in state else 0
     empty = NetworkCheckpoint(options=options, channels=channels, size=size, classes=classes, state={})

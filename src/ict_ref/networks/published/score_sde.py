@@ -1,7 +1,7 @@
-"""NCSNpp of yang-song/score_sde_pytorch with residual input pyramid: our NCSN++.
+"""The NCSNpp of yang-song/score_sde_pytorch with residual input pyramid, which is our NCSN++.
 
-Its F is told log(sigma), four times what ours is: time_scale 4. That code divides F's output by sigma outside of F, and
-so must who wants its score.
+Its F gets log(sigma), four times the input of ours, so time_scale is 4. That code divides the output of F by sigma
+outside of F. To get its score, divide in the same way.
 """
 
 import torch
@@ -27,16 +27,18 @@ ENDS = {
 }
 
 
-def read_score_sde(state: State, unseen: ImportOptions) -> NetworkCheckpoint:
-    """Return the NCSN++ in an NCSNpp's state dict; its table of noise levels is left out."""
+def read_score_sde(state: State, import_options: ImportOptions) -> NetworkCheckpoint:
+    """Return the NCSN++ in the state dict of an NCSNpp; its table of noise levels is dropped.
+
+    Raises:
+        ValueError: the state dict is of another model, or incomplete.
+    """
     if "all_modules.0.W" not in state:
-        refuse(
-            "Fourier frequencies all_modules.0.W", "none", "DDPM and positional embeddings of that code are not read"
-        )
+        refuse("Fourier frequencies all_modules.0.W", "nothing", "DDPM and positional embeddings cannot be imported.")
     kinds = [_kind(state, f"all_modules.{j}") for j in range(len({key.split(".")[1] for key in state if "." in key}))]
     middle = kinds[4:]
     levels = middle.count("pyramid") + 1
-    # A level's blocks and the one that leads to the next; of one level, n of the encoder, 2, and n + 1 of the decoder.
+    # Blocks of a stage and the one after it; with a single stage, n of the encoder, 2, and n + 1 of the decoder.
     before = middle[: middle.index("pyramid")].count("block") - 1 if levels > 1 else None
     blocks = (middle.count("block") - 3) // 2 if before is None else before
     first, j = [], 4
@@ -44,10 +46,10 @@ def read_score_sde(state: State, unseen: ImportOptions) -> NetworkCheckpoint:
         j += 2 if level > 0 else 0
         first.append(j)
         j += blocks * (2 if kinds[j + 1 : j + 2] == ["attention"] else 1)
-    size = unseen.size or 32
+    size = import_options.size or 32
     width, channels = shape(state, "all_modules.3.weight")[:2]
     options = ncsnpp(
-        unseen,
+        import_options,
         width=width,
         widths=[shape(state, f"all_modules.{j}.Conv_0.weight")[0] for j in first],
         blocks=blocks,
@@ -75,7 +77,7 @@ def read_score_sde(state: State, unseen: ImportOptions) -> NetworkCheckpoint:
 
 
 def _kind(state: State, module: str) -> str:
-    """Return what one of NCSNpp's numbered modules is."""
+    """Return the kind of one of NCSNpp's numbered modules."""
     for kind, part in (("attention", "NIN_0.W"), ("block", "Conv_0.weight"), ("pyramid", "Conv2d_0.weight")):
         if f"{module}.{part}" in state:
             return kind
@@ -83,7 +85,7 @@ def _kind(state: State, module: str) -> str:
 
 
 def _as_linear(state: dict[str, Tensor], name: str, nins: list[str]) -> None:
-    """Replace NINs, whose weights are [in, out], by one linear map with their outputs beside each other."""
+    """Replace NINs, whose weights are [in, out], by one linear map with concatenated outputs."""
     parts = [(state.get(f"{nin}.W"), state.get(f"{nin}.b")) for nin in nins]
     if all(w is not None and b is not None and w.ndim == 2 for w, b in parts):
         for nin in nins:

@@ -1,0 +1,54 @@
+"""The random numbers of a training step: interval, noise and dropout masks of each example."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from ict_ref.config import Config
+from ict_ref.formulas import index_from_uniform
+from ict_ref.networks.dropout import DropoutSite, Masks, draw_masks
+from ict_ref.training.discretization import discretization
+from ict_ref.utils.dtypes import torch_dtype
+from ict_ref.utils.rng import stream
+
+
+@dataclass(frozen=True)
+class SampledNoise:
+    """The sampled interval, noise and dropout masks of each example of a microbatch."""
+
+    index: Int64[Tensor, " batch"]
+    """Interval of the noise grid, between `sigmas[index]` and `sigmas[index + 1]`."""
+    z: Float[Tensor, " batch *event"]
+    """Standard normal noise."""
+    masks: Masks
+
+
+def sample_intervals_and_noise(
+    step: int, shards: Iterable[int], config: Config, *, event: tuple[int, ...]
+) -> tuple[Int64[Tensor, " batch"], Float[Tensor, " batch *event"]]:
+    """Sample the interval and the noise of each example of these noise shards, on the CPU.
+
+    The result is a pure function of (seed, step, shards). `event` is the shape of an example.
+    """
+    seed, size = config.train.seed, config.train.batch_size // config.train.noise_shards
+    shards = list(shards)
+    u = np.concatenate([stream(seed, "noise level", step, shard).random(size) for shard in shards])
+    z = [stream(seed, "noise", step, shard).standard_normal((size, *event), dtype=np.float32) for shard in shards]
+    index = index_from_uniform(torch.from_numpy(u), discretization(step, config).pmf)
+    return index, torch.from_numpy(np.concatenate(z)).to(torch_dtype(config.train.dtype))
+
+
+def sample_masks(
+    step: int, shards: Iterable[int], config: Config, sites: Sequence[DropoutSite], device: torch.device
+) -> Masks:
+    """Sample the dropout masks of these noise shards, on the device, as a pure function of (seed, step, shards)."""
+    seed, size = config.train.seed, config.train.batch_size // config.train.noise_shards
+    keys = [int(stream(seed, "dropout", step, shard).bit_generator.random_raw()) for shard in shards]
+    of_shards = [draw_masks(sites, size, key, device=device) for key in keys]
+    if len(of_shards) == 1:
+        return of_shards[0]
+    return tuple(torch.cat(masks) for masks in zip(*of_shards, strict=True))
