@@ -344,7 +344,7 @@ def test_another_configuration_s_folder_is_refused_and_kept(tmp_path: Path, caps
     before = files(tmp_path)
     capsys.readouterr()
     assert main([*command, "--train.seed", "1"]) == 2
-    assert "train.seed is 0 there and 1 here" in capsys.readouterr().err
+    assert "--train.seed: expected 0 as in the run" in capsys.readouterr().err
     assert files(tmp_path) == before
 
 
@@ -524,7 +524,7 @@ def capture_checksum(folder: Path) -> str:
         (["folder", "--data.path", "grey", "--network.multipliers", "1", "1", "1"], "stages for images of size 6"),
         (["folder", "--data.path", "cut"], "cut/images.npy is truncated or damaged"),
         (["folder", "--data.path", "grey", "--data.checksum", "1234"], "--data.checksum: expected"),
-        (["folder", "--data.path", "grey", "--data.held-out", "nowhere"], "got nowhere: it does not exist"),
+        (["folder", "--data.path", "grey", "--data.held-out", "nowhere"], "got nowhere, which does not exist"),
         (["digits", "--data.path", "grey"], "--data.path: expected nothing for --data.name digits, got grey"),
         (["cifar", "--data.path", "grey"], "--data.name"),
     ],
