@@ -42,7 +42,9 @@ def documents(root: Path) -> Iterator[Path]:
 
 
 def words(path: Path, text: str) -> Iterator[str]:
-    """Yield a line for each word that is kept out."""
+    """Yield a line for each word that is kept out; code blocks of Markdown show what programs print."""
+    if path.suffix == ".md":
+        text = re.sub(r"```.*?```", lambda block: "\n" * block[0].count("\n"), text, flags=re.DOTALL)
     for number, line in enumerate(text.splitlines(), start=1):
         if path.name == "prose.py" or ALLOWED.search(line):
             continue
@@ -54,7 +56,7 @@ def words(path: Path, text: str) -> Iterator[str]:
 def sentences(text: str) -> Iterator[str]:
     """Yield the sentences of Markdown, without code, tables, headings and the addresses of links."""
     text = re.sub(r"```.*?```", "\n\n", text, flags=re.DOTALL)
-    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text).replace("**", "")
     kept = [line for line in text.splitlines() if not line.lstrip().startswith(("|", "#", "<"))]
     for paragraph in re.split(r"\n\s*\n|\n\s*(?:[-*]|\d+\.) ", "\n".join(kept)):
         yield from (part for part in re.split(r"(?<=[.?!:;])\s+", " ".join(paragraph.split())) if part)

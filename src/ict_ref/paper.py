@@ -5,7 +5,7 @@ Numbers are float64. `properties/test_paper.py` states and tests the domain on w
 
 `sigmas[index]` is the paper's sigma_i, `sigmas[index + 1]` its sigma_{i+1}: `index` counts from 0. `sigmas` ascends,
 except in `multistep_sample`. A loss has one value per example; the paper's E is its mean. "Row M1" means that row of
-the README's table "Where the paper and this code differ".
+docs/paper_and_code.md.
 """
 
 import math

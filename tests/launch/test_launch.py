@@ -197,22 +197,17 @@ def test_help_names_presets_options_and_their_sources(flag: str, capsys: pytest.
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "needs --config, one of digits, minimal"),
-        (["--config"], "--config needs a preset: digits, minimal"),
-        (["--config", "digit"], "unknown preset digit; perhaps you meant digits"),
-        (["--config", "zebra"], "unknown preset zebra; there are digits, minimal"),
+        ([], "--config: expected one of digits, minimal"),
+        (["--config"], "--config: expected one of digits, minimal"),
+        (["--config", "digit"], "got digit; perhaps you meant digits"),
+        (["--config", "zebra"], "--config: expected one of digits, minimal"),
         (["--config", "minimal", "--train.batchsize", "3"], "perhaps you meant --train.batch-size"),
-        (["--config", "minimal", "--train.batch-size", "many"], "--train.batch-size"),
+        (["--config", "minimal", "--train.batch-size", "many"], "--train.batch-size: expected an integer, got many"),
+        (["--config", "minimal", "--train.batch-size"], "--train.batch-size: expected an integer, got nothing"),
         (["--config", "minimal", "--train.batch-size", "0"], "--train.batch-size: expected an integer >= 1, got 0"),
-        (
-            ["--config", "minimal", "--train.noise-shards", "3"],
-            "--train.noise-shards: expected a divisor of --train.batch-size 16, got 3",
-        ),
-        (
-            ["--config", "minimal", "--machine.accumulate", "3"],
-            "--train.noise-shards: expected a multiple of 3 (1 process with 3",
-        ),
-        (["--config", "minimal", "--processes", "-1"], "--processes needs an integer >= 0; got -1"),
+        (["--config", "minimal", "--train.noise-shards", "3"], "--train.noise-shards: expected a divisor of"),
+        (["--config", "minimal", "--machine.accumulate", "3"], "--train.noise-shards: expected a multiple of 3"),
+        (["--config", "minimal", "--processes", "-1"], "--processes: expected an integer >= 0, got -1"),
         (
             ["--config", "minimal", "--train.dtype", "float64", "--train.autocast", "bfloat16"],
             "--train.autocast: expected none where --train.dtype is float64, got bfloat16",
@@ -225,38 +220,23 @@ def test_help_names_presets_options_and_their_sources(flag: str, capsys: pytest.
             "--method.sigma-min: expected 0 < sigma_min < sigma_max < infinity (iCT",
         ),
         (["--config", "minimal", "--train.steps", "3"], "Train for at least 8 steps"),
-        (
-            ["--config", "minimal", "--sample.two-step-sigma", "90"],
-            "--sample.two-step-sigma: expected 0.002 <= sigma < 80.0",
-        ),
-        (
-            ["--config", "minimal", "--method.sigma-data", "nan"],
-            "--method.sigma-data: expected 0 < sigma_data < infinity",
-        ),
-        (
-            ["--config", "minimal", "--method.rho", "1e-6"],
-            "--method.rho: expected a number for which sigma_max^(1/rho) is finite",
-        ),
+        (["--config", "minimal", "--sample.two-step-sigma", "90"], "--sample.two-step-sigma: expected 0.002 <= "),
+        (["--config", "minimal", "--method.sigma-data", "nan"], "--method.sigma-data: expected 0 < sigma_data"),
+        (["--config", "minimal", "--method.rho", "1e-6"], "--method.rho: expected a number for which"),
         (
             ["--config", "minimal", "--method.sigma-max", "1e308"],
-            "--method.sigma-max: expected 0 < sigma < infinity in float32",
+            "--method.sigma-max: expected 0 < sigma < ",
         ),
         (
             ["--config", "minimal", "--method.sigma-data", "1e200"],
-            "--method.sigma-data: expected a number that float32 can square",
+            "--method.sigma-data: expected a number",
         ),
         (["--config", "minimal", "--network.multipliers", "1", "1", "1", "1", "1"], "cannot be halved 4 times"),
         (["--config", "minimal", "--network.time-scale", "inf"], "--network.time-scale: expected a number between"),
-        (
-            ["--config", "minimal", "--acceptance.accuracy", "nan"],
-            "--acceptance.accuracy: expected a fraction",
-        ),
-        (
-            ["--config", "minimal", "--acceptance.frechet-distance", "inf"],
-            "--acceptance.frechet-distance: expected a finite number",
-        ),
+        (["--config", "minimal", "--acceptance.accuracy", "nan"], "--acceptance.accuracy: expected a fraction"),
+        (["--config", "minimal", "--acceptance.frechet-distance", "inf"], "expected a finite number >= 0, got inf"),
         (["--config", "digits", "--data.no-labels"], "--acceptance.accuracy: expected None for a model"),
-        (["--config", "minimal", "stray"], "stray"),
+        (["--config", "minimal", "stray"], "unexpected argument stray"),
         (["--config", "minimal", "--out", "/proc/nowhere"], "/proc/nowhere"),
         (["--config", "minimal", "--out", "/dev/null"], "/dev/null is a file"),
     ],
@@ -526,7 +506,7 @@ def capture_checksum(folder: Path) -> str:
         (["folder", "--data.path", "grey", "--data.checksum", "1234"], "--data.checksum: expected"),
         (["folder", "--data.path", "grey", "--data.held-out", "nowhere"], "got nowhere, which does not exist"),
         (["digits", "--data.path", "grey"], "--data.path: expected nothing for --data.name digits, got grey"),
-        (["cifar", "--data.path", "grey"], "--data.name"),
+        (["cifar", "--data.path", "grey"], "--data.name: expected one of digits, cifar10"),
     ],
 )
 def test_data_that_cannot_be_used_are_one_line_and_status_2(

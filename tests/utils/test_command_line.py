@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ict_ref.utils.command_line import Parser, guarded, refuse_place
+from ict_ref.distributed.process_group import _lost_processes_named
+from ict_ref.utils.command_line import guarded, refuse_place
+from ict_ref.utils.signals import LostProcessError
 
 
 def allocate() -> int:
@@ -31,6 +33,7 @@ def raises(error: BaseException) -> int:
         (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to\nallocate"), 2, "CUDA out of memory"),
         (KeyboardInterrupt(), 130, "stopped"),
         (KeyboardInterrupt(15), 143, "stopped"),
+        (LostProcessError("Connection closed"), 3, "another process is gone (Connection closed)"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(
@@ -48,18 +51,19 @@ def test_more_memory_than_there_is_is_one_line(capsys: pytest.CaptureFixture[str
     assert "there is not enough memory" in line
 
 
+def test_of_gloo_s_errors_a_lost_process_is_one_and_a_defect_is_not() -> None:
+    with pytest.raises(LostProcessError, match="closed by peer"), _lost_processes_named():
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
+    with pytest.raises(LostProcessError, match="store"), _lost_processes_named():
+        raise torch.distributed.DistStoreError("store")
+    with pytest.raises(RuntimeError, match="ours"), _lost_processes_named():
+        raise RuntimeError("ours")
+
+
 def test_a_defect_is_not_hidden() -> None:
     for error in (RuntimeError("ours"), TypeError("ours"), KeyError("ours")):
         with pytest.raises(type(error), match="ours"):
             guarded("ict_ref.it", lambda error=error: raises(error))  # type: ignore[misc]
-
-
-def test_bad_usage_is_a_value_error_that_names_the_help() -> None:
-    parser = Parser("python -m it", "Does it.", "exit status: 0")
-    parser.add_argument("--count", type=int)
-    for arguments in (["--count", "x"], ["--coun", "3"], ["--other"]):
-        with pytest.raises(ValueError, match="see python -m it --help"):
-            parser.parse_args(arguments)
 
 
 def test_a_place_is_new_and_can_be_written_to(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import io
 import math
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,10 @@ import torch
 from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from ict_ref.utils.archive import refuse_damaged
 from ict_ref.utils.atomic import atomically
+from ict_ref.utils.progress import bar
 
 # Formats that Pillow reads without plug-ins.
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -28,13 +27,10 @@ GAP = 2
 MAGNIFIED = 40
 
 
-def read_pixels(
-    path: Path, progress: Callable[[list[Path]], Iterable[Path]] = iter
-) -> UInt8[Tensor, " n channels height width"]:
-    """Return the images of a folder (with its subfolders, in the order of their paths), an .npz with arr_0, or one
-    file.
+def read_pixels(path: Path) -> UInt8[Tensor, " n channels height width"]:
+    """Return the images of a folder, of its subfolders too, of an .npz with arr_0, or of one file.
 
-    `progress` wraps the iteration over the files of a folder.
+    Images of a folder are in the order of their paths.
 
     Raises:
         ValueError: there are no images, or a file is damaged, of another size, or without arr_0. The message names it.
@@ -45,7 +41,7 @@ def read_pixels(
         files = image_files(path)
         if not files:
             raise ValueError(f"{path} has no images in it. Give {', '.join(SUFFIXES)}, or an .npz with arr_0.")
-        array = _decoded(files, progress)
+        array = _decoded(files)
     elif path.suffix == ".npz":
         array = _of_npz(path)
     else:
@@ -84,7 +80,7 @@ def write_pngs(pixels: UInt8[Tensor, " n channels height width"], folder: Path) 
     aside = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    for k, image in enumerate(tqdm(pixels, unit=" files", delay=2, leave=False)):
+    for k, image in enumerate(bar(pixels.unbind(), "writing", "files")):
         _as_pillow(image).save(aside / f"{k:06d}.png", "PNG")
     aside.rename(folder)
 
@@ -152,11 +148,9 @@ def _colours(pixels: UInt8[Tensor, " n channels height width"]) -> UInt8[Tensor,
     return pixels if pixels.shape[1] == 3 else pixels[:, :1].expand(-1, 3, -1, -1)
 
 
-def _decoded(
-    files: list[Path], progress: Callable[[list[Path]], Iterable[Path]]
-) -> UInt8[np.ndarray, " n channels height width"]:
+def _decoded(files: list[Path]) -> UInt8[np.ndarray, " n channels height width"]:
     array: UInt8[np.ndarray, " n channels height width"] | None = None
-    for k, file in enumerate(progress(files)):
+    for k, file in enumerate(bar(files, "reading", "files")):
         image = decode(file, str(file), size=None, grey=False)
         if array is None:
             array = np.empty((len(files), *image.shape), np.uint8)

@@ -3,9 +3,11 @@
 import dataclasses
 import difflib
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from ict_ref.utils.option_parser import Flag, expect, metavar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +66,36 @@ class Job:
         return self.nodes * self.tasks
 
 
-def load_profile(path: Path) -> Job:
-    """Return the job that a profile describes. Raises ValueError with one line if it is none."""
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Options of a command that works here, in one process or several, or as a SLURM job."""
+
+    processes: int = 0
+    """Processes of this machine that share the work; 0: one for each visible GPU, one without GPUs."""
+    slurm: Flag = False
+    """Submit a SLURM job, described by the options of job, print where to look, and return."""
+    profile: Annotated[Path | None, metavar("FILE")] = None
+    """TOML file with fields of job, for a cluster (--slurm); options take precedence over it."""
+    wait: Flag = False
+    """Follow the job to its end and return its status (--slurm)."""
+    dry_run: Flag = False
+    """Print the configuration or the sbatch file (--slurm), and do nothing."""
+    job: Job = field(default_factory=Job)
+
+    def refuse_contradictions(self, *of_jobs: str) -> None:
+        """Raise ValueError for a wrong number of processes, and for options of jobs, as these are, without --slurm."""
+        expect(self.processes >= 0, "--processes", "an integer >= 0", self.processes)
+        if self.slurm and self.processes:
+            raise ValueError("--processes is for this machine; with --slurm give --job.nodes and --job.gpus-per-node")
+        for name in ("wait", "profile", "job", *of_jobs):
+            if not self.slurm and getattr(self, name) not in (False, None, Job()):
+                raise ValueError(f"--{name.replace('_', '-')} is for jobs; give --slurm too")
+
+
+def load_profile(path: Path | None) -> Job:
+    """Return the job of a profile, or the default one. Raises ValueError for a file that is not a profile."""
+    if path is None:
+        return Job()
     try:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -86,21 +116,6 @@ def load_profile(path: Path) -> Job:
             wanted = {int: "an integer", str: "a string", tuple: "a list of strings"}[kind]
             raise ValueError(f"--profile {path}: {name} needs {wanted}; got {value!r}")
     return Job(**values)
-
-
-def refuse_processes(processes: int, slurm: bool) -> None:
-    """Raise ValueError for a number of processes that cannot be."""
-    if processes < 0:
-        raise ValueError(f"--processes needs an integer >= 0; got {processes}")
-    if slurm and processes:
-        raise ValueError("--processes is for this machine; with --slurm give --job.nodes and --job.gpus-per-node")
-
-
-def refuse_without_slurm(slurm: bool, **given: bool) -> None:
-    """Raise ValueError if options of jobs are given, and no job is asked for."""
-    for name, is_given in given.items():
-        if is_given and not slurm:
-            raise ValueError(f"--{name} is for jobs; give --slurm too")
 
 
 def _needs(holds: bool, invariant: str, name: str, got: object) -> None:

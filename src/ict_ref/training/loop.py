@@ -1,12 +1,9 @@
 """The training loop, with its metrics, checkpoints and sheets of samples."""
 
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-
-from tqdm import tqdm
 
 from ict_ref.checkpoint.run_dir import stored_digests
 from ict_ref.checkpoint.training_state import (
@@ -19,6 +16,7 @@ from ict_ref.checkpoint.training_state import (
 from ict_ref.training.discretization import discretization
 from ict_ref.training.metrics_log import Metrics, forget_metrics_after
 from ict_ref.training.trainer import Trainer
+from ict_ref.utils.progress import bar
 
 
 def resume(trainer: Trainer, folder: Path) -> list[str]:
@@ -99,17 +97,9 @@ class _Recorder:
         self.trainer, self.folder, self.options = trainer, folder, trainer.config.record
         self.show_samples = show_samples
         self.began, self.first_step = time.monotonic(), trainer.step
-        writes = trainer.group.first
-        self.bar = tqdm(
-            total=trainer.config.train.steps,
-            initial=trainer.step,
-            unit="step",
-            desc="training",
-            bar_format="{desc} {n}/{total} |{bar:20}| {postfix}, {remaining} left",
-            mininterval=0.5 if sys.stderr.isatty() else 10,  # few lines in a log file
-            disable=not writes,
-        )
-        self.metrics = Metrics(folder, step=trainer.step, tensorboard=self.options.tensorboard) if writes else None
+        first, steps = trainer.group.first, trainer.config.train.steps
+        self.bar = bar(steps, "training", "steps", initial=trainer.step, run=True, shown=first)
+        self.metrics = Metrics(folder, step=trainer.step, tensorboard=self.options.tensorboard) if first else None
 
     def __enter__(self) -> "_Recorder":
         return self

@@ -119,7 +119,7 @@ def summary_line(results: list[Result]) -> str:
 
 
 def as_json(head: dict[str, object], results: list[Result]) -> str:
-    """Return the report for programs; README.md documents it."""
+    """Return the report for programs; docs/verify.md documents it."""
     return json.dumps(
         {**head, "results": [asdict(result) for result in results], "summary": summary(results)}, indent=1
     )
