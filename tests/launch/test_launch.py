@@ -81,7 +81,7 @@ def test_the_scores_and_the_picture_are_of_the_average_and_of_the_held_out_image
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "samples.png").read_bytes()
 
 
-def test_the_bars_are_for_one_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_acceptance_thresholds_are_for_one_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # After eight steps two-step samples are nearer to real ones than one-step samples: 38 lies between.
     command = [
         "--config",
@@ -163,7 +163,7 @@ def test_a_run_without_labels_works(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.count("-\n") == 5
 
 
-def test_a_run_below_its_bars_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_below_its_acceptance_thresholds_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--config", "minimal", "--train.steps", "8", "--acceptance.accuracy", "0.99", "--out", str(tmp_path)]
     assert main(command) == 1
     assert "one-step samples fail: accuracy" in capsys.readouterr().err
@@ -446,7 +446,7 @@ def test_a_run_on_prepared_data_is_killed_goes_on_and_ends_as_if_nothing_had_bee
     )
     assert done.returncode == 0, done.stderr
     assert "going on after step" in done.stdout
-    assert "not scored, and held to no bars: there are no held-out images" in done.stdout
+    assert "not scored, and not held to acceptance thresholds: there are no held-out images" in done.stdout
     for name in ("checkpoint-00000040.safetensors", "samples.png"):
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not (folder / "scores.json").exists()
