@@ -47,7 +47,7 @@ def environment(session: nox.Session) -> str:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Train iCT on real digits and score its samples: three minutes on two cores; fails below the bars."""
+    """Train iCT on real digits and score its samples: three minutes on two cores; fails below its thresholds."""
     run(session, "-m", "ict_ref.launch", "--config", "digits", *session.posargs)
 
 

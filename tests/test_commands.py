@@ -193,7 +193,7 @@ def test_presets_and_profiles_are_defaults_that_other_options_change(tmp_path: P
     words = [
         "--config",
         "digits",
-        "--bars.accuracy",
+        "--acceptance.accuracy",
         "None",
         "--method.mu0",
         "0.9",

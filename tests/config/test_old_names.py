@@ -9,6 +9,7 @@ import pytest
 from ict_ref.config import Config, digits
 from ict_ref.config.identity import digest, digest_of_0_1_0, flat, identity
 from ict_ref.config.old_names import RENAMED, current_name, first_name, with_current_names, with_current_options
+from ict_ref.launch.options import parse
 
 OLD = Path(__file__).parents[1] / "fixtures" / "version_0_1" / "run" / "config.json"
 
@@ -76,3 +77,9 @@ def test_digests_do_not_depend_on_the_names_under_which_a_run_is_stored() -> Non
     # The digests of version 0.1.0 and of the versions before these names.
     assert digest_of_0_1_0(dataclasses.asdict(digits())) == "c86323d6"
     assert digits().digest() == "d8253f80"
+
+
+def test_the_launcher_takes_options_of_earlier_versions() -> None:
+    launch = parse(["--config", "digits", "--train.lanes=8", "--bars.recall", "0.2", "--bars.accuracy", "None"])
+    assert launch.config.train.noise_shards == 8
+    assert (launch.config.acceptance.recall, launch.config.acceptance.accuracy) == (0.2, None)

@@ -66,7 +66,7 @@ INPAINT = ["--task", "inpaint", "--labels", "3"]
         (["grey", "cut.png", *INPAINT], "cut.png is not an image that can be used"),
         (["grey", "empty", *INPAINT], "empty has no images in it"),
         (["grey", "mixed", *INPAINT], "expected images of one size"),
-        (["grey", "floats.npz", *INPAINT], "needs uint8 images"),
+        (["grey", "floats.npz", *INPAINT], "expected uint8 images"),
         (["grey", "9.png", *INPAINT], "9.png has images of 9x9; the model needs 8x8; python -m ict_ref.prepare --size"),
         (["grey", "8.png", "9.png", *INPAINT], "9.png has images of 9x9; the model needs 8x8"),
         (["grey", "rgb.png", *INPAINT], "rgb.png is in colour, and the model is for grey images; convert it to grey"),

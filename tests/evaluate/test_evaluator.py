@@ -28,7 +28,7 @@ def test_the_reference_itself_is_perfect() -> None:
     assert score.accuracy > 0.98
 
 
-def test_yardsticks_stand_in_their_order() -> None:
+def test_baselines_are_in_their_order() -> None:
     real, gaussian, noise = JUDGE.baselines(DATASET.train, DATASET.held_out.labels, seed=0)
     # Real images 0.4 and a fitted Gaussian 1.2 were measured elsewhere for a split of 1200 and 597; noise 38.
     assert real.frechet_distance == pytest.approx(0.4, abs=0.15)
@@ -60,7 +60,7 @@ def test_scores_are_those_of_independent_packages() -> None:
     assert score.accuracy == np.mean(classifier.predict(fake) == labels.numpy())
 
 
-def test_yardsticks_are_drawn_from_the_seed_and_real_ones_from_everywhere() -> None:
+def test_baselines_depend_on_the_seed_and_real_images_come_from_the_whole_dataset() -> None:
     here, again, there = (JUDGE.baselines(DATASET.train, DATASET.held_out.labels, seed) for seed in (0, 0, 1))
     assert here == again
     assert here[0] == there[0]

@@ -81,7 +81,7 @@ def test_the_scores_and_the_picture_are_of_the_average_and_of_the_held_out_image
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "samples.png").read_bytes()
 
 
-def test_the_bars_are_for_one_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_acceptance_thresholds_are_for_one_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # After eight steps two-step samples are nearer to real ones than one-step samples: 38 lies between.
     command = [
         "--config",
@@ -163,7 +163,7 @@ def test_a_run_without_labels_works(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.count("-\n") == 5
 
 
-def test_a_run_below_its_bars_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_below_its_acceptance_thresholds_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--config", "minimal", "--train.steps", "8", "--acceptance.accuracy", "0.99", "--out", str(tmp_path)]
     assert main(command) == 1
     assert "one-step samples fail: accuracy" in capsys.readouterr().err
@@ -205,14 +205,8 @@ def test_help_names_presets_options_and_their_sources(flag: str, capsys: pytest.
         (["--config", "minimal", "--train.batch-size", "many"], "--train.batch-size: expected an integer, got many"),
         (["--config", "minimal", "--train.batch-size"], "--train.batch-size: expected an integer, got nothing"),
         (["--config", "minimal", "--train.batch-size", "0"], "--train.batch-size: expected an integer >= 1, got 0"),
-        (
-            ["--config", "minimal", "--train.noise-shards", "3"],
-            "--train.noise-shards: expected a divisor of --train.batch-size 16, got 3",
-        ),
-        (
-            ["--config", "minimal", "--machine.accumulate", "3"],
-            "--train.noise-shards: expected a multiple of 3 (1 process with 3",
-        ),
+        (["--config", "minimal", "--train.noise-shards", "3"], "--train.noise-shards: expected a divisor of"),
+        (["--config", "minimal", "--machine.accumulate", "3"], "--train.noise-shards: expected a multiple of 3"),
         (["--config", "minimal", "--processes", "-1"], "--processes: expected an integer >= 0, got -1"),
         (
             ["--config", "minimal", "--train.dtype", "float64", "--train.autocast", "bfloat16"],
@@ -226,36 +220,21 @@ def test_help_names_presets_options_and_their_sources(flag: str, capsys: pytest.
             "--method.sigma-min: expected 0 < sigma_min < sigma_max < infinity (iCT",
         ),
         (["--config", "minimal", "--train.steps", "3"], "Train for at least 8 steps"),
-        (
-            ["--config", "minimal", "--sample.two-step-sigma", "90"],
-            "--sample.two-step-sigma: expected 0.002 <= sigma < 80.0",
-        ),
-        (
-            ["--config", "minimal", "--method.sigma-data", "nan"],
-            "--method.sigma-data: expected 0 < sigma_data < infinity",
-        ),
-        (
-            ["--config", "minimal", "--method.rho", "1e-6"],
-            "--method.rho: expected a number for which sigma_max^(1/rho) is finite",
-        ),
+        (["--config", "minimal", "--sample.two-step-sigma", "90"], "--sample.two-step-sigma: expected 0.002 <= "),
+        (["--config", "minimal", "--method.sigma-data", "nan"], "--method.sigma-data: expected 0 < sigma_data"),
+        (["--config", "minimal", "--method.rho", "1e-6"], "--method.rho: expected a number for which"),
         (
             ["--config", "minimal", "--method.sigma-max", "1e308"],
-            "--method.sigma-max: expected 0 < sigma < infinity in float32",
+            "--method.sigma-max: expected 0 < sigma < ",
         ),
         (
             ["--config", "minimal", "--method.sigma-data", "1e200"],
-            "--method.sigma-data: expected a number that float32 can square",
+            "--method.sigma-data: expected a number",
         ),
         (["--config", "minimal", "--network.multipliers", "1", "1", "1", "1", "1"], "cannot be halved 4 times"),
         (["--config", "minimal", "--network.time-scale", "inf"], "--network.time-scale: expected a number between"),
-        (
-            ["--config", "minimal", "--acceptance.accuracy", "nan"],
-            "--acceptance.accuracy: expected a fraction",
-        ),
-        (
-            ["--config", "minimal", "--acceptance.frechet-distance", "inf"],
-            "--acceptance.frechet-distance: expected a finite number",
-        ),
+        (["--config", "minimal", "--acceptance.accuracy", "nan"], "--acceptance.accuracy: expected a fraction"),
+        (["--config", "minimal", "--acceptance.frechet-distance", "inf"], "expected a finite number >= 0, got inf"),
         (["--config", "digits", "--data.no-labels"], "--acceptance.accuracy: expected None for a model"),
         (["--config", "minimal", "stray"], "unexpected argument stray"),
         (["--config", "minimal", "--out", "/proc/nowhere"], "/proc/nowhere"),
@@ -345,7 +324,7 @@ def test_another_configuration_s_folder_is_refused_and_kept(tmp_path: Path, caps
     before = files(tmp_path)
     capsys.readouterr()
     assert main([*command, "--train.seed", "1"]) == 2
-    assert "train.seed is 0 there and 1 here" in capsys.readouterr().err
+    assert "--train.seed: expected 0 as in the run" in capsys.readouterr().err
     assert files(tmp_path) == before
 
 
@@ -467,7 +446,7 @@ def test_a_run_on_prepared_data_is_killed_goes_on_and_ends_as_if_nothing_had_bee
     )
     assert done.returncode == 0, done.stderr
     assert "going on after step" in done.stdout
-    assert "not scored, and held to no bars: there are no held-out images" in done.stdout
+    assert "not scored, and not held to acceptance thresholds: there are no held-out images" in done.stdout
     for name in ("checkpoint-00000040.safetensors", "samples.png"):
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not (folder / "scores.json").exists()
@@ -525,7 +504,7 @@ def capture_checksum(folder: Path) -> str:
         (["folder", "--data.path", "grey", "--network.multipliers", "1", "1", "1"], "stages for images of size 6"),
         (["folder", "--data.path", "cut"], "cut/images.npy is truncated or damaged"),
         (["folder", "--data.path", "grey", "--data.checksum", "1234"], "--data.checksum: expected"),
-        (["folder", "--data.path", "grey", "--data.held-out", "nowhere"], "got nowhere: it does not exist"),
+        (["folder", "--data.path", "grey", "--data.held-out", "nowhere"], "got nowhere, which does not exist"),
         (["digits", "--data.path", "grey"], "--data.path: expected nothing for --data.name digits, got grey"),
         (["cifar", "--data.path", "grey"], "--data.name: expected one of digits, cifar10"),
     ],

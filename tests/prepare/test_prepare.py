@@ -606,7 +606,7 @@ BAD: list[tuple[Callable[[Path], Path], str]] = [
     (lambda place: images_with(place, "x.png", cut(noise("PNG"), 0.6)), "x.png is not an image that can be used"),
     (lambda place: images_with(place, "x.jpg", cut(noise("JPEG"), 0.8)), "x.jpg is not an image that can be used"),
     (lambda place: images_with(place, "x.png", b""), "x.png is not an image that can be used"),
-    (lambda place: images_with(place, "x.png", encoded("PNG", "I;16")), "mode I;16 has more than 8 bits a channel"),
+    (lambda place: images_with(place, "x.png", encoded("PNG", "I;16")), "mode I;16 has more than 8 bits per channel"),
     (
         lambda place: images_with(place, "c/x.png", encoded("PNG")),
         "needs class folders or images; got both: c and 00000",

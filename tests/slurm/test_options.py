@@ -115,8 +115,8 @@ def test_a_profile_that_is_wrong_is_one_line(
         (["--job.nodes", "2"], "--job is for jobs; give --slurm too"),
         (["--slurm", "--job.node", "2"], "unknown option --job.node; perhaps you meant --job.nodes"),
         (["--slurm", "--job.nodes", "3"], "--train.noise-shards: expected a multiple of 3 (3 processes with 1 micro"),
-        (["--slurm", "--method.rho", "-1"], "needs 0 < rho < infinity"),
-        (["--slurm", "--data.name", "folder", "--data.path", "nowhere"], "got nowhere: it does not exist"),
+        (["--slurm", "--method.rho", "-1"], "--method.rho: expected 0 < rho < infinity"),
+        (["--slurm", "--data.name", "folder", "--data.path", "nowhere"], "got nowhere, which does not exist"),
         (["--slurm"], "needs sbatch and srun; this machine has none; submit where SLURM is, or leave out --slurm"),
     ],
 )

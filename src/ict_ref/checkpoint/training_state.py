@@ -73,7 +73,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 1, mile
         try:
             safetensors.torch.save_file(tensors, aside, metadata(about))
         except safetensors.SafetensorError:
-            try:  # its errors have no number, those of Python's own write have
+            try:  # safetensors' errors have no number, those of Python's write have one
                 aside.write_bytes(safetensors.torch.save(tensors, metadata(about)))
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(path)) from None

@@ -28,8 +28,9 @@ MAGNIFIED = 40
 
 
 def read_pixels(path: Path) -> UInt8[Tensor, " n channels height width"]:
-    """Return the images of a folder (with its subfolders, in the order of their paths), an .npz with arr_0, or one
-    file.
+    """Return the images of a folder, of its subfolders too, of an .npz with arr_0, or of one file.
+
+    Images of a folder are in the order of their paths.
 
     Raises:
         ValueError: there are no images, or a file is damaged, of another size, or without arr_0. The message names it.

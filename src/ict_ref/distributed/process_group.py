@@ -87,7 +87,6 @@ def joined(machine: Machine) -> Iterator[ProcessGroup]:
     Raises:
         ValueError: the requested device does not exist.
         LostProcessError: another process ended early.
-
     """
     rank, size, local = (int(os.environ.get(name, default)) for name, default in VARIABLES)
     device = _device(machine, local)

@@ -113,7 +113,7 @@ def show_samples(launch: Launch, trainer: "Trainer", path: Path) -> None:
 def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
     """Sample from the average, save picture and scores, print the table and return the exit status.
 
-    Without held-out images there are no scores, and no bars.
+    Without held-out images there are no scores, and acceptance thresholds are ignored.
     """
     from ict_ref.evaluate.evaluator import Evaluator, below_thresholds, table
     from ict_ref.sample.images import one_and_two_steps
@@ -123,7 +123,7 @@ def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
     config, folder, held_out = launch.config, launch.folder(), dataset.held_out
     if len(held_out) == 0:
         show_samples(launch, trainer, folder / "samples.png")
-        print("\nnot scored, and held to no bars: there are no held-out images (--data.held-out)")
+        print("\nnot scored, and not held to acceptance thresholds: there are no held-out images (--data.held-out)")
         print(f"samples: {folder / 'samples.png'}")
         return 0
     labels = held_out.labels if config.data.labels else None

@@ -97,9 +97,9 @@ class _Recorder:
         self.trainer, self.folder, self.options = trainer, folder, trainer.config.record
         self.show_samples = show_samples
         self.began, self.first_step = time.monotonic(), trainer.step
-        writes, steps = trainer.group.first, trainer.config.train.steps
-        self.bar = bar(steps, "training", "steps", initial=trainer.step, run=True, shown=writes)
-        self.metrics = Metrics(folder, step=trainer.step, tensorboard=self.options.tensorboard) if writes else None
+        first, steps = trainer.group.first, trainer.config.train.steps
+        self.bar = bar(steps, "training", "steps", initial=trainer.step, run=True, shown=first)
+        self.metrics = Metrics(folder, step=trainer.step, tensorboard=self.options.tensorboard) if first else None
 
     def __enter__(self) -> "_Recorder":
         return self
