@@ -17,7 +17,7 @@ from ict_ref.data.dataset import load
 from ict_ref.distributed.process_group import joined
 from ict_ref.training.trainer import Trainer
 
-STEPS = 20
+STEPS = 8
 
 
 def configurations() -> dict[str, Config]:
