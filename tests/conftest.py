@@ -1,17 +1,17 @@
-"""Fixtures that make tests cheaper where what they leave out is not what is tested."""
+"""A fixture that makes tests cheaper where what it leaves out is not what is tested."""
 
 from collections.abc import Iterator
 
-import jaxtyping
 import pytest
 
 
 @pytest.fixture
 def unchecked() -> Iterator[None]:
-    """Leave out the checks of shapes and types, which cost small networks ten times their own work.
+    """Leave out the checks of shapes and types: for tests of what many steps lead to.
 
-    For tests of what many steps lead to. What a single step calls is checked by the tests of that step.
+    What a step calls is checked in the tests of a single step.
     """
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    from tests.support import runs  # not before the import hook is there
+
+    with runs.unchecked():
+        yield
