@@ -35,6 +35,7 @@ def apart(made: npt.NDArray[np.float64], hidden: npt.NDArray[np.bool_]) -> tuple
     return float(distance[own].mean() ** 0.5), float(others.mean() ** 0.5), gain.mean() / gain.std() * COUNT**0.5
 
 
+@pytest.mark.thorough  # test_edit.py has each step of each task, on a run of a few steps
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_seen_of_a_digit_informs_what_is_made_of_it(tmp_path: Path) -> None:
     bars = ["--bars.accuracy", "None", "--bars.frechet-distance", "None", "--bars.recall", "None"]

@@ -195,6 +195,7 @@ def watched(said: Callable[[ConsistencyModel], float], **changed: Any) -> Compar
     return Comparison("9z", "Something is claimed.", runs, Watched(said), **(options | changed))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_curve_has_the_mean_error_of_the_average_over_the_seeds_at_even_steps() -> None:
     def mark(model: ConsistencyModel) -> float:
         return float(sum(parameter.detach().double().square().sum() for parameter in model.parameters()))
@@ -279,6 +280,7 @@ def test_continuous_time_is_learned_with_the_less_sensitive_embedding_alone() ->
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.thorough  # four runs, which need their length
 def test_weighting_improves_ct_much_and_the_embedding_a_little_and_dropout_does_nothing() -> None:
     l2, weighting, embedding, dropout = ends("1c", *PAPERS["1c"], steps=120, batch_size=16, method={"s1": 10})
     assert weighting < 0.95 * l2
@@ -309,7 +311,7 @@ def test_pseudo_huber_improves_on_squared_l2_and_becomes_it_where_c_is_large() -
 
 @pytest.mark.usefixtures("unchecked")
 def test_a_constant_number_of_levels_is_ahead_at_first() -> None:
-    growing, constant = ends("3c", "exponential", "constant")
+    growing, constant = ends("3c", "exponential", "constant", steps=50)
     assert constant < 0.7 * growing
 
 

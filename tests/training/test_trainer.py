@@ -349,15 +349,15 @@ def test_a_compiled_network_trains_alike_and_its_checkpoint_is_any_run_s(tmp_pat
         "from ict_ref.launch.__main__ import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )
-    options = ["--config", "minimal", "--train.steps", "4", "--train.dtype", "float64", "--out", str(tmp_path / "run")]
+    options = ["--config", "minimal", "--train.steps", "8", "--train.dtype", "float64", "--out", str(tmp_path / "run")]
     command = [sys.executable, "-c", code, *options, "--machine.compile"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    chosen = config(steps=4, dtype="float64")
+    chosen = config(steps=8, dtype="float64")
     plain = Trainer(chosen, images())
-    losses = [updated(plain) for _ in range(4)]
+    losses = [updated(plain) for _ in range(8)]
     assert [line["loss"] for line in lines(tmp_path / "run")] == pytest.approx(losses, rel=1e-10)
     again = Trainer(chosen, images())
     assert resume(again, tmp_path / "run") == []
-    assert again.step == 4
+    assert again.step == 8
     assert farthest(again, plain) < 1e-10
