@@ -350,10 +350,11 @@ def test_a_compiled_network_trains_alike_and_its_checkpoint_is_any_run_s(tmp_pat
         "sys.exit(main(sys.argv[1:]))"
     )
     options = ["--config", "minimal", "--train.steps", "8", "--train.dtype", "float64", "--out", str(tmp_path / "run")]
-    command = [sys.executable, "-c", code, *options, "--machine.compile"]
+    command = [sys.executable, "-c", code, *options, "--network.multipliers", "1", "--machine.compile"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     chosen = config(steps=8, dtype="float64")
+    chosen = dataclasses.replace(chosen, network=dataclasses.replace(chosen.network, multipliers=(1,)))
     plain = Trainer(chosen, images())
     losses = [updated(plain) for _ in range(8)]
     assert [line["loss"] for line in lines(tmp_path / "run")] == pytest.approx(losses, rel=1e-10)
