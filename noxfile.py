@@ -101,7 +101,7 @@ def mutation(session: nox.Session) -> None:
 def peers(session: nox.Session) -> None:
     """Check diffusers' scheduler and formulas in JAX, in an environment of its own: a minute to install.
 
-    What somebody else's code does is not ours to fail for: diffusers' failures are in docs/peers.md.
+    What somebody else's code does is not ours to fail for: diffusers' failures are in docs/third_party.md.
     """
     place = HERE / ".nox" / "peers"
     python = place / PYTHON.relative_to(VENV)
@@ -131,8 +131,8 @@ def vectors(session: nox.Session) -> None:
 
 
 @nox.session
-def readme(session: nox.Session) -> None:
-    """Write the table of equations, functions, laws and oracles into the README."""
+def equations(session: nox.Session) -> None:
+    """Write the tables of equations, functions, laws and oracles into docs/equations.md."""
     run(session, "-m", "tools.equation_table")
 
 

@@ -83,8 +83,8 @@ def _speed(preset: str, compiled: bool, batch: int, device: torch.device, rate: 
         trainer.update()
     torch.cuda.synchronize()
     speed = batch * steps / (time.perf_counter() - begins)
-    trainer.refuse_nonfinite()
-    trainer.batches.close()
+    trainer.guard.raise_recorded()
+    trainer.microbatches.close()
     tflops = speed * GFLOP[preset] * FORWARDS / 1000
     return Speed(
         preset, compiled, batch, speed, tflops, tflops * 1e12 / rate, torch.cuda.max_memory_allocated() / 2**30

@@ -123,8 +123,8 @@ BAD_RANGE: dict[str, Values] = {"sigma_min": bad_range, "sigma_max": st.one_of(n
 LOSS: dict[str, object] = {"index": index, "sigmas": sigmas, "distance": squared_l2, "weights": f64(1, 2, 3, 4)}
 BAD_LOSS: dict[str, Values] = {"index": bad_index, "sigmas": bad_grid, "weights": bad_weights}
 TEACHING = {"student": CALLBACK, "teacher": CALLBACK, "distance": CALLBACK}
-CONTINUOUS: dict[str, object] = {"f": tanh, "sigma": sigma, "weight": f64(1, 2, 3), "metric": squared_l2}
-BAD_CONTINUOUS: dict[str, Values] = {"sigma": bad_levels, "weight": bad_levels}
+CONTINUOUS: dict[str, object] = {"student": tanh, "sigma": sigma, "weights": f64(1, 2, 3), "distance": squared_l2}
+BAD_CONTINUOUS: dict[str, Values] = {"sigma": bad_levels, "weights": bad_levels}
 COEFFICIENT: dict[str, object] = {"sigma": sigma, "sigma_min": 0.002, "sigma_data": 0.5}
 BAD_COEFFICIENT: dict[str, Values] = {
     "sigma": spoiled(sigma, not_positive),
@@ -168,22 +168,32 @@ CASES: dict[str, Case] = {
     "continuous_consistency_distillation_loss": Case(
         {**CONTINUOUS, "score": tanh, "x": x},
         {**BAD_CONTINUOUS, "x": st.just(x[:2])},
-        {"f": CALLBACK, "score": CALLBACK, "metric": CALLBACK},
+        {"student": CALLBACK, "score": CALLBACK, "distance": CALLBACK},
     ),
     "continuous_consistency_training_loss": Case(
         {**CONTINUOUS, "x": x, "z": z},
         {**BAD_CONTINUOUS, "x": other_shapes(x), "z": other_shapes(z)},
-        {"f": CALLBACK, "metric": CALLBACK},
+        {"student": CALLBACK, "distance": CALLBACK},
     ),
     "cosine_curriculum": CURRICULUM,
+    "ct_gradient_divergence": Case(
+        {"theta": 1.0, "theta_minus": 0.5},
+        {"theta": st.one_of(not_finite, st.just(0.5)), "theta_minus": st.one_of(not_finite, st.just(1.0))},
+        {},
+    ),
+    "ct_gradient_divergent_term": Case(
+        {"theta": 1.0, "theta_minus": 0.5, **RANGE},
+        {"theta": not_finite, "theta_minus": not_finite, **BAD_RANGE},
+        {},
+    ),
     "ct_gradient_leading_term": Case(
-        {"theta": 1.0, "theta_minus": 0.5, "xi": 0.1, "delta_sigma": 0.01, **RANGE},
-        {"theta": not_finite, "theta_minus": not_finite, "xi": not_finite, "delta_sigma": not_positive, **BAD_RANGE},
+        {"theta": 1.0, "xi": 0.1, "delta_sigma": 0.01, **RANGE},
+        {"theta": not_finite, "xi": not_finite, "delta_sigma": not_positive, **BAD_RANGE},
         {},
     ),
     "ct_gradient_limit": Case(
-        {"theta": 1.0, "theta_minus": 1.0, "xi": 0.1, **RANGE},
-        {"theta": not_finite, "theta_minus": not_finite, "xi": not_finite, **BAD_RANGE},
+        {"theta": 1.0, "xi": 0.1, **RANGE},
+        {"theta": not_finite, "xi": not_finite, **BAD_RANGE},
         {},
     ),
     "ct_loss_limit": Case(
@@ -200,7 +210,7 @@ CASES: dict[str, Case] = {
     "edit": Case(
         {
             "f": tanh,
-            "y": x,
+            "reference": x,
             "operator": inpainting_operator(),
             "mask": x > 0,
             "noises": noises,
@@ -208,7 +218,7 @@ CASES: dict[str, Case] = {
             "sigma_min": 0.002,
         },
         {
-            "y": other_shapes(x),
+            "reference": other_shapes(x),
             "mask": st.sampled_from([x[:2] > 0, (x > 0)[None], torch.ones(5, dtype=torch.bool)]),
             "noises": bad_noises,
             "sigmas": bad_descending,
@@ -217,9 +227,9 @@ CASES: dict[str, Case] = {
         {"f": CALLBACK, "operator": CALLBACK},
     ),
     "ema_update": Case(
-        {"average": x, "value": z, "decay": 0.9},
+        {"ema": x, "value": z, "decay": 0.9},
         {
-            "average": other_shapes(x),
+            "ema": other_shapes(x),
             "value": other_shapes(z),
             "decay": st.one_of(negative_or_not_finite, st.floats(1.0, 1e6)),
         },
@@ -239,14 +249,14 @@ CASES: dict[str, Case] = {
         STEPS, {**CURRICULUM.bad, "total_steps": st.one_of(st.integers(max_value=29), st.just(3))}, {}
     ),
     "fourier_embedding": Case(
-        {"c": f64(1, 2), "frequencies": f64(0.1, 0.2, 0.3)},
-        {"c": st.just(normal(2, 2)), "frequencies": st.just(normal(2, 2))},
+        {"c_noise": f64(1, 2), "frequencies": f64(0.1, 0.2, 0.3)},
+        {"c_noise": st.just(normal(2, 2)), "frequencies": st.just(normal(2, 2))},
         {},
     ),
     "frechet_distance": Case(
-        {"mu1": features[0], "cov1": covariance, "mu2": features[1], "cov2": 2 * covariance},
+        {"mean1": features[0], "cov1": covariance, "mean2": features[1], "cov2": 2 * covariance},
         {
-            **{mu: st.one_of(spoiled(features[0], not_finite), st.just(normal(4))) for mu in ("mu1", "mu2")},
+            **{mean: st.one_of(spoiled(features[0], not_finite), st.just(normal(4))) for mean in ("mean1", "mean2")},
             **{
                 cov: st.one_of(
                     spoiled(covariance, not_finite),
@@ -271,13 +281,13 @@ CASES: dict[str, Case] = {
         {},
     ),
     "gaussian_mixture_score": Case(
-        {"x": x, "sigma": sigma, "means": z[:2], "stds": f64(0.0, 0.5), "weights": f64(0.25, 0.75)},
+        {"x": x, "sigma": sigma, "means": z[:2], "stds": f64(0.0, 0.5), "mixture_weights": f64(0.25, 0.75)},
         {
             "x": st.just(x[:2]),
             "sigma": bad_levels,
             "means": st.sampled_from([z, z[:2, :1], z[:2, 0], z[:0]]),
             "stds": st.one_of(spoiled(f64(0.0, 0.5), negative_or_not_finite), st.just(f64(1.0))),
-            "weights": st.one_of(spoiled(f64(0.25, 0.75), negative_or_not_finite), st.just(f64(1.0))),
+            "mixture_weights": st.one_of(spoiled(f64(0.25, 0.75), negative_or_not_finite), st.just(f64(1.0))),
         },
         {},
     ),
@@ -330,15 +340,15 @@ CASES: dict[str, Case] = {
         {"f": CALLBACK},
     ),
     "one_step_sample": Case(
-        {"f": tanh, "noise": x, "sigma_max": 80.0},
-        {"sigma_max": not_positive, "noise": st.just(torch.tensor(1.0).double())},
+        {"f": tanh, "z": x, "sigma_max": 80.0},
+        {"sigma_max": not_positive, "z": st.just(torch.tensor(1.0).double())},
         {"f": CALLBACK},
     ),
     "positional_embedding": Case(
-        {"c": f64(1, 2), "dim": 6, "max_period": 10000.0},
+        {"c_noise": f64(1, 2), "width": 6, "max_period": 10000.0},
         {
-            "c": st.just(normal(2, 2)),
-            "dim": st.one_of(below_one, st.integers(0, 50).map(lambda half: 2 * half + 1)),
+            "c_noise": st.just(normal(2, 2)),
+            "width": st.one_of(below_one, st.integers(0, 50).map(lambda half: 2 * half + 1)),
             "max_period": not_positive,
         },
         {},
@@ -366,10 +376,10 @@ CASES: dict[str, Case] = {
         {},
     ),
     "search_intermediate_sigma": Case(
-        {"score": lambda levels: float(levels[1]), "grid": sigmas, "before": (80.0,), "after": (0.002,)},
+        {"objective": lambda levels: float(levels[1]), "sigmas": sigmas, "before": (80.0,), "after": (0.002,)},
         {
-            "score": st.just(lambda _levels: NAN),
-            "grid": bad_grid,
+            "objective": st.just(lambda _levels: NAN),
+            "sigmas": bad_grid,
             "before": st.sampled_from([(0.001,), (NAN,), (-1.0,), (80.0, 80.0), (1.0, 80.0), (INF,)]),
             "after": st.sampled_from([(100.0,), (NAN,), (0.0,), (0.002, 0.002), (INF,)]),
         },
@@ -391,9 +401,9 @@ CASES: dict[str, Case] = {
     "square_curriculum": CURRICULUM,
     "squared_l2": Case({"x": x, "y": z}, {"x": other_shapes(x), "y": other_shapes(z)}, {}),
     "stroke_edit": Case(
-        {"f": tanh, "y": x, "noises": noises, "sigmas": descending, "sigma_min": 0.002},
+        {"f": tanh, "reference": x, "noises": noises, "sigmas": descending, "sigma_min": 0.002},
         {
-            "y": other_shapes(x),
+            "reference": other_shapes(x),
             "noises": bad_noises,
             "sigmas": bad_descending,
             "sigma_min": st.one_of(not_positive, st.floats(0.81, 1e6)),

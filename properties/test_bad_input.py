@@ -15,7 +15,7 @@ from hypothesis import given
 from torch import Tensor
 
 import ict_ref.formulas as formulas
-from properties.domains import BATCH, CASES, Values, spoiled
+from properties.domains import BATCH, CASES, Values, f64, spoiled
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -139,3 +139,19 @@ def test_a_nan_in_the_data_comes_out_of_its_own_example(name: str, parameter: st
     broken[1, 0, 0] = math.nan
     [value] = numbers(function(name)(**{**CASES[name].arguments, parameter: broken}))
     assert value.reshape(BATCH, -1).isnan().any(1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("mixture_weights", [(0.5, 0.5), (0.0, 1.0), (1.0, 0.0), (1.0, 1e-320)])
+def test_gaussian_mixture_score_is_a_number_or_refused_where_a_component_is_infinitely_far(
+    mixture_weights: tuple[float, float],
+) -> None:
+    """score = (mean - x) / scale^2 of the near component; found by the test of wild numbers."""
+    x, means = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([[0.0, 1e-3], [1e10, 1e10]], dtype=torch.float64)
+    arguments: dict[str, object] = {"x": x, "sigma": f64(1e-300), "means": means, "stds": f64(1.0, 0.0)}
+    arguments["mixture_weights"] = f64(*mixture_weights)
+    if mixture_weights == (0.0, 1.0):
+        with pytest.raises(ValueError, match="needs finite"):
+            function("gaussian_mixture_score")(**arguments)
+    else:
+        (value,) = numbers(function("gaussian_mixture_score")(**arguments))
+        torch.testing.assert_close(value, torch.tensor([[0.0, 1e-3]], dtype=torch.float64), rtol=1e-12, atol=0)

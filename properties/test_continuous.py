@@ -30,13 +30,13 @@ Loss = Callable[..., Tensor]
 
 def training(f: ConsistencyFunction, pair: list[Tensor], sigma: Tensor, **options: object) -> Tensor:
     """Return the training loss of f, lambda = 1 and squared l2 unless said otherwise."""
-    settings = {"weight": torch.ones_like(sigma), "metric": squared_l2, **options}
+    settings = {"weights": torch.ones_like(sigma), "distance": squared_l2, **options}
     return continuous_consistency_training_loss(f, pair[0], pair[1], sigma, **settings)  # type: ignore[arg-type]
 
 
 def distillation(f: ConsistencyFunction, pair: list[Tensor], sigma: Tensor, **options: object) -> Tensor:
     """Return the distillation loss of f for the score of N(0, I), lambda = 1 and squared l2 unless said otherwise."""
-    settings = {"weight": torch.ones_like(sigma), "metric": squared_l2, **options}
+    settings = {"weights": torch.ones_like(sigma), "distance": squared_l2, **options}
     return continuous_consistency_distillation_loss(f, standard_score, pair[0], sigma, **settings)  # type: ignore[arg-type]
 
 
@@ -80,7 +80,7 @@ def test_continuous_consistency_training_loss_is_its_formula_for_a_known_derivat
     expected = curvature * (0.7 * noisy / (1 + level) * along).reshape(len(x), -1).sum(1)
     scale = curvature * float((noisy.abs() * (z.abs() + noisy.abs())).max() + 1e-30) * x[0].numel()
     torch.testing.assert_close(
-        training(Network(), pair, sigma, metric=distance).detach(), expected, rtol=1e-9, atol=1e-13 * scale
+        training(Network(), pair, sigma, distance=distance).detach(), expected, rtol=1e-9, atol=1e-13 * scale
     )
 
 
@@ -104,7 +104,7 @@ def test_continuous_consistency_losses_are_weighted_per_example(
     """loss(lambda) = lambda loss(1), with each example's own lambda; and examples do not see each other."""
     sigma = data.draw(levels_of(len(pair[0])))
     weight = factor * torch.arange(1, len(sigma) + 1, dtype=torch.float64)
-    weighted, plain = loss(Network(), pair, sigma, weight=weight).detach(), loss(Network(), pair, sigma).detach()
+    weighted, plain = loss(Network(), pair, sigma, weights=weight).detach(), loss(Network(), pair, sigma).detach()
     torch.testing.assert_close(weighted, weight * plain)
     alone = [loss(Network(), [t[j : j + 1] for t in pair], sigma[j : j + 1]).detach() for j in range(len(sigma))]
     torch.testing.assert_close(torch.cat(alone), plain)
@@ -116,7 +116,7 @@ def test_continuous_consistency_losses_of_huber_are_those_of_squared_l2_over_2c(
 ) -> None:
     """H = 2 I and H = I / c: the pseudo-Huber loss is 1 / (2 c) times the squared l2 loss, exactly quadratic at 0."""
     sigma = data.draw(levels_of(len(pair[0])))
-    by_huber = loss(Network(), pair, sigma, metric=huber).detach()
+    by_huber = loss(Network(), pair, sigma, distance=huber).detach()
     torch.testing.assert_close(by_huber, loss(Network(), pair, sigma).detach() / 0.06, rtol=1e-9, atol=0)
 
 
@@ -128,7 +128,7 @@ def test_continuous_consistency_training_loss_is_0_for_the_exact_function_of_a_p
     z, xi = pair[0], pair[1][0]
     sigma = data.draw(levels_of(len(z)))
     f = partial(delta_consistency_function, xi=xi)
-    loss = training(f, [xi.expand_as(z), z], sigma, metric=metric[0])
+    loss = training(f, [xi.expand_as(z), z], sigma, distance=metric[0])
     # Relative to what cancels: (d f / d sigma) and z . (d f / d x), each sigma_min / sigma z.
     size = metric[1] * float((1 + z.abs().max() + xi.abs().max()) ** 2) * z[0].numel() / float(sigma.min())
     assert float(loss.abs().max()) < 1e-13 * size
@@ -142,9 +142,11 @@ def test_continuous_consistency_distillation_loss_is_0_for_the_exact_function_of
     x, mean = pair[0], pair[1][0]
     sigma = data.draw(levels_of(len(x)))
     one = torch.ones(1, dtype=torch.float64)
-    score = partial(gaussian_mixture_score, means=mean[None], stds=std * one, weights=one)
+    score = partial(gaussian_mixture_score, means=mean[None], stds=std * one, mixture_weights=one)
     f = partial(gaussian_consistency_function, mean=mean, std=std)
-    loss = continuous_consistency_distillation_loss(f, score, x, sigma, weight=torch.ones_like(sigma), metric=metric[0])
+    loss = continuous_consistency_distillation_loss(
+        f, score, x, sigma, weights=torch.ones_like(sigma), distance=metric[0]
+    )
     size = metric[1] * float((1 + x.abs().max() + mean.abs().max()) ** 2) * x[0].numel() / float(sigma.min())
     assert float(loss.detach().abs().max()) < 1e-12 * size
 
@@ -162,8 +164,8 @@ def test_continuous_consistency_distillation_loss_is_the_training_loss_along_the
         lambda _, level: -z / column(level, z),
         noisy,
         sigma,
-        weight=torch.ones_like(sigma),
-        metric=squared_l2,
+        weights=torch.ones_like(sigma),
+        distance=squared_l2,
     )
     scale = float(noisy.abs().max() * (z.abs().max() + noisy.abs().max())) * x[0].numel()
     torch.testing.assert_close(
@@ -185,7 +187,7 @@ def test_continuous_consistency_training_loss_is_the_limit_of_the_discrete_gradi
         return float(f.theta.grad)
 
     sigma = torch.full((len(x),), level, dtype=torch.float64)
-    limit = gradient(lambda f: training(f, [x, z], sigma, metric=metric))
+    limit = gradient(lambda f: training(f, [x, z], sigma, distance=metric))
     errors = []
     for cells in (2_000, 4_000, 8_000, 16_000):
         gap = level / cells
@@ -217,5 +219,5 @@ def test_continuous_consistency_losses_refuse_what_is_outside_their_domain(
     good, spoiled = torch.ones(len(pair[0])).double(), torch.full((len(pair[0]),), bad).double()
     with pytest.raises(ValueError, match="0 < sigma < infinity"):
         loss(Network(), pair, spoiled)
-    with pytest.raises(ValueError, match="0 < weight < infinity"):
-        loss(Network(), pair, good, weight=spoiled)
+    with pytest.raises(ValueError, match="0 < weights < infinity"):
+        loss(Network(), pair, good, weights=spoiled)

@@ -29,7 +29,7 @@ from ict_ref.formulas import (
 from properties.domains import CASES, descending, f64, features, noises, sigma, tanh, x, z
 
 # Schedules are float64 by their annotations; everything else computes in the dtype that it gets.
-SCHEDULES = {"sigmas", "weights", "u", "pmf", "log_sigma", "grid"}
+SCHEDULES = {"sigmas", "weights", "u", "pmf", "log_sigma"}
 OF_IMAGES = [
     name
     for name, case in CASES.items()
@@ -56,7 +56,7 @@ def test_arguments_are_left_as_they_were(name: str) -> None:
 
 def rounded(name: str, dtype: torch.dtype) -> dict[str, object]:
     """Return the arguments of a function with everything that is no schedule in this dtype."""
-    schedule = SCHEDULES - ({"weights"} if name == "gaussian_mixture_score" else set())
+    schedule = SCHEDULES - ({"weights"} if name.startswith("continuous_") else set())
     return {
         key: value.to(dtype)
         if isinstance(value, Tensor) and value.is_floating_point() and key not in schedule
@@ -78,7 +78,7 @@ def test_float32_comes_out_as_float32_and_near_float64(name: str) -> None:
 
 
 mean = f64(0.3, -0.1, 0.2, 0.0, 0.1, 0.5, -0.2, 0.4).reshape(2, 4)
-mixture = {"means": torch.stack([mean, -mean]), "stds": f64(0.0, 0.5), "weights": f64(0.25, 0.75)}
+mixture = {"means": torch.stack([mean, -mean]), "stds": f64(0.0, 0.5), "mixture_weights": f64(0.25, 0.75)}
 DIFFERENTIABLE = {
     "boundary_parameterization": lambda y, s: boundary_parameterization(tanh, y, s),
     "renoise": lambda y, _: renoise(y, 2 * y, sigma=0.5),
@@ -106,7 +106,7 @@ def test_continuous_loss_sees_the_preconditioning_move(level: float, sigma_data:
     """D f of f = c_skip x + c_out F(c_in x, c_noise) is its central difference along (z, 1): nothing is held still."""
     levels = torch.full((3,), level, dtype=torch.float64)
     f = partial(boundary_parameterization, tanh, sigma_data=sigma_data)
-    got = continuous_consistency_training_loss(f, x, z, levels, weight=torch.ones(3).double(), metric=squared_l2)
+    got = continuous_consistency_training_loss(f, x, z, levels, weights=torch.ones(3).double(), distance=squared_l2)
     step = 1e-5 * level
 
     def path(t: float) -> Tensor:
@@ -146,9 +146,11 @@ def test_continuous_losses_take_levels_and_weights_of_a_schedule(name: str) -> N
 
     second = z.float() if name == "training" else None
     loss = (
-        formulas.continuous_consistency_training_loss(f, x32, second, sigma, weight=f64(1, 2, 3), metric=squared_l2)
+        formulas.continuous_consistency_training_loss(f, x32, second, sigma, weights=f64(1, 2, 3), distance=squared_l2)
         if second is not None
-        else formulas.continuous_consistency_distillation_loss(f, f, x32, sigma, weight=f64(1, 2, 3), metric=squared_l2)
+        else formulas.continuous_consistency_distillation_loss(
+            f, f, x32, sigma, weights=f64(1, 2, 3), distance=squared_l2
+        )
     )
     assert loss.dtype == torch.float32
     assert seen == {(torch.float32, torch.float32)}

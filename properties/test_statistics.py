@@ -102,7 +102,7 @@ def test_statistics_refuse_what_is_outside_their_domain(pair: list[Tensor], bad:
     """Finite features, symmetric covariances without negative eigenvalues, more examples than neighbours."""
     real, fake = pair
     mean, covariance = moments(real)
-    with pytest.raises(ValueError, match="mu1"):
+    with pytest.raises(ValueError, match="mean1"):
         frechet_distance(mean * bad, covariance, mean, covariance)
     with pytest.raises(ValueError, match="cov2"):
         frechet_distance(mean, covariance, mean, covariance * bad)

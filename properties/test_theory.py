@@ -1,5 +1,6 @@
 """Laws of the exact consistency functions, of the mixture's score, and of Proposition 1's limits."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from ict_ref.formulas import (
     consistency_training_loss,
+    ct_gradient_divergence,
+    ct_gradient_divergent_term,
     ct_gradient_leading_term,
     ct_gradient_limit,
     ct_loss_limit,
@@ -86,7 +89,7 @@ def mixture(data: st.DataObject, x: Tensor) -> dict[str, Tensor]:
     return {
         "means": 2 * torch.randn(count, *x.shape[1:], generator=generator, dtype=torch.float64),
         "stds": torch.rand(count, generator=generator, dtype=torch.float64).round(decimals=1),
-        "weights": parts / parts.sum(),
+        "mixture_weights": parts / parts.sum(),
     }
 
 
@@ -97,9 +100,9 @@ def test_gaussian_mixture_score_is_the_gradient_of_the_log_density(x: list[Tenso
     scale = (parts["stds"] ** 2 + sigma[:, None] ** 2).sqrt()
 
     def log_density(y: Tensor) -> Tensor:
-        flat, means = y.reshape(len(y), 1, -1), parts["means"].reshape(1, len(parts["weights"]), -1)
+        flat, means = y.reshape(len(y), 1, -1), parts["means"].reshape(1, len(parts["mixture_weights"]), -1)
         normal: Callable[[Tensor], Tensor] = torch.distributions.Normal(means, scale[:, :, None]).log_prob
-        return (normal(flat).sum(2) + parts["weights"].log()).logsumexp(1)
+        return (normal(flat).sum(2) + parts["mixture_weights"].log()).logsumexp(1)
 
     expected = torch.func.grad(lambda y: log_density(y).sum())(x[0])
     size = float(expected.abs().max())
@@ -137,8 +140,8 @@ def test_ct_limits_depend_on_the_ratio_of_levels(ends: dict[str, float], a: floa
     """sigma -> a sigma: Eq. (6) does not change, Eq. (7) is divided by a."""
     scaled = {symbol: a * sigma for symbol, sigma in ends.items()}
     assert ct_loss_limit(1.0, 0.0, **scaled) == pytest.approx(ct_loss_limit(1.0, 0.0, **ends), rel=1e-9)
-    gradient = ct_gradient_limit(1.0, 1.0, 0.0, **ends)
-    assert ct_gradient_limit(1.0, 1.0, 0.0, **scaled) == pytest.approx(gradient / a, rel=1e-9)
+    gradient = ct_gradient_limit(1.0, 0.0, **ends)
+    assert ct_gradient_limit(1.0, 0.0, **scaled) == pytest.approx(gradient / a, rel=1e-9)
 
 
 @given(st.floats(0.05, 0.2))
@@ -210,7 +213,7 @@ def test_ct_loss_limit_is_the_limit_of_the_loss(
 @example({"sigma_min": 0.05, "sigma_max": 1.0}, 1.0, -1.0)
 def test_ct_gradient_limit_is_the_limit_of_the_scaled_gradient(ends: dict[str, float], theta: float, xi: float) -> None:
     """Eq. (7), theta- = theta: 1 / Delta sigma times the gradient meets its limit, the error falls like 1/N."""
-    limit = ct_gradient_limit(theta, theta, xi, **ends)
+    limit = ct_gradient_limit(theta, xi, **ends)
     slope = (abs(theta) + abs(xi) + 0.1) / ends["sigma_min"]
     assert_falls_like_one_over_n(
         lambda n: (
@@ -226,19 +229,33 @@ def test_ct_gradient_leading_term_is_delta_sigma_times_the_limit(
     ends: dict[str, float], theta: float, xi: float, delta_sigma: float
 ) -> None:
     """theta- = theta: Eq. (13) over Delta sigma is Eq. (7)."""
-    term = ct_gradient_leading_term(theta, theta, xi, delta_sigma=delta_sigma, **ends)
-    assert term / delta_sigma == pytest.approx(ct_gradient_limit(theta, theta, xi, **ends), rel=1e-12)
+    term = ct_gradient_leading_term(theta, xi, delta_sigma=delta_sigma, **ends)
+    assert term / delta_sigma == pytest.approx(ct_gradient_limit(theta, xi, **ends), rel=1e-12)
 
 
-@given(any_ends, values, values, values, st.floats(1e-6, 1.0))
-def test_ct_gradient_leading_term_is_the_derivative_of_the_loss_limit(
-    ends: dict[str, float], theta: float, gap: float, xi: float, delta_sigma: float
+@given(any_ends, values, values)
+def test_ct_gradient_divergent_term_is_the_derivative_of_the_loss_limit(
+    ends: dict[str, float], theta: float, gap: float
 ) -> None:
     """theta- != theta: Eq. (13) is d/dtheta of Eq. (6), here a central difference, exact for a square."""
     gap = gap if abs(gap) > 0.01 else 1.0
-    term = ct_gradient_leading_term(theta, theta - gap, xi, delta_sigma=delta_sigma, **ends)
+    term = ct_gradient_divergent_term(theta, theta - gap, **ends)
     up, down = (ct_loss_limit(theta + step, theta - gap, **ends) for step in (0.5, -0.5))
     assert term == pytest.approx(up - down, rel=1e-9, abs=1e-12 * (1 + gap**2))
+
+
+@given(values, st.floats(1e-3, 10.0), st.floats(0.05, 0.5))
+def test_ct_gradient_divergence_is_what_the_scaled_gradient_grows_to(
+    theta: float, lag: float, sigma_min: float
+) -> None:
+    """Eq. (7), theta- != theta: 1 / Delta sigma times the gradient doubles where N doubles, with the limit's sign."""
+    ends = {"sigma_min": sigma_min, "sigma_max": 1.0}
+    for theta_minus in (theta - lag, theta + lag):
+        limit = ct_gradient_divergence(theta, theta_minus)
+        # Of the data xi = theta the term of order Delta sigma is 0.
+        coarse, fine = (gradient_of_toy_loss(theta, theta_minus, theta, n, ends) * n for n in (4000, 8000))
+        assert fine * limit == math.inf
+        assert fine / coarse == pytest.approx(2, rel=0.02)
 
 
 @given(ends, values, values, values)
@@ -251,9 +268,9 @@ def test_ct_gradient_leading_term_is_what_the_gradient_comes_to(
 
     def error(n: int, lag: float) -> float:
         delta_sigma = (ends["sigma_max"] - ends["sigma_min"]) / (n - 1)
-        return gradient_of_toy_loss(theta, lag, xi, n, ends) - ct_gradient_leading_term(
-            theta, lag, xi, delta_sigma=delta_sigma, **ends
-        )
+        apart = ct_gradient_divergent_term(theta, lag, **ends)
+        alike = ct_gradient_leading_term(theta, xi, delta_sigma=delta_sigma, **ends)
+        return gradient_of_toy_loss(theta, lag, xi, n, ends) - (alike if lag == theta else apart)
 
     assume(theta_minus != theta)
     assert_falls_like_one_over_n(lambda n: error(n, theta_minus), first=4 * size, second=4 * size * ratio)

@@ -1,12 +1,13 @@
-"""Every equation has a home, every formula a source, three laws and an oracle, and the README says so."""
+"""Every equation has a home, every formula a source, three laws and an oracle, and docs/equations.md lists them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tools.equation_table import ROOT, laws, oracles, written
+from tools.equation_table import PAGE, ROOT, laws, oracles, written
 
 import ict_ref.formulas
 from ict_ref.__main__ import main
@@ -19,17 +20,17 @@ HOMES = {
     4: {"ema_update"},
     5: {"consistency_training_loss"},
     6: {"ct_loss_limit"},
-    7: {"ct_gradient_limit"},
+    7: {"ct_gradient_limit", "ct_gradient_divergence"},  # theta- = theta, theta- != theta
     8: {"pseudo_huber"},
     9: {"exponential_curriculum"},
     10: {"lognormal_pmf"},
     11: {"ct_loss_limit"},  # restates (6)
-    12: {"ct_gradient_limit"},  # restates (7)
-    13: {"ct_gradient_leading_term"},
+    12: {"ct_gradient_limit", "ct_gradient_divergence"},  # restates (7)
+    13: {"ct_gradient_leading_term", "ct_gradient_divergent_term"},
 }
 
 
-def test_every_numbered_equation_has_exactly_one_home() -> None:
+def test_every_numbered_equation_has_its_homes_and_no_others() -> None:
     homes = {number: {f.name for f in formulas() if number in f.equations} for number in EQUATIONS}
     assert homes == HOMES
 
@@ -76,9 +77,9 @@ def test_a_formula_without_a_place_in_the_namespace_is_not_in_the_ledger(tmp_pat
     assert formula.signature == "def f(\n    x: int,\n) -> int"
 
 
-def test_the_table_in_the_readme_is_today_s() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert written(readme) == readme, "stale: run `python3 -m nox -s readme`"
+def test_the_tables_of_equations_are_up_to_date() -> None:
+    page = PAGE.read_text()
+    assert written(page) == page, "stale: run `python3 -m nox -s equations`"
 
 
 def test_laws_are_counted_where_they_are_about_the_function(tmp_path: Path) -> None:
@@ -116,20 +117,51 @@ def test_eq_lists_all_thirteen_equations(capsys: pytest.CaptureFixture[str]) -> 
     assert any("slerp" in line for line in lines)
 
 
+def place(line: str) -> tuple[Path, str]:
+    """Return the file that a line FILE:NUMBER names, and the text of that line."""
+    file, number = line.rsplit(":", 1)
+    return Path(file), (ROOT / file).read_text().splitlines()[int(number) - 1]
+
+
 @pytest.mark.parametrize("which", ["9", "(9)", "exponential_curriculum"])
 def test_eq_prints_file_line_signature_and_docstring(which: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eq", which]) == 0
     out = capsys.readouterr().out
-    file, line = out.splitlines()[0].rsplit(":", 1)
-    assert (ROOT / file).read_text().splitlines()[int(line) - 1].removesuffix(":") in out
+    [(file, text)] = [
+        place(line) for line in out.splitlines() if line.startswith(f"src{os.sep}") and "formulas" in line
+    ]
+    assert file.name == "curriculum.py"
+    assert text.removesuffix(":") in out
     assert "def exponential_curriculum(step: int, *, total_steps: int, s0: int = 10, s1: int = 1280) -> int" in out
     assert "    Source: iCT, Section 3.4, Eq. (9)." in out
+
+
+@pytest.mark.parametrize("which", ["8", "pseudo_huber"])
+def test_eq_prints_the_literal_form_first(which: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eq", which]) == 0
+    first, _, *lines = capsys.readouterr().out.splitlines()
+    file, text = place(first)
+    assert (file.name, text, lines[0]) == ("paper.py", "def pseudo_huber(", "def pseudo_huber(")
+    end = lines.index("")
+    assert lines[end - 1] == "    return torch.sqrt(_norm(x - y) ** 2 + c**2) - c"
+    assert place(lines[end + 1])[0].name == "distance.py"
+
+
+def test_eq_of_a_formula_that_the_paper_does_not_print_has_no_literal_form(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eq", "slerp"]) == 0
+    assert "paper.py" not in capsys.readouterr().out
 
 
 def test_eq_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eq", "8", "--json"]) == 0
     [entry] = json.loads(capsys.readouterr().out)
     assert (entry["name"], entry["equations"], entry["source"]) == ("pseudo_huber", [8], "iCT, Section 3.3, Eq. (8)")
+    file, line, code = (entry["paper"][key] for key in ("file", "line", "code"))
+    assert Path(file).read_text().splitlines()[line - 1 :][: code.count("\n") + 1] == code.splitlines()
+    assert code.startswith("def pseudo_huber(")
+    assert code.endswith("- c")
+    assert main(["eq", "slerp", "--json"]) == 0
+    assert [entry["paper"] for entry in json.loads(capsys.readouterr().out)] == [None]
 
 
 @pytest.mark.parametrize(
@@ -154,8 +186,9 @@ def test_eq_refuses_what_it_does_not_know_in_one_line(
 
 def test_the_package_lists_its_commands_at_once_without_importing_torch() -> None:
     code = (
-        "import sys; from ict_ref.__main__ import main; status = main([]); sys.exit(status or 'torch' in sys.modules)"
+        "import sys; from ict_ref.__main__ import main; main([]); main(['eq', '8']); sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "python -m ict_ref.launch" in done.stdout
+    assert "def pseudo_huber(" in done.stdout

@@ -1,6 +1,6 @@
-"""The README's table: equation, function, its laws in properties/, its independent oracle in tests/.
+"""The tables of docs/equations.md: the function of each equation, its laws and its independent oracles.
 
-`nox -s readme` writes it into the README; tests/test_equations.py fails where it is stale.
+`nox -s equations` writes them; tests/test_equations.py fails where they are stale.
 
 A law of a function is one of `ict_ref.verify.laws`, or a test in properties/ whose name begins with the function's, or
 which draws the function from a list in its decorators. An oracle of a function is a test module whose docstring has an
@@ -19,7 +19,8 @@ from ict_ref.equations import EQUATIONS, Formula, formulas
 from ict_ref.verify.laws import LAWS
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- equations: written by `nox -s readme` -->", "<!-- end of equations -->"
+PAGE = ROOT / "docs" / "equations.md"
+BEGIN, END = "<!-- equations: written by `nox -s equations` -->", "<!-- end of equations -->"
 
 
 def names(node: ast.AST) -> set[str]:
@@ -102,35 +103,54 @@ def oracles(root: Path = ROOT) -> dict[str, list[tuple[Path, str]]]:
     return found
 
 
+def link(text: str, file: Path) -> str:
+    """Return a link from the page to a file, given by its path from the root."""
+    return f"[{text}](../{file.as_posix()})"
+
+
 def row(place: str, formula: Formula) -> str:
-    """Return a line of the table."""
-    of = laws()[formula.name]
-    law = ", ".join(f"[{sum(where == file for where, _ in of)}]({file})" for file in dict(of))
-    oracle = "; ".join(f"[{said}]({file})" for file, said in oracles()[formula.name])
-    file = formula.file.relative_to(ROOT)
-    value = formula.value.replace("|", "\\|").replace("*", "\\*").replace("_", "\\_").replace("<", "\\<")
-    return f"| {place} | [`{formula.name}`]({file}) | {value} | {law} | {oracle} |"
+    """Return a line of a table of equations."""
+    value = formula.value.replace("|", "\\|").replace("`", "")
+    name = link(f"`{formula.name}`", formula.file.relative_to(ROOT))
+    return f"| {place} | {name} | `{value}` |"
+
+
+def evidence(formula: Formula) -> str:
+    """Return a line of the table of laws and oracles."""
+    known = laws()[formula.name]
+    law = ", ".join(link(str(sum(where == file for where, _ in known)), file) for file in dict(known))
+    oracle = "; ".join(link(said, file) for file, said in oracles()[formula.name])
+    return f"| `{formula.name}` | {law} | {oracle} |"
 
 
 def table() -> str:
-    """Return the whole table in Markdown."""
+    """Return the tables in Markdown: numbered equations, formulas without a number, laws and oracles."""
     known = formulas()
-    lines = ["| where | function | value | laws | oracle |", "|---|---|---|---|---|"]
-    for number in EQUATIONS:
-        lines += [row(f"Eq. ({number})", formula) for formula in known if number in formula.equations]
-    for formula in sorted(known, key=lambda formula: formula.source):
-        if not formula.equations:
-            lines.append(row(formula.source.split("; ")[0].replace("_", "\\_"), formula))
-    return "\n".join([BEGIN, "", *lines, "", END])
+    head, others = "| {} | function | value |\n|---|---|---|", sorted(known, key=lambda formula: formula.source)
+    return "\n".join(
+        [
+            BEGIN,
+            "\n## Numbered equations\n",
+            head.format("iCT"),
+            *(row(f"({number})", formula) for number in EQUATIONS for formula in known if number in formula.equations),
+            "\n## Formulas without a number\n",
+            head.format("source"),
+            *(row(formula.source.split("; ")[0], formula) for formula in others if not formula.equations),
+            "\n## Laws and oracles\n",
+            "| function | laws | oracles |\n|---|---|---|",
+            *map(evidence, known),
+            "",
+            END,
+        ]
+    )
 
 
-def written(readme: str) -> str:
-    """Return the README with the table of today in it."""
-    before, rest = readme.split(BEGIN)
+def written(page: str) -> str:
+    """Return the page with the tables of today in it."""
+    before, rest = page.split(BEGIN)
     return before + table() + rest.split(END)[1]
 
 
 if __name__ == "__main__":
-    target = ROOT / "README.md"
-    target.write_text(written(target.read_text()))
-    sys.stdout.write(f"{target}: {len(formulas())} functions\n")
+    PAGE.write_text(written(PAGE.read_text()))
+    sys.stdout.write(f"{PAGE}: {len(formulas())} functions\n")

@@ -16,7 +16,7 @@ Reference implementation of improved consistency training (iCT), arXiv:2310.1418
 
 commands:
   python -m ict_ref eq               where each equation of the paper lives, and every formula beside them
-  python -m ict_ref eq 9             what implements Eq. (9): file, line, signature, docstring
+  python -m ict_ref eq 9             Eq. (9) as printed, then what implements it: file, line, signature, docstring
   python -m ict_ref eq pseudo_huber  the same of a formula by its name
   python -m ict_ref.prepare SOURCE   turn a data set into an array to train on
   python -m ict_ref.launch           train, sample and score (--help lists its options)
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     eq = commands.add_parser(
         "eq",
         help="where an equation lives",
-        description="Print what implements an equation, read from the Source: lines of the formulas.",
+        description="Print an equation's literal form, from ict_ref/paper.py, and the formula that implements it.",
     )
     eq.add_argument(
         "which", nargs="?", help="the number of an equation, 1 to 13, or the name of a formula; default: all"
@@ -102,9 +102,12 @@ def overview(known: list[Formula]) -> str:
 
 
 def page(formula: Formula) -> str:
-    """Return file, line, signature and docstring."""
+    """Return the literal form with its place, if there is one; then the formula's file, line, signature, docstring."""
     docstring = "\n".join(f"    {line}".rstrip() for line in formula.docstring.split("\n"))
-    return f"{shown(formula.file)}:{formula.line}\n\n{formula.signature}\n\n{docstring}"
+    implemented = f"{shown(formula.file)}:{formula.line}\n\n{formula.signature}\n\n{docstring}"
+    if formula.paper is None:
+        return implemented
+    return f"{shown(formula.paper.file)}:{formula.paper.line}\n\n{formula.paper.code}\n\n{implemented}"
 
 
 def shown(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""Which function implements which equation, read from the `Source:` lines of the formulas themselves.
+"""Which function implements which equation, read from the `Source:` lines of the formulas, and how it is printed.
 
 Nothing is registered anywhere and nothing is imported: the formulas' files are parsed, so that the answer comes at
 once and is what the reader will see there.
@@ -10,8 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 FORMULAS = Path(__file__).parent / "formulas"
+PAPER = Path(__file__).parent / "paper.py"
 # The paper numbers its equations from 1 to 13.
 EQUATIONS = range(1, 14)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A function of `ict_ref.paper`: the literal form of a formula, in the lines of its file."""
+
+    file: Path
+    line: int
+    code: str
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,7 @@ class Formula:
     line: int
     signature: str
     docstring: str
+    paper: Printed | None = None
 
     @property
     def value(self) -> str:
@@ -44,11 +55,13 @@ class Formula:
     def as_dict(self) -> dict[str, object]:
         """Return it as JSON has it."""
         properties = {"value": self.value, "source": self.source, "equations": list(self.equations)}
-        return {**asdict(self), "file": str(self.file), **properties}
+        paper = {**asdict(self.paper), "file": str(self.paper.file)} if self.paper else None
+        return {**asdict(self), "file": str(self.file), "paper": paper, **properties}
 
 
-def formulas(folder: Path = FORMULAS) -> list[Formula]:
+def formulas(folder: Path = FORMULAS, paper: Path = PAPER) -> list[Formula]:
     """Return every function of the flat namespace, in the order of the paper's equations, then as they are written."""
+    printed = literal_forms(paper)
     texts = {path: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
     trees = {path: ast.parse(text) for path, text in texts.items()}
     public = _public(trees[folder / "__init__.py"])
@@ -59,12 +72,23 @@ def formulas(folder: Path = FORMULAS) -> list[Formula]:
             node.lineno,
             "\n".join(texts[path].splitlines()[node.lineno - 1 : node.body[0].lineno - 1]).removesuffix(":"),
             ast.get_docstring(node) or "",
+            printed.get(node.name),
         )
         for path, tree in trees.items()
         for node in tree.body
         if isinstance(node, ast.FunctionDef) and node.name in public
     ]
     return sorted(found, key=lambda formula: min(formula.equations, default=len(EQUATIONS) + 1))
+
+
+def literal_forms(paper: Path = PAPER) -> dict[str, Printed]:
+    """Return every function of the paper's file by its name."""
+    text = paper.read_text(encoding="utf-8")
+    return {
+        node.name: Printed(paper, node.lineno, "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno]))
+        for node in ast.parse(text).body
+        if isinstance(node, ast.FunctionDef)
+    }
 
 
 def _public(namespace: ast.Module) -> set[str]:

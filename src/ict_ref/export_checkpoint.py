@@ -1,18 +1,19 @@
 """Write a run's network to a file of its own: `python -m ict_ref.export_checkpoint RUN --out FILE`."""
 
-import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from ict_ref.utils.command_line import Parser, guarded, refuse_place
+import tyro
 
-NAME, PROGRAM = "ict_ref.export_checkpoint", "python -m ict_ref.export_checkpoint"
-DESCRIPTION = """\
-Write the averaged student of a run folder, as it was last saved, to FILE: safetensors, with the network's options in
-its metadata, a quarter of the checkpoint's size. The run is only read, and may be going on.
-"""
-EPILOG = """\
-exit status: 0 written; 2 refused, nothing is written and one line says why
+from ict_ref.utils.command_line import guarded, refuse_place
+from ict_ref.utils.option_parser import parse_options
+
+NAME = "ict_ref.export_checkpoint"
+EPILOG = """
+exit status: 0 written; 2 rejected, nothing is written and one line gives the reason
 
 example:
   python -m ict_ref.export_checkpoint runs/digits-1234abcd --out digits.safetensors
@@ -22,20 +23,27 @@ and then, in Python:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
-    line = Parser(PROGRAM, DESCRIPTION, EPILOG)
-    line.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
-    line.add_argument("--out", type=Path, required=True, metavar="FILE", help="what to write; it is not overwritten")
-    return line
+@dataclass(frozen=True)
+class Options:
+    """Write the averaged student of a run folder, as it was last saved, to a file of its own.
+
+    The file is safetensors, with the network's options in its metadata, and a quarter of the checkpoint's size. The run
+    is only read, and may still be training.
+    """
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Folder of the run."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    """File to write; it is not overwritten."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    return guarded(NAME, lambda: _exported(parser().parse_args(arguments)))
+    return guarded(NAME, lambda: export_run(parse_options(Options, arguments, NAME, EPILOG)))
 
 
-def _exported(options: argparse.Namespace) -> int:
+def export_run(options: Options) -> int:
+    """Write the network of the run and return the exit status."""
     refuse_place(options.out)
     from ict_ref.checkpoint.load import load_ema
     from ict_ref.checkpoint.network_file import export

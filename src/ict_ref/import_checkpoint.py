@@ -1,39 +1,27 @@
 """Read a network that others have published: `python -m ict_ref.import_checkpoint FILE --out FOLDER`."""
 
-import argparse
 import json
 import pickle
 import re
 import sys
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from ict_ref.utils.command_line import Parser, guarded
+import tyro
+
+from ict_ref.utils.command_line import guarded
+from ict_ref.utils.option_parser import Flag, metavar, parse_options
 
 # torch is imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:
     from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 
-NAME, PROGRAM = "ict_ref.import_checkpoint", "python -m ict_ref.import_checkpoint"
-DESCRIPTION = """\
-Read a published network into ours and write it as FOLDER/network.safetensors, beside it a readable network.json.
-
-FILE is a state dict, saved by torch.save or as safetensors:
-  openai     UNetModel of openai/consistency_models or openai/guided-diffusion (ADM)
-  edm        SongUNet of NVlabs/edm, configured as NCSN++
-  score_sde  NCSNpp of yang-song/score_sde_pytorch, also in its {"model": ..., "ema": ...}
-Channels, levels, blocks, attention, classes and AdaGN are read from names and shapes. What these do not tell is
-an option, by default as in the released networks. Every tensor is used once, or nothing is written.
-
-No pickle is executed. EDM's .pkl files are pickles of whole objects: where such a file is trusted, in EDM's own
-environment, save net.model.state_dict() by torch.save, and import that.
-
-A consistency model's F is ours. Others' must be put to use as they were: EDM has another c_skip and c_out, and
-score_sde divides F by sigma.
-"""
-EPILOG = """\
-exit status: 0 written; 2 refused, nothing is written and one line says why
+NAME = "ict_ref.import_checkpoint"
+EPILOG = """
+exit status: 0 written; 2 rejected, nothing is written and one line gives the reason
 
 examples:
   python -m ict_ref.import_checkpoint ct_imagenet64.pt --out ct64
@@ -46,47 +34,54 @@ and then, in Python:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
-    line = Parser(PROGRAM, DESCRIPTION, EPILOG)
-    line.add_argument("file", type=Path, metavar="FILE", help="what to read")
-    line.add_argument(
-        "--out", type=Path, required=True, metavar="FOLDER", help="where to write; nothing is overwritten"
-    )
-    line.add_argument(
-        "--format", choices=["auto", "openai", "edm", "score_sde"], default="auto", help="default: by its names"
-    )
-    line.add_argument("--size", type=int, metavar="N", help="pixels a side (default: openai 64, score_sde 32)")
-    line.add_argument(
-        "--time-scale",
-        type=float,
-        metavar="X",
-        help="factor on log(sigma)/4 before it is embedded (default: openai 1000, edm 1, score_sde 4)",
-    )
-    line.add_argument(
-        "--head-channels", type=int, default=64, metavar="N", help="of openai's attention; 0: one head (default: 64)"
-    )
-    line.add_argument(
-        "--qkv",
-        choices=["q-k-v", "head-first"],
-        default="q-k-v",
-        help="rows of openai's attention: all of q, of k, of v, as in consistency_models (default), or head by head, "
-        "as in guided-diffusion without use_new_attention_order",
-    )
-    line.add_argument("--no-average", action="store_true", help="of a file that has both, take the trained network")
-    line.add_argument("--dropout", type=float, default=0.0, metavar="P", help="rate for training on (default: 0)")
-    line.add_argument(
-        "--dropout-max-resolution", type=int, default=16, metavar="N", help="where it acts (default: up to 16)"
-    )
-    return line
+@dataclass(frozen=True)
+class Options:
+    """Read a published network and write it as FOLDER/network.safetensors, with a readable FOLDER/network.json.
+
+    FILE is a state dict, saved by torch.save or as safetensors:
+      openai     UNetModel of openai/consistency_models or openai/guided-diffusion (ADM)
+      edm        SongUNet of NVlabs/edm, configured as NCSN++
+      score_sde  NCSNpp of yang-song/score_sde_pytorch, also in its {"model": ..., "ema": ...}
+    Channels, levels, blocks, attention, classes and AdaGN are read from names and shapes. The options supply the rest,
+    by default as in the released networks. Every tensor is used once, or nothing is written.
+
+    No pickle is executed. EDM's .pkl files are pickles of whole objects: where such a file is trusted, in EDM's own
+    environment, save net.model.state_dict() by torch.save, and import that.
+
+    A consistency model's F is ours. Networks of others have another parameterization: EDM has another c_skip and c_out,
+    and score_sde divides F by sigma.
+    """
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """File to read."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
+    """Folder to write to; nothing is overwritten."""
+    format: Literal["auto", "openai", "edm", "score_sde"] = "auto"
+    """Format of the file; auto: by the names of its tensors."""
+    size: Annotated[int | None, metavar("N")] = None
+    """Pixels a side; by default 64 for openai and 32 for score_sde."""
+    time_scale: Annotated[float | None, metavar("X")] = None
+    """Factor on log(sigma)/4 before it is embedded; by default 1000 for openai, 1 for edm and 4 for score_sde."""
+    head_channels: int = 64
+    """Channels of one head of openai's attention; 0: one head."""
+    qkv: Literal["q-k-v", "head-first"] = "q-k-v"
+    """Rows of openai's attention: all of q, of k, of v, as in consistency_models, or head by head, as in
+    guided-diffusion without use_new_attention_order."""
+    average: Flag = True
+    """Take the trained network from a file that also has its average."""
+    dropout: float = 0.0
+    """Dropout rate for further training."""
+    dropout_max_resolution: int = 16
+    """Largest resolution at which dropout acts."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    return guarded(NAME, lambda: _imported(parser().parse_args(arguments)))
+    return guarded(NAME, lambda: import_network(parse_options(Options, arguments, NAME, EPILOG)))
 
 
-def _imported(options: argparse.Namespace) -> int:
+def import_network(options: Options) -> int:
+    """Write the network in the file, print a summary and return the exit status."""
     target = options.out / "network.safetensors"
     for file in (target, options.out / "network.json"):
         if file.exists():
@@ -103,7 +98,7 @@ def _imported(options: argparse.Namespace) -> int:
     return 0
 
 
-def load(options: argparse.Namespace) -> "NetworkCheckpoint":
+def load(options: Options) -> "NetworkCheckpoint":
     """Return the network in the file. Raises ValueError or OSError for what the user must mend."""
     from ict_ref.networks.published import read, state_dict_in
     from ict_ref.networks.published.common import ImportOptions
@@ -117,7 +112,7 @@ def load(options: argparse.Namespace) -> "NetworkCheckpoint":
         dropout_max_resolution=options.dropout_max_resolution,
     )
     try:
-        state = state_dict_in(content(options.file), not options.no_average)
+        state = state_dict_in(content(options.file), options.average)
         return read(state, unseen, None if options.format == "auto" else options.format)
     except ValueError as error:
         raise ValueError(f"{options.file}: {error}") from None

@@ -107,8 +107,8 @@ def test_a_run_s_average_is_exported(kind: str, tmp_path: Path, capsys: pytest.C
     assert "after step 3" in capsys.readouterr().out
     model = load_exported(file).model()
     x, sigma, labels = inputs(dtype=torch.float32)
-    assert torch.equal(model(x, sigma, labels), trainer.average(x, sigma, labels))
-    assert not torch.equal(model(x, sigma, labels), trainer.model(x, sigma, labels))
+    assert torch.equal(model(x, sigma, labels), trainer.ema(x, sigma, labels))
+    assert not torch.equal(model(x, sigma, labels), trainer.student(x, sigma, labels))
     assert export_checkpoint.main([str(run), "--out", str(file)]) == 2
     assert "is there, and nothing is overwritten" in capsys.readouterr().err
 
@@ -133,12 +133,12 @@ def test_frequencies_are_saved_with_the_run_and_restored_from_it(tmp_path: Path)
     images = load(config.data).train
     trainer = Trainer(config, images)
     frequencies = torch.arange(8) / 8
-    for model in (trainer.model, trainer.average):
+    for model in (trainer.student, trainer.ema):
         model.network.embedding.features.frequencies.copy_(frequencies)
     assert not fit(trainer, tmp_path, lambda: trainer.step >= 2)
     again = Trainer(config, images)
-    assert not torch.equal(again.model.network.embedding.features.frequencies, frequencies)
+    assert not torch.equal(again.student.network.embedding.features.frequencies, frequencies)
     resume(again, tmp_path)
-    for model in (again.model, again.average):
+    for model in (again.student, again.ema):
         assert torch.equal(model.network.embedding.features.frequencies, frequencies)
     assert updated(again) == updated(trainer)

@@ -3,11 +3,11 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.support.configs import variants
+from tests.support.configs import same_run_variants, variants
 
 import ict_ref
-from ict_ref.checkpoint.run_dir import open_run
-from ict_ref.config import Config, Machine, Record, minimal
+from ict_ref.checkpoint.run_dir import open_run, stored_digests
+from ict_ref.config import Config, minimal
 
 
 def test_a_new_folder_gets_the_configuration_and_is_opened_again(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_difference_in_any_field_is_refused(tmp_path: Path, config: Config) ->
         pass
 
 
-def test_a_field_that_only_one_side_knows_is_refused(tmp_path: Path) -> None:
+def test_a_field_that_is_not_known_is_refused_and_one_that_is_not_stored_has_its_default(tmp_path: Path) -> None:
     with open_run(tmp_path, minimal()):
         pass
     path = tmp_path / "config.json"
@@ -60,7 +60,10 @@ def test_a_field_that_only_one_side_knows_is_refused(tmp_path: Path) -> None:
         pass
     del content["config"]["train"]["warm_up"], content["config"]["train"]["seed"]
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"train\.seed is None there and 0 here"), open_run(tmp_path, minimal()):
+    with open_run(tmp_path, minimal()):
+        pass
+    other = dataclasses.replace(minimal(), train=dataclasses.replace(minimal().train, seed=3))
+    with pytest.raises(ValueError, match=r"train\.seed is 0 there and 3 here"), open_run(tmp_path, other):
         pass
 
 
@@ -93,10 +96,22 @@ def test_a_damaged_configuration_is_refused(tmp_path: Path, content: bytes) -> N
         pass
 
 
-def test_a_run_goes_on_however_it_is_computed_and_recorded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", same_run_variants())
+def test_a_run_is_resumed_with_any_other_field_changed_and_the_change_is_recorded(
+    tmp_path: Path, config: Config
+) -> None:
     with open_run(tmp_path, minimal()):
         pass
-    before = (tmp_path / "config.json").read_bytes()
-    with open_run(tmp_path, dataclasses.replace(minimal(), machine=Machine(accumulate=2), record=Record(keep=1))):
+    with open_run(tmp_path, config):
         pass
-    assert (tmp_path / "config.json").read_bytes() == before
+    assert json.loads((tmp_path / "config.json").read_text())["config"] == json.loads(config.to_json())
+    assert stored_digests(tmp_path)[0] == minimal().digest() == config.digest()
+
+
+def test_a_run_that_is_resumed_unchanged_keeps_its_file_as_it_is(tmp_path: Path) -> None:
+    with open_run(tmp_path, minimal()):
+        pass
+    before = (tmp_path / "config.json").stat()
+    with open_run(tmp_path, minimal()):
+        pass
+    assert (tmp_path / "config.json").stat().st_ino == before.st_ino

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from tests.support.configs import variants
+from tests.support.configs import IDENTITY, NOT_IDENTITY, same_run_variants, variants
 
 from ict_ref.config import (
     Bars,
@@ -19,6 +19,7 @@ from ict_ref.config import (
     digits,
     minimal,
 )
+from ict_ref.config.identity import digest, flat, identity, is_identity
 
 
 def test_the_defaults_are_the_paper_s_for_imagenet() -> None:
@@ -131,15 +132,37 @@ def test_float64_has_no_autocast() -> None:
         Train(dtype="float64", autocast="bfloat16")
 
 
-def test_every_field_that_says_what_is_learned_makes_another_run() -> None:
-    # All but the data set's name and checksum, which digits have not, and the file of what is distilled.
-    assert len(variants()) == len(minimal().learned()) - 3
+def test_every_field_is_either_part_of_the_identity_or_may_change() -> None:
+    fields = set(flat(dataclasses.asdict(minimal())))
+    changed = {f"{group}.{name}" for groups in (IDENTITY, NOT_IDENTITY) for group in groups for name in groups[group]}
+    # Digits have no folder and no checksum, nothing else may be trained by their name, and nothing is distilled.
+    assert fields - changed == {"data.name", "data.path", "data.held_out", "data.checksum", "method.denoiser"}
+    assert {name for name in fields if not is_identity(Config, name)} == {
+        "data.path",
+        "data.held_out",
+        *(f"{group}.{name}" for group in NOT_IDENTITY for name in NOT_IDENTITY[group]),
+    }
+
+
+def test_a_field_of_the_identity_makes_another_run_and_no_other_field_does() -> None:
     assert len({config.digest() for config in [minimal(), *variants()]}) == len(variants()) + 1
-
-
-def test_where_data_lie_and_how_a_run_is_computed_and_recorded_make_no_other_run() -> None:
+    assert {config.digest() for config in same_run_variants()} == {minimal().digest()}
     moved = dataclasses.replace(Data(name="folder"), path="here", held_out="there")
     assert Config(data=moved).digest() == Config(data=Data(name="folder")).digest()
-    machine = Machine(device="cpu", threads=1, accumulate=2, recompute=True, channels_last=True, compile=True)
-    record = Record(log_every=7, save_every=3, keep=1, milestone_every=9, sample_every=5, tensorboard=True)
-    assert dataclasses.replace(minimal(), machine=machine, record=record).digest() == minimal().digest()
+
+
+def test_a_field_that_a_later_version_adds_with_a_default_changes_no_digest() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class LaterTrain(Train):
+        warm_up: int = 0
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class LaterConfig(Config):
+        train: Train = dataclasses.field(default_factory=LaterTrain)
+
+    later = LaterConfig(network=minimal().network, train=LaterTrain(**dataclasses.asdict(minimal().train)))
+    stored = dataclasses.asdict(minimal())
+    assert digest(identity(LaterConfig, dataclasses.asdict(later))) == digest(identity(Config, stored))
+    assert digest(identity(LaterConfig, stored)) == minimal().digest()
+    warmed = dataclasses.replace(later, train=LaterTrain(**{**dataclasses.asdict(later.train), "warm_up": 5}))
+    assert digest(identity(LaterConfig, dataclasses.asdict(warmed))) != minimal().digest()

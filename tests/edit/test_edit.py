@@ -6,13 +6,14 @@ Oracle: plain loops over NumPy arrays that call the network alone.
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
+from PIL import Image, ImageFont
 from tests.support.datasets import random_images
 from tests.support.networks import configured, filled
 
@@ -297,16 +298,20 @@ def test_the_picture_shows_input_what_is_seen_and_result_side_by_side(tmp_path: 
     made = edited(*command, out=tmp_path / "out")
     with Image.open(tmp_path / "out" / "edit.png") as file:
         picture = np.asarray(file)
-    # Pixels of 8, gaps of 2, a title of 24 above and names of 26 on the left.
-    assert picture.shape == (24 + 5 * 66 - 2, 26 + 3 * 66 - 2, 3)
+    # Pixels of 8, gaps of 5, a title of 28 above, names of 26 on the left and 26 between columns.
+    font = ImageFont.load_default(size=14)
+    widths = [max(69, math.ceil(font.getlength(title))) for title in ("input", "seen", "result")]
+    assert picture.shape == (28 + 5 * 69, sum(26 + width for width in widths), 3)
     seen = pixels.copy()
     seen[..., 4:] = np.array([70, 110, 190]).reshape(3, 1, 1)
     for row in range(5):
-        for column, shown in enumerate((pixels, seen, made)):
-            part = picture[24 + 66 * row :, 26 + 66 * column :][:64, :64].transpose(2, 0, 1)
+        left = 26
+        for width, shown in zip(widths, (pixels, seen, made), strict=True):
+            part = picture[28 + 69 * row :, left:][:64, :64].transpose(2, 0, 1)
             assert np.array_equal(part, shown[row].repeat(8, axis=1).repeat(8, axis=2))
-    assert (picture[:24] < 128).any()
-    assert (picture[24:, :26] < 128).any()
+            left += width + 26
+    assert (picture[:28] < 128).any()
+    assert (picture[28:, :26] < 128).any()
 
 
 def test_a_run_is_edited_by_its_own_levels_and_the_settings_are_kept(

@@ -65,15 +65,15 @@ def test_the_host_does_not_wait_in_a_step() -> None:
         trainer.update()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    trainer.refuse_nonfinite()
+    trainer.guard.raise_recorded()
 
 
 def test_what_is_not_finite_stops_the_run_on_the_gpu_too() -> None:
     trainer = on_gpu(config())
-    trainer.model.network.stem.weight.register_hook(  # type: ignore[no-untyped-call]
+    trainer.student.network.stem.weight.register_hook(  # type: ignore[no-untyped-call]
         lambda gradient: gradient * (float("inf") if trainer.step == 2 else 1.0)
     )
     for _ in range(5):
         trainer.update()
     with pytest.raises(FloatingPointError, match="at step 3, N = 11"):
-        trainer.refuse_nonfinite()
+        trainer.guard.raise_recorded()

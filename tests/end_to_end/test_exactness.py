@@ -185,7 +185,7 @@ def test_what_is_kept_and_shown_on_the_way_does_not_change_where_it_leads(tmp_pa
     shown: list[Path] = []
 
     def show(path: Path) -> None:
-        one_and_two_steps(watched.average, None if watched.score else torch.zeros(2, dtype=torch.int64),
+        one_and_two_steps(watched.ema, None if watched.score else torch.zeros(2, dtype=torch.int64),
                           watched.config, count=2, event=watched.event)  # fmt: skip
         shown.append(path)
 

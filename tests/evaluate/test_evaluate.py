@@ -77,7 +77,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = configured("float32")
     trainer = Trainer(config, load(config.data).train)
     with torch.no_grad():
-        for parameter in filled(trainer.average).network.head.parameters():
+        for parameter in filled(trainer.ema).network.head.parameters():
             parameter.mul_(30)  # so that a step's result leaves [-1, 1], and clipping matters
     with open_run(folder, config):
         fit(trainer, folder, lambda: trainer.step >= 3)
@@ -427,12 +427,12 @@ def test_what_a_model_cannot_make_is_refused(tmp_path: Path, capsys: pytest.Capt
         (["--sigmas", 80, 80], "sigmas that descend"),
         (["--sigmas", 80, 0.001], "stay at or above sigma_min"),
         (["--sigmas", "nan"], "0 < sigmas < infinity"),
-        (["--sigmas", "x"], "invalid float value"),
+        (["--sigmas", "x"], "--sigmas: expected numbers, got x"),
         (["--labels", 10], "classes from 0 to 9; got 10"),
         (["--labels", -1], "classes from 0 to 9; got -1"),
         (["--count", 0], "--count needs an integer >= 1; got 0"),
-        (["--seed", -1], "--seed needs 0 or more; got -1"),
-        (["--k", 0], "--k needs 1 or more; got 0"),
+        (["--seed", -1], "--seed: expected an integer >= 0, got -1"),
+        (["--k", 0], "--k: expected an integer >= 1, got 0"),
     ):
         assert complaint in refused(capsys, run, *held_out, *options)
     for option in ("--count", "--sigmas", "--labels", "--seed"):
@@ -461,7 +461,7 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     asked = ["digits:train", "--reference", "digits:held-out"]
     for option in ("--json", "--save-stats"):
         assert "nothing is overwritten" in refused(capsys, *asked, option, there)
-    assert "ends in .npz" in refused(capsys, *asked, "--save-stats", tmp_path / "stats")
+    assert "a name that ends in .npz" in refused(capsys, *asked, "--save-stats", tmp_path / "stats")
     assert "needs SAMPLES, or --save-stats" in refused(capsys, *asked[1:])
     assert there.read_text() == "mine"
     assert list(tmp_path.iterdir()) == [there]

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import mpmath
 import numpy as np
@@ -25,8 +26,10 @@ from ict_ref.data.dataset import load
 from ict_ref.experiments import __main__ as command
 from ict_ref.experiments.analytic_datasets import CENTRED, NORMAL, POINT, TWO_MODES, Mixture
 from ict_ref.experiments.answers import KnownAnswer
+from ict_ref.experiments.catalogue import EXPERIMENTS
 from ict_ref.experiments.huber import Huber, norms, on_digits, variation
 from ict_ref.experiments.levels import Levels, minimising_slope, power
+from ict_ref.experiments.options import Name
 from ict_ref.experiments.runs import Experiment, Table, configuration, noisy, rms, rms_error, trained
 from ict_ref.experiments.teacher_ema import TeacherEMA, toy_gradient, toy_training
 from ict_ref.training.microbatches import Examples
@@ -322,7 +325,7 @@ def test_the_teachers_rate_is_the_one_that_the_column_names() -> None:
             if self.teacher is not None:
                 before = vector(self.teacher)
                 super().update()
-                moved, whole = (vector(model) - before for model in (self.teacher, self.model))
+                moved, whole = (vector(model) - before for model in (self.teacher, self.student))
                 rates.append(1 - float(moved.norm() / whole.norm()))
             else:
                 super().update()
@@ -379,16 +382,16 @@ class Tiny:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "EXPERIMENTS", {"tiny": Tiny(), "other": Tiny()})
+    monkeypatch.setattr("ict_ref.experiments.catalogue.EXPERIMENTS", {"delta": Tiny(), "huber": Tiny()})
 
 
 @pytest.mark.usefixtures("tiny")
 def test_tables_are_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["--only", "tiny", "--json", str(tmp_path / "found.json")]) == 0
+    assert command.main(["--only", "delta", "--json", str(tmp_path / "found.json")]) == 0
     assert capsys.readouterr().out == "tiny\n    N   value\n    2  0.1235\nlimit     inf\nA note.\n\n"
     found = json.loads((tmp_path / "found.json").read_text())
     row = {"title": "tiny", "columns": ["N", "value"], "rows": [[2, 0.123456], ["limit", "inf"]]}
-    assert found == {"tiny": [row]}
+    assert found == {"delta": [row]}
 
 
 @pytest.mark.usefixtures("tiny")
@@ -401,12 +404,15 @@ def test_without_names_all_run(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--only", "no-such"], "invalid choice"),
-        (["--only"], "expected at least one argument"),
-        (["--josn", "x"], "unrecognized arguments"),
-        (["--json", "old.json"], "none is overwritten"),
-        (["--json", "dangling.json"], "none is overwritten"),
-        (["--json", "nowhere/found.json"], "make it first"),
+        (
+            ["--only", "no-such"],
+            "--only: expected one of delta, gaussian, mixture, levels, teacher-ema, huber, got no-such",
+        ),
+        (["--only"], "--only: expected one of delta, gaussian, mixture, levels, teacher-ema, huber, got nothing"),
+        (["--josn", "x"], "unknown option --josn; perhaps you meant --json"),
+        (["--json", "old.json"], "nothing is overwritten"),
+        (["--json", "dangling.json"], "nothing is overwritten"),
+        (["--json", "nowhere/found.json"], "make the folder first"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(
@@ -433,7 +439,8 @@ def test_help_names_every_experiment(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit, match="0"):
         command.main(["--help"])
     shown = capsys.readouterr().out
-    for name, experiment in command.EXPERIMENTS.items():
+    assert get_args(Name) == tuple(EXPERIMENTS)
+    for name, experiment in EXPERIMENTS.items():
         assert isinstance(experiment, Experiment)
         assert f"  {name}  " in shown
 
@@ -443,7 +450,7 @@ def test_a_run_can_be_made_again() -> None:
         config = configuration(
             Method(curriculum="constant", s1=40), steps=3, batch_size=8, learning_rate=1e-3, ema_decay=0.5
         )
-        return vector(trained(config, NORMAL, Counter()).average)
+        return vector(trained(config, NORMAL, Counter()).ema)
 
     assert torch.equal(parameters(), parameters())
     assert rms(torch.zeros(3, 2, 1, 1)) == 0.0

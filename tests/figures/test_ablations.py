@@ -5,6 +5,7 @@ Oracles: NumPy and SciPy for distances, the presets for what runs differ in, and
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from ict_ref.config import PRESETS, Config
 from ict_ref.experiments.analytic_datasets import NORMAL
 from ict_ref.experiments.levels import Levels
 from ict_ref.figures.ablations import MAKERS, Ablation
-from ict_ref.figures.comparison import Comparison
+from ict_ref.figures.comparison import Comparison, verdict
 from ict_ref.figures.counts import Counts
 from ict_ref.figures.datasets import AnalyticDataset, Digits, FigureDataset
 from ict_ref.figures.updates import Updates
@@ -192,7 +193,7 @@ class Watched:
 def watched(said: Callable[[ConsistencyModel], float], **changed: Any) -> Comparison:
     runs = {"a": PRESETS["fig2b_l2"](), "b": PRESETS["fig2a_l2"]()}
     options: dict[str, Any] = {"steps": 9, "batch_size": 4, "checks": 3, "seeds": (0, 1, 2), "method": {"s1": 3}}
-    return Comparison("9z", "Something is claimed.", runs, Watched(said), **(options | changed))
+    return Comparison("9z", "Something is claimed.", (("a", "b"),), runs, Watched(said), **(options | changed))
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -210,7 +211,7 @@ def test_a_curve_has_the_mean_error_of_the_average_over_the_seeds_at_even_steps(
             for trainer in trainers:
                 trainer.update()
             if step in (3, 6, 9):
-                points.append((step, sum(mark(trainer.average) for trainer in trainers) / 3))
+                points.append((step, sum(mark(trainer.ema) for trainer in trainers) / 3))
         expected.append(points)
     tick = Counter()
     (panel,) = figure.make(tick).panels
@@ -251,9 +252,33 @@ def test_other_errors_of_a_run_are_raised(monkeypatch: pytest.MonkeyPatch) -> No
         watched(lambda model: 1.0).make(Counter())
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "says"),
+    [
+        ((3.0, 2.0), (3.0, 2.2), "Here a ends at 2, b ends at 2.2: as in the paper."),
+        ((1.0, 2.0), (3.0, 2.05), "Here a ends at 2, b ends at 2.05: level, not as in the paper."),
+        ((1.0, 2.05), (3.0, 2.0), "Here a ends at 2.05, b ends at 2: level, not as in the paper."),
+        ((1.0, 2.2), (3.0, 2.0), "Here a ends at 2.2, b ends at 2: the reverse of the paper."),
+        ((1.0, 2.2), (1.0,), "Here a ends at 2.2, b diverges: as in the paper."),
+        ((1.0,), (1.0, 2.2), "Here a diverges, b ends at 2.2: the reverse of the paper."),
+    ],
+)
+def test_the_verdict_is_that_of_the_curves_ends(a: tuple[float, ...], b: tuple[float, ...], says: str) -> None:
+    curves = {name: tuple((float(k), error) for k, error in enumerate(errors)) for name, errors in (("a", a), ("b", b))}
+    assert verdict(curves, [("a", "b")]) == says
+
+
+@pytest.mark.parametrize("number", COMPARISONS)
+def test_every_expected_pair_is_of_curves_of_its_figure(number: str) -> None:
+    figure = COMPARISONS[number]
+    assert figure.expected
+    assert {name for pair in figure.expected for name in pair} <= set(figure.runs)
+
+
 def test_a_caption_says_what_is_claimed_and_both_scales() -> None:
     caption = watched(lambda model: 1.0).make(Counter()).caption
-    assert caption.startswith("Something is claimed. Here: watched data, 9 updates of 4 examples, s1 = 3, a third of")
+    assert caption.startswith("Something is claimed. Here a ends at 1, b ends at 1: level, not as in the paper. Here: ")
+    assert "Here: watched data, 9 updates of 4 examples, s1 = 3, a third of the dropout" in caption
     assert "the mean of seeds 0, 1, 2" in caption
     assert "CIFAR-10, 400 000 updates of 512 images, FID" in caption
     assert "one seed" in watched(lambda model: 1.0, seeds=(0,)).scale()
@@ -354,14 +379,18 @@ def test_norms_have_mean_1_and_the_caption_has_how_much_they_vary() -> None:
             assert step.tolist() == list(range(21, 41))
             assert norm.mean() == pytest.approx(1, rel=1e-9)
             variations.append(np.diff(np.log(norm)).std(ddof=1))
-    assert f": {variations[1] / variations[0]:.2f}. In RAdam" in figure.caption
-    assert f": {variations[3] / variations[2]:.2f}. Here" in figure.caption
+    for kind, (huber, l2) in (("gradients vary", variations[:2]), ("RAdam's updates", variations[2:])):
+        ratio = l2 / huber
+        words = "as in" if ratio > 1.05 else "the reverse of" if ratio < 1 / 1.05 else "not as in"
+        found = re.search(rf"{kind} [a-z ]+, {words} the paper \(([\d.]+)\)", figure.caption)
+        assert found is not None
+        assert float(found[1]) == pytest.approx(ratio, abs=0.006)
 
 
 @pytest.mark.parametrize("number", COMPARISONS)
 def test_what_lpips_would_have_shown_is_said_to_be_missing(number: str) -> None:
     has_lpips = number in {"1c", "2a", "2b", "2c"}
-    assert ("LPIPS" in COMPARISONS[number].claim) == has_lpips
+    assert ("LPIPS" in COMPARISONS[number].note) == has_lpips
 
 
 def test_a_figure_made_again_has_the_same_numbers() -> None:

@@ -83,7 +83,7 @@ def test_training_loss_without_event_axes_has_the_value_and_gradient_that_sympy_
     theta = tensor(THETA).requires_grad_()
     x, z = draws(1, 7), draws(2, 7)
     sigma, weight = tensor(np.geomspace(0.002, 5.0, 7)), tensor(np.linspace(0.5, 3.0, 7))
-    loss = continuous_consistency_training_loss(scalar_network(theta), x, z, sigma, weight=weight, metric=metric)
+    loss = continuous_consistency_training_loss(scalar_network(theta), x, z, sigma, weights=weight, distance=metric)
     noisy = (x + sigma * z).numpy()
     value, *slopes = sympy_values(Z)(noisy, sigma.numpy(), z.numpy(), z.numpy())
     assert loss.shape == (7,)
@@ -105,7 +105,7 @@ def test_distillation_loss_without_event_axes_has_the_value_and_gradient_that_sy
         return torch.cos(x) / (1.0 + sigma)
 
     loss = continuous_consistency_distillation_loss(
-        scalar_network(theta), score, x, sigma, weight=weight, metric=metric
+        scalar_network(theta), score, x, sigma, weights=weight, distance=metric
     )
     value, *slopes = sympy_values(-S * SCORE)(x.numpy(), sigma.numpy(), x.numpy(), score(x, sigma).numpy())
     assert loss.shape == (6,)
@@ -176,7 +176,9 @@ def test_training_loss_of_vectors_matches_the_jacobian_written_out(
 ) -> None:
     parameters = vector_parameters()
     x, z, sigma, weight = draws(4, 5, 3), draws(5, 5, 3), tensor([0.002, 0.1, 0.5, 1.0, 2.0]), tensor([1, 2, 3, 4, 0.5])
-    loss = continuous_consistency_training_loss(vector_network(*parameters), x, z, sigma, weight=weight, metric=metric)
+    loss = continuous_consistency_training_loss(
+        vector_network(*parameters), x, z, sigma, weights=weight, distance=metric
+    )
     wanted = [
         by_hand(parameters, (x[j] + sigma[j] * z[j]).numpy(), sigma[j].item(), z[j].numpy(), hessian) for j in range(5)
     ]
@@ -199,7 +201,7 @@ def test_distillation_loss_of_vectors_matches_the_jacobian_written_out(
         return torch.sin(x.flip(1)) - x / (1.0 + sigma[:, None])
 
     loss = continuous_consistency_distillation_loss(
-        vector_network(*parameters), score, x, sigma, weight=weight, metric=metric
+        vector_network(*parameters), score, x, sigma, weights=weight, distance=metric
     )
     s = score(x, sigma)
     wanted = [by_hand(parameters, x[j].numpy(), sigma[j].item(), (-sigma[j] * s[j]).numpy(), hessian) for j in range(4)]
@@ -243,11 +245,11 @@ def test_losses_of_images_match_complex_steps_of_a_numpy_network(metric: Network
     theta = draws(7, 6).requires_grad_()
     fixed = theta.detach().numpy()
     x, z, sigma, weight = draws(8, 3, *IMAGE), draws(9, 3, *IMAGE), tensor([0.05, 0.7, 2.0]), tensor([2.0, 1.0, 0.25])
-    training = continuous_consistency_training_loss(image_network(theta), x, z, sigma, weight=weight, metric=metric)
+    training = continuous_consistency_training_loss(image_network(theta), x, z, sigma, weights=weight, distance=metric)
     noisy = x + over(sigma, x) * z
     distillation = continuous_consistency_distillation_loss(
-        image_network(theta), lambda x, sigma: torch.tanh(x) * over(sigma, x), noisy, sigma, weight=weight,
-        metric=metric,
+        image_network(theta), lambda x, sigma: torch.tanh(x) * over(sigma, x), noisy, sigma, weights=weight,
+        distance=metric,
     )  # fmt: skip
     s = np.tanh(noisy.numpy()) * sigma.numpy()[:, None, None, None]
     for loss, directions in ((training, z.numpy()), (distillation, -sigma.numpy()[:, None, None, None] * s)):
@@ -290,7 +292,7 @@ def test_gradient_of_the_training_loss_with_weight_one_over_gap_tends_to_the_con
         )  # fmt: skip
         discrete.append(gradients(loss.mean(), parameters))
     sigma = torch.full((6,), level, dtype=torch.float64)
-    loss = continuous_consistency_training_loss(network, x, z, sigma, weight=torch.ones_like(sigma), metric=metric)
+    loss = continuous_consistency_training_loss(network, x, z, sigma, weights=torch.ones_like(sigma), distance=metric)
     assert_first_order(discrete, gradients(loss.mean(), parameters))
 
 
@@ -323,7 +325,7 @@ def test_gradient_of_the_matching_loss_with_an_exact_score_tends_to_the_distilla
         discrete.append(gradients(loss.mean(), parameters))
     sigma = torch.full((6,), level, dtype=torch.float64)
     loss = continuous_consistency_distillation_loss(
-        network, mixture_score, x, sigma, weight=torch.ones_like(sigma), metric=metric
+        network, mixture_score, x, sigma, weights=torch.ones_like(sigma), distance=metric
     )
     assert_first_order(discrete, gradients(loss.mean(), parameters))
 
@@ -353,7 +355,7 @@ def test_training_loss_and_gradient_vanish_at_the_consistency_function_of_a_delt
     for offset in (0.0, 0.1):
         xi = (data + offset).clone().requires_grad_()
         loss = continuous_consistency_training_loss(
-            delta_network(xi, 0.05), data.expand(5, *shape), z, sigma, weight=torch.ones_like(sigma), metric=metric
+            delta_network(xi, 0.05), data.expand(5, *shape), z, sigma, weights=torch.ones_like(sigma), distance=metric
         )
         (slope,) = gradients(loss.sum(), [xi])
         size[offset] = (float(loss.detach().abs().max()), float(np.abs(slope).max()))
@@ -374,7 +376,7 @@ def test_distillation_loss_and_gradient_vanish_at_the_consistency_function_of_a_
         std = tensor(spread + offset).requires_grad_()
         loss = continuous_consistency_distillation_loss(
             gaussian_network(mean, std, 0.05), lambda x, s: (truth - x) / (spread**2 + over(s, x) ** 2), x, sigma,
-            weight=torch.ones_like(sigma), metric=metric,
+            weights=torch.ones_like(sigma), distance=metric,
         )  # fmt: skip
         slopes = gradients(loss.sum(), [mean, std])
         size[offset] = (float(loss.detach().abs().max()), *(float(np.abs(g).max()) for g in slopes))
@@ -395,9 +397,9 @@ def test_no_gradient_is_sent_through_the_second_factor(metric: Network, factor: 
 
     x, z, sigma = draws(40, 4, 2), draws(41, 4, 2), torch.full((4,), level, dtype=torch.float64)
     one = torch.ones_like(sigma)
-    training = continuous_consistency_training_loss(network, x, z, sigma, weight=one, metric=metric)
+    training = continuous_consistency_training_loss(network, x, z, sigma, weights=one, distance=metric)
     distillation = continuous_consistency_distillation_loss(
-        network, lambda x, s: -x, x, sigma, weight=one, metric=metric
+        network, lambda x, s: -x, x, sigma, weights=one, distance=metric
     )
     noisy = x + level * z
     wanted = factor * ((1.0 + noisy) * (1.7 + z)).sum(1)
@@ -415,7 +417,7 @@ def test_no_gradient_is_sent_to_the_score() -> None:
     x, sigma = draws(42, 4, 2), tensor([0.1, 0.5, 1.0, 3.0])
     loss = continuous_consistency_distillation_loss(
         lambda x, s: theta * x * torch.sin(over(s, x)), lambda x, s: -phi * x, x, sigma,
-        weight=torch.ones_like(sigma), metric=squared_l2,
+        weights=torch.ones_like(sigma), distance=squared_l2,
     )  # fmt: skip
     got = gradients(loss.sum(), [theta, phi])
     assert abs(got[0]) > 1e-3
@@ -427,11 +429,11 @@ def test_each_example_has_its_own_value_and_weights_multiply_it() -> None:
     network = vector_network(*parameters)
     x, z, sigma, weight = draws(43, 4, 3), draws(44, 4, 3), tensor([0.1, 0.4, 1.0, 2.0]), tensor([3.0, 1.0, 0.2, 7.0])
     with torch.no_grad():
-        together = continuous_consistency_training_loss(network, x, z, sigma, weight=weight, metric=squared_l2)
+        together = continuous_consistency_training_loss(network, x, z, sigma, weights=weight, distance=squared_l2)
         alone = [
             continuous_consistency_training_loss(
-                network, x[j : j + 1], z[j : j + 1], sigma[j : j + 1], weight=torch.ones_like(sigma[:1]),
-                metric=squared_l2,
+                network, x[j : j + 1], z[j : j + 1], sigma[j : j + 1], weights=torch.ones_like(sigma[:1]),
+                distance=squared_l2,
             ).item()
             for j in range(4)
         ]  # fmt: skip
@@ -447,9 +449,9 @@ def test_a_level_that_is_not_positive_and_finite_is_refused(level: float) -> Non
     one = torch.ones(2, dtype=torch.float64)
     network = vector_network(*vector_parameters())
     with pytest.raises(ValueError, match="sigma"):
-        continuous_consistency_training_loss(network, x, x, sigma, weight=one, metric=squared_l2)
+        continuous_consistency_training_loss(network, x, x, sigma, weights=one, distance=squared_l2)
     with pytest.raises(ValueError, match="sigma"):
-        continuous_consistency_distillation_loss(network, mixture_score, x, sigma, weight=one, metric=squared_l2)
+        continuous_consistency_distillation_loss(network, mixture_score, x, sigma, weights=one, distance=squared_l2)
 
 
 @pytest.mark.parametrize("short", ["x", "z", "sigma", "weight"])
@@ -460,7 +462,9 @@ def test_batches_of_different_sizes_are_refused(short: str) -> None:
     weight = torch.ones(sizes["weight"], dtype=torch.float64)
     network = vector_network(*vector_parameters())
     with pytest.raises((ValueError, TypeCheckError), match=short):
-        continuous_consistency_training_loss(network, x, z, sigma, weight=weight, metric=squared_l2)
+        continuous_consistency_training_loss(network, x, z, sigma, weights=weight, distance=squared_l2)
     if short != "z":
         with pytest.raises((ValueError, TypeCheckError), match=short):
-            continuous_consistency_distillation_loss(network, mixture_score, x, sigma, weight=weight, metric=squared_l2)
+            continuous_consistency_distillation_loss(
+                network, mixture_score, x, sigma, weights=weight, distance=squared_l2
+            )

@@ -1,9 +1,10 @@
 """Where the paper is misprinted or silent: what follows from the printed form, and from ours.
 
-The README's table has a row for each of these; the number in a test's name is the row's.
+docs/paper_and_code.md has a row for each of these; the number in a test's name is the row's.
 """
 
 import dataclasses
+import json
 import math
 import re
 from pathlib import Path
@@ -30,6 +31,7 @@ from ict_ref.formulas import (
     gaussian_mixture_score,
     inpainting_operator,
     inverse_gap_weights,
+    l1,
     linear_curriculum,
     lognormal_pmf,
     multistep_sample,
@@ -44,19 +46,19 @@ from ict_ref.formulas import (
     teacher_ema_decay,
 )
 from ict_ref.networks.model import build_model
+from ict_ref.training.loop import fit
 from ict_ref.training.radam import RAdam
 from ict_ref.training.trainer import Trainer
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "paper_and_code.md"
 
 
 def f64(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def test_each_row_of_the_readme_has_its_evidence_here_and_each_piece_of_evidence_its_row() -> None:
-    section = README.read_text().split("### Where the paper and this code differ")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| (\w\d+) \|", section, re.MULTILINE)
+def test_each_row_of_the_table_has_its_evidence_here_and_each_piece_of_evidence_its_row() -> None:
+    rows = re.findall(r"^\| (\w\d+) \|", PAGE.read_text(), re.MULTILINE)
     tests = {name.split("_")[1].upper() for name in globals() if re.match(r"test_[a-z]\d+_", name)}
     assert len(rows) == len(set(rows))
     assert set(rows) == tests
@@ -83,7 +85,9 @@ def test_m2_the_bracket_of_equation_9_is_a_floor() -> None:
 def test_m3_the_point_of_euler_and_that_of_consistency_training_agree_on_average_only() -> None:
     # Data are -1 or 1. Of the examples that could have led to x, the first with probability p, the second with 1 - p.
     high, low, x_hi = 1.5, 1.0, f64(0.7)
-    score = gaussian_mixture_score(x_hi, f64(high), means=f64(-1.0, 1.0), stds=f64(0.0, 0.0), weights=f64(0.5, 0.5))
+    score = gaussian_mixture_score(
+        x_hi, f64(high), means=f64(-1.0, 1.0), stds=f64(0.0, 0.0), mixture_weights=f64(0.5, 0.5)
+    )
     by_euler = float(euler_step(x_hi, f64(high), f64(low), score))
     by_training = [x + low * (0.7 - x) / high for x in (-1.0, 1.0)]
     p = 1 / (1 + math.exp(2 * 0.7 / high**2))
@@ -123,7 +127,7 @@ def test_m5_the_gradient_itself_has_the_limit_0_and_only_divided_by_the_step_tha
     gradients = [toy_gradient(1.0, 1.0, 0.0, n, 0.2, 1.0) for n in (1001, 2001, 4001)]
     assert gradients[1] / gradients[0] == pytest.approx(1 / 2, rel=1e-2)
     assert gradients[2] / gradients[1] == pytest.approx(1 / 2, rel=1e-2)
-    limit = ct_gradient_limit(1.0, 1.0, 0.0, sigma_min=0.2, sigma_max=1.0)
+    limit = ct_gradient_limit(1.0, 0.0, sigma_min=0.2, sigma_max=1.0)
     assert gradients[2] * 4000 / 0.8 == pytest.approx(limit, rel=1e-2)
 
 
@@ -163,6 +167,46 @@ def test_m9_the_optimizer_is_radam_though_figure_6b_says_adam() -> None:
     trainer = Trainer(minimal(), load(minimal().data).train)
     # Which is torch's RAdam: tests/training/test_radam.py.
     assert type(trainer.optimizer) is RAdam
+
+
+def test_m10_pseudo_huber_bridges_the_l2_norm_and_its_square_and_l1_for_numbers_only() -> None:
+    c, origin = 0.03, torch.zeros(1, 400, dtype=torch.float64)
+    # All 400 values differ by t: ||x - y||_2 = 20 t, ||x - y||_1 = 400 t.
+    far, near = (float(pseudo_huber(origin + t, origin, c=c)) for t in (1e6, 1e-6))
+    assert far == pytest.approx(20e6, rel=1e-8)
+    assert far / float(l1(origin + 1e6, origin)) == pytest.approx(1 / 20, rel=1e-8)
+    assert near == pytest.approx((20e-6) ** 2 / (2 * c), rel=1e-6)
+    # Of one value the norm is the absolute value, which is l1; the mean of the elementwise form goes to l1 / 400.
+    assert float(pseudo_huber(f64(1e6)[None], f64(0.0)[None], c=c)) == pytest.approx(1e6, rel=1e-7)
+    elementwise = pseudo_huber((origin + 1e6).T, origin.T, c=c).mean()
+    assert float(elementwise) == pytest.approx(float(l1(origin + 1e6, origin)) / 400, rel=1e-7)
+
+
+def test_m11_k_3_is_two_evaluations_of_the_network() -> None:
+    calls = []
+
+    def f(x: Tensor, sigma: Tensor) -> Tensor:
+        calls.append(float(sigma[0]))
+        return x / (1 + sigma.reshape(-1, 1))
+
+    # As printed, with the indices 1 = i_1 < i_2 < i_3 = N: k counts down from K - 1, and x_K is noise.
+    levels, z = {1: 0.002, 2: 0.821, 3: 80.0}, [f64(0.3, -0.4)[None], f64(-1.1, 0.2)[None], f64(0.9, 1.7)[None]]
+    x = levels[3] * z[2]
+    for k in (2, 1):
+        x = f(x, f64(levels[k + 1])) + math.sqrt(levels[k] ** 2 - levels[1] ** 2) * z[k - 1]
+    assert calls == [80.0, 0.821]
+    two_steps = multistep_sample(f, torch.stack([z[2], z[1]]), f64(80.0, 0.821))
+    torch.testing.assert_close(two_steps, x, rtol=1e-13, atol=0)
+    assert calls == [80.0, 0.821] * 2
+
+
+def test_m12_the_last_update_is_at_k_one_below_the_number_of_iterations(tmp_path: Path) -> None:
+    method = dataclasses.replace(minimal().method, curriculum="linear", s0=2, s1=40)
+    config = dataclasses.replace(minimal(), method=method, train=dataclasses.replace(minimal().train, steps=4))
+    assert fit(Trainer(config, load(config.data).train), tmp_path, lambda: False)
+    trained = [json.loads(line)["levels"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert trained == [linear_curriculum(k, total_steps=4, s0=2, s1=40) for k in range(4)] == [2, 12, 22, 32]
+    assert linear_curriculum(4, total_steps=4, s0=2, s1=40) == 41
 
 
 def test_a1_the_norm_of_equation_8_runs_over_the_whole_example() -> None:

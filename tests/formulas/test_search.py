@@ -236,11 +236,11 @@ def test_no_candidate_between_before_and_after_is_refused(before: tuple[float, .
 
 @pytest.mark.parametrize("size", [2, 3, 50])
 def test_a_score_that_is_nan_is_refused(size: int) -> None:
-    with pytest.raises(ValueError, match="score"):
+    with pytest.raises(ValueError, match="objective"):
         search_intermediate_sigma(lambda given: math.nan, levels(np.arange(1.0, size + 1.0)))
 
 
 @pytest.mark.parametrize("broken", [1.0, 2.0])
 def test_a_score_that_is_nan_at_one_of_two_candidates_is_refused(broken: float) -> None:
-    with pytest.raises(ValueError, match="score"):
+    with pytest.raises(ValueError, match="objective"):
         search_intermediate_sigma(lambda given: math.nan if float(given[0]) == broken else 1.0, levels([1.0, 2.0]))

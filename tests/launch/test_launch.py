@@ -192,12 +192,13 @@ def test_help_names_presets_options_and_their_sources(flag: str, capsys: pytest.
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "needs --config, one of digits, minimal"),
-        (["--config"], "--config needs a preset: digits, minimal"),
-        (["--config", "digit"], "unknown preset digit; perhaps you meant digits"),
-        (["--config", "zebra"], "unknown preset zebra; there are digits, minimal"),
+        ([], "--config: expected one of digits, minimal"),
+        (["--config"], "--config: expected one of digits, minimal"),
+        (["--config", "digit"], "got digit; perhaps you meant digits"),
+        (["--config", "zebra"], "--config: expected one of digits, minimal"),
         (["--config", "minimal", "--train.batchsize", "3"], "perhaps you meant --train.batch-size"),
-        (["--config", "minimal", "--train.batch-size", "many"], "--train.batch-size"),
+        (["--config", "minimal", "--train.batch-size", "many"], "--train.batch-size: expected an integer, got many"),
+        (["--config", "minimal", "--train.batch-size"], "--train.batch-size: expected an integer, got nothing"),
         (["--config", "minimal", "--train.batch-size", "0"], "train.batch_size needs an integer >= 1; got 0"),
         (["--config", "minimal", "--train.lanes", "3"], "train.lanes needs a divisor of train.batch_size 16; got 3"),
         (["--config", "minimal", "--machine.accumulate", "3"], "train.lanes needs a multiple of 3 (one process with 3"),
@@ -224,7 +225,7 @@ def test_help_names_presets_options_and_their_sources(flag: str, capsys: pytest.
         (["--config", "minimal", "--bars.accuracy", "nan"], "bars.accuracy needs a share between 0 and 1; got nan"),
         (["--config", "minimal", "--bars.frechet-distance", "inf"], "bars.frechet_distance needs a finite number"),
         (["--config", "digits", "--data.no-labels"], "bars.accuracy needs data.labels, or None; got 0.85"),
-        (["--config", "minimal", "stray"], "stray"),
+        (["--config", "minimal", "stray"], "unexpected argument stray"),
         (["--config", "minimal", "--out", "/proc/nowhere"], "/proc/nowhere"),
         (["--config", "minimal", "--out", "/dev/null"], "/dev/null is a file"),
     ],
@@ -498,7 +499,7 @@ def capture_checksum(folder: Path) -> str:
         (["folder", "--data.path", "grey", "--data.checksum", "1234"], "data.checksum needs"),
         (["folder", "--data.path", "grey", "--data.held-out", "nowhere"], "got nowhere: it does not exist"),
         (["digits", "--data.path", "grey"], "data.path needs data.name cifar10, imagenet64 or folder"),
-        (["cifar", "--data.path", "grey"], "--data.name"),
+        (["cifar", "--data.path", "grey"], "--data.name: expected one of digits, cifar10"),
     ],
 )
 def test_data_that_cannot_be_used_are_one_line_and_status_2(
@@ -535,3 +536,35 @@ def test_data_that_may_not_be_read_are_one_line(
     assert main(["--config", "minimal", "--data.name", "folder", "--data.path", str(data)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"cannot use {data / 'data.json'}: Permission denied" in line
+
+
+def test_a_finished_run_is_scored_again_with_other_thresholds_sampling_and_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["--config", "minimal", "--train.steps", "8"]
+    assert main(command) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    checkpoint = (run / "checkpoint-00000008.safetensors").stat()
+    capsys.readouterr()
+    changed = ["--sample.two-step-sigma", "0.5", "--sample.no-clip", "--bars.recall", "0.9", "--record.keep", "1"]
+    assert main([*command, *changed, "--machine.threads", "2"]) == 1
+    out, err = capsys.readouterr()
+    assert "two steps, sigma 0.5" in out
+    assert "recall" in err
+    assert list((tmp_path / "runs").iterdir()) == [run]
+    assert (run / "checkpoint-00000008.safetensors").stat().st_ino == checkpoint.st_ino
+    stored = json.loads((run / "config.json").read_text())["config"]
+    assert (stored["sample"], stored["bars"]["recall"]) == ({"two_step_sigma": 0.5, "clip": False}, 0.9)
+
+
+def test_a_run_that_version_0_1_0_began_is_continued_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The name that it gave to the demo's run folder: runs/digits-c86323d6.
+    monkeypatch.chdir(tmp_path)
+    assert str(parse(["--config", "digits"]).folder()) != "runs/digits-c86323d6"
+    (tmp_path / "runs" / "digits-c86323d6").mkdir(parents=True)
+    assert str(parse(["--config", "digits"]).folder()) == "runs/digits-c86323d6"
+    assert str(parse(["--config", "digits", "--bars.recall", "0.2"]).folder()) == "runs/digits-c86323d6"
+    assert str(parse(["--config", "digits", "--train.seed", "2"]).folder()) != "runs/digits-c86323d6"

@@ -189,12 +189,12 @@ def test_a_network_file_in_colour_without_labels(tmp_path: Path) -> None:
         (["--sigmas", "80", "90"], "needs sigmas that descend"),
         (["--sigmas", "80", "0.001"], "at or above sigma_min = 0.002"),
         (["--sigmas", "80", "80"], "needs sigmas that descend"),
-        (["--sigmas", "many"], "many"),
+        (["--sigmas", "many"], "--sigmas: expected numbers, got many"),
         (["--labels", "10"], "--labels needs classes from 0 to 9; got 10"),
         (["--labels", "-1"], "--labels needs classes from 0 to 9; got -1"),
-        (["--count", "0"], "--count needs an integer >= 1; got 0"),
+        (["--count", "0"], "--count: expected an integer >= 1, got 0"),
         (["--count", "20000", "--out", "big.png"], "a grid needs --count <= 10000; got 20000"),
-        (["--seed", "-1"], "--seed needs an integer >= 0; got -1"),
+        (["--seed", "-1"], "--seed: expected an integer >= 0, got -1"),
         (["--conut", "3"], "unknown option --conut; perhaps you meant --count"),
         (["--processes", "-2"], "--processes needs an integer >= 0; got -2"),
         (["--wait"], "--wait is for jobs; give --slurm too"),
@@ -231,7 +231,7 @@ def test_what_is_no_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
         assert main([str(tmp_path / name), "--out", str(tmp_path / "a.npz")]) == 2
         assert says in capsys.readouterr().err
     assert main(["--count", "3"]) == 2
-    assert "needs RUN or FILE" in capsys.readouterr().err
+    assert "RUN|FILE: expected a path, got nothing" in capsys.readouterr().err
 
 
 def test_help_comes_without_torch() -> None:

@@ -118,13 +118,13 @@ def test_a_level_after_two_that_are_known(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--nodes", "2"], "--nodes needs an integer >= 3; got 2"),
-        (["--seed", "-1"], "--seed needs an integer >= 0; got -1"),
-        (["--count", "0"], "--count needs an integer >= 1; got 0"),
+        (["--nodes", "2"], "--nodes: expected an integer >= 3, got 2"),
+        (["--seed", "-1"], "--seed: expected an integer >= 0, got -1"),
+        (["--count", "0"], "--count: expected an integer >= 1, got 0"),
         (["--count", "1"], "at least 2 images"),
         (["--before", "5", "80"], "needs before descending strictly"),
         (["--after", "79.9999"], "a node of the grid between before and after"),
-        (["--device", "gpu"], "invalid choice: 'gpu'"),
+        (["--device", "gpu"], "--device: expected one of cpu, cuda, got gpu"),
         (["--device", "cuda"], "--device cuda needs a GPU"),
         (["--labels", "11"], "--labels needs classes from 0 to 9; got 11"),
         (["--reference", "nowhere"], "there is no nowhere"),

@@ -6,29 +6,48 @@ from ict_ref.config import Config, minimal
 
 
 def variants() -> list[Config]:
-    """Return configurations that differ from the minimal one in one field each, every field in turn."""
-    changed: dict[str, dict[str, object]] = {
-        "data": {"flip": True, "labels": False},
-        "network": {
-            "architecture": "ncsnpp", "embedding": "fourier", "fourier_scale": 16.0, "adaptive_norm": True,
-            "width": 16, "multipliers": (1, 1), "blocks": 2, "attention_resolutions": (8,), "head_channels": 4,
-            "groups": 2, "dropout": 0.2, "dropout_max_resolution": 4, "time_scale": 2.0,
-        },
-        "method": {
-            "sigma_min": 0.003, "sigma_max": 81.0, "rho": 6.0, "sigma_data": 0.4, "s0": 11, "s1": 1281, "p_mean": -1.0,
-            "p_std": 1.9, "objective": "continuous", "mu0": 0.9, "distance": "squared_l2", "huber_c": 0.1,
-            "lpips": "lpips.pt", "curriculum": "sqrt", "noise_schedule": "uniform", "weighting": "uniform",
-        },
-        "train": {
-            "steps": 41, "batch_size": 32, "learning_rate": 2e-3, "ema_decay": 0.8, "seed": 1, "lanes": 2,
-            "dtype": "float64", "autocast": "bfloat16", "clip_gradient": 1.0, "skip_nonfinite": 1,
-        },
-        "sample": {"two_step_sigma": 0.9, "clip": False},
-        "bars": {"accuracy": 0.1, "frechet_distance": 1.0, "recall": 0.1},
-    }  # fmt: skip
+    """Return configurations of other runs: each differs from the minimal one in one field of its identity."""
+    return _changed(IDENTITY)
+
+
+def same_run_variants() -> list[Config]:
+    """Return configurations of the same run: each differs from the minimal one in one field that may change."""
+    return _changed(NOT_IDENTITY)
+
+
+def _changed(groups: dict[str, dict[str, object]]) -> list[Config]:
     found = []
-    for room, fields in changed.items():
+    for group, fields in groups.items():
         for name, value in fields.items():
-            one = dataclasses.replace(getattr(minimal(), room), **{name: value})
-            found.append(dataclasses.replace(minimal(), **{room: one}))
+            one = dataclasses.replace(getattr(minimal(), group), **{name: value})
+            found.append(dataclasses.replace(minimal(), **{group: one}))
     return found
+
+
+IDENTITY: dict[str, dict[str, object]] = {
+    "data": {"flip": True, "labels": False},
+    "network": {
+        "architecture": "ncsnpp", "embedding": "fourier", "fourier_scale": 16.0, "adaptive_norm": True,
+        "width": 16, "multipliers": (1, 1), "blocks": 2, "attention_resolutions": (8,), "head_channels": 4,
+        "groups": 2, "dropout": 0.2, "dropout_max_resolution": 4, "time_scale": 2.0,
+    },
+    "method": {
+        "sigma_min": 0.003, "sigma_max": 81.0, "rho": 6.0, "sigma_data": 0.4, "s0": 11, "s1": 1281, "p_mean": -1.0,
+        "p_std": 1.9, "objective": "continuous", "mu0": 0.9, "distance": "squared_l2", "huber_c": 0.1,
+        "lpips": "lpips.pt", "curriculum": "sqrt", "noise_schedule": "uniform", "weighting": "uniform",
+    },
+    "train": {
+        "steps": 41, "batch_size": 32, "learning_rate": 2e-3, "ema_decay": 0.8, "seed": 1, "lanes": 2,
+        "dtype": "float64", "autocast": "bfloat16", "clip_gradient": 1.0, "skip_nonfinite": 1,
+    },
+}  # fmt: skip
+NOT_IDENTITY: dict[str, dict[str, object]] = {
+    "sample": {"two_step_sigma": 0.9, "clip": False},
+    "bars": {"accuracy": 0.1, "frechet_distance": 1.0, "recall": 0.1},
+    "machine": {
+        "device": "cpu", "threads": 2, "accumulate": 2, "recompute": True, "channels_last": True, "compile": True,
+    },
+    "record": {
+        "log_every": 7, "save_every": 3, "keep": 1, "milestone_every": 9, "sample_every": 5, "tensorboard": True,
+    },
+}  # fmt: skip

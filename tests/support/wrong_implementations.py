@@ -181,20 +181,20 @@ def clamped_output(
     return parameterized(network, x, sigma, sigma_min, sigma_data).clamp(-1, 1)
 
 
-def cosine_first(c: Tensor, frequencies: Tensor) -> Tensor:
-    t = 2 * math.pi * c[:, None] * frequencies
+def cosine_first(c_noise: Tensor, frequencies: Tensor) -> Tensor:
+    t = 2 * math.pi * c_noise[:, None] * frequencies
     return torch.cat((t.cos(), t.sin()), 1)
 
 
-def cos_sin_order(c: Tensor, dim: int, *, max_period: float = 10000.0) -> Tensor:
-    half = dim // 2
-    t = c[:, None] * max_period ** (-torch.arange(half, dtype=F64) / half)
+def cos_sin_order(c_noise: Tensor, width: int, *, max_period: float = 10000.0) -> Tensor:
+    half = width // 2
+    t = c_noise[:, None] * max_period ** (-torch.arange(half, dtype=F64) / half)
     return torch.cat((t.sin(), t.cos()), 1)
 
 
-def half_minus_one(c: Tensor, dim: int, *, max_period: float = 10000.0) -> Tensor:
-    half = dim // 2
-    t = c[:, None] * max_period ** (-torch.arange(half, dtype=F64) / (half - 1))
+def half_minus_one(c_noise: Tensor, width: int, *, max_period: float = 10000.0) -> Tensor:
+    half = width // 2
+    t = c_noise[:, None] * max_period ** (-torch.arange(half, dtype=F64) / (half - 1))
     return torch.cat((t.cos(), t.sin()), 1)
 
 
@@ -274,28 +274,40 @@ def tangent(f: Callable[..., Tensor], x: Tensor, sigma: Tensor, velocity: Tensor
 
 
 def minus_sign_continuous(
-    f: Callable[..., Tensor], x: Tensor, z: Tensor, sigma: Tensor, *, weight: Tensor, metric: Callable[..., Tensor]
+    student: Callable[..., Tensor],
+    x: Tensor,
+    z: Tensor,
+    sigma: Tensor,
+    *,
+    weights: Tensor,
+    distance: Callable[..., Tensor],
 ) -> Tensor:
-    value, along = tangent(f, x + spread(sigma, x) * z, sigma, -z)
+    value, along = tangent(student, x + spread(sigma, x) * z, sigma, -z)
 
     def total(a: Tensor) -> Tensor:
-        return metric(a, value).sum()
+        return distance(a, value).sum()
 
     parts: Any = torch.func.jvp(torch.func.grad(total), (value,), (along,))
     curved = parts[1]
-    return weight * rows(value * curved).sum(1)
+    return weights * rows(value * curved).sum(1)
 
 
 def dropped_hessian(
-    f: Callable[..., Tensor], x: Tensor, z: Tensor, sigma: Tensor, *, weight: Tensor, metric: Callable[..., Tensor]
+    student: Callable[..., Tensor],
+    x: Tensor,
+    z: Tensor,
+    sigma: Tensor,
+    *,
+    weights: Tensor,
+    distance: Callable[..., Tensor],
 ) -> Tensor:
-    del metric
-    value, along = tangent(f, x + spread(sigma, x) * z, sigma, z)
-    return weight * rows(value * along).sum(1)
+    del distance
+    value, along = tangent(student, x + spread(sigma, x) * z, sigma, z)
+    return weights * rows(value * along).sum(1)
 
 
-def swapped_ema(average: Tensor, value: Tensor, *, decay: float) -> Tensor:
-    return decay * value + (1 - decay) * average
+def swapped_ema(ema: Tensor, value: Tensor, *, decay: float) -> Tensor:
+    return decay * value + (1 - decay) * ema
 
 
 def renoise_not_rooted(x: Tensor, z: Tensor, *, sigma: float, sigma_min: float = 0.002) -> Tensor:
@@ -323,12 +335,16 @@ def clamped_samples(f: Callable[..., Tensor], noises: Tensor, sigmas: Tensor, *,
 
 
 def stale_ternary(
-    score: Callable[[Tensor], float], grid: Tensor, *, before: tuple[float, ...] = (), after: tuple[float, ...] = ()
+    objective: Callable[[Tensor], float],
+    sigmas: Tensor,
+    *,
+    before: tuple[float, ...] = (),
+    after: tuple[float, ...] = (),
 ) -> float:
-    nodes: list[float] = [s for s in grid.tolist() if (not before or s < before[-1]) and (not after or s > after[0])]
+    nodes: list[float] = [s for s in sigmas.tolist() if (not before or s < before[-1]) and (not after or s > after[0])]
 
     def value(p: int) -> float:
-        return score(torch.tensor([*before, nodes[p], *after], dtype=F64))
+        return objective(torch.tensor([*before, nodes[p], *after], dtype=F64))
 
     low, high = 0, len(nodes) - 1
     while high - low >= 3:
@@ -344,10 +360,10 @@ def stale_ternary(
 
 
 def edited(
-    f: Callable[..., Tensor], y: Tensor, operator: Any, mask: Tensor, noises: Tensor, sigmas: Tensor, sigma_min: float,
-    first: Tensor, *, transform: bool = True,
+    f: Callable[..., Tensor], reference: Tensor, operator: Any, mask: Tensor, noises: Tensor, sigmas: Tensor,
+    sigma_min: float, first: Tensor, *, transform: bool = True,
 ) -> Tensor:  # fmt: skip
-    known, x = operator.forward(y), first
+    known, x = operator.forward(reference), first
     for k, sigma in enumerate(sigmas):
         size = sigma if k == 0 else (sigma**2 - sigma_min**2).clamp(min=0).sqrt()
         made = f(x + size * noises[k], like(sigma, x))
@@ -356,30 +372,30 @@ def edited(
 
 
 def x_not_transformed(
-    f: Callable[..., Tensor], y: Tensor, operator: Any, mask: Tensor, noises: Tensor, sigmas: Tensor,
+    f: Callable[..., Tensor], reference: Tensor, operator: Any, mask: Tensor, noises: Tensor, sigmas: Tensor,
     *, sigma_min: float = 0.002,
 ) -> Tensor:  # fmt: skip
-    first = operator.inverse(operator.forward(y).masked_fill(mask, 0.0))
-    return edited(f, y, operator, mask, noises, sigmas, sigma_min, first, transform=False)
+    first = operator.inverse(operator.forward(reference).masked_fill(mask, 0.0))
+    return edited(f, reference, operator, mask, noises, sigmas, sigma_min, first, transform=False)
 
 
 def minus_one_fill(
-    f: Callable[..., Tensor], y: Tensor, operator: Any, mask: Tensor, noises: Tensor, sigmas: Tensor,
+    f: Callable[..., Tensor], reference: Tensor, operator: Any, mask: Tensor, noises: Tensor, sigmas: Tensor,
     *, sigma_min: float = 0.002,
 ) -> Tensor:  # fmt: skip
-    return edited(f, y, operator, mask, noises, sigmas, sigma_min, y.masked_fill(mask, -1.0))
+    return edited(f, reference, operator, mask, noises, sigmas, sigma_min, reference.masked_fill(mask, -1.0))
 
 
 def index_for_level(
-    f: Callable[..., Tensor], y: Tensor, noises: Tensor, sigmas: Tensor, *, sigma_min: float = 0.002
+    f: Callable[..., Tensor], reference: Tensor, noises: Tensor, sigmas: Tensor, *, sigma_min: float = 0.002
 ) -> Tensor:
-    return steps(f, y, torch.cat((0 * noises[:1], noises[1:])), sigmas, sigma_min)
+    return steps(f, reference, torch.cat((0 * noises[:1], noises[1:])), sigmas, sigma_min)
 
 
 def stroke_erased(
-    f: Callable[..., Tensor], y: Tensor, noises: Tensor, sigmas: Tensor, *, sigma_min: float = 0.002
+    f: Callable[..., Tensor], reference: Tensor, noises: Tensor, sigmas: Tensor, *, sigma_min: float = 0.002
 ) -> Tensor:
-    return steps(f, torch.zeros_like(y), noises, sigmas, sigma_min)
+    return steps(f, torch.zeros_like(reference), noises, sigmas, sigma_min)
 
 
 def whole_batch_angle(z1: Tensor, z2: Tensor, alpha: Tensor) -> Tensor:
@@ -389,13 +405,10 @@ def whole_batch_angle(z1: Tensor, z2: Tensor, alpha: Tensor) -> Tensor:
 
 
 def printed_eq13(
-    theta: float, theta_minus: float, xi: float, *, delta_sigma: float, sigma_min: float = 0.002,
-    sigma_max: float = 80.0,
-) -> float:  # fmt: skip
+    theta: float, xi: float, *, delta_sigma: float, sigma_min: float = 0.002, sigma_max: float = 80.0
+) -> float:
     a, b = sigma_min, sigma_max
     share = 1 - a * math.log(b / a) / (b - a)
-    if theta != theta_minus:
-        return 2 * (1 - 2 * (1 - share) + a / b) * (theta - theta_minus)
     return 2 / b * delta_sigma * (theta - xi) * share
 
 

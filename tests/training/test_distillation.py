@@ -78,12 +78,12 @@ def test_the_loss_compares_both_ends_of_an_euler_step(tmp_path: Path, labels: bo
     trainer = Trainer(chosen, images())
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in trainer.model.parameters():
+        for parameter in trainer.student.parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     trainer.step = 30
     pixels, classes = images().batch(30, batch_size=16, seed=0)
     x, of_class = to_float(pixels).double(), classes if labels else None
-    draws = draw(30, range(4), chosen, event=EVENT, sites=trainer.model.network.dropout_sites())
+    draws = draw(30, range(4), chosen, event=EVENT, sites=trainer.student.network.dropout_sites())
     sigmas = discretization(30, chosen).sigmas
     low, high = (sigmas[draws.index + k] for k in (0, 1))
     column = (-1, 1, 1, 1)
@@ -94,8 +94,8 @@ def test_the_loss_compares_both_ends_of_an_euler_step(tmp_path: Path, labels: bo
         score = (0.3 - noisy) / (0.16 + high.reshape(column) ** 2)
     # One step of Euler's method down dx/dsigma = -sigma score.
     lower = noisy + (low - high).reshape(column) * -high.reshape(column) * score
-    student = trainer.model(noisy, high, of_class, draws.masks)
-    teacher = trainer.model(lower, low, of_class, draws.masks)
+    student = trainer.student(noisy, high, of_class, draws.masks)
+    teacher = trainer.student(lower, low, of_class, draws.masks)
     c = 0.00054 * 8
     expected = (((student - teacher) ** 2).sum((1, 2, 3)) + c**2).sqrt() - c
     trainer.update()

@@ -60,14 +60,14 @@ def test_the_metrics_trace_the_curriculum(tmp_path: Path) -> None:
 
 def test_the_average_follows_the_updated_student() -> None:
     trainer = Trainer(config(ema_decay=0.75), images())
-    names = [name for name, _ in trainer.model.named_parameters()]
-    start = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+    names = [name for name, _ in trainer.student.named_parameters()]
+    start = {name: value.detach().clone() for name, value in trainer.student.named_parameters()}
     expected = start
     for _ in range(3):
         trainer.update()
-        after = dict(trainer.model.named_parameters())
+        after = dict(trainer.student.named_parameters())
         expected = {name: ema_update(expected[name], after[name].detach(), decay=0.75) for name in names}
-    for name, average in trainer.average.named_parameters():
+    for name, average in trainer.ema.named_parameters():
         torch.testing.assert_close(average, expected[name], rtol=3e-7, atol=1e-8)
         assert not average.requires_grad
     assert any(not torch.equal(start[name], expected[name]) for name in names)
@@ -77,12 +77,12 @@ def test_the_teacher_of_ct_follows_the_updated_student_at_mu_of_k() -> None:
     # mu(k) = exp(s0 log(mu0) / N(k)), N(k) of the step that was made; the first of 40 has N = 2: mu = .9.
     trainer = Trainer(dataclasses.replace(config(), method=CT), images())
     assert trainer.teacher is not None
-    expected = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    expected = [parameter.detach().clone() for parameter in trainer.student.parameters()]
     for _ in range(3):
         n = len(discretization(trainer.step, trainer.config).sigmas)
         mu = math.exp(2 * math.log(0.9) / n)
         trainer.update()
-        pairs = zip(expected, trainer.model.parameters(), strict=True)
+        pairs = zip(expected, trainer.student.parameters(), strict=True)
         expected = [mu * old + (1 - mu) * value.detach() for old, value in pairs]
     for ours, theirs in zip(trainer.teacher.parameters(), expected, strict=True):
         torch.testing.assert_close(ours, theirs)
@@ -122,9 +122,9 @@ def test_the_optimizer_is_radam_as_appendix_b_says() -> None:
 def test_the_first_updates_are_unrectified_momentum() -> None:
     # RAdam's first update is lr g: rho_1 < 5, and the bias-corrected momentum is the gradient.
     trainer = Trainer(config(learning_rate=0.5, dtype="float64"), images())
-    before = [value.detach().clone() for value in trainer.model.parameters()]
+    before = [value.detach().clone() for value in trainer.student.parameters()]
     trainer.update()
-    for old, value in zip(before, trainer.model.parameters(), strict=True):
+    for old, value in zip(before, trainer.student.parameters(), strict=True):
         assert value.grad is not None
         torch.testing.assert_close(value.detach(), old - 0.5 * value.grad, rtol=1e-12, atol=1e-12)
 
@@ -171,7 +171,7 @@ def test_parameters_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     chosen = dataclasses.replace(config(learning_rate=1e38), record=recorded(save_every=1).record)
     trainer = Trainer(chosen, images())
     with torch.no_grad():
-        for parameter in trainer.model.network.head.parameters():
+        for parameter in trainer.student.network.head.parameters():
             parameter.fill_(1.0)
     with pytest.raises(FloatingPointError, match=r"is not finite after step 1; it is not saved"):
         fit(trainer, tmp_path, never)
@@ -183,24 +183,24 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tmp_path: Pat
     assert not fit(trainer, tmp_path, lambda: trainer.step >= 4)
     saved = (tmp_path / "checkpoint-00000004.safetensors").read_bytes()
     with torch.no_grad():
-        next(trainer.model.parameters()).fill_(math.nan)
-    before = [value.detach().clone() for value in trainer.model.parameters()]
+        next(trainer.student.parameters()).fill_(math.nan)
+    before = [value.detach().clone() for value in trainer.student.parameters()]
     says = r"at step 5, N = 11, noise levels 0\.\d+ to [\d.]+; the last good checkpoint is .*/checkpoint-00000004"
     with pytest.raises(FloatingPointError, match=says):
         fit(trainer, tmp_path, never)
     assert (tmp_path / "checkpoint-00000004.safetensors").read_bytes() == saved
     assert len(lines(tmp_path)) == 4
-    for old, value in zip(before, trainer.model.parameters(), strict=True):
+    for old, value in zip(before, trainer.student.parameters(), strict=True):
         assert torch.equal(old.nan_to_num(7), value.nan_to_num(7))
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_before_it_spoils_the_parameters(tmp_path: Path) -> None:
     trainer = Trainer(config(), images())
-    before = [value.detach().clone() for value in trainer.model.parameters()]
-    trainer.model.network.stem.weight.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]
+    before = [value.detach().clone() for value in trainer.student.parameters()]
+    trainer.student.network.stem.weight.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]
     with pytest.raises(FloatingPointError, match=r"norm of its gradient (inf|nan) at step 1.*; nothing had been saved"):
         fit(trainer, tmp_path, never)
-    assert all(torch.equal(old, new) for old, new in zip(before, trainer.model.parameters(), strict=True))
+    assert all(torch.equal(old, new) for old, new in zip(before, trainer.student.parameters(), strict=True))
     assert list(tmp_path.glob("checkpoint*")) == []
 
 

@@ -37,7 +37,7 @@ def test_a_line_says_what_the_step_was(tmp_path: Path) -> None:
     assert line["levels"] == len(discretization(6, trainer.config).sigmas)
     assert line["loss"] == float(trainer.loss)
     # The norm of the gradient that the last update was made by is still there.
-    norms = [float(p.grad.double().norm()) for p in trainer.model.parameters() if p.grad is not None]
+    norms = [float(p.grad.double().norm()) for p in trainer.student.parameters() if p.grad is not None]
     assert line["gradient_norm"] == pytest.approx(sum(norm**2 for norm in norms) ** 0.5, rel=1e-5)
 
 

@@ -8,15 +8,15 @@ from tests.support.runs import config, images
 from ict_ref.config import Config
 from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.networks.model import build_model
-from ict_ref.training.microbatches import Batch, Batches
+from ict_ref.training.microbatches import Batch, Microbatches
 
 CPU = torch.device("cpu")
 
 
-def batches(chosen: Config, *, ahead: bool = False) -> Batches:
+def batches(chosen: Config, *, ahead: bool = False) -> Microbatches:
     """Return what makes the batches of a run."""
     sites = build_model(chosen, event=(1, 8, 8), classes=10).network.dropout_sites()
-    return Batches(images(), chosen, sites, CPU, ahead=ahead)
+    return Microbatches(images(), chosen, sites, CPU, [range(chosen.train.lanes)], ahead=ahead)
 
 
 def joined(parts: list[Batch]) -> Batch:
@@ -82,7 +82,7 @@ def test_examples_that_are_no_pixels_are_taken_as_they_are() -> None:
             return values.reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2), torch.zeros(len(values), dtype=torch.int64)
 
     without = dataclasses.replace(config(), data=dataclasses.replace(config().data, labels=False))
-    batch = Batches(Ones(), without, [], CPU, ahead=False).get((0, range(2, 4)), None)
+    batch = Microbatches(Ones(), without, [], CPU, [range(4)], ahead=False).get((0, range(2, 4)), None)
     assert batch.x[:, 0, 0, 0].tolist() == list(range(8, 16))
     assert batch.x.dtype == torch.float32
     assert batch.labels is None

@@ -85,7 +85,7 @@ def test_the_layout_of_images_changes_nothing_but_rounding() -> None:
     # float64, where rounding is far below anything else.
     chosen = config(dtype="float64")
     assert farthest(trained(chosen, 10), trained(on(chosen, channels_last=True), 10)) < 1e-12
-    weight = Trainer(on(chosen, channels_last=True), images()).model.network.stem.weight
+    weight = Trainer(on(chosen, channels_last=True), images()).student.network.stem.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -107,12 +107,12 @@ def test_a_checkpoint_does_not_depend_on_the_layout() -> None:
 def test_the_average_is_the_closed_form_of_eq_4() -> None:
     # After n updates: decay^n theta_0 + sum_k (1 - decay) decay^(n - k) theta_k.
     trainer = Trainer(config(dtype="float64", ema_decay=0.9), images())
-    states = [torch.cat([p.detach().flatten() for p in trainer.model.parameters()]).clone()]
+    states = [torch.cat([p.detach().flatten() for p in trainer.student.parameters()]).clone()]
     for _ in range(6):
         trainer.update()
-        states.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]).clone())
+        states.append(torch.cat([p.detach().flatten() for p in trainer.student.parameters()]).clone())
     expected = 0.9**6 * states[0] + sum(0.1 * 0.9 ** (6 - k) * states[k] for k in range(1, 7))
-    average = torch.cat([p.flatten() for p in trainer.average.parameters()])
+    average = torch.cat([p.flatten() for p in trainer.ema.parameters()])
     torch.testing.assert_close(average, expected, rtol=1e-13, atol=1e-15)
 
 
@@ -127,9 +127,9 @@ def test_the_gradient_is_clipped_where_that_is_configured() -> None:
     # RAdam's first update is the learning rate times the gradient: its length is that of the clipped one.
     def first(limit: float | None) -> tuple[float, float]:
         trainer = Trainer(config(dtype="float64", learning_rate=0.5, clip_gradient=limit), images())
-        before = [p.detach().clone() for p in trainer.model.parameters()]
+        before = [p.detach().clone() for p in trainer.student.parameters()]
         trainer.update()
-        moved = [float((p.detach() - old).norm()) for p, old in zip(trainer.model.parameters(), before, strict=True)]
+        moved = [float((p.detach() - old).norm()) for p, old in zip(trainer.student.parameters(), before, strict=True)]
         return math.hypot(*moved) / 0.5, float(trainer.norm)
 
     free, norm = first(None)
@@ -140,7 +140,7 @@ def test_the_gradient_is_clipped_where_that_is_configured() -> None:
 
 def spoil(trainer: Trainer, *steps: int) -> None:
     """Make the gradient of these steps, counted from 1, infinite."""
-    trainer.model.network.stem.weight.register_hook(  # type: ignore[no-untyped-call]
+    trainer.student.network.stem.weight.register_hook(  # type: ignore[no-untyped-call]
         lambda gradient: gradient * (math.inf if trainer.step + 1 in steps else 1.0)
     )
 
@@ -182,26 +182,26 @@ def test_a_run_that_left_a_step_out_goes_on_to_the_same_end() -> None:
 
 def test_a_trainer_that_does_not_wait_ends_with_the_same_bits() -> None:
     waits, goes = (Trainer(config(), images()) for _ in range(2))
-    goes.waits = False
+    goes.guard.synchronous = False
     for _ in range(12):
         waits.update()
         goes.update()
-    goes.refuse_nonfinite()
+    goes.guard.raise_recorded()
     assert same(goes.checkpoint(), waits.checkpoint())
 
 
 def test_a_trainer_that_does_not_wait_stands_still_from_the_first_step_that_is_not_finite() -> None:
     trainer = Trainer(config(), images())
-    trainer.waits = False
+    trainer.guard.synchronous = False
     spoil(trainer, 6, 7)
     for _ in range(5):
         trainer.update()
-    before = [p.detach().clone() for p in trainer.model.parameters()]
+    before = [p.detach().clone() for p in trainer.student.parameters()]
     for _ in range(4):
         trainer.update()
-    assert all(torch.equal(old, p) for old, p in zip(before, trainer.model.parameters(), strict=True))
+    assert all(torch.equal(old, p) for old, p in zip(before, trainer.student.parameters(), strict=True))
     with pytest.raises(FloatingPointError, match=r"norm of its gradient (inf|nan) at step 6, N = 21, noise levels"):
-        trainer.refuse_nonfinite()
+        trainer.guard.raise_recorded()
 
 
 def test_the_noise_levels_of_a_bad_step_are_those_that_were_drawn() -> None:
@@ -235,13 +235,13 @@ def test_a_step_reads_no_number_back(method: Method, monkeypatch: pytest.MonkeyP
     # As on an accelerator, where formulas look at no values and the trainer does not wait.
     monkeypatch.setattr("ict_ref.formulas._domain.looks_at", lambda *_: False)
     trainer = Trainer(dataclasses.replace(config(clip_gradient=1.0), method=method), images())
-    trainer.waits = False
+    trainer.guard.synchronous = False
     trainer.update()
     with Reads() as reads:
         trainer.update()
     assert reads.names == []
     with Reads() as reads:
-        trainer.refuse_nonfinite()
+        trainer.guard.raise_recorded()
         float(trainer.loss)
     assert len(reads.names) >= 1  # it can count
 
@@ -294,23 +294,23 @@ def test_under_autocast_the_network_alone_is_in_bfloat16() -> None:
 
         return hook
 
-    network = trainer.model.network
+    network = trainer.student.network
     network.stem.register_forward_hook(note("stem"))
     network.embedding.register_forward_hook(note("embedding"))
-    trainer.model.register_forward_hook(note("f"))
+    trainer.student.register_forward_hook(note("f"))
     trainer.update()
     assert seen == {
         "stem, in": torch.float32, "stem, out": torch.bfloat16, "embedding, in": torch.float32,
         "embedding, out": torch.float32, "f, in": torch.float32, "f, out": torch.float32,
     }  # fmt: skip
     assert trainer.loss.dtype == torch.float32
-    assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
-    assert {p.grad.dtype for p in trainer.model.parameters() if p.grad is not None} == {torch.float32}
-    assert trainer.average.autocast is None
+    assert {p.dtype for p in trainer.student.parameters()} == {torch.float32}
+    assert {p.grad.dtype for p in trainer.student.parameters() if p.grad is not None} == {torch.float32}
+    assert trainer.ema.autocast is None
 
 
 def test_under_autocast_the_boundary_is_exact_and_neighbouring_levels_are_told_apart() -> None:
-    model = Trainer(config(autocast="bfloat16"), images()).model
+    model = Trainer(config(autocast="bfloat16"), images()).student
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():

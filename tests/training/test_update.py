@@ -93,9 +93,9 @@ def prepared() -> Trainer:
     trainer = Trainer(CONFIG, load(CONFIG.data).train)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in trainer.model.parameters():
+        for parameter in trainer.student.parameters():
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-        for average in trainer.average.parameters():
+        for average in trainer.ema.parameters():
             average.copy_(torch.randn(average.shape, generator=generator))
     trainer.step = STEP
     return trainer
@@ -103,16 +103,16 @@ def prepared() -> Trainer:
 
 def test_an_update_is_what_its_definition_says() -> None:
     trainer = prepared()
-    parameters = list(trainer.model.parameters())
+    parameters = list(trainer.student.parameters())
     before = [parameter.detach().clone() for parameter in parameters]
-    averages = [average.clone() for average in trainer.average.parameters()]
-    loss = expected_loss(trainer.model, CONFIG, STEP, LEVELS)
+    averages = [average.clone() for average in trainer.ema.parameters()]
+    loss = expected_loss(trainer.student, CONFIG, STEP, LEVELS)
     gradients = torch.autograd.grad(loss, parameters)
     trainer.update()
     torch.testing.assert_close(trainer.loss, loss.detach(), rtol=1e-9, atol=0)
     assert trainer.step == STEP + 1
     # RAdam's first update is unrectified: the learning rate times the gradient.
-    rows = zip(parameters, before, gradients, trainer.average.parameters(), averages, strict=True)
+    rows = zip(parameters, before, gradients, trainer.ema.parameters(), averages, strict=True)
     for parameter, old, gradient, average, old_average in rows:
         torch.testing.assert_close(parameter.detach(), old - 0.25 * gradient, rtol=1e-7, atol=1e-9)
         torch.testing.assert_close(average, 0.75 * old_average + 0.25 * parameter.detach(), rtol=1e-12, atol=1e-12)
@@ -121,7 +121,7 @@ def test_an_update_is_what_its_definition_says() -> None:
 def test_the_seed_moves_everything_that_is_drawn() -> None:
     here = prepared()
     there = Trainer(dataclasses.replace(CONFIG, train=dataclasses.replace(TRAIN, seed=4)), load(CONFIG.data).train)
-    there.model.load_state_dict(here.model.state_dict())
+    there.student.load_state_dict(here.student.state_dict())
     there.step = STEP
     assert updated(there) != updated(here)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ict_ref.utils.command_line import Parser, guarded, refuse_place
+from ict_ref.utils.command_line import guarded, refuse_place
 
 
 def allocate() -> int:
@@ -52,14 +52,6 @@ def test_a_defect_is_not_hidden() -> None:
     for error in (RuntimeError("ours"), TypeError("ours"), KeyError("ours")):
         with pytest.raises(type(error), match="ours"):
             guarded("ict_ref.it", lambda error=error: raises(error))  # type: ignore[misc]
-
-
-def test_bad_usage_is_a_value_error_that_names_the_help() -> None:
-    parser = Parser("python -m it", "Does it.", "exit status: 0")
-    parser.add_argument("--count", type=int)
-    for arguments in (["--count", "x"], ["--coun", "3"], ["--other"]):
-        with pytest.raises(ValueError, match="see python -m it --help"):
-            parser.parse_args(arguments)
 
 
 def test_a_place_is_new_and_can_be_written_to(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def step(dtype: torch.dtype = torch.float64) -> dict[str, Any]:
     parameters.grad = gradient
     optimizer.step()
     values["updated"] = parameters.detach().clone()
-    values["average"] = formulas.ema_update(before, values["updated"], decay=given["ema_decay"])
+    values["ema"] = formulas.ema_update(before, values["updated"], decay=given["ema_decay"])
     return {name: values[name] for name in NAMES}
 
 
@@ -156,7 +156,7 @@ def test_values_that_are_none_are_said_to_be(
         ("sigma_grid", WRONG["Float32Grid"] if "Float32Grid" in WRONG else lambda n: torch.ones(n), "sigmas"),
         ("c_in", lambda sigma: 1 / (sigma**2 + 0.25), "c_in_hi"),
         ("pseudo_huber", WRONG["Elementwise"], "distance"),
-        ("ema_update", lambda average, value, decay: decay * value + (1 - decay) * average, "average"),
+        ("ema_update", lambda ema, value, decay: decay * value + (1 - decay) * ema, "ema"),
     ],
 )
 def test_in_a_namespace_the_first_function_that_is_wrong_is_named(

@@ -1,6 +1,7 @@
 """The inspector is inspected: it passes what is right, names what is wrong, and is broken by nothing."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,7 +24,8 @@ from ict_ref.equations import formulas
 from ict_ref.verify import parametrize_with_checks, prove
 from ict_ref.verify.__main__ import main
 from ict_ref.verify.check import check
-from ict_ref.verify.laws import LAWS
+from ict_ref.verify.laws import LAWS, BrokenError
+from ict_ref.verify.laws.law import close
 from ict_ref.verify.values import ARRAYS
 from ict_ref.verify.vectors import deviations, functions, vectors
 
@@ -60,7 +62,7 @@ def test_every_function_has_vectors_of_its_source() -> None:
 
 def test_the_vectors_are_those_of_the_oracles(tmp_path: Path) -> None:
     generate.main(tmp_path)
-    stored = ROOT / "src" / "ict_ref" / "verify" / "data"
+    stored = generate.DATA
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in stored.iterdir()}
     for path in tmp_path.iterdir():
         assert path.read_text() == (stored / path.name).read_text(), f"{path.name} is stale: nox -s vectors"
@@ -70,7 +72,7 @@ def test_the_vectors_are_those_of_the_oracles(tmp_path: Path) -> None:
 def test_the_vectors_are_of_their_schema(name: str) -> None:
     folder = ROOT / "src" / "ict_ref" / "verify"
     schema = json.loads((folder / "schema.json").read_text())
-    jsonschema.validate(json.loads((folder / "data" / f"{name}.json").read_text()), schema)
+    jsonschema.validate(json.loads((generate.DATA / f"{name}.json").read_text()), schema)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_the_vectors_are_of_their_schema(name: str) -> None:
 )
 def test_a_vector_that_is_not_of_the_schema_is_found(spoil: Callable[[dict[str, Any]], object]) -> None:
     folder = ROOT / "src" / "ict_ref" / "verify"
-    book = json.loads((folder / "data" / "c_in.json").read_text())
+    book = json.loads((generate.DATA / "c_in.json").read_text())
     spoil(book["vectors"][0])
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(book, json.loads((folder / "schema.json").read_text()))
@@ -115,6 +117,8 @@ def spoiled(value: Any) -> Any:
         return not value
     if isinstance(value, int):
         return value + 1
+    if isinstance(value, float) and math.isinf(value):
+        return math.copysign(sys.float_info.max, value)
     if isinstance(value, float):
         return 1 - 1e-6 if value == 0 else value * (1 + 1e-6)
     if isinstance(value, Tensor):
@@ -132,6 +136,15 @@ def test_a_value_that_is_a_millionth_off_fails(name: str) -> None:
     found = statuses(namespace(**{name: lambda **arguments: spoiled(right(**arguments))}), name)
     valid = [vector.name for vector in vectors(name) if vector.result != "invalid"]
     assert sum(found[one] == "fail" for one in valid) > len(valid) / 2
+
+
+@pytest.mark.parametrize("value", [0.0, -math.inf, math.nan, sys.float_info.max])
+def test_only_infinity_is_infinity(value: float) -> None:
+    [first] = [vector.name for vector in vectors("ct_gradient_divergence") if vector.value == {"float": "inf"}][:1]
+    assert statuses(namespace(ct_gradient_divergence=lambda **_: value), "ct_gradient_divergence")[first] == "fail"
+    with pytest.raises(BrokenError):
+        close(value, math.inf, rtol=1e-9)
+    close(math.inf, math.inf)
 
 
 @pytest.mark.parametrize("name", [name for name in functions() if any(v.result == "invalid" for v in vectors(name))])

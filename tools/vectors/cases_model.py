@@ -61,31 +61,31 @@ BOUNDARY: list[Case] = [
 
 C = array([-1.5536520, 0.0, 1.0955067])  # log(sigma) / 4 at .002, 1, 80
 FOURIER: list[Case] = [
-    valid("iCT's scale 0.02", c=C, frequencies=array([0.02, -0.01, 0.005]), atol=1e-15),
-    valid("the older scale 16", c=C, frequencies=array([16.0, -8.5, 3.25]), rtol=1e-12, atol=1e-13),
-    valid("a batch of one, one frequency", c=array([0.3]), frequencies=array([1.0])),
-    valid("c = 0: sines 0, cosines 1", c=array([0.0]), frequencies=array([0.5, 2.0])),
-    valid("frequency 0", c=array([0.7, -0.7]), frequencies=array([0.0, 0.25])),
-    valid("many frequencies", c=array([-0.5756463]), frequencies=draw(6, 8), rtol=1e-12, atol=1e-14),
-    valid("eighths of a turn", c=array([0.125, 0.375]), frequencies=array([1.0, -1.0])),
-    invalid("c is NaN", c=array([NAN]), frequencies=array([1.0])),
-    invalid("a frequency is infinite", c=array([1.0]), frequencies=array([INF])),
+    valid("iCT's scale 0.02", c_noise=C, frequencies=array([0.02, -0.01, 0.005]), atol=1e-15),
+    valid("the older scale 16", c_noise=C, frequencies=array([16.0, -8.5, 3.25]), rtol=1e-12, atol=1e-13),
+    valid("a batch of one, one frequency", c_noise=array([0.3]), frequencies=array([1.0])),
+    valid("c_noise = 0: sines 0, cosines 1", c_noise=array([0.0]), frequencies=array([0.5, 2.0])),
+    valid("frequency 0", c_noise=array([0.7, -0.7]), frequencies=array([0.0, 0.25])),
+    valid("many frequencies", c_noise=array([-0.5756463]), frequencies=draw(6, 8), rtol=1e-12, atol=1e-14),
+    valid("eighths of a turn", c_noise=array([0.125, 0.375]), frequencies=array([1.0, -1.0])),
+    invalid("c_noise is NaN", c_noise=array([NAN]), frequencies=array([1.0])),
+    invalid("a frequency is infinite", c_noise=array([1.0]), frequencies=array([INF])),
 ]
 
 POSITIONAL: list[Case] = [
-    valid("log(sigma) / 4 of .002, 1, 80", c=C, dim=8, atol=1e-15),
-    valid("dim = 2: one frequency, 1", c=array([0.5, -0.5]), dim=2),
-    valid("dim = 4", c=array([1.0]), dim=4),
-    valid("the older embedding's thousandfold", c=array([-1553.652, 273.87667]), dim=8, rtol=1e-11, atol=1e-12),
-    valid("c = 0: cosines 1, sines 0", c=array([0.0]), dim=6),
-    valid("max_period = 100", c=array([0.25, 2.0]), dim=6, max_period=100.0),
-    valid("dim = 16", c=array([2.5]), dim=16),
-    invalid("dim = 7 is odd", c=array([1.0]), dim=7),
-    invalid("dim = 1 is odd", c=array([1.0]), dim=1),
-    invalid("dim = 0", c=array([1.0]), dim=0),
-    invalid("dim < 0", c=array([1.0]), dim=-2),
-    invalid("max_period = 0", c=array([1.0]), dim=4, max_period=0.0),
-    invalid("c is NaN", c=array([NAN]), dim=4),
+    valid("log(sigma) / 4 of .002, 1, 80", c_noise=C, width=8, atol=1e-15),
+    valid("width = 2: one frequency, 1", c_noise=array([0.5, -0.5]), width=2),
+    valid("width = 4", c_noise=array([1.0]), width=4),
+    valid("the older embedding's thousandfold", c_noise=array([-1553.652, 273.87667]), width=8, rtol=1e-11, atol=1e-12),
+    valid("c_noise = 0: cosines 1, sines 0", c_noise=array([0.0]), width=6),
+    valid("max_period = 100", c_noise=array([0.25, 2.0]), width=6, max_period=100.0),
+    valid("width = 16", c_noise=array([2.5]), width=16),
+    invalid("width = 7 is odd", c_noise=array([1.0]), width=7),
+    invalid("width = 1 is odd", c_noise=array([1.0]), width=1),
+    invalid("width = 0", c_noise=array([1.0]), width=0),
+    invalid("width < 0", c_noise=array([1.0]), width=-2),
+    invalid("max_period = 0", c_noise=array([1.0]), width=4, max_period=0.0),
+    invalid("c_noise is NaN", c_noise=array([NAN]), width=4),
 ]
 
 
@@ -253,7 +253,7 @@ def objectives(*, training: bool) -> list[Case]:
     loose = 1e-11
     return [
         valid("each cell of a grid of five levels", rtol=loose, **at(50, 4, 2)),
-        valid("pseudo-Huber metric", rtol=loose, **at(52, 4, 2, distance=PSEUDO_HUBER)),
+        valid("pseudo-Huber distance", rtol=loose, **at(52, 4, 2, distance=PSEUDO_HUBER)),
         valid("no event axes", rtol=loose, **at(54, 4)),
         valid("a batch of one, the first cell", rtol=loose, **at(56, 1, 3, index=whole(0))),
         valid("a batch of one, the last cell", rtol=loose, **at(58, 1, 3, index=whole(3))),
@@ -288,10 +288,10 @@ def continuous(*, training: bool) -> list[Case]:
     def at(seed: int, *shape: int, **changed: Argument) -> dict[str, Argument]:
         batch = shape[0]
         common: dict[str, Argument] = {
-            "f": STUDENT,
+            "student": STUDENT,
             "sigma": array([0.25, 1.0, 3.0][:batch]),
-            "weight": array([1.0, 0.5, 2.0][:batch]),
-            "metric": SQUARED,
+            "weights": array([1.0, 0.5, 2.0][:batch]),
+            "distance": SQUARED,
             "x": draw(seed, *shape, scale=1.0),
         }
         second: dict[str, Argument] = {"z": draw(seed + 1, *shape)} if training else {"score": SCORE}
@@ -301,34 +301,36 @@ def continuous(*, training: bool) -> list[Case]:
     bent = callback("bend", a=0.5, b=-0.25)
     return [
         valid("three levels", rtol=loose, atol=1e-13, **at(70, 3, 2)),
-        valid("pseudo-Huber metric: the Hessian is 1 / c", rtol=loose, atol=1e-12, **at(72, 3, 2, metric=PSEUDO_HUBER)),
+        valid(
+            "pseudo-Huber distance: the Hessian is 1 / c", rtol=loose, atol=1e-12, **at(72, 3, 2, distance=PSEUDO_HUBER)
+        ),
         valid("no event axes", rtol=loose, atol=1e-13, **at(74, 3)),
         valid("a batch of one", rtol=loose, atol=1e-13, **at(76, 1, 4)),
         valid("images", rtol=loose, atol=1e-13, **at(78, 2, 3, 2, 1)),
-        valid("another function", rtol=loose, atol=1e-13, **at(80, 2, 3, f=bent)),
-        valid("weights far apart", rtol=loose, atol=1e-13, **at(82, 2, 2, weight=array([1e-6, 1e6]))),
+        valid("another function", rtol=loose, atol=1e-13, **at(80, 2, 3, student=bent)),
+        valid("weights far apart", rtol=loose, atol=1e-13, **at(82, 2, 2, weights=array([1e-6, 1e6]))),
         valid("small levels", rtol=loose, atol=1e-13, **at(84, 2, 2, sigma=array([0.002, 0.01]))),
         invalid("sigma is NaN", **at(86, 1, 2, sigma=array([NAN]))),
         invalid("sigma < 0", **at(86, 1, 2, sigma=array([-1.0]))),
-        invalid("one weight for two examples", **at(86, 2, 2, weight=array([1.0]))),
-        invalid("a weight is 0: lambda(sigma) > 0", **at(86, 2, 2, weight=array([0.0, 1.0]))),
-        invalid("a weight is negative", **at(86, 2, 2, weight=array([-1.0, 1.0]))),
-        invalid("a weight is NaN", **at(86, 2, 2, weight=array([NAN, 1.0]))),
+        invalid("one weight for two examples", **at(86, 2, 2, weights=array([1.0]))),
+        invalid("a weight is 0: lambda(sigma) > 0", **at(86, 2, 2, weights=array([0.0, 1.0]))),
+        invalid("a weight is negative", **at(86, 2, 2, weights=array([-1.0, 1.0]))),
+        invalid("a weight is NaN", **at(86, 2, 2, weights=array([NAN, 1.0]))),
     ]
 
 
 AVERAGE: list[Case] = [
-    valid("one step", average=array([1.0, 2.0]), value=array([3.0, -2.0]), decay=0.9, atol=1e-15),
-    valid("iCT's decay on CIFAR-10", average=draw(90, 2, 3), value=draw(91, 2, 3), decay=0.99993, atol=1e-15),
-    valid("ImageNet's decay", average=draw(92, 4), value=draw(93, 4), decay=0.99997, atol=1e-15),
-    valid("decay 0: the value", average=draw(94, 3), value=draw(95, 3), decay=0.0),
-    valid("no axes", average=array(1.0), value=array(2.0), decay=0.5),
-    valid("equal: nothing moves", average=draw(96, 3), value=draw(96, 3), decay=0.75),
-    invalid("decay = 1: the average would never move", average=array([1.0]), value=array([2.0]), decay=1.0),
-    invalid("decay > 1", average=array([1.0]), value=array([2.0]), decay=1.5),
-    invalid("decay < 0", average=array([1.0]), value=array([2.0]), decay=-0.1),
-    invalid("decay is NaN", average=array([1.0]), value=array([2.0]), decay=NAN),
-    invalid("different shapes", average=array([1.0, 2.0]), value=array([2.0]), decay=0.5),
+    valid("one step", ema=array([1.0, 2.0]), value=array([3.0, -2.0]), decay=0.9, atol=1e-15),
+    valid("iCT's decay on CIFAR-10", ema=draw(90, 2, 3), value=draw(91, 2, 3), decay=0.99993, atol=1e-15),
+    valid("ImageNet's decay", ema=draw(92, 4), value=draw(93, 4), decay=0.99997, atol=1e-15),
+    valid("decay 0: the value", ema=draw(94, 3), value=draw(95, 3), decay=0.0),
+    valid("no axes", ema=array(1.0), value=array(2.0), decay=0.5),
+    valid("equal: nothing moves", ema=draw(96, 3), value=draw(96, 3), decay=0.75),
+    invalid("decay = 1: the EMA weights would never move", ema=array([1.0]), value=array([2.0]), decay=1.0),
+    invalid("decay > 1", ema=array([1.0]), value=array([2.0]), decay=1.5),
+    invalid("decay < 0", ema=array([1.0]), value=array([2.0]), decay=-0.1),
+    invalid("decay is NaN", ema=array([1.0]), value=array([2.0]), decay=NAN),
+    invalid("different shapes", ema=array([1.0, 2.0]), value=array([2.0]), decay=0.5),
 ]
 
 CASES: dict[str, list[Case]] = {

@@ -10,9 +10,9 @@ MILD, BENT = callback("bend", a=1.0, b=0.0), callback("bend", a=0.9, b=0.05)
 NEAR = {"rtol": 1e-12, "atol": 1e-13}
 
 
-def one(comment: str, noise: Array, **others: Argument) -> Case:
+def one(comment: str, z: Array, **others: Argument) -> Case:
     """A one-step sample of Gaussian data."""
-    return valid(comment, noise=noise, **NEAR, **{"f": EXACT, **others})
+    return valid(comment, z=z, **NEAR, **{"f": EXACT, **others})
 
 
 ONE_STEP: list[Case] = [
@@ -23,10 +23,10 @@ ONE_STEP: list[Case] = [
     one("another level", draw(103, 2, 2), sigma_max=1.5),
     one("another function", draw(104, 2, 2), f=BENT, sigma_max=5.0),
     one("noise 0", array([[0.0, 0.0]])),
-    invalid("sigma_max = 0", f=EXACT, noise=draw(105, 1, 2), sigma_max=0.0),
-    invalid("sigma_max < 0", f=EXACT, noise=draw(105, 1, 2), sigma_max=-80.0),
-    invalid("sigma_max is NaN", f=EXACT, noise=draw(105, 1, 2), sigma_max=NAN),
-    invalid("sigma_max is infinite", f=EXACT, noise=draw(105, 1, 2), sigma_max=INF),
+    invalid("sigma_max = 0", f=EXACT, z=draw(105, 1, 2), sigma_max=0.0),
+    invalid("sigma_max < 0", f=EXACT, z=draw(105, 1, 2), sigma_max=-80.0),
+    invalid("sigma_max is NaN", f=EXACT, z=draw(105, 1, 2), sigma_max=NAN),
+    invalid("sigma_max is infinite", f=EXACT, z=draw(105, 1, 2), sigma_max=INF),
 ]
 
 RENOISE: list[Case] = [
@@ -87,15 +87,15 @@ def search(
     comment: str,
     bottom: float,
     *,
-    grid: Array = ELEVEN,
+    sigmas: Array = ELEVEN,
     left: float = 1.0,
     right: float = 1.0,
     position: int = 0,
     **others: Argument,
 ) -> Case:
     """A search for a valley's bottom."""
-    score = callback("valley", bottom=bottom, left=left, right=right, position=position)
-    return valid(comment, score=score, grid=grid, rtol=0.0, **others)
+    objective = callback("valley", bottom=bottom, left=left, right=right, position=position)
+    return valid(comment, objective=objective, sigmas=sigmas, rtol=0.0, **others)
 
 
 FLAT = callback("valley", bottom=1.0, left=1.0, right=1.0, position=0)
@@ -107,20 +107,29 @@ SEARCH: list[Case] = [
     search("steep on the right", 0.9, right=20.0),
     search("steep on the left", 0.9, left=20.0),
     search(
-        "a second level, between sigma_max and sigma_min", 0.821, grid=FORTY, position=1, before=(80.0,), after=(0.002,)
+        "a second level, between sigma_max and sigma_min",
+        0.821,
+        sigmas=FORTY,
+        position=1,
+        before=(80.0,),
+        after=(0.002,),
     ),
-    search("below a first level", 5.0, grid=FORTY, position=1, before=(float(FORTY.values[30]),)),
-    search("above a last level", 0.002, grid=FORTY, after=(float(FORTY.values[20]),)),
-    search("one candidate", 1.0, grid=array([0.002, 1.0, 80.0]), position=1, before=(80.0,), after=(0.002,)),
-    search("two candidates", 3.0, grid=array([1.0, 2.0])),
-    search("two nodes before, one after", 1.0, grid=FORTY, position=2, before=(80.0, 20.0), after=(0.002,)),
-    invalid("the grid descends", score=FLAT, grid=array([80.0, 1.0, 0.002])),
-    invalid("two nodes are equal", score=FLAT, grid=array([0.002, 1.0, 1.0])),
-    invalid("a node is NaN", score=FLAT, grid=array([0.002, NAN, 80.0])),
-    invalid("before ascends", score=FLAT, grid=ELEVEN, before=(1.0, 80.0)),
-    invalid("after ascends", score=FLAT, grid=ELEVEN, after=(0.002, 0.01)),
+    search("below a first level", 5.0, sigmas=FORTY, position=1, before=(float(FORTY.values[30]),)),
+    search("above a last level", 0.002, sigmas=FORTY, after=(float(FORTY.values[20]),)),
+    search("one candidate", 1.0, sigmas=array([0.002, 1.0, 80.0]), position=1, before=(80.0,), after=(0.002,)),
+    search("two candidates", 3.0, sigmas=array([1.0, 2.0])),
+    search("two nodes before, one after", 1.0, sigmas=FORTY, position=2, before=(80.0, 20.0), after=(0.002,)),
+    invalid("sigmas descend", objective=FLAT, sigmas=array([80.0, 1.0, 0.002])),
+    invalid("two nodes are equal", objective=FLAT, sigmas=array([0.002, 1.0, 1.0])),
+    invalid("a node is NaN", objective=FLAT, sigmas=array([0.002, NAN, 80.0])),
+    invalid("before ascends", objective=FLAT, sigmas=ELEVEN, before=(1.0, 80.0)),
+    invalid("after ascends", objective=FLAT, sigmas=ELEVEN, after=(0.002, 0.01)),
     invalid(
-        "no candidate between the neighbours", score=FLAT, grid=array([0.002, 1.0, 80.0]), before=(1.0,), after=(0.002,)
+        "no candidate between the neighbours",
+        objective=FLAT,
+        sigmas=array([0.002, 1.0, 80.0]),
+        before=(1.0,),
+        after=(0.002,),
     ),
 ]
 
@@ -143,7 +152,7 @@ def edited(
     """An image edited."""
     return valid(
         comment,
-        y=draw(seed, *shape, scale=1.0),
+        reference=draw(seed, *shape, scale=1.0),
         noises=draw(seed + 1, len(sigmas), *shape),
         sigmas=array(sigmas),
         operator=operator,
@@ -153,13 +162,17 @@ def edited(
     )
 
 
-BROKEN: dict[str, Argument] = {"f": BENT, "y": draw(150, 1, 1, 2, 2), "operator": INPAINTING, "mask": LEFT_HALF}
+BROKEN: dict[str, Argument] = {"f": BENT, "reference": draw(150, 1, 1, 2, 2), "operator": INPAINTING, "mask": LEFT_HALF}
 EDIT: list[Case] = [
     edited("inpainting in one step", (1, 1, 2, 2), 130, [2.0], INPAINTING, LEFT_HALF),
     edited("inpainting in two steps", (2, 1, 2, 2), 132, [2.0, 0.821], INPAINTING, LEFT_HALF),
     edited("inpainting in three steps, three channels", (1, 3, 2, 2), 134, [3.0, 1.0, 0.004], INPAINTING, LEFT_HALF),
-    edited("all to be made: y does not matter", (1, 1, 2, 2), 136, [2.0, 0.5], INPAINTING, flags([[[[True]]]])),
-    edited("nothing to be made: y comes back", (1, 1, 2, 2), 138, [2.0, 0.5], INPAINTING, flags([[[[False]]]])),
+    edited(
+        "all to be made: the reference does not matter", (1, 1, 2, 2), 136, [2.0, 0.5], INPAINTING, flags([[[[True]]]])
+    ),
+    edited(
+        "nothing to be made: the reference comes back", (1, 1, 2, 2), 138, [2.0, 0.5], INPAINTING, flags([[[[False]]]])
+    ),
     edited("colorization in one step", (1, 3, 1, 2), 140, [2.0], COLORIZATION, COLOURS),
     edited("colorization in two steps", (1, 3, 1, 2), 142, [2.0, 0.5], COLORIZATION, COLOURS),
     edited("new luma under the old colours", (1, 3, 1, 2), 144, [2.0, 0.5], COLORIZATION, LUMA_ONLY),
@@ -185,7 +198,7 @@ def stroked(comment: str, shape: tuple[int, ...], seed: int, sigmas: list[float]
     """A picture made of strokes."""
     return valid(
         comment,
-        y=draw(seed, *shape, scale=1.0),
+        reference=draw(seed, *shape, scale=1.0),
         noises=draw(seed + 1, len(sigmas), *shape),
         sigmas=array(sigmas),
         **NEAR,
@@ -201,7 +214,9 @@ STROKE: list[Case] = [
     stroked("a last level sigma_min adds nothing", (1, 1, 2, 2), 178, [5.38, 0.002]),
     stroked("sigma_min = 0.25", (1, 1, 2, 2), 180, [2.0, 0.5], f=MILD, sigma_min=0.25),
     *(
-        invalid(comment, f=EXACT, y=draw(182, 1, 1, 2, 2), noises=draw(183, 2, 1, 1, 2, 2), sigmas=array(sigmas))
+        invalid(
+            comment, f=EXACT, reference=draw(182, 1, 1, 2, 2), noises=draw(183, 2, 1, 1, 2, 2), sigmas=array(sigmas)
+        )
         for comment, sigmas in BAD_LISTS.items()
     ),
 ]

@@ -47,7 +47,9 @@ MEANS, STDS, SHARES = array([[-1.0, 0.0], [1.0, 1.0]]), array([0.5, 0.25]), arra
 
 def mixture(comment: str, x: Array, sigma: Array, **others: Argument) -> Case:
     """A mixture of normal laws."""
-    return valid(comment, x=x, sigma=sigma, **{**NEAR, "means": MEANS, "stds": STDS, "weights": SHARES, **others})
+    return valid(
+        comment, x=x, sigma=sigma, **{**NEAR, "means": MEANS, "stds": STDS, "mixture_weights": SHARES, **others}
+    )
 
 
 def bad_mixture(comment: str, **others: Argument) -> Case:
@@ -57,7 +59,7 @@ def bad_mixture(comment: str, **others: Argument) -> Case:
         "sigma": array([1.0]),
         "means": MEANS,
         "stds": STDS,
-        "weights": SHARES,
+        "mixture_weights": SHARES,
     }
     return invalid(comment, **{**common, **others})
 
@@ -72,7 +74,7 @@ MIXTURE: list[Case] = [
         array([0.5, 2.0]),
         means=array([[0.5, -0.5]]),
         stds=array([0.5]),
-        weights=array([1.0]),
+        mixture_weights=array([1.0]),
     ),
     mixture("points: std = 0", draw(323, 2, 2), array([0.5, 2.0]), stds=array([0.0, 0.0])),
     mixture("far out, where every density underflows", array([[100.0, -100.0]]), array([0.1])),
@@ -84,13 +86,13 @@ MIXTURE: list[Case] = [
         rtol=1e-9,
     ),
     mixture("images", draw(324, 2, 1, 2, 1), array([0.25, 4.0]), means=draw(325, 2, 1, 2, 1)),
-    bad_mixture("the weights add up to 0.9", weights=array([0.25, 0.65])),
-    bad_mixture("a negative weight", weights=array([-0.25, 1.25])),
-    bad_mixture("a weight is NaN", weights=array([NAN, 0.75])),
+    bad_mixture("the weights add up to 0.9", mixture_weights=array([0.25, 0.65])),
+    bad_mixture("a negative weight", mixture_weights=array([-0.25, 1.25])),
+    bad_mixture("a weight is NaN", mixture_weights=array([NAN, 0.75])),
     bad_mixture("std < 0", stds=array([-0.5, 0.25])),
     bad_mixture("sigma is NaN", sigma=array([NAN])),
     bad_mixture("sigma < 0", sigma=array([-1.0])),
-    bad_mixture("one weight for two components", weights=array([1.0])),
+    bad_mixture("one weight for two components", mixture_weights=array([1.0])),
 ]
 
 RANGES: list[tuple[str, dict[str, Argument]]] = [
@@ -114,94 +116,95 @@ LOSS_LIMIT: list[Case] = [
     invalid("theta is NaN", theta=NAN, theta_minus=1.0),
 ]
 
-EQUAL: dict[str, Argument] = {"theta": 1.5, "theta_minus": 1.5, "xi": 0.5}
+ALIKE: dict[str, Argument] = {"theta": 1.5, "xi": 0.5}
 GRADIENT_LIMIT: list[Case] = [
-    valid("theta- = theta, the paper's range", **EQUAL),
-    valid("theta- < theta: +inf", theta=1.5, theta_minus=1.0, xi=0.5),
-    valid("theta- > theta: -inf", theta=1.0, theta_minus=1.5, xi=0.5),
-    valid("theta- = theta = xi: 0", theta=0.5, theta_minus=0.5, xi=0.5),
-    valid("theta below xi", theta=-1.0, theta_minus=-1.0, xi=0.5),
-    valid("sigma_min / sigma_max = 0.05", **EQUAL, sigma_min=0.05, sigma_max=1.0, rtol=1e-12),
-    valid("sigma_min / sigma_max = 0.5", **EQUAL, sigma_min=0.5, sigma_max=1.0, rtol=1e-12),
-    valid("a wide range", **EQUAL, sigma_min=1e-6, sigma_max=1e6),
-    *(invalid(comment, **EQUAL, **numbers) for comment, numbers in RANGES),
-    invalid("theta is NaN", theta=NAN, theta_minus=1.0, xi=0.5),
+    valid("the paper's range", **ALIKE),
+    valid("theta = xi: 0", theta=0.5, xi=0.5),
+    valid("theta below xi", theta=-1.0, xi=0.5),
+    valid("sigma_min / sigma_max = 0.05", **ALIKE, sigma_min=0.05, sigma_max=1.0, rtol=1e-12),
+    valid("sigma_min / sigma_max = 0.5", **ALIKE, sigma_min=0.5, sigma_max=1.0, rtol=1e-12),
+    valid("a wide range", **ALIKE, sigma_min=1e-6, sigma_max=1e6),
+    *(invalid(comment, **ALIKE, **numbers) for comment, numbers in RANGES),
+    invalid("theta is NaN", theta=NAN, xi=0.5),
+    invalid("xi is infinite", theta=1.5, xi=INF),
+]
+DIVERGENCE: list[Case] = [
+    valid("theta- < theta: +inf", **APART),
+    valid("theta- > theta: -inf", theta=1.0, theta_minus=1.5),
+    valid("theta- one rounding below theta", theta=1.0, theta_minus=0.9999999999999999),
+    valid("theta- one rounding above theta", theta=-1.0, theta_minus=-0.9999999999999999),
+    valid("theta = 0", theta=0.0, theta_minus=1e-300),
+    valid("theta- = 0", theta=1e300, theta_minus=0.0),
+    invalid("theta- = theta: the limit is finite", theta=1.5, theta_minus=1.5),
+    invalid("theta is NaN", theta=NAN, theta_minus=1.0),
+    invalid("theta- is infinite", theta=1.0, theta_minus=-INF),
 ]
 LEADING: list[Case] = [
-    valid("theta- < theta", theta=1.5, theta_minus=1.0, xi=0.5, delta_sigma=0.01),
-    valid("theta- > theta", theta=1.0, theta_minus=1.5, xi=0.5, delta_sigma=0.01),
-    valid("theta- = theta: the next term", **EQUAL, delta_sigma=0.01),
-    valid("theta- = theta = xi: 0", theta=0.5, theta_minus=0.5, xi=0.5, delta_sigma=0.01),
-    valid(
-        "theta- = theta, sigma_min / sigma_max = 0.05",
-        **EQUAL,
-        delta_sigma=1e-4,
-        sigma_min=0.05,
-        sigma_max=1.0,
-        rtol=1e-12,
-    ),
-    valid(
-        "theta- = theta, sigma_min / sigma_max = 0.5",
-        **EQUAL,
-        delta_sigma=1e-6,
-        sigma_min=0.5,
-        sigma_max=1.0,
-        rtol=1e-12,
-    ),
-    valid(
-        "theta- < theta, sigma_min / sigma_max = 0.5",
-        theta=1.5,
-        theta_minus=1.0,
-        xi=0.5,
-        delta_sigma=1e-6,
-        sigma_min=0.5,
-        sigma_max=1.0,
-        rtol=1e-12,
-    ),
-    *(invalid(comment, **EQUAL, delta_sigma=0.01, **numbers) for comment, numbers in RANGES),
-    invalid("Delta sigma = 0", **EQUAL, delta_sigma=0.0),
-    invalid("Delta sigma < 0", **EQUAL, delta_sigma=-0.01),
-    invalid("Delta sigma is NaN", **EQUAL, delta_sigma=NAN),
+    valid("the paper's range", **ALIKE, delta_sigma=0.01),
+    valid("theta = xi: 0", theta=0.5, xi=0.5, delta_sigma=0.01),
+    valid("theta below xi", theta=-1.0, xi=0.5, delta_sigma=1.0),
+    valid("sigma_min / sigma_max = 0.05", **ALIKE, delta_sigma=1e-4, sigma_min=0.05, sigma_max=1.0, rtol=1e-12),
+    valid("sigma_min / sigma_max = 0.5", **ALIKE, delta_sigma=1e-6, sigma_min=0.5, sigma_max=1.0, rtol=1e-12),
+    valid("a wide range", **ALIKE, delta_sigma=0.5, sigma_min=1e-6, sigma_max=1e6),
+    *(invalid(comment, **ALIKE, delta_sigma=0.01, **numbers) for comment, numbers in RANGES),
+    invalid("xi is NaN", theta=1.5, xi=NAN, delta_sigma=0.01),
+    invalid("Delta sigma = 0", **ALIKE, delta_sigma=0.0),
+    invalid("Delta sigma < 0", **ALIKE, delta_sigma=-0.01),
+    invalid("Delta sigma is NaN", **ALIKE, delta_sigma=NAN),
+]
+DIVERGENT: list[Case] = [
+    valid("theta- < theta", **APART),
+    valid("theta- > theta", theta=1.0, theta_minus=1.5),
+    valid("theta- = theta: 0", theta=1.5, theta_minus=1.5),
+    valid("sigma_min / sigma_max = 0.05", **APART, sigma_min=0.05, sigma_max=1.0, rtol=1e-12),
+    valid("sigma_min / sigma_max = 0.5", **APART, sigma_min=0.5, sigma_max=1.0, rtol=1e-12),
+    valid("sigma_min / sigma_max = 0.9: the closed form cancels", **APART, sigma_min=0.9, sigma_max=1.0, rtol=1e-11),
+    valid("a wide range", **APART, sigma_min=1e-6, sigma_max=1e6),
+    *(invalid(comment, **APART, **numbers) for comment, numbers in RANGES),
+    invalid("theta is NaN", theta=NAN, theta_minus=1.0),
+    invalid("theta- is infinite", theta=1.0, theta_minus=INF),
 ]
 
 UNIT, WIDE = array([[1.0, 0.0], [0.0, 1.0]]), array([[2.0, 0.5], [0.5, 1.0]])
 ZERO, SHIFT = array([0.0, 0.0]), array([3.0, 4.0])
 FLAT = array([[1.0, 1.0], [1.0, 1.0]])
 FRECHET: list[Case] = [
-    valid("only the means differ: 25", mu1=ZERO, cov1=UNIT, mu2=SHIFT, cov2=UNIT, atol=1e-12),
-    valid("diagonal covariances", mu1=ZERO, cov1=array([[4.0, 0.0], [0.0, 9.0]]), mu2=ZERO, cov2=UNIT, rtol=1e-12),
+    valid("only the means differ: 25", mean1=ZERO, cov1=UNIT, mean2=SHIFT, cov2=UNIT, atol=1e-12),
+    valid("diagonal covariances", mean1=ZERO, cov1=array([[4.0, 0.0], [0.0, 9.0]]), mean2=ZERO, cov2=UNIT, rtol=1e-12),
     valid(
         "covariances that do not commute",
-        mu1=ZERO,
+        mean1=ZERO,
         cov1=WIDE,
-        mu2=SHIFT,
+        mean2=SHIFT,
         cov2=array([[1.0, -0.75], [-0.75, 3.0]]),
         rtol=1e-12,
     ),
-    valid("equal laws: 0", mu1=SHIFT, cov1=WIDE, mu2=SHIFT, cov2=WIDE, atol=1e-7),
+    valid("equal laws: 0", mean1=SHIFT, cov1=WIDE, mean2=SHIFT, cov2=WIDE, atol=1e-7),
     valid(
         "one dimension: (s1 - s2)^2",
-        mu1=array([1.0]),
+        mean1=array([1.0]),
         cov1=array([[4.0]]),
-        mu2=array([1.0]),
+        mean2=array([1.0]),
         cov2=array([[0.25]]),
         rtol=1e-12,
     ),
-    valid("a singular covariance", mu1=ZERO, cov1=FLAT, mu2=SHIFT, cov2=WIDE, rtol=1e-7),
-    valid("points: covariances 0", mu1=ZERO, cov1=UNIT * 0, mu2=SHIFT, cov2=UNIT * 0, atol=1e-12),
+    valid("a singular covariance", mean1=ZERO, cov1=FLAT, mean2=SHIFT, cov2=WIDE, rtol=1e-7),
+    valid("points: covariances 0", mean1=ZERO, cov1=UNIT * 0, mean2=SHIFT, cov2=UNIT * 0, atol=1e-12),
     valid(
         "three dimensions",
-        mu1=array([1.0, 0.0, -1.0]),
+        mean1=array([1.0, 0.0, -1.0]),
         cov1=array([[2.0, 0.5, 0.0], [0.5, 1.0, 0.25], [0.0, 0.25, 3.0]]),
-        mu2=array([0.0, 0.5, 0.0]),
+        mean2=array([0.0, 0.5, 0.0]),
         cov2=array([[1.0, 0.0, 0.5], [0.0, 2.0, 0.0], [0.5, 0.0, 1.0]]),
         rtol=1e-12,
     ),
-    invalid("a covariance that is not symmetric", mu1=ZERO, cov1=array([[1.0, 0.5], [0.0, 1.0]]), mu2=ZERO, cov2=UNIT),
-    invalid("a negative variance", mu1=ZERO, cov1=array([[1.0, 0.0], [0.0, -1.0]]), mu2=ZERO, cov2=UNIT),
-    invalid("a mean is NaN", mu1=array([NAN, 0.0]), cov1=UNIT, mu2=ZERO, cov2=UNIT),
-    invalid("a covariance is NaN", mu1=ZERO, cov1=array([[NAN, 0.0], [0.0, 1.0]]), mu2=ZERO, cov2=UNIT),
-    invalid("different dimensions", mu1=ZERO, cov1=UNIT, mu2=array([0.0]), cov2=array([[1.0]])),
+    invalid(
+        "a covariance that is not symmetric", mean1=ZERO, cov1=array([[1.0, 0.5], [0.0, 1.0]]), mean2=ZERO, cov2=UNIT
+    ),
+    invalid("a negative variance", mean1=ZERO, cov1=array([[1.0, 0.0], [0.0, -1.0]]), mean2=ZERO, cov2=UNIT),
+    invalid("a mean is NaN", mean1=array([NAN, 0.0]), cov1=UNIT, mean2=ZERO, cov2=UNIT),
+    invalid("a covariance is NaN", mean1=ZERO, cov1=array([[NAN, 0.0], [0.0, 1.0]]), mean2=ZERO, cov2=UNIT),
+    invalid("different dimensions", mean1=ZERO, cov1=UNIT, mean2=array([0.0]), cov2=array([[1.0]])),
 ]
 
 LINE = array([[0.0], [1.0], [2.1], [3.3], [4.6]])
@@ -263,7 +266,9 @@ CASES: dict[str, list[Case]] = {
     "gaussian_mixture_score": MIXTURE,
     "ct_loss_limit": LOSS_LIMIT,
     "ct_gradient_limit": GRADIENT_LIMIT,
+    "ct_gradient_divergence": DIVERGENCE,
     "ct_gradient_leading_term": LEADING,
+    "ct_gradient_divergent_term": DIVERGENT,
     "frechet_distance": FRECHET,
     "precision_recall": RECALL,
     "inception_score": INCEPTION,

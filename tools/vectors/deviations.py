@@ -197,12 +197,12 @@ DEVIATIONS: dict[str, Deviation] = {
         "the true consistency function does not make it 0", "one public code"
 ),
     "DroppedHessian": Deviation(
-        "continuous_consistency_training_loss", model.dropped_hessian, "the metric's Hessian is left out",
+        "continuous_consistency_training_loss", model.dropped_hessian, "the distance's Hessian is left out",
         "half the gradient for squared l2, c times the gradient for pseudo-Huber", "one of the authors' codes"
 ),
     "SwappedEma": Deviation(
-        "ema_update", model.swapped_ema, "average and value are swapped",
-        "the average never moves from where it began, and the network is pulled back there", "two public codes"
+        "ema_update", model.swapped_ema, "ema and value are swapped",
+        "the EMA weights never move from where they began, and the network is pulled back there", "two public codes"
 ),
     "RenoiseNotRooted": Deviation(
         "renoise", model.renoise_not_rooted, "sigma stands for sqrt(sigma^2 - sigma_min^2)",

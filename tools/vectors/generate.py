@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ict_ref.equations import formulas
+from ict_ref.verify.vectors import VERSION
 from tools.vectors import (
     cases_model,
     cases_sampling,
@@ -29,7 +30,7 @@ from tools.vectors.case import Case
 from tools.vectors.deviations import DEVIATIONS
 
 SOURCES = {formula.name: formula.source for formula in formulas()}
-DATA = Path(__file__).parents[2] / "src" / "ict_ref" / "verify" / "data"
+DATA = Path(__file__).parents[2] / "src" / "ict_ref" / "verify" / "data" / f"v{VERSION}"
 CASES = {**cases_schedule.CASES, **cases_model.CASES, **cases_sampling.CASES, **cases_theory.CASES}
 ORACLES = (oracle_schedule, oracle_model, oracle_editing, oracle_theory)
 CLEARLY = 100  # tolerances between a slip's value and the right one

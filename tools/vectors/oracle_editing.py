@@ -126,10 +126,16 @@ def choose(mask: Array, generated: Array, kept: Array) -> Array:
 
 
 def edit(
-    f: Function, y: Array, operator: Operator, mask: Array, noises: Array, sigmas: Array, sigma_min: Real = 0.002
+    f: Function,
+    reference: Array,
+    operator: Operator,
+    mask: Array,
+    noises: Array,
+    sigmas: Array,
+    sigma_min: Real = 0.002,
 ) -> Array:
     """The last x of: x = A^-1[(A y)(1 - Omega) + (A f(x + sqrt(sigma_k^2 - sigma_min^2) z_k, sigma_k)) Omega]."""
-    known = operator.forward(y)
+    known = operator.forward(reference)
     x = operator.inverse(choose(mask, known * 0, known))
     for k in range(len(sigmas)):
         sigma = sigmas.values[k]
@@ -139,9 +145,9 @@ def edit(
     return x
 
 
-def stroke_edit(f: Function, y: Array, noises: Array, sigmas: Array, sigma_min: Real = 0.002) -> Array:
+def stroke_edit(f: Function, reference: Array, noises: Array, sigmas: Array, sigma_min: Real = 0.002) -> Array:
     """The last x of: x = f(y + sigma_1 z_1, sigma_1); x = f(x + sqrt(sigma_k^2 - sigma_min^2) z_k, sigma_k)."""
-    x = y
+    x = reference
     for k in range(len(sigmas)):
         sigma = sigmas.values[k]
         noisy = x + noises.part(0) * sigma if k == 0 else renoise(x, noises.part(k), sigma, sigma_min)

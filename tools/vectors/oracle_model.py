@@ -40,19 +40,19 @@ def boundary_parameterization(
     return skip * x + out * network(per_example(c_in(sigma, sigma_data), x) * x, c_noise(sigma))
 
 
-def fourier_embedding(c: Array, frequencies: Array) -> Array:
+def fourier_embedding(c_noise: Array, frequencies: Array) -> Array:
     """[sin(2 pi c w_1), ..., sin(2 pi c w_h), cos(2 pi c w_1), ..., cos(2 pi c w_h)]."""
-    turns = [[2 * mp.pi * value * w for w in frequencies] for value in c]
+    turns = [[2 * mp.pi * value * w for w in frequencies] for value in c_noise]
     values = [function(t) for row in turns for function in (mp.sin, mp.cos) for t in row]
-    return Array((len(c), 2 * len(frequencies)), tuple(values))
+    return Array((len(c_noise), 2 * len(frequencies)), tuple(values))
 
 
-def positional_embedding(c: Array, dim: int, max_period: Real = 10000.0) -> Array:
-    """[cos(c f_1), ..., cos(c f_h), sin(c f_1), ..., sin(c f_h)], f_k = max_period^(-(k-1)/h), h = dim / 2."""
-    half = dim // 2
+def positional_embedding(c_noise: Array, width: int, max_period: Real = 10000.0) -> Array:
+    """[cos(c f_1), ..., cos(c f_h), sin(c f_1), ..., sin(c f_h)], f_k = max_period^(-(k-1)/h), h = width / 2."""
+    half = width // 2
     frequencies = [mpf(max_period) ** (-mpf(k) / half) for k in range(half)]
-    values = [function(value * f) for value in c for function in (mp.cos, mp.sin) for f in frequencies]
-    return Array((len(c), dim), tuple(values))
+    values = [function(value * f) for value in c_noise for function in (mp.cos, mp.sin) for f in frequencies]
+    return Array((len(c_noise), width), tuple(values))
 
 
 def squared_l2(x: Array, y: Array) -> Array:
@@ -142,25 +142,25 @@ def hessian_form(metric: Function, at_both: Array, u: Array, v: Array) -> Array:
 
 
 def continuous_consistency_training_loss(
-    f: Function, x: Array, z: Array, sigma: Array, weight: Array, metric: Function
+    student: Function, x: Array, z: Array, sigma: Array, weights: Array, distance: Function
 ) -> Array:
     """lambda f_theta^T H (d/dsigma + z . d/dx) f_theta-, all at (x + sigma z, sigma)."""
     noisy = x + per_example(sigma, x) * z
-    value = f(noisy, sigma)
-    return weight * hessian_form(metric, value, value, derivative_along(f, noisy, sigma, z))
+    value = student(noisy, sigma)
+    return weights * hessian_form(distance, value, value, derivative_along(student, noisy, sigma, z))
 
 
 def continuous_consistency_distillation_loss(
-    f: Function, score: Function, x: Array, sigma: Array, weight: Array, metric: Function
+    student: Function, score: Function, x: Array, sigma: Array, weights: Array, distance: Function
 ) -> Array:
     """lambda f_theta^T H (d/dsigma - sigma score . d/dx) f_theta-, all at (x, sigma)."""
-    value, velocity = f(x, sigma), probability_flow_drift(x, sigma, score)
-    return weight * hessian_form(metric, value, value, derivative_along(f, x, sigma, velocity))
+    value, velocity = student(x, sigma), probability_flow_drift(x, sigma, score)
+    return weights * hessian_form(distance, value, value, derivative_along(student, x, sigma, velocity))
 
 
-def ema_update(average: Array, value: Array, decay: Real) -> Array:
-    """decay average + (1 - decay) value."""
-    return zip_map(lambda a, v: mpf(decay) * a + (1 - mpf(decay)) * v, average, value)
+def ema_update(ema: Array, value: Array, decay: Real) -> Array:
+    """decay ema + (1 - decay) value."""
+    return zip_map(lambda a, v: mpf(decay) * a + (1 - mpf(decay)) * v, ema, value)
 
 
 def levels_like(sigma: Real, x: Array) -> Array:
@@ -168,9 +168,9 @@ def levels_like(sigma: Real, x: Array) -> Array:
     return Array((len(x),), (mpf(sigma),) * len(x))
 
 
-def one_step_sample(f: Function, noise: Array, sigma_max: Real = 80.0) -> Array:
+def one_step_sample(f: Function, z: Array, sigma_max: Real = 80.0) -> Array:
     """x = f(sigma_max z, sigma_max)."""
-    return f(noise * mpf(sigma_max), levels_like(sigma_max, noise))
+    return f(z * mpf(sigma_max), levels_like(sigma_max, z))
 
 
 def renoise(x: Array, z: Array, sigma: Real, sigma_min: Real = 0.002) -> Array:
@@ -188,18 +188,18 @@ def multistep_sample(f: Function, noises: Array, sigmas: Array, sigma_min: Real 
     return x
 
 
-def candidates(grid: Array, before: tuple[Real, ...], after: tuple[Real, ...]) -> list[Real]:
+def candidates(sigmas: Array, before: tuple[Real, ...], after: tuple[Real, ...]) -> list[Real]:
     """The nodes strictly between the neighbours."""
-    return [s for s in grid if (not before or s < before[-1]) and (not after or s > after[0])]
+    return [s for s in sigmas if (not before or s < before[-1]) and (not after or s > after[0])]
 
 
 def search_intermediate_sigma(
-    score: Callable[[Array], Real], grid: Array, before: tuple[Real, ...] = (), after: tuple[Real, ...] = ()
+    objective: Callable[[Array], Real], sigmas: Array, before: tuple[Real, ...] = (), after: tuple[Real, ...] = ()
 ) -> Real:
-    """The node that minimises score(before, sigma, after), by trying all."""
+    """The node that minimises objective(before, sigma, after), by trying all."""
 
     def value(sigma: Real) -> Real:
         levels = (*before, sigma, *after)
-        return score(Array((len(levels),), levels))
+        return objective(Array((len(levels),), levels))
 
-    return min(candidates(grid, before, after), key=value)
+    return min(candidates(sigmas, before, after), key=value)

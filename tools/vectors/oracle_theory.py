@@ -22,12 +22,12 @@ def gaussian_consistency_function(x: Array, sigma: Array, mean: Array, std: Real
     return centre + per_example(scale, x) * (x - centre)
 
 
-def gaussian_mixture_score(x: Array, sigma: Array, means: Array, stds: Array, weights: Array) -> Array:
-    """grad_x log sum_m weights_m N(x | means_m, (stds_m^2 + sigma^2) I)."""
+def gaussian_mixture_score(x: Array, sigma: Array, means: Array, stds: Array, mixture_weights: Array) -> Array:
+    """grad_x log sum_m mixture_weights_m N(x | means_m, (stds_m^2 + sigma^2) I)."""
     scores: list[Real] = []
     for value, s in zip(x.examples(), sigma, strict=True):
         numerator, total = [mpf(0)] * len(value), mpf(0)
-        for mean, std, weight in zip(means.examples(), stds, weights, strict=True):
+        for mean, std, weight in zip(means.examples(), stds, mixture_weights, strict=True):
             variance = std**2 + s**2
             gap = [m - v for m, v in zip(mean, value, strict=True)]
             density = weight * mp.exp(-mp.fsum(g * g for g in gap) / (2 * variance)) / variance ** (mpf(len(gap)) / 2)
@@ -61,23 +61,26 @@ def ct_loss_limit(theta: Real, theta_minus: Real, sigma_min: Real = 0.002, sigma
     return mean_square_share(mpf(sigma_min), mpf(sigma_max)) * (theta - theta_minus) ** 2
 
 
-def ct_gradient_limit(
-    theta: Real, theta_minus: Real, xi: Real, sigma_min: Real = 0.002, sigma_max: Real = 80.0
-) -> Real:
-    """d/dtheta E[sigma_min/sigma^2 (1 - sigma_min/sigma) (theta - xi)^2] if theta- = theta, else an infinity."""
-    if theta != theta_minus:
-        return mpf("inf") if theta > theta_minus else mpf("-inf")
+def ct_gradient_limit(theta: Real, xi: Real, sigma_min: Real = 0.002, sigma_max: Real = 80.0) -> Real:
+    """d/dtheta E[sigma_min/sigma^2 (1 - sigma_min/sigma) (theta - xi)^2]."""
     return 2 * mean_slope(mpf(sigma_min), mpf(sigma_max)) * (theta - xi)
 
 
+def ct_gradient_divergence(theta: Real, theta_minus: Real) -> Real:
+    """The infinity with the sign of theta - theta-."""
+    return mpf("inf") if theta > theta_minus else mpf("-inf")
+
+
 def ct_gradient_leading_term(
-    theta: Real, theta_minus: Real, xi: Real, delta_sigma: Real, sigma_min: Real = 0.002, sigma_max: Real = 80.0
+    theta: Real, xi: Real, delta_sigma: Real, sigma_min: Real = 0.002, sigma_max: Real = 80.0
 ) -> Real:
-    """2 E[(1 - sigma_min/sigma)^2 (theta - theta-)], or if that is 0 its next term."""
-    a, b = mpf(sigma_min), mpf(sigma_max)
-    if theta != theta_minus:
-        return 2 * mean_square_share(a, b) * (theta - theta_minus)
-    return 2 * mean_slope(a, b) * mpf(delta_sigma) * (theta - xi)
+    """2 E[sigma_min Delta sigma/sigma^2 (1 - sigma_min/sigma)] (theta - xi)."""
+    return 2 * mean_slope(mpf(sigma_min), mpf(sigma_max)) * mpf(delta_sigma) * (theta - xi)
+
+
+def ct_gradient_divergent_term(theta: Real, theta_minus: Real, sigma_min: Real = 0.002, sigma_max: Real = 80.0) -> Real:
+    """2 E[(1 - sigma_min/sigma)^2 (theta - theta-)]."""
+    return 2 * mean_square_share(mpf(sigma_min), mpf(sigma_max)) * (theta - theta_minus)
 
 
 def matrix(x: Array) -> Real:
@@ -96,9 +99,9 @@ def trace(square: Real) -> Real:
     return mp.fsum(square[i, i] for i in range(square.rows))
 
 
-def frechet_distance(mu1: Array, cov1: Array, mu2: Array, cov2: Array) -> Array:
-    """||mu1 - mu2||^2 + tr(cov1 + cov2 - 2 (cov1 cov2)^(1/2))."""
-    means = mp.fsum((a - b) ** 2 for a, b in zip(mu1, mu2, strict=True))
+def frechet_distance(mean1: Array, cov1: Array, mean2: Array, cov2: Array) -> Array:
+    """||mean1 - mean2||^2 + tr(cov1 + cov2 - 2 (cov1 cov2)^(1/2))."""
+    means = mp.fsum((a - b) ** 2 for a, b in zip(mean1, mean2, strict=True))
     c1, c2 = matrix(cov1), matrix(cov2)
     half = root(c1)
     between = half * c2 * half

@@ -8,7 +8,7 @@ from tools.vectors import oracle_model as right
 from tools.vectors.arrays import Array, Real, mp, mpf, per_example
 from tools.vectors.oracle_editing import Operator
 from tools.vectors.oracle_model import Function, above, at
-from tools.vectors.oracle_theory import mean_over_levels, mean_square_share
+from tools.vectors.oracle_theory import mean_over_levels
 
 
 def edm_skip(sigma: Array, sigma_min: Real = 0.002, sigma_data: Real = 0.5) -> Array:
@@ -77,10 +77,10 @@ def clamp(value: Real) -> Real:
     return max(mpf(-1), min(mpf(1), value))
 
 
-def cosine_first(c: Array, frequencies: Array) -> Array:
+def cosine_first(c_noise: Array, frequencies: Array) -> Array:
     """Cosines before sines."""
-    halves = right.fourier_embedding(c, frequencies).examples()
-    return Array((len(c), 2 * len(frequencies)), tuple(v for row in halves for v in swap_halves(row)))
+    halves = right.fourier_embedding(c_noise, frequencies).examples()
+    return Array((len(c_noise), 2 * len(frequencies)), tuple(v for row in halves for v in swap_halves(row)))
 
 
 def swap_halves(row: list[Real]) -> list[Real]:
@@ -88,18 +88,18 @@ def swap_halves(row: list[Real]) -> list[Real]:
     return row[len(row) // 2 :] + row[: len(row) // 2]
 
 
-def cos_sin_order(c: Array, dim: int, max_period: Real = 10000.0) -> Array:
+def cos_sin_order(c_noise: Array, width: int, max_period: Real = 10000.0) -> Array:
     """Sines before cosines."""
-    halves = right.positional_embedding(c, dim, max_period).examples()
-    return Array((len(c), dim), tuple(v for row in halves for v in swap_halves(row)))
+    halves = right.positional_embedding(c_noise, width, max_period).examples()
+    return Array((len(c_noise), width), tuple(v for row in halves for v in swap_halves(row)))
 
 
-def half_minus_one(c: Array, dim: int, max_period: Real = 10000.0) -> Array | None:
+def half_minus_one(c_noise: Array, width: int, max_period: Real = 10000.0) -> Array | None:
     """f_k = max_period^(-(k-1)/(h-1))."""
-    half = dim // 2
+    half = width // 2
     if half < 2:
         return None
-    return right.positional_embedding(c, dim, mpf(max_period) ** (mpf(half) / (half - 1)))
+    return right.positional_embedding(c_noise, width, mpf(max_period) ** (mpf(half) / (half - 1)))
 
 
 def elementwise(x: Array, y: Array, c: Real) -> Array:
@@ -204,24 +204,26 @@ def mirrored_index(
     return right.consistency_training_loss(student, teacher, x, z, mirrored, sigmas, distance, weights)
 
 
-def minus_sign_continuous(f: Function, x: Array, z: Array, sigma: Array, weight: Array, metric: Function) -> Array:
+def minus_sign_continuous(
+    student: Function, x: Array, z: Array, sigma: Array, weights: Array, distance: Function
+) -> Array:
     """d/dsigma - z . d/dx."""
     noisy = x + per_example(sigma, x) * z
-    value = f(noisy, sigma)
-    return weight * right.hessian_form(metric, value, value, right.derivative_along(f, noisy, sigma, z * -1))
+    value = student(noisy, sigma)
+    return weights * right.hessian_form(distance, value, value, right.derivative_along(student, noisy, sigma, z * -1))
 
 
-def dropped_hessian(f: Function, x: Array, z: Array, sigma: Array, weight: Array, metric: Function) -> Array:
+def dropped_hessian(student: Function, x: Array, z: Array, sigma: Array, weights: Array, distance: Function) -> Array:
     """The Hessian left out: the factor 2 of the squared norm, 1 / c of the pseudo-Huber metric."""
-    del metric
+    del distance
     noisy = x + per_example(sigma, x) * z
-    products = f(noisy, sigma) * right.derivative_along(f, noisy, sigma, z)
-    return weight * Array(sigma.shape, tuple(mp.fsum(row) for row in products.examples()))
+    products = student(noisy, sigma) * right.derivative_along(student, noisy, sigma, z)
+    return weights * Array(sigma.shape, tuple(mp.fsum(row) for row in products.examples()))
 
 
-def swapped_ema(average: Array, value: Array, decay: Real) -> Array:
-    """The average in the value's place."""
-    return right.ema_update(value, average, decay)
+def swapped_ema(ema: Array, value: Array, decay: Real) -> Array:
+    """The EMA weights in the value's place."""
+    return right.ema_update(value, ema, decay)
 
 
 def renoise_not_rooted(x: Array, z: Array, sigma: Real, sigma_min: Real = 0.002) -> Array:
@@ -242,14 +244,14 @@ def clamped_samples(f: Function, noises: Array, sigmas: Array, sigma_min: Real =
 
 
 def stale_ternary(
-    score: Callable[[Array], Real], grid: Array, before: tuple[Real, ...] = (), after: tuple[Real, ...] = ()
+    objective: Callable[[Array], Real], sigmas: Array, before: tuple[Real, ...] = (), after: tuple[Real, ...] = ()
 ) -> Real | None:
     """Ternary search whose last comparison returns the probes of the last round, not the ends that it compared."""
-    nodes = right.candidates(grid, before, after)
+    nodes = right.candidates(sigmas, before, after)
 
     def value(p: int) -> Real:
         levels = (*before, nodes[p], *after)
-        return score(Array((len(levels),), levels))
+        return objective(Array((len(levels),), levels))
 
     low, high = 0, len(nodes) - 1
     probes: tuple[int, int] | None = None
@@ -268,7 +270,13 @@ def stale_ternary(
 
 
 def x_not_transformed(
-    f: Function, y: Array, operator: Operator, mask: Array, noises: Array, sigmas: Array, sigma_min: Real = 0.002
+    f: Function,
+    reference: Array,
+    operator: Operator,
+    mask: Array,
+    noises: Array,
+    sigmas: Array,
+    sigma_min: Real = 0.002,
 ) -> Array | None:
     """A^-1[(A y)(1 - Omega) + x Omega]: the sample is not taken through A.
 
@@ -276,7 +284,7 @@ def x_not_transformed(
     """
     if mask.values != (True, False, False):
         return None
-    known = operator.forward(y)
+    known = operator.forward(reference)
     x = operator.inverse(editing.choose(mask, known * 0, known))
     for k in range(len(sigmas)):
         sigma = sigmas.values[k]
@@ -286,14 +294,20 @@ def x_not_transformed(
 
 
 def minus_one_fill(
-    f: Function, y: Array, operator: Operator, mask: Array, noises: Array, sigmas: Array, sigma_min: Real = 0.002
+    f: Function,
+    reference: Array,
+    operator: Operator,
+    mask: Array,
+    noises: Array,
+    sigmas: Array,
+    sigma_min: Real = 0.002,
 ) -> Array | None:
     """The first input has -1, not 0, where the image is to be made (inpainting)."""
-    if operator.forward(y) is not y:
+    if operator.forward(reference) is not reference:
         return None
-    filled = editing.choose(mask, (y * 0).map(lambda v: v - 1), y)
-    first = right.levels_like(sigmas.values[0], y)
-    known = operator.forward(y)
+    filled = editing.choose(mask, (reference * 0).map(lambda v: v - 1), reference)
+    first = right.levels_like(sigmas.values[0], reference)
+    known = operator.forward(reference)
     x = f(filled + noises.part(0) * sigmas.values[0], first)
     x = operator.inverse(editing.choose(mask, operator.forward(x), known))
     for k in range(1, len(sigmas)):
@@ -303,15 +317,15 @@ def minus_one_fill(
     return x
 
 
-def index_for_level(f: Function, y: Array, noises: Array, sigmas: Array, sigma_min: Real = 0.002) -> Array:
+def index_for_level(f: Function, reference: Array, noises: Array, sigmas: Array, sigma_min: Real = 0.002) -> Array:
     """The first noise is scaled by the number of its level, 0, not by the level."""
-    silent = Array(noises.shape, (mpf(0),) * len(y.values) + noises.values[len(y.values) :])
-    return editing.stroke_edit(f, y, silent, sigmas, sigma_min)
+    silent = Array(noises.shape, (mpf(0),) * len(reference.values) + noises.values[len(reference.values) :])
+    return editing.stroke_edit(f, reference, silent, sigmas, sigma_min)
 
 
-def stroke_erased(f: Function, y: Array, noises: Array, sigmas: Array, sigma_min: Real = 0.002) -> Array:
+def stroke_erased(f: Function, reference: Array, noises: Array, sigmas: Array, sigma_min: Real = 0.002) -> Array:
     """Algorithm 4's first line with Omega = 1 everywhere: the picture is erased before the noise is added."""
-    return right.multistep_sample(f, noises, sigmas, sigma_min) + y * 0
+    return right.multistep_sample(f, noises, sigmas, sigma_min) + reference * 0
 
 
 def whole_batch_angle(z1: Array, z2: Array, alpha: Array) -> Array:
@@ -319,12 +333,8 @@ def whole_batch_angle(z1: Array, z2: Array, alpha: Array) -> Array:
     return editing.slerp_along(z1, z2, alpha, [editing.angle(list(z1.values), list(z2.values))] * len(z1))
 
 
-def printed_eq13(
-    theta: Real, theta_minus: Real, xi: Real, delta_sigma: Real, sigma_min: Real = 0.002, sigma_max: Real = 80.0
-) -> Real:
+def printed_eq13(theta: Real, xi: Real, delta_sigma: Real, sigma_min: Real = 0.002, sigma_max: Real = 80.0) -> Real:
     """Eq. (13) as printed, (1 - sigma_min/sigma) behind the expectation: the product of two means."""
     a, b = mpf(sigma_min), mpf(sigma_max)
-    if theta != theta_minus:
-        return 2 * mean_square_share(a, b) * (theta - theta_minus)
     share = 1 - a * mean_over_levels(1, a, b)
     return 2 * a * mean_over_levels(2, a, b) * mpf(delta_sigma) * (theta - xi) * share

@@ -130,7 +130,7 @@ def entries() -> list[Entry]:
     ]
     gradient = Array((2,), tuple(slopes))
     updated = given["parameters"] - mpf(LEARNING_RATE) * gradient
-    average = model.ema_update(given["parameters"], updated, EMA_DECAY)
+    ema = model.ema_update(given["parameters"], updated, EMA_DECAY)
     both = callback("preconditioned_bend", a=A, b=B)
     return [
         Entry("n", n, "N(k)", "iCT, Section 3.4, Eq. (9)", "exponential_curriculum",
@@ -164,6 +164,6 @@ def entries() -> list[Entry]:
               rtol=1e-9),
         Entry("updated", updated, "parameters - learning_rate gradient: RAdam's first step", "iCT, Appendix B",
               rtol=1e-10),
-        Entry("average", average, "ema_decay parameters + (1 - ema_decay) updated", "iCT, Section 2, Eq. (4)",
-              "ema_update", (("average", ref("parameters")), ("value", ref("updated")), ("decay", ref("ema_decay")))),
+        Entry("ema", ema, "ema_decay parameters + (1 - ema_decay) updated", "iCT, Section 2, Eq. (4)",
+              "ema_update", (("ema", ref("parameters")), ("value", ref("updated")), ("decay", ref("ema_decay")))),
     ]  # fmt: skip

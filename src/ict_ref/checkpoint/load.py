@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from ict_ref.checkpoint.network_file import load_exported
-from ict_ref.checkpoint.run_dir import load_config
+from ict_ref.checkpoint.run_dir import load_config, stored_digests
 from ict_ref.checkpoint.training_state import Checkpoint, newest_checkpoint
 from ict_ref.config import Config, Method, Sample
 from ict_ref.data.dataset import load
@@ -74,10 +74,10 @@ def load_pretrained(path: Path, device: torch.device | str = "cpu") -> Pretraine
 
 def load_ema(run: Path) -> tuple[NetworkCheckpoint, int]:
     """Return the average in a run's checkpoint, and after how many steps. Raises ValueError if there is none."""
-    config = load_config(run)
+    config, digests = load_config(run), stored_digests(run)
 
     def of_this_run(checkpoint: Checkpoint) -> None:
-        if checkpoint.config != config.digest():
+        if checkpoint.config not in digests:
             raise ValueError(
                 f"{run} has a checkpoint of another configuration than its config.json's; restore one of them"
             )

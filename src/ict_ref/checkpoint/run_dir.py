@@ -9,9 +9,11 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ict_ref
-from ict_ref.config import Config, is_learned
+from ict_ref.config import Config
+from ict_ref.config.identity import Tree, digest, digest_of_0_1_0, flat, identity, is_identity
 from ict_ref.utils.atomic import locked, write_atomically
 
 
@@ -29,11 +31,18 @@ def open_run(folder: Path, config: Config) -> Iterator[None]:
         raise ValueError(f"{folder} has files in it but no config.json: not a run folder; choose another with --out")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, ".lock"):
+        here = json.loads(config.to_json())
+        content = {"ict_ref": ict_ref.__version__, "config": here}
         if config_file.exists():
-            _refuse_another(config_file, config)
-        else:
-            content = {"ict_ref": ict_ref.__version__, "config": json.loads(config.to_json())}
-            write_atomically(config_file, json.dumps(content, indent=2).encode() + b"\n")
+            content = _read(config_file)
+            _refuse_another(content["config"], here, config_file)
+            for name, value in flat(here).items():
+                if not is_identity(Config, name):  # how it is computed, recorded, sampled and accepted may change
+                    group, _, field = name.partition(".")
+                    content["config"].setdefault(group, {})[field] = value
+        text = json.dumps(content, indent=2).encode() + b"\n"
+        if not config_file.exists() or config_file.read_bytes() != text:
+            write_atomically(config_file, text)
         yield
 
 
@@ -48,17 +57,30 @@ def load_config(folder: Path) -> Config:
         raise ValueError(f"{file} is damaged or of another version of ict_ref ({error})") from None
 
 
-def _refuse_another(config_file: Path, config: Config) -> None:
-    """Raise ValueError if the folder's run learns something else; how it is computed and recorded may differ."""
+def stored_digests(folder: Path) -> tuple[str, ...]:
+    """Return the digests by which checkpoints of the run in this folder are bound to it, over what was stored."""
+    tree = _read(folder / "config.json")["config"]
+    return digest(identity(Config, tree)), digest_of_0_1_0(tree)
+
+
+def _read(config_file: Path) -> dict[str, Any]:
+    """Return the content of config.json. Raises ValueError if it is damaged."""
     try:
-        there = json.loads(config_file.read_text())["config"]
-        tree = {f"{room}.{name}": value for room, fields in there.items() for name, value in fields.items()}
+        content: dict[str, Any] = json.loads(config_file.read_text())
+        flat(content["config"])
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError):
         raise ValueError(f"{config_file} is damaged; choose another folder with --out") from None
-    here = json.loads(json.dumps(config.learned()))
-    for name in [*tree, *here]:
-        if tree.get(name) != here.get(name) and is_learned(name):
+    return content
+
+
+def _refuse_another(there: Tree, here: Tree, config_file: Path) -> None:
+    """Raise ValueError if the folder's run has another identity; a field that is not stored has its default."""
+    default = flat(json.loads(Config().to_json()))
+    stored, given = flat(there), flat(here)
+    for name in [*stored, *given]:
+        was, now = stored.get(name, default.get(name)), given.get(name)
+        if was != now and is_identity(Config, name):
             raise ValueError(
-                f"{config_file.parent} is the run of another configuration: {name} is {tree.get(name)} there and "
-                f"{here.get(name)} here; choose another folder with --out"
+                f"{config_file.parent} is the run of another configuration: {name} is {was} there and {now} here; "
+                "choose another folder with --out"
             )

@@ -6,7 +6,6 @@ newest are kept, and milestones; one that is damaged is set aside, and the one b
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -69,11 +68,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 1, mile
         mode = aside.stat().st_mode
         try:
             safetensors.torch.save_file(tensors, aside, metadata(about))
-        except safetensors.SafetensorError as error:
-            number = re.search(r"os error (\d+)", str(error))
-            if number is None:
-                raise
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+        except safetensors.SafetensorError:
+            try:  # its errors have no number, those of Python's own write have
+                aside.write_bytes(safetensors.torch.save(tensors, metadata(about)))
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from None
         aside.chmod(mode)  # or else nobody but the owner may read it
     _drop(folder, keep, milestone_every)
     return path

@@ -1,6 +1,5 @@
 """Everything that can be configured, and the presets: the paper's tables."""
 
-from ict_ref.config.identity import is_learned
 from ict_ref.config.presets import PRESETS, digits, minimal
 from ict_ref.config.schema import (
     Bars,
@@ -28,6 +27,5 @@ __all__ = [
     "Train",
     "as_fields",
     "digits",
-    "is_learned",
     "minimal",
 ]

@@ -8,9 +8,9 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
-from ict_ref.config.identity import digest, learned
+from ict_ref.config.identity import NOT_IDENTITY, digest, identity
 
 
 def _needs(holds: bool, invariant: str, name: str, got: object) -> None:
@@ -36,9 +36,9 @@ class Data:
     """The data set. digits: the 1 797 handwritten digits of 8x8 pixels that come with scikit-learn; every third is
     held out for scoring. The others are prepared folders: cifar10 and imagenet64 must be of their size and classes,
     folder is any other."""
-    path: str = ""
+    path: str = field(default="", metadata=NOT_IDENTITY)
     """The prepared folder, made by python -m ict_ref.prepare."""
-    held_out: str = ""
+    held_out: str = field(default="", metadata=NOT_IDENTITY)
     """A prepared folder of other images of the kind, to score by (1 000 of them, evenly taken); without, a run is not
     scored. Scores are distances in pixels, meant for small images."""
     checksum: str = ""
@@ -302,10 +302,10 @@ class Config:
     network: Network = field(default_factory=Network)
     method: Method = field(default_factory=Method)
     train: Train = field(default_factory=Train)
-    sample: Sample = field(default_factory=Sample)
-    bars: Bars = field(default_factory=Bars)
-    machine: Machine = field(default_factory=Machine)
-    record: Record = field(default_factory=Record)
+    sample: Sample = field(default_factory=Sample, metadata=NOT_IDENTITY)
+    bars: Bars = field(default_factory=Bars, metadata=NOT_IDENTITY)
+    machine: Machine = field(default_factory=Machine, metadata=NOT_IDENTITY)
+    record: Record = field(default_factory=Record, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
         judged = self.data.labels or self.bars.accuracy is None
@@ -320,16 +320,15 @@ class Config:
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     @classmethod
-    def from_dict(cls, rooms: Mapping[str, Mapping[str, Any]]) -> "Config":
+    def from_dict(cls, groups: Mapping[str, Mapping[str, Any]]) -> "Config":
         """Return the configuration that JSON holds; what it lacks has its default."""
-        types = (Data, Network, Method, Train, Sample, Bars, Machine, Record)
-        known = {room.name: one for room, one in zip(dataclasses.fields(cls), types, strict=True)}
-        return cls(**{room: known[room](**as_fields(fields)) for room, fields in rooms.items()})
+        known = get_type_hints(cls)
+        return cls(**{group: known[group](**as_fields(fields)) for group, fields in groups.items()})
 
-    def learned(self) -> dict[str, Any]:
-        """Return every field that says what is learned, by its full name."""
-        return learned(dataclasses.asdict(self))
+    def identity(self) -> dict[str, Any]:
+        """Return the fields that are part of the run's identity and differ from their defaults, by full name."""
+        return identity(Config, dataclasses.asdict(self))
 
     def digest(self) -> str:
-        """Return 8 hexadecimal digits that differ between configurations of which another model is learned."""
-        return digest(self.learned())
+        """Return 8 hexadecimal digits that differ between runs that learn something else."""
+        return digest(self.identity())

@@ -8,7 +8,6 @@ import io
 import math
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,10 @@ import torch
 from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from ict_ref.utils.archive import refuse_damaged
 from ict_ref.utils.atomic import atomically
+from ict_ref.utils.progress import bar
 
 # What Pillow reads without plug-ins, and what folders of images have.
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -28,12 +27,10 @@ GAP = 2
 SEEN = 40
 
 
-def read_pixels(
-    path: Path, progress: Callable[[list[Path]], Iterable[Path]] = iter
-) -> UInt8[Tensor, " n channels height width"]:
+def read_pixels(path: Path) -> UInt8[Tensor, " n channels height width"]:
     """Return the images of a folder (its subfolders too, in the order of their paths), an .npz with arr_0, or one file.
 
-    `progress` is wrapped around the files of a folder. Raises ValueError, by the file's name, for what cannot be used:
+    Raises ValueError, by the file's name, for what cannot be used:
     none, damaged, mixed sizes, no arr_0.
     """
     if not path.exists():
@@ -42,7 +39,7 @@ def read_pixels(
         files = image_files(path)
         if not files:
             raise ValueError(f"{path} has no images in it: needs {', '.join(SUFFIXES)}, or an .npz with arr_0")
-        array = _decoded(files, progress)
+        array = _decoded(files)
     elif path.suffix == ".npz":
         array = _of_npz(path)
     else:
@@ -81,7 +78,7 @@ def write_pngs(pixels: UInt8[Tensor, " n channels height width"], folder: Path) 
     aside = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    for k, image in enumerate(tqdm(pixels, unit=" files", delay=2, leave=False)):
+    for k, image in enumerate(bar(pixels.unbind(), "writing", "files")):
         _as_pillow(image).save(aside / f"{k:06d}.png", "PNG")
     aside.rename(folder)
 
@@ -144,11 +141,9 @@ def _colours(pixels: UInt8[Tensor, " n channels height width"]) -> UInt8[Tensor,
     return pixels if pixels.shape[1] == 3 else pixels[:, :1].expand(-1, 3, -1, -1)
 
 
-def _decoded(
-    files: list[Path], progress: Callable[[list[Path]], Iterable[Path]]
-) -> UInt8[np.ndarray, " n channels height width"]:
+def _decoded(files: list[Path]) -> UInt8[np.ndarray, " n channels height width"]:
     array: UInt8[np.ndarray, " n channels height width"] | None = None
-    for k, file in enumerate(progress(files)):
+    for k, file in enumerate(bar(files, "reading", "files")):
         image = decode(file, str(file), size=None, grey=False)
         if array is None:
             array = np.empty((len(files), *image.shape), np.uint8)

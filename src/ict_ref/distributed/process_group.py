@@ -20,7 +20,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from ict_ref.config import Machine
-from ict_ref.utils.signals import RENDEZVOUS, started_by_launcher
+from ict_ref.utils.signals import RENDEZVOUS, LostProcessError, started_by_launcher
 
 CPU = torch.device("cpu")
 # How long one waits for another, which may be sampling, writing a checkpoint or compiling.
@@ -78,7 +78,7 @@ class ProcessGroup:
 def joined(machine: Machine) -> Iterator[ProcessGroup]:
     """Join the processes of the run, and leave them when the block ends.
 
-    Raises ValueError where the device that is asked for is not there.
+    Raises ValueError if the device does not exist, and LostProcessError if another process ends early.
     """
     rank, size, local = (int(os.environ.get(name, default)) for name, default in VARIABLES)
     device = _device(machine, local)
@@ -89,14 +89,29 @@ def joined(machine: Machine) -> Iterator[ProcessGroup]:
     # One group for both: gradients go between devices, flags between hosts.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     method = os.environ.get(RENDEZVOUS, "env://")
-    dist.init_process_group(backend, init_method=method, rank=rank, world_size=size, timeout=PATIENCE)
-    try:
-        yield ProcessGroup(rank, size, device)
-    finally:
-        dist.destroy_process_group()
+    with _lost_processes_named():
+        dist.init_process_group(backend, init_method=method, rank=rank, world_size=size, timeout=PATIENCE)
+        try:
+            yield ProcessGroup(rank, size, device)
+        finally:
+            dist.destroy_process_group()
 
 
 VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+
+
+@contextlib.contextmanager
+def _lost_processes_named() -> Iterator[None]:
+    """Raise LostProcessError for an error of the communication with other processes."""
+    try:
+        yield
+    except RuntimeError as error:
+        # gloo raises a bare RuntimeError, also in the backward pass of DistributedDataParallel, where no call of ours
+        # can be wrapped: only its words distinguish it from other errors.
+        of_gloo = any(word in str(error).lower() for word in ("gloo", "connection"))
+        if not (of_gloo or isinstance(error, dist.DistError)):
+            raise
+        raise LostProcessError(str(error)) from error
 
 
 def _device(machine: Machine, local: int) -> torch.device:

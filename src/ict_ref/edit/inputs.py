@@ -1,6 +1,5 @@
 """The images that are given, their labels, and the mask."""
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,10 @@ from ict_ref.utils.rng import stream
 HELD_OUT = "digits:held-out"
 # Of the bundled digits so many are taken unless told otherwise: as many as there are classes.
 FEW = 10
-Progress = Callable[[list[Path]], Iterable[Path]]
 
 
 def given_images(
-    names: tuple[str, ...], trained: PretrainedModel, *, count: int | None, patch: int = 1, progress: Progress = iter
+    names: tuple[str, ...], trained: PretrainedModel, *, count: int | None, patch: int = 1
 ) -> tuple[UInt8[Tensor, " n channels height width"], Int64[Tensor, " n"] | None]:
     """Return the images, `count` of them evenly from the first to the last, and their labels if they bring them.
 
@@ -28,7 +26,7 @@ def given_images(
     ValueError for images that the model cannot take.
     """
     channels, height, width = trained.event
-    sets = [_read(name, progress) for name in names]
+    sets = [_read(name) for name in names]
     first = sets[0].event[1:]
     allowed = {(height, width), (height // patch, width // patch)}
     for name, images in zip(names, sets, strict=True):
@@ -112,8 +110,8 @@ def _mask_file(path: Path, size: tuple[int, int]) -> Bool[Tensor, " 1 1 height w
     return white
 
 
-def _read(name: str, progress: Progress) -> Images:
+def _read(name: str) -> Images:
     if name == HELD_OUT:
         return digits().held_out
-    pixels = read_pixels(Path(name), progress)
+    pixels = read_pixels(Path(name))
     return Images(pixels.numpy(), torch.zeros(len(pixels), dtype=torch.int64), 0)

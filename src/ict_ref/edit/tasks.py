@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ict_ref.data.dataset import to_float, to_uint8
-from ict_ref.edit.sheet import ROWS
 from ict_ref.formulas import (
     Operator,
     colorization_mask,
@@ -34,6 +33,8 @@ Change: TypeAlias = Callable[
 """What is made with f of these of the images, and of the noise of each level."""
 # What the model does not see, in a picture: no grey, which an image could have.
 UNSEEN = (70, 110, 190)
+# Rows of the picture of what was made.
+ROWS = 10
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,10 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Never
 
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 import ict_ref
 from ict_ref.checkpoint.load import PretrainedModel, load_pretrained
@@ -19,13 +17,12 @@ from ict_ref.edit.between import between
 from ict_ref.edit.inputs import given_images, given_labels, mask_of
 from ict_ref.edit.model import function_of
 from ict_ref.edit.options import DENOISE, LEVELS, STROKE, Options, shown
-from ict_ref.edit.sheet import write_sheet
-from ict_ref.edit.tasks import Levels, Task, colorize, inpaint, remove_noise, stroke, super_resolve
+from ict_ref.edit.tasks import ROWS, Levels, Task, colorize, inpaint, remove_noise, stroke, super_resolve
 from ict_ref.formulas import sigma_grid
 from ict_ref.sample.images import VALUES
+from ict_ref.sample.sheet import draw_sheet
 from ict_ref.utils.atomic import write_atomically
-
-BAR = "{desc} {n_fmt}/{total_fmt} evaluations |{bar:20}| {remaining} left"
+from ict_ref.utils.progress import bar
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,8 @@ def work(options: Options) -> int:
     made = _interpolated(options, trained) if options.task == "interpolate" else _edited(options, trained)
     _write(options, trained, made)
     print(f"{options.task}: {len(made.pixels)} images by {trained.name}")
-    print(f"see {options.out}/edit.png; one by one in {options.out}/images, all in images.npz, settings in edit.json")
+    out = options.folder
+    print(f"see {out}/edit.png; one by one in {out}/images, all in images.npz, settings in edit.json")
     return 0
 
 
@@ -66,7 +64,6 @@ def _edited(options: Options, trained: PretrainedModel) -> Made:
         trained,
         count=options.count,
         patch=patch if options.task == "superres" else 1,
-        progress=lambda files: tqdm(files, "reading", delay=2, leave=False),
     )
     labels = given_labels(options.labels, own, trained, len(images))
     about: dict[str, object] = {"sigmas": at.sigmas.tolist()}
@@ -84,10 +81,11 @@ def _edited(options: Options, trained: PretrainedModel) -> Made:
             task = stroke(images, at)
         case _:
             about["noise"] = "in the images" if options.noisy else "added"
-            task = remove_noise(images, bool(options.noisy), at)
+            task = remove_noise(images, options.noisy, at)
     chunks = _chunks(len(images), trained.event)
-    with _bar(options.task, len(chunks) * (1 if options.task == "denoise" else len(at.sigmas))) as bar:
-        pixels = torch.cat([run(task, at, trained, labels, chosen, bar.update) for chosen in chunks])
+    evaluations = len(chunks) * (1 if options.task == "denoise" else len(at.sigmas))
+    with bar(evaluations, options.task, "evaluations") as progress:
+        pixels = torch.cat([run(task, at, trained, labels, chosen, progress.update) for chosen in chunks])
     names = [""] * len(pixels) if labels is None else [str(label) for label in labels.tolist()]
     return Made(pixels, labels, [*task.beside.items(), ("result", pixels)], names, about)
 
@@ -133,10 +131,10 @@ def _interpolated(options: Options, trained: PretrainedModel) -> Made:
     labels = trained.labels(rows, options.labels)
     chunks = _chunks(rows, trained.event)
     parts = []
-    with _bar(options.task, len(chunks) * steps) as bar:
+    with bar(len(chunks) * steps, options.task, "evaluations") as progress:
         for chosen in chunks:
             some = None if labels is None else labels[chosen.start : chosen.stop]
-            parts.append(between(trained, some, (first, second), steps=steps, chosen=chosen, after=bar.update))
+            parts.append(between(trained, some, (first, second), steps=steps, chosen=chosen, after=progress.update))
     made = torch.cat(parts)
     titles = [f"seed {first}", *(f"{k / (steps - 1):.3g}" for k in range(1, steps - 1)), f"seed {second}"]
     columns = [(title, made[:, k]) for k, title in enumerate(titles)]
@@ -147,10 +145,11 @@ def _interpolated(options: Options, trained: PretrainedModel) -> Made:
 
 
 def _write(options: Options, trained: PretrainedModel, made: Made) -> None:
-    options.out.mkdir(parents=True)  # not there before: nothing is overwritten
-    write_pngs(made.pixels, options.out / "images")
-    write_npz(made.pixels, options.out / "images.npz", made.labels)
-    write_sheet(made.columns, made.names, options.out / "edit.png")
+    options.folder.mkdir(parents=True)  # not there before: nothing is overwritten
+    write_pngs(made.pixels, options.folder / "images")
+    write_npz(made.pixels, options.folder / "images.npz", made.labels)
+    shown = [(title, [image[None] for image in images[:ROWS]]) for title, images in made.columns]
+    draw_sheet(shown, made.names[:ROWS], options.folder / "edit.png", 1, side=64)
     about = {
         "version": ict_ref.__version__,
         "model": trained.name,
@@ -162,13 +161,9 @@ def _write(options: Options, trained: PretrainedModel, made: Made) -> None:
         "clip": trained.sample.clip,
         **made.about,
     }
-    write_atomically(options.out / "edit.json", (json.dumps(about, indent=2) + "\n").encode())
+    write_atomically(options.folder / "edit.json", (json.dumps(about, indent=2) + "\n").encode())
 
 
 def _chunks(count: int, event: tuple[int, ...]) -> list[range]:
     together = max(1, VALUES // math.prod(event))
     return [range(start, min(start + together, count)) for start in range(0, count, together)]
-
-
-def _bar(name: str, total: int) -> "tqdm[Never]":
-    return tqdm(total=total, desc=name, delay=2, leave=False, bar_format=BAR)

@@ -1,81 +1,33 @@
 """The command: `python -m ict_ref.evaluate SAMPLES --reference REFERENCE`."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ict_ref.utils.command_line import Parser, guarded, refuse_place
+from ict_ref.evaluate.options import EPILOG, EvaluateOptions
+from ict_ref.utils.command_line import guarded, refuse_place
+from ict_ref.utils.option_parser import parse_options
 
 # torch is imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:
     from ict_ref.evaluate.sets import ImageSet
 
 NAME = "ict_ref.evaluate"
-DESCRIPTION = """\
-Judge samples by real images: Frechet distance (FID), kernel distance (KID), inception score, precision and recall, with
-the protocol by which they were computed.
-
-SAMPLES is a run's folder or a network file (.safetensors), of which samples are made; or a folder of images or an .npz
-(arr_0, uint8). REFERENCE is a folder of images, an .npz, a prepared folder, digits:train or digits:held-out; or an .npz
-of statistics (mu, sigma). Images are read into memory, prepared ones a batch at a time.
-
-FID, KID and IS are these scores by the features of Inception, which are yours to bring: --features FILE takes any
-TorchScript, and calls NVIDIA's translation of Inception as public FID code does. Nothing is downloaded. A module of
-your own is called with float32 images [n, channels, height, width] from -1 to 1, of the images' own size, grey ones in
-one channel unless the other set is in colour; it returns features [n, d], or features and probabilities [n, classes].
-"""
-EPILOG = """\
-exit status: 0 scored; 2 refused, one line says why; 130 stopped by Ctrl-C
-
-examples:
-  python -m ict_ref.evaluate runs/digits-1234abcd --reference digits:held-out --features digits
-  python -m ict_ref.evaluate samples.npz --reference data/cifar10 --features inception-2015-12-05.pt --json scores.json
-  python -m ict_ref.evaluate --reference data/cifar10 --features inception-2015-12-05.pt --save-stats cifar10.npz
-  python -m ict_ref.evaluate runs/cifar10-1234abcd --sigmas 80 0.821 --reference cifar10.npz \\
-      --features inception-2015-12-05.pt --table
-"""
-INCEPTION = (
-    "--features inception needs its file, which is NVIDIA's and not downloaded: fetch "
-    "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt and give "
-    "--features inception-2015-12-05.pt; the protocol will have its SHA-256 (StyleGAN3's .pkl is a pickle, and not "
-    "opened)"
-)
 COUNT = 50_000
 CLIP = {"as-trained": None, "yes": True, "no": False}
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
-    line = Parser(f"python -m {NAME}", DESCRIPTION, EPILOG)
-    line.add_argument("samples", nargs="?", metavar="SAMPLES", help="may be left out with --save-stats")
-    line.add_argument("--reference", required=True, metavar="REFERENCE", help="what real images look like")
-    line.add_argument(
-        "--features", default="pixels", metavar="NAME|FILE", help="pixels (default), digits, or a TorchScript file"
-    )
-    line.add_argument("--k", type=int, default=3, help="nearest neighbour of precision and recall (default: 3)")
-    line.add_argument("--json", type=Path, metavar="FILE", help="write scores and protocol to this new file, too")
-    line.add_argument(
-        "--save-stats", type=Path, metavar="FILE.npz", help="write the reference's statistics, to be given next time"
-    )
-    line.add_argument("--table", action="store_true", help="print the scores beside Tables 2 and 3")
-    made = line.add_argument_group("samples of a run or a network")
-    made.add_argument("--count", type=int, help="how many (default: 50000, or as the reference if that has fewer)")
-    made.add_argument("--sigmas", type=float, nargs="+", default=(), help="descending noise levels (default: one step)")
-    made.add_argument("--labels", type=int, nargs="+", default=(), help="classes, in turn (default: all)")
-    made.add_argument("--seed", type=int, help="of the noise (default: 0)")
-    made.add_argument("--clip", choices=list(CLIP), help="cut each step's result to [-1, 1] (default: as-trained)")
-    return line
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    return guarded(NAME, lambda: evaluate(_checked(parser().parse_args(arguments))))
+    return guarded(NAME, lambda: evaluate(parse_options(EvaluateOptions, arguments, NAME, EPILOG)))
 
 
-def evaluate(options: argparse.Namespace) -> int:
-    """Score the samples; return the exit status. Raises ValueError for what the user must mend."""
+def evaluate(options: EvaluateOptions) -> int:
+    """Score the samples and return the exit status. Raises ValueError for images that cannot be used."""
+    for path, option in ((options.json, "--json"), (options.save_stats, "--save-stats")):
+        if path is not None:
+            refuse_place(path, option)
     from ict_ref.evaluate.features import find_features
     from ict_ref.evaluate.measured import Measured, channels_and_number, measure
     from ict_ref.evaluate.report import report
@@ -89,7 +41,7 @@ def evaluate(options: argparse.Namespace) -> int:
     real = known or stored(options.reference)
     if known and options.save_stats:
         raise ValueError(f"--save-stats needs a reference of images; {options.reference} has statistics already")
-    fake = None if options.samples is None else _samples(options, real.count)
+    fake = None if options.samples is None else _samples(options, options.samples, real.count)
     images = {"samples": fake} if isinstance(real, Measured) else {"samples": fake, "reference": real}
     channels, number = channels_and_number(features, images, least=max(2, options.k + 1))
     if isinstance(real, Measured):
@@ -116,40 +68,22 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _samples(options: argparse.Namespace, reference: int | None) -> "ImageSet":
+def _samples(options: EvaluateOptions, samples: str, reference: int | None) -> "ImageSet":
     """Return the samples of a model, as many as asked for or as the reference has, or those that are stored."""
     from ict_ref.checkpoint.load import load_pretrained
     from ict_ref.evaluate.sets import sampled, stored
     from ict_ref.sample.recipe import Recipe
 
-    place = Path(options.samples)
+    place = Path(samples)
     if not (place / "config.json").is_file() and place.suffix != ".safetensors":
         for option in ("count", "sigmas", "labels", "seed", "clip"):
             if getattr(options, option) not in (None, ()):
                 raise ValueError(f"--{option} is for samples of a run or a network; {place} is neither")
-        return stored(options.samples)
+        return stored(samples)
     count = min(COUNT, reference or COUNT) if options.count is None else options.count
     clip = CLIP[options.clip or "as-trained"]
     trained = load_pretrained(place)
-    return sampled(Recipe(trained, count, options.sigmas, tuple(options.labels), options.seed or 0, clip))
-
-
-def _checked(options: argparse.Namespace) -> argparse.Namespace:
-    """Return the options. Raises ValueError for those that cannot be, before anything takes time."""
-    if options.samples is None and options.save_stats is None:
-        raise ValueError("needs SAMPLES, or --save-stats for the statistics of the reference alone")
-    if options.features == "inception":
-        raise ValueError(INCEPTION)
-    if options.k < 1:
-        raise ValueError(f"--k needs 1 or more; got {options.k}")
-    if options.seed is not None and options.seed < 0:
-        raise ValueError(f"--seed needs 0 or more; got {options.seed}")
-    if options.save_stats and options.save_stats.suffix != ".npz":
-        raise ValueError(f"--save-stats needs a name that ends in .npz; got {options.save_stats}")
-    for option in ("json", "save_stats"):
-        if getattr(options, option):
-            refuse_place(getattr(options, option), f"--{option.replace('_', '-')}")
-    return options
+    return sampled(Recipe(trained, count, options.sigmas, options.labels, options.seed or 0, clip))
 
 
 if __name__ == "__main__":

@@ -8,15 +8,14 @@ from typing import Any
 import torch
 from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from ict_ref.evaluate.features import Features
 from ict_ref.evaluate.moments import Moments
 from ict_ref.evaluate.sets import ImageSet
+from ict_ref.utils.progress import bar
 
 # All pairs of more images than these take hours; moments are always of all.
 KEPT = 50_000
-IMAGES = "{desc} {n_fmt}/{total_fmt} images |{bar:20}| {rate_fmt}, {remaining} left"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +44,7 @@ def measure(images: ImageSet, features: Features, *, channels: int, classify: bo
     moments: Moments | None = None
     kept: Float32[Tensor, " kept d"] | None = None
     classes: list[Float32[Tensor, " batch classes"]] = []
-    bar = tqdm(total=images.count, desc=what, unit=" images", delay=2, leave=False, bar_format=IMAGES)
-    with bar, torch.inference_mode():
+    with bar(images.count, what, "images") as progress, torch.inference_mode():
         for pixels in images.batches():
             digest.update(pixels.contiguous().numpy().tobytes())
             found, probabilities = features(coloured(pixels, channels), classify=classify)
@@ -58,7 +56,7 @@ def measure(images: ImageSet, features: Features, *, channels: int, classify: bo
             moments.add(found)
             if probabilities is not None:
                 classes.append(probabilities)
-            bar.update(len(found))
+            progress.update(len(found))
     assert moments is not None  # noqa: S101 (there are two images)
     return Measured(
         count=images.count,

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float32
 from torch import Tensor
-from tqdm import tqdm
 
 from ict_ref.evaluate.measured import Measured
 from ict_ref.evaluate.pairs import compare, pairs
 from ict_ref.formulas import frechet_distance, inception_score
+from ict_ref.utils.progress import bar
 
 PARTS = 10
-PAIRS = "{desc} {percentage:.0f} % |{bar:20}| {remaining} left"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +38,8 @@ def score(samples: Measured, reference: Measured, *, k: int) -> Scores:
         left_out.append("kernel distance, precision and recall need the reference's features; it has only moments")
     else:
         total = pairs(len(reference.features), len(samples.features))
-        with tqdm(total=total, desc="pairs", delay=2, leave=False, bar_format=PAIRS) as bar:
-            compared = compare(reference.features, samples.features, k=k, progress=bar.update)
+        with bar(total, "comparing", "pairs") as progress:
+            compared = compare(reference.features, samples.features, k=k, progress=progress.update)
     if samples.probabilities is None:
         left_out.append("the inception score needs probabilities of classes; these features give none")
     p = samples.probabilities

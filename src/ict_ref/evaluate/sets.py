@@ -1,6 +1,6 @@
 """Sets of images, by what the user calls them: in batches, as they are stored or as a model makes them."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from ict_ref.data.dataset import digits
 from ict_ref.data.image_files import read_pixels
@@ -18,7 +17,6 @@ from ict_ref.sample.recipe import Recipe
 BATCH = 64
 DIGITS = ("digits:train", "digits:held-out")
 STORED = {"quantisation": "8 bits a channel, as stored"}
-FILES = "{desc} {n_fmt}/{total_fmt} files |{bar:20}| {remaining} left"
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def stored(place: str) -> ImageSet:
         )
     if (path / "config.json").is_file():
         raise ValueError(f"{path} is a run's folder; --reference needs real images: a folder, an .npz, prepared data")
-    return _in_memory(place, read_pixels(path, _shown))
+    return _in_memory(place, read_pixels(path))
 
 
 def sampled(recipe: Recipe) -> ImageSet:
@@ -72,7 +70,3 @@ def sampled(recipe: Recipe) -> ImageSet:
 def _in_memory(name: str, pixels: UInt8[Tensor, " n channels height width"]) -> ImageSet:
     count, channels, height, width = pixels.shape
     return ImageSet(name, count, (channels, height, width), STORED, lambda: iter(torch.split(pixels, BATCH)))
-
-
-def _shown(files: list[Path]) -> Iterable[Path]:
-    return tqdm(files, desc="reading", delay=2, leave=False, bar_format=FILES)

@@ -53,7 +53,7 @@ class Mixture:
         """Return grad_x log p_sigma(x)."""
         means = x.new_tensor(self.means).reshape(-1, *self.event)
         return gaussian_mixture_score(
-            x, sigma, means=means, stds=x.new_tensor(self.stds), weights=x.new_tensor(self.weights)
+            x, sigma, means=means, stds=x.new_tensor(self.stds), mixture_weights=x.new_tensor(self.weights)
         )
 
     def posterior_mean(

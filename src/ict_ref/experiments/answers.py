@@ -37,7 +37,7 @@ class KnownAnswer:
             method, steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate,
             ema_decay=self.ema_decay,
         )  # fmt: skip
-        untrained, learned = Trainer(config, self.data).average, trained(config, self.data, tick).average
+        untrained, learned = Trainer(config, self.data).ema, trained(config, self.data, tick).ema
         rows = []
         for sigma in SIGMAS:
             x, level = noisy(self.data, sigma)

@@ -78,4 +78,4 @@ def variation(norm: Float64[Tensor, " steps"]) -> float:
 
 def parameters(trainer: Trainer) -> Float64[Tensor, " parameters"]:
     """Return all parameters of the student in one vector."""
-    return torch.cat([parameter.detach().double().reshape(-1) for parameter in trainer.model.parameters()])
+    return torch.cat([parameter.detach().double().reshape(-1) for parameter in trainer.student.parameters()])

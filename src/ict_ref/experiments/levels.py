@@ -44,7 +44,7 @@ class Levels:
                 method, steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate,
                 ema_decay=self.ema_decay,
             )  # fmt: skip
-            learned = answer(trained(config, CENTRED, tick).average, x, level)
+            learned = answer(trained(config, CENTRED, tick).ema, x, level)
             minimiser = minimising_slope(n, std=STD, sigma_min=low, sigma_max=high) * x
             rows.append((n, rms(learned - exact), rms(minimiser - exact), rms(learned - minimiser)))
         found = Table(

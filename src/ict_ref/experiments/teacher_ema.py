@@ -12,6 +12,7 @@ from ict_ref.experiments.analytic_datasets import POINT
 from ict_ref.experiments.runs import Table, Tick, configuration, rms_error, trained
 from ict_ref.formulas import (
     consistency_training_loss,
+    ct_gradient_divergence,
     ct_gradient_limit,
     ct_loss_limit,
     delta_consistency_function,
@@ -101,9 +102,10 @@ class TeacherEMA:
             tick()
         limit = ct_loss_limit(THETA, THETA_MINUS, sigma_min=LOW, sigma_max=HIGH)
         slopes = [
-            ct_gradient_limit(THETA, minus, XIS[0], sigma_min=LOW, sigma_max=HIGH) for minus in (THETA_MINUS, THETA)
+            ct_gradient_divergence(THETA, THETA_MINUS),
+            ct_gradient_limit(THETA, XIS[0], sigma_min=LOW, sigma_max=HIGH),
         ]
-        other = ct_gradient_limit(THETA, THETA, XIS[1], sigma_min=LOW, sigma_max=HIGH)
+        other = ct_gradient_limit(THETA, XIS[1], sigma_min=LOW, sigma_max=HIGH)
         return Table(
             f"teacher-ema: toy model at theta = {THETA}, on a point xi; theta- = {THETA_MINUS}, or theta- = theta",
             ("N", *(f"L, xi = {xi}" for xi in XIS), "G", *(f"G alike, xi = {xi}" for xi in XIS)),
@@ -143,7 +145,7 @@ class TeacherEMA:
                     method, steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate,
                     ema_decay=self.ema_decay,
                 )  # fmt: skip
-                average = trained(config, POINT, tick).average
+                average = trained(config, POINT, tick).ema
                 found.append(rms_error(average, POINT, HIGH, sigma_min=LOW))
             rows.append((n, *found))
         return Table(

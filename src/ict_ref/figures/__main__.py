@@ -2,89 +2,48 @@
 
 import os
 import sys
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ict_ref.figures.catalogue import FIGURES, maker_of
-from ict_ref.utils.command_line import Parser, guarded, refuse_place
+from ict_ref.figures.catalogue import maker_of
+from ict_ref.figures.options import EPILOG, FigureOptions
+from ict_ref.utils.command_line import guarded, refuse_place
+from ict_ref.utils.option_parser import parse_options
 
 # torch and matplotlib are imported once the arguments are known to be good: help and errors come at once.
 if TYPE_CHECKING:
     from ict_ref.utils.panel import Figure
 
-PROGRAM, NAME = "python -m ict_ref.figures", "ict_ref.figures"
-GROUPS = {
-    "analytic": [number for number, entry in FIGURES.items() if entry.analytic],
-    "experiments": [number for number, entry in FIGURES.items() if not entry.analytic],
-}
-BAR = "{desc} {n_fmt}/{total_fmt} updates |{bar:20}| {remaining} left"
-DESCRIPTION = """\
-Make the paper's figures, each as NUMBER.png and NUMBER.svg, with the points behind it as NUMBER.csv (panel, curve, x,
-y); and of a trained model a sheet of samples as Figures 5 and 7 to 10 have them, in one step and in two from the same
-noise.
-
-figures, and about how long each takes on one CPU thread:
-{figures}
-
-Each is written as soon as it is made, the quick ones first. A figure whose three files are there is kept, so that the
-same command goes on after it was stopped; nothing is overwritten. The same figure has the same bytes each time, as long
-as matplotlib is the same. Drawing needs matplotlib: pip install 'ict_ref[figures]'.
-
-A sheet needs no matplotlib. Of a model with labels each row is of a class, and sample k is that of python -m
-ict_ref.sample with the same --labels and --seed; beside NAME-sheet.png, NAME-sheet.json says how it was made.
-"""
-EPILOG = """\
-exit status: 0 done; 2 refused, one line says why; 130 stopped by Ctrl-C
-
-examples:
-  python -m ict_ref.figures
-  python -m ict_ref.figures --only analytic
-  python -m ict_ref.figures --only 1a 3b --out paper
-  python -m ict_ref.figures --run runs/digits-c86323d6
-  python -m ict_ref.figures --run net.safetensors --sheet 4 12 --labels 207 88 1 976
-"""
-
-
-def parser() -> Parser:
-    """Return the command line."""
-    lines = (f"  {number}  {entry.what:48} {_duration(entry.seconds)}" for number, entry in FIGURES.items())
-    line = Parser(PROGRAM, DESCRIPTION.format(figures="\n".join(lines)), EPILOG)
-    line.add_argument("--out", type=Path, default=Path("figures"), metavar="FOLDER", help="default: figures")
-    line.add_argument(
-        "--only",
-        nargs="+",
-        choices=[*FIGURES, *GROUPS],
-        metavar="NUMBER",
-        help="these figures (default: all); analytic: all from formulas; experiments: all that are trained for",
-    )
-    of_run = line.add_argument_group("a sheet of samples")
-    of_run.add_argument("--run", type=Path, metavar="RUN", help="a run's folder or a network file")
-    of_run.add_argument(
-        "--sheet", nargs=2, type=int, metavar=("ROWS", "COLUMNS"), help="default: 10 8, of fewer classes a row for each"
-    )
-    of_run.add_argument("--labels", nargs="+", type=int, metavar="CLASS", help="of the rows, sorted (default: from 0)")
-    of_run.add_argument("--seed", type=int, metavar="S", help="of the noise (default: 0)")
-    of_run.add_argument("--device", choices=["auto", "cpu", "cuda"], help="default: auto, a GPU if there is one")
-    return line
+NAME = "ict_ref.figures"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    return guarded(NAME, lambda: _dispatched(arguments), stopped="stopped; the same command goes on")
+    return guarded(
+        NAME,
+        lambda: make(parse_options(FigureOptions, arguments, NAME, EPILOG)),
+        stopped="stopped; the same command goes on",
+    )
 
 
-def _dispatched(arguments: Sequence[str] | None) -> int:
-    options = parser().parse_args(arguments)
-    for name in ("only",) if options.run else ("sheet", "labels", "seed", "device"):
-        if getattr(options, name) is not None:
-            raise ValueError(f"--{name} goes {'not ' if options.run else ''}with --run; see {PROGRAM} --help")
+def make(options: FigureOptions) -> int:
+    """Make a sheet of samples, or figures, and return the exit status."""
     refuse_no_folder(options.out)
-    if options.run:
-        return write_sheet(options)
-    wanted = {number for name in options.only or FIGURES for number in GROUPS.get(name, [name])}
-    return write_figures([number for number in FIGURES if number in wanted], options.out)
+    if options.run is None:
+        return write_figures(options.numbers, options.out)
+    from ict_ref.figures.samples import write_samples
+
+    line = write_samples(
+        options.run,
+        options.out,
+        size=options.sheet,
+        wanted=options.labels,
+        seed=options.seed or 0,
+        device=options.device or "auto",
+    )
+    print(line)
+    return 0
 
 
 def refuse_no_folder(folder: Path) -> None:
@@ -93,24 +52,6 @@ def refuse_no_folder(folder: Path) -> None:
         refuse_place(folder)
     elif not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(f"--out needs a folder that can be written to; {folder} is none")
-
-
-def write_sheet(options: Namespace) -> int:
-    """Write a sheet of samples, print a line and return the exit status."""
-    if options.seed is not None and options.seed < 0:
-        raise ValueError(f"--seed needs an integer >= 0; got {options.seed}")
-    from ict_ref.figures.samples import write_samples
-
-    line = write_samples(
-        options.run,
-        options.out,
-        size=tuple(options.sheet) if options.sheet else None,
-        wanted=tuple(options.labels or ()),
-        seed=options.seed or 0,
-        device=options.device or "auto",
-    )
-    print(line)
-    return 0
 
 
 def write_figures(numbers: Sequence[str], folder: Path) -> int:
@@ -134,11 +75,11 @@ def write_figures(numbers: Sequence[str], folder: Path) -> int:
 
 def made(number: str) -> "Figure":
     """Return the figure, made under a progress bar."""
-    from tqdm import tqdm
+    from ict_ref.utils.progress import bar
 
     maker = maker_of(number)
-    with tqdm(total=maker.updates, desc=f"figure {number}", delay=2, leave=False, bar_format=BAR) as bar:
-        return maker.make(bar.update)
+    with bar(maker.updates, f"figure {number}", "updates") as progress:
+        return maker.make(progress.update)
 
 
 def write_missing(contents: dict[Path, bytes]) -> None:
@@ -152,10 +93,6 @@ def write_missing(contents: dict[Path, bytes]) -> None:
     for path in contents.keys() - set(there):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, contents[path])
-
-
-def _duration(seconds: float) -> str:
-    return "at once" if seconds < 1 else f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 if __name__ == "__main__":

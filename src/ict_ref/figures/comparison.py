@@ -1,6 +1,7 @@
-"""Runs of the paper made small and compared, as one of its figures does: by their error in the course of training."""
+"""Comparisons of small versions of the paper's runs by their error in the course of training."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +17,8 @@ from ict_ref.utils.panel import Figure, Panel, Points
 CIFAR10_VALUES = 3072
 # The presets for digits: a small network has less dropout.
 DROPOUT = 1 / 3
+# Errors whose ratio is below this are called level.
+LEVEL = 1.05
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,9 @@ class Comparison:
     number: str
     """The figure's, as in the paper."""
     claim: str
-    """What the paper's figure shows, and what of it is seen here."""
+    """The finding of the paper's figure."""
+    expected: tuple[tuple[str, str], ...]
+    """The same as pairs of runs: the first ends with the smaller error. The caption compares them with the curves."""
     runs: dict[str, Config]
     """The paper's, under what the legend calls them."""
     subject: FigureDataset
@@ -39,6 +44,8 @@ class Comparison:
     seeds: tuple[int, ...] = (0,)
     checks: int = 10
     """How often a run's error is measured, evenly and at its end."""
+    note: str = ""
+    """A remark on the runs, the same whatever is measured."""
 
     def __post_init__(self) -> None:
         if self.steps % self.checks != 0:
@@ -60,7 +67,8 @@ class Comparison:
         panel = Panel(
             self.subject.name, "training step", self.subject.measure, curves, y_scale="log", marks=tuple(curves)
         )
-        return Figure(self.number, f"{self.claim} {self.scale()}", (panel,))
+        caption = " ".join(filter(None, (self.claim, verdict(curves, self.expected), self.note, self.scale())))
+        return Figure(self.number, caption, (panel,))
 
     def small(self, paper: Config, seed: int = 0) -> Config:
         """Return a run of the paper made small: but for sizes, and what goes with them, it stays as it is."""
@@ -110,9 +118,36 @@ class Comparison:
         for step in range(1, self.steps + 1):
             diverged = diverged or not _updates(trainer)
             if not diverged and step % (self.steps // self.checks) == 0:
-                found.append(self.subject.error(trainer.average))
+                found.append(self.subject.error(trainer.ema))
             tick()
         return found
+
+
+def verdict(curves: Mapping[str, Points], expected: Sequence[tuple[str, str]]) -> str:
+    """Return in words whether each pair of curves ends in the expected order, the first one lower.
+
+    Ends within LEVEL of each other are level. A curve that ends earlier than the others has diverged.
+    """
+    last = max(points[-1][0] for points in curves.values() if points)
+
+    def end(name: str) -> float:
+        points = curves[name]
+        return points[-1][1] if points and points[-1][0] == last else math.inf
+
+    def shown(name: str) -> str:
+        return f"{name} ends at {end(name):.3g}" if math.isfinite(end(name)) else f"{name} diverges"
+
+    sentences = []
+    for better, worse in expected:
+        low, high = end(better), end(worse)
+        if low < high / LEVEL:
+            agrees = "as in the paper"
+        elif low <= high * LEVEL:
+            agrees = "level, not as in the paper"
+        else:
+            agrees = "the reverse of the paper"
+        sentences.append(f"{shown(better)}, {shown(worse)}: {agrees}")
+    return f"Here {'; '.join(sentences)}."
 
 
 def _updates(trainer: Trainer) -> bool:

@@ -30,12 +30,12 @@ class Counts:
             f"N(0, {STD}^2)", "N", "rms error of f(x, 80)", curves, x_scale="log", y_scale="log", marks=tuple(curves)
         )
         caption = (
-            "More noise levels are learned better, by a power law until the error saturates at what optimisation"
-            f" leaves: the slope in N - 1 is {early:.2f} up to N = {n[half - 1]:g} and {late:.2f} from there on, where"
-            f" that of the minimiser is {power(n, minimiser):.2f}. Here: N(0, {STD}^2) on the line, one run of"
+            "In the paper, quality improves with N by a power law until it saturates. Here the slope of the error in"
+            f" N - 1 is {early:.2f} up to N = {n[half - 1]:g} and {late:.2f} from there on; that of the minimiser"
+            f" is {power(n, minimiser):.2f}. Here: N(0, {STD}^2) on the line, one run of"
             f" {self.levels.steps} updates of {self.levels.batch_size} examples at each constant N, lognormal p(i) with"
             " P_mean = 1, c = 0.3, one seed. The paper: CIFAR-10, 400 000 updates of 512 images, FID of a run in which"
-            " N grows from 11 to 1281, uniform p(i). Where it saturates there, this does not tell."
+            " N grows from 11 to 1281, uniform p(i)."
         )
         return Figure(self.number, caption, (panel,))
 

@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 import ict_ref
 from ict_ref.checkpoint.load import PretrainedModel, load_pretrained
@@ -18,8 +17,7 @@ from ict_ref.sample.recipe import Recipe
 from ict_ref.sample.sheet import COLUMNS, ROWS, sample_sheet
 from ict_ref.utils.atomic import write_atomically
 from ict_ref.utils.command_line import refuse_place
-
-BAR = "{desc} {n_fmt}/{total_fmt} images |{bar:20}| {remaining} left"
+from ict_ref.utils.progress import bar
 
 
 def write_samples(
@@ -42,8 +40,8 @@ def write_samples(
     with joined(Machine(device=device)) as world:
         trained = load_pretrained(run, world.device)
         recipes, rows, columns = planned(trained, size, wanted, seed)
-        with tqdm(total=2 * rows * columns, desc="sampling", delay=2, leave=False, bar_format=BAR) as bar:
-            blocks = {title: made(recipe, columns, bar.update) for title, recipe in recipes.items()}
+        with bar(2 * rows * columns, "sampling", "images") as progress:
+            blocks = {title: made(recipe, columns, progress.update) for title, recipe in recipes.items()}
     about = {
         "ict_ref": ict_ref.__version__,
         "model": trained.name,

@@ -9,6 +9,7 @@ from ict_ref.config import minimal
 from ict_ref.data.dataset import load
 from ict_ref.experiments.huber import METRICS, norms, on_digits, variation
 from ict_ref.experiments.runs import Tick
+from ict_ref.figures.comparison import LEVEL
 from ict_ref.utils.panel import Figure, Panel, Points
 
 LEGEND = {"pseudo_huber": "pseudo-Huber", "squared_l2": "squared l2"}
@@ -45,16 +46,24 @@ class Updates:
             curves = {LEGEND[metric]: _rescaled(runs[0][kind], half) for metric, runs in found.items()}
             panels.append(Panel(title, "training step", "l2 norm / its mean", curves))
             huber, l2 = ([variation(run[kind]) for run in found[metric]] for metric in METRICS)
-            ratios.append(", ".join(f"{b / a:.2f}" for a, b in zip(huber, l2, strict=True)))
+            ratios.append([b / a for a, b in zip(huber, l2, strict=True)])
+        gradient, update = (f"{_compared(found)} ({', '.join(f'{ratio:.2f}' for ratio in found)})" for found in ratios)
         caption = (
-            "Norms, rescaled to the same mean. The gradient varies less under pseudo-Huber than under squared l2, as"
-            " Section 3.3 says: from one step to the next, the standard deviation of the log of its norm's change is"
-            f" that many times as large under squared l2, for seeds {', '.join(map(str, self.seeds))}: {ratios[0]}. In"
-            f" RAdam's updates, which are what the paper's figure shows, it does not at this scale: {ratios[1]}. Here:"
+            "Norms, rescaled to the same mean. In the paper, updates vary less under pseudo-Huber than squared l2."
+            " Variation is the standard deviation of the log of a norm's change from one step to the next; in brackets"
+            f" is that of squared l2 divided by that of pseudo-Huber, for seeds {', '.join(map(str, self.seeds))}."
+            f" Under pseudo-Huber gradients vary {gradient}, RAdam's updates {update}. Here:"
             f" scikit-learn's 8x8 digits, steps {half + 1} to {self.steps} of {self.steps} updates of"
             f" {minimal().train.batch_size} examples, N = {self.cells + 1}. The paper: CIFAR-10."
         )
         return Figure(self.number, caption, tuple(panels))
+
+
+def _compared(ratios: list[float]) -> str:
+    """Return less, more or about as much, for the variation under squared l2 divided by that under pseudo-Huber."""
+    if min(ratios) > LEVEL:
+        return "less, as in the paper"
+    return "more, the reverse of the paper" if max(ratios) < 1 / LEVEL else "about as much, not as in the paper"
 
 
 def _rescaled(norm: Float64[Tensor, " steps"], before: int) -> Points:

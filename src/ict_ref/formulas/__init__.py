@@ -3,6 +3,8 @@
 Keys in `Source:` lines: iCT = Song & Dhariwal 2023, arXiv:2310.14189; CM = Song et al. 2023, arXiv:2303.01469;
 EDM = Karras et al. 2022, arXiv:2206.00364.
 
+`glossary.py` says what each argument name means: one name has one meaning in all functions.
+
 Nothing here draws a random number, reads a file or knows a configuration: noise, uniforms and indices are arguments.
 Schedules are float64; everything else computes in the dtype that it gets. Hyper-parameters are keywords; those that
 the paper fixes for all its experiments have its value as default. What lies outside a formula's domain is refused
@@ -67,6 +69,8 @@ from ict_ref.formulas.schedule import (
 )
 from ict_ref.formulas.statistics import frechet_distance, inception_score, kernel_distance, precision_recall
 from ict_ref.formulas.theory import (
+    ct_gradient_divergence,
+    ct_gradient_divergent_term,
     ct_gradient_leading_term,
     ct_gradient_limit,
     ct_loss_limit,
@@ -93,6 +97,8 @@ __all__ = [
     "continuous_consistency_distillation_loss",
     "continuous_consistency_training_loss",
     "cosine_curriculum",
+    "ct_gradient_divergence",
+    "ct_gradient_divergent_term",
     "ct_gradient_leading_term",
     "ct_gradient_limit",
     "ct_loss_limit",

@@ -32,7 +32,7 @@ class Operator:
 
 def edit(
     f: ConsistencyFunction,
-    y: Float[Tensor, " batch *event"],
+    reference: Float[Tensor, " batch *event"],
     operator: Operator,
     mask: Bool[Tensor, "..."],
     noises: Float[Tensor, " levels batch *event"],
@@ -44,13 +44,13 @@ def edit(
 
     Source: CM, Appendix D, Algorithm 4.
 
-    It begins with x = A^-1[(A y)(1 - Omega)] and the full sigma_1 z_1. `mask` is Omega, true for what is to be made;
-    it broadcasts against A y. What y holds there is never seen. `sigmas` *descend*, from a sigma_max at which nothing
-    of x is left in the noise.
+    y is `reference`. It begins with x = A^-1[(A y)(1 - Omega)] and the full sigma_1 z_1. `mask` is Omega, true for
+    what is to be made; it broadcasts against A y. What y holds there is never seen. `sigmas` *descend*, from a
+    sigma_max at which nothing of x is left in the noise.
     """
     source = "CM Algorithm 4"
-    _check(y, noises, sigmas, sigma_min, source)
-    given = operator.forward(y)
+    _check(reference, noises, sigmas, sigma_min, source)
+    given = operator.forward(reference)
     _covers(mask, given, source)
 
     def with_given(coordinates: Float[Tensor, " batch *coordinates"]) -> Float[Tensor, " batch *event"]:
@@ -62,7 +62,7 @@ def edit(
 
 def stroke_edit(
     f: ConsistencyFunction,
-    y: Float[Tensor, " batch *event"],
+    reference: Float[Tensor, " batch *event"],
     noises: Float[Tensor, " levels batch *event"],
     sigmas: Float64[Tensor, " levels"],
     *,
@@ -72,12 +72,12 @@ def stroke_edit(
 
     Source: CM, Appendix D (stroke-guided generation, after SDEdit).
 
-    Nothing of y is kept but what the noise of `sigmas[0]` leaves. CM calls it Algorithm 4 with A = I and Omega = 1
-    everywhere; literally that would erase y before the first step, so it is a function of its own. CM's levels are
-    5.38 and 2.24. From y = 0 it is `multistep_sample`.
+    y is `reference`. Nothing of it is kept but what the noise of `sigmas[0]` leaves. CM calls it Algorithm 4 with A = I
+    and Omega = 1 everywhere; literally that would erase y before the first step, so it is a function of its own. CM's
+    levels are 5.38 and 2.24. From y = 0 it is `multistep_sample`.
     """
-    _check(y, noises, sigmas, sigma_min, "CM Appendix D")
-    return descend(f, y, noises, sigmas, sigma_min=sigma_min)
+    _check(reference, noises, sigmas, sigma_min, "CM Appendix D")
+    return descend(f, reference, noises, sigmas, sigma_min=sigma_min)
 
 
 def inpainting_operator() -> Operator:
@@ -121,8 +121,8 @@ def super_resolution_operator(patch: int) -> Operator:
 
     Images are [batch, channels, height, width], both sides multiples of `patch` = p; pixels of a patch are counted
     row by row. A x is [batch, channels p^2, height/p, width/p]; of the p^2 coordinates of each channel the first is p
-    times the patch's mean. What the other columns of Q are changes no result of `edit`, whose y has full size: the
-    small image with each pixel repeated.
+    times the patch's mean. What the other columns of Q are changes no result of `edit`, whose `reference` has full
+    size: the small image with each pixel repeated.
     """
     _domain.at_least("patch", patch, 1, "CM Appendix D")
     q = _orthogonal(torch.ones(patch**2).double())
@@ -204,7 +204,7 @@ def denoise(
 
 
 def _check(
-    y: Float[Tensor, " batch *event"],
+    reference: Float[Tensor, " batch *event"],
     noises: Float[Tensor, " levels batch *event"],
     sigmas: Float64[Tensor, " levels"],
     sigma_min: float,
@@ -212,7 +212,7 @@ def _check(
 ) -> None:
     _domain.descending(sigmas, sigma_min, source)
     _domain.one_per_level(source, noises, sigmas)
-    _domain.same_shape(source, **{"y": y, "noises[0]": noises[0]})
+    _domain.same_shape(source, **{"reference": reference, "noises[0]": noises[0]})
 
 
 def _covers(mask: Bool[Tensor, "..."], given: Float[Tensor, " batch *coordinates"], source: str) -> None:
@@ -222,9 +222,9 @@ def _covers(mask: Bool[Tensor, "..."], given: Float[Tensor, " batch *coordinates
         mask.expand(given.shape)
     except RuntimeError:
         _domain.refuse(
-            f"a mask that broadcasts to the shape of A y, {list(given.shape)} ({source})",
+            f"a mask that broadcasts to the shape of A reference, {list(given.shape)} ({source})",
             f"mask {list(mask.shape)}",
-            "give one truth value per coordinate of A y",
+            "give one truth value per coordinate of A reference",
         )
 
 

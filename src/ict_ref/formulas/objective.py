@@ -45,11 +45,11 @@ def consistency_matching_loss(
     source = "iCT Eq. (3)"
     _domain.one_per_example(source, x_hi=x_hi, index=index)
     _check_cells(index, sigmas, weights, source)
-    sigma_low, sigma_high = sigmas[index].to(x_hi), sigmas[index + 1].to(x_hi)
-    student_value = student(x_hi, sigma_high)
+    sigma_lo, sigma_hi = sigmas[index].to(x_hi), sigmas[index + 1].to(x_hi)
+    student_value = student(x_hi, sigma_hi)
     with torch.no_grad():
-        x_lo = euler_step(x_hi, sigma_high, sigma_low, score(x_hi, sigma_high))
-        teacher_value = teacher(x_lo, sigma_low)
+        x_lo = euler_step(x_hi, sigma_hi, sigma_lo, score(x_hi, sigma_hi))
+        teacher_value = teacher(x_lo, sigma_lo)
     d = distance(student_value, teacher_value.detach())
     return weights[index].to(d) * d
 
@@ -77,36 +77,36 @@ def consistency_training_loss(
     _domain.same_shape(source, x=x, z=z)
     _domain.one_per_example(source, x=x, index=index)
     _check_cells(index, sigmas, weights, source)
-    sigma_low, sigma_high = sigmas[index].to(x), sigmas[index + 1].to(x)
-    student_value = student(x + per_example(sigma_high, x) * z, sigma_high)
+    sigma_lo, sigma_hi = sigmas[index].to(x), sigmas[index + 1].to(x)
+    student_value = student(x + per_example(sigma_hi, x) * z, sigma_hi)
     with torch.no_grad():
-        teacher_value = teacher(x + per_example(sigma_low, x) * z, sigma_low)
+        teacher_value = teacher(x + per_example(sigma_lo, x) * z, sigma_lo)
     d = distance(student_value, teacher_value.detach())
     return weights[index].to(d) * d
 
 
 def ema_update(
-    average: Float[Tensor, "*shape"],
+    ema: Float[Tensor, "*shape"],
     value: Float[Tensor, "*shape"],
     *,
     decay: float,
 ) -> Float[Tensor, "*shape"]:
-    """Return decay average + (1 - decay) value, without gradient.
+    """Return decay ema + (1 - decay) value, without gradient.
 
     Source: iCT, Section 2, Eq. (4).
 
-    The average comes first; neither argument is changed. `decay` is mu for the teacher, and for the student's
-    average at inference the EMA decay rate of Appendix B. Needs 0 <= decay < 1.
+    `ema` comes first; neither argument is changed. `decay` is mu for the teacher, and for the student's EMA weights at
+    inference the EMA decay rate of Appendix B. Needs 0 <= decay < 1.
     """
     if not 0 <= decay < 1:
-        _domain.refuse("0 <= decay < 1 (iCT Eq. (4))", f"decay = {decay}", "decay is the weight of the old average")
-    if average.shape != value.shape:
+        _domain.refuse("0 <= decay < 1 (iCT Eq. (4))", f"decay = {decay}", "decay is the weight of the old ema")
+    if ema.shape != value.shape:
         _domain.refuse(
-            "average and value of one shape (iCT Eq. (4))",
-            f"average {list(average.shape)}, value {list(value.shape)}",
+            "ema and value of one shape (iCT Eq. (4))",
+            f"ema {list(ema.shape)}, value {list(value.shape)}",
             "average each parameter with itself",
         )
-    return (decay * average + (1 - decay) * value).detach()
+    return (decay * ema + (1 - decay) * value).detach()
 
 
 def _check_cells(

@@ -98,7 +98,7 @@ def c_noise(sigma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def fourier_embedding(
-    c: Float[Tensor, " batch"],
+    c_noise: Float[Tensor, " batch"],
     frequencies: Float[Tensor, " half"],
 ) -> Float[Tensor, " batch 2*half"]:
     """Return [sin(2 pi c w_1), ..., sin(2 pi c w_h), cos(2 pi c w_1), ..., cos(2 pi c w_h)].
@@ -106,37 +106,41 @@ def fourier_embedding(
     Source: iCT, Section 3.1, Figure 1a; Tancik et al. 2020.
 
     Sines first. `frequencies` are w ~ N(0, scale^2), drawn once and never trained; iCT's scale is 0.02 where CM's is
-    16. `c` is c_noise(sigma).
+    16. c is `c_noise`, that is c_noise(sigma).
     """
-    _one_axis("c", c)
+    _one_axis("c_noise", c_noise)
     _one_axis("frequencies", frequencies)
-    angles = 2 * math.pi * c[:, None] * frequencies
-    _domain.finite("c frequencies", angles, "iCT Section 3.1")
+    angles = 2 * math.pi * c_noise[:, None] * frequencies
+    _domain.finite("c_noise frequencies", angles, "iCT Section 3.1")
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def positional_embedding(
-    c: Float[Tensor, " batch"],
-    dim: int,
+    c_noise: Float[Tensor, " batch"],
+    width: int,
     *,
     max_period: float = 10000.0,
-) -> Float[Tensor, " batch {dim}"]:
-    """Return [cos(c f_1), ..., cos(c f_h), sin(c f_1), ..., sin(c f_h)], f_k = max_period^(-(k-1)/h), h = dim / 2.
+) -> Float[Tensor, " batch {width}"]:
+    """Return [cos(c f_1), ..., cos(c f_h), sin(c f_1), ..., sin(c f_h)], f_k = max_period^(-(k-1)/h), h = width / 2.
 
     Source: iCT, Section 3.1, Figure 1a; CM, public ImageNet code.
 
-    Cosines first; the exponent is divided by h, not h - 1. `c` is c_noise(sigma) = log(sigma) / 4: only then is this
-    embedding as insensitive to the noise level as Fourier features of scale 0.02, as Section 3.1 says. The public
-    ImageNet code of CM embeds 1000 times as much. Needs an even dim >= 2 and max_period > 0.
+    Cosines first; the exponent is divided by h, not h - 1. c is `c_noise`, log(sigma) / 4: only then is this embedding
+    as insensitive to the noise level as Fourier features of scale 0.02, as Section 3.1 says. The public ImageNet code
+    of CM embeds 1000 times as much. Needs an even width >= 2 and max_period > 0.
     """
-    _one_axis("c", c)
-    if dim < 2 or dim % 2:
-        _domain.refuse("an even dim >= 2 (iCT Section 3.1)", f"dim = {dim}", "half of them are cosines, half sines")
+    _one_axis("c_noise", c_noise)
+    if width < 2 or width % 2:
+        _domain.refuse(
+            "an even width >= 2 (iCT Section 3.1)", f"width = {width}", "half of them are cosines, half sines"
+        )
     _domain.positive("max_period", max_period, "iCT Section 3.1")
-    half = dim // 2
-    frequencies = torch.exp(-math.log(max_period) / half * torch.arange(half, dtype=c.dtype, device=c.device))
-    angles = c[:, None] * frequencies
-    _domain.finite("c max_period^(-(k-1)/h)", angles, "iCT Section 3.1")
+    half = width // 2
+    frequencies = torch.exp(
+        -math.log(max_period) / half * torch.arange(half, dtype=c_noise.dtype, device=c_noise.device)
+    )
+    angles = c_noise[:, None] * frequencies
+    _domain.finite("c_noise max_period^(-(k-1)/h)", angles, "iCT Section 3.1")
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 

@@ -15,19 +15,19 @@ from ict_ref.formulas.objective import ConsistencyFunction
 
 def one_step_sample(
     f: ConsistencyFunction,
-    noise: Float[Tensor, " batch *event"],
+    z: Float[Tensor, " batch *event"],
     *,
     sigma_max: float = 80.0,
 ) -> Float[Tensor, " batch *event"]:
-    """Return x = f(sigma_max z, sigma_max), with `noise` the unit normal z.
+    """Return x = f(sigma_max z, sigma_max), z a unit normal.
 
     Source: iCT, Section 2; CM, Algorithm 1.
 
     Nothing is clipped.
     """
     _domain.positive("sigma_max", sigma_max, "iCT Section 2")
-    _domain.same_shape("iCT Section 2", noise=noise)
-    return f(sigma_max * noise, noise.new_full((len(noise),), sigma_max))
+    _domain.same_shape("iCT Section 2", z=z)
+    return f(sigma_max * z, z.new_full((len(z),), sigma_max))
 
 
 def renoise(
@@ -100,23 +100,23 @@ def descend(
 
 
 def search_intermediate_sigma(
-    score: Callable[[Float64[Tensor, " levels"]], float],
-    grid: Float64[Tensor, " n"],
+    objective: Callable[[Float64[Tensor, " levels"]], float],
+    sigmas: Float64[Tensor, " n"],
     *,
     before: Sequence[float] = (),
     after: Sequence[float] = (),
 ) -> float:
-    """Return the node sigma of the grid that minimises score(before, sigma, after), by ternary search.
+    """Return the one of `sigmas` that minimises objective(before, sigma, after), by ternary search.
 
     Source: CM, Section 3 (greedy search of time points); iCT, Appendix B prints the levels it found.
 
-    `grid` ascends; `score` gets levels that descend, as `multistep_sample` takes them, and should be the same number
-    each time: keep the noise fixed. Candidates are the nodes strictly between `before` and `after`. The node is the
-    best one if the score falls, then rises along the grid; of any other score it is a guess. No level is scored
-    twice, and of n nodes about 4 log2(n).
+    `sigmas` ascends; `objective` gets levels that descend, as `multistep_sample` takes them, and should be the same
+    number each time: keep the noise fixed. Candidates are the nodes of `sigmas` strictly between `before` and `after`.
+    The node is the best one if the objective falls, then rises along the nodes; for any other objective it is a guess.
+    No level is evaluated twice, and of n nodes about 4 log2(n) are.
     """
     source = "CM Section 3"
-    _domain.ascending(grid, source, "grid")
+    _domain.ascending(sigmas, source)
     for symbol, given in (("before", before), ("after", after)):
         for level in given:
             _domain.positive(symbol, level, source)
@@ -125,19 +125,21 @@ def search_intermediate_sigma(
                 f"{symbol} descending strictly ({source})", f"{symbol} = {given}", "list the largest level first"
             )
     high, low = min(before, default=math.inf), max(after, default=0.0)
-    nodes: list[float] = [sigma for sigma in grid.tolist() if low < sigma < high]
+    nodes: list[float] = [sigma for sigma in sigmas.tolist() if low < sigma < high]
     if not nodes:
         _domain.refuse(
-            f"a node of the grid between before and after ({source})",
-            f"none between {low} and {high}, in a grid from {float(grid[0])} to {float(grid[-1])}",
+            f"a node of sigmas between before and after ({source})",
+            f"none between {low} and {high}, in sigmas from {float(sigmas[0])} to {float(sigmas[-1])}",
             "give a finer grid, or levels farther apart",
         )
 
     @functools.cache
     def value(j: int) -> float:
-        got = float(score(torch.tensor([*before, nodes[j], *after], dtype=torch.float64)))
+        got = float(objective(torch.tensor([*before, nodes[j], *after], dtype=torch.float64)))
         if math.isnan(got):
-            _domain.refuse(f"a score that is a number ({source})", f"NaN at sigma = {nodes[j]}", "look at the samples")
+            _domain.refuse(
+                f"an objective that is a number ({source})", f"NaN at sigma = {nodes[j]}", "look at the samples"
+            )
         return got
 
     left, right = 0, len(nodes) - 1

@@ -8,27 +8,27 @@ from ict_ref.formulas import _domain
 
 
 def frechet_distance(
-    mu1: Float[Tensor, " d"],
+    mean1: Float[Tensor, " d"],
     cov1: Float[Tensor, " d d"],
-    mu2: Float[Tensor, " d"],
+    mean2: Float[Tensor, " d"],
     cov2: Float[Tensor, " d d"],
 ) -> Float[Tensor, ""]:
-    """Return ||mu1 - mu2||^2 + tr(cov1 + cov2 - 2 (cov1 cov2)^(1/2)).
+    """Return ||mean1 - mean2||^2 + tr(cov1 + cov2 - 2 (cov1 cov2)^(1/2)).
 
     Source: iCT, Section 4, Tables 2 and 3 (FID); Heusel et al. 2017, Eq. (6).
 
     The squared 2-Wasserstein distance of two normal distributions. FID is this distance for the features of one
     particular network; for any other features it is not FID. The covariances may be singular. In float32 or better.
     """
-    _same_features("FID", mu1=mu1, cov1=cov1, mu2=mu2, cov2=cov2)
-    for symbol, tensor in (("mu1", mu1), ("cov1", cov1), ("mu2", mu2), ("cov2", cov2)):
+    _same_features("FID", mean1=mean1, cov1=cov1, mean2=mean2, cov2=cov2)
+    for symbol, tensor in (("mean1", mean1), ("cov1", cov1), ("mean2", mean2), ("cov2", cov2)):
         _domain.finite(symbol, tensor, "FID")
     for symbol, cov in (("cov1", cov1), ("cov2", cov2)):
         if _domain.looks_at(cov) and not torch.allclose(cov, cov.mT, atol=1e-8 * float(cov.abs().max())):
             _domain.refuse(f"a symmetric {symbol} (FID)", f"{symbol} != {symbol}^T", "give a covariance matrix")
     # tr (cov1 cov2)^(1/2) is the nuclear norm of cov1^(1/2) cov2^(1/2): real, and exact where a covariance is singular.
     trace_of_root = torch.linalg.matrix_norm(_root("cov1", cov1) @ _root("cov2", cov2), ord="nuc")
-    squared: Tensor = (mu1 - mu2).square().sum() + cov1.trace() + cov2.trace() - 2 * trace_of_root
+    squared: Tensor = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * trace_of_root
     return squared.clamp_min(0)
 
 

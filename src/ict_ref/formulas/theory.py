@@ -70,20 +70,20 @@ def gaussian_mixture_score(
     *,
     means: Float[Tensor, " components *event"],
     stds: Float[Tensor, " components"],
-    weights: Float[Tensor, " components"],
+    mixture_weights: Float[Tensor, " components"],
 ) -> Float[Tensor, " batch *event"]:
-    """Return grad_x log sum_m weights_m N(x | means_m, (stds_m^2 + sigma^2) I).
+    """Return grad_x log sum_m mixture_weights_m N(x | means_m, (stds_m^2 + sigma^2) I).
 
     Source: iCT, Section 2; the score of p_sigma for data that are a mixture of normal distributions.
 
-    Of the noisy data, not of the data. Weights sum to 1; a component may be a point, stds_m = 0.
+    Of the noisy data, not of the data. `mixture_weights` sum to 1; a component may be a point, stds_m = 0.
     """
     source = "iCT Eq. (1)"
     _domain.one_per_example(source, x=x, sigma=sigma)
     _domain.levels(sigma, source)
-    _domain.one_per_example(source, means=means, stds=stds, weights=weights)
+    _domain.one_per_example(source, means=means, stds=stds, mixture_weights=mixture_weights)
     _check_point("means[0]", means[0], x, source)
-    _domain.probabilities("weights", weights, source)
+    _domain.probabilities("mixture_weights", mixture_weights, source)
     _domain.finite("stds", stds, source)
     if _domain.looks_at(stds) and not bool((stds >= 0).all()):
         _domain.refuse(f"stds >= 0 ({source})", f"stds = {stds.tolist()}", "give standard deviations")
@@ -91,10 +91,13 @@ def gaussian_mixture_score(
     scale = torch.hypot(stds, sigma[:, None])
     standardized = away / scale[:, :, None]
     exponent = standardized.square().sum(2) / 2 + away.shape[2] * scale.log()
-    _domain.finite("(x - means)^2 / sigma^2", exponent.amin(1), source)
+    surprisal = exponent - mixture_weights.log()
+    _domain.finite("(x - means)^2 / sigma^2", surprisal.amin(1), source)
     # p(component | x), by its logarithms: far from all means every density is 0 in floating point.
-    responsibility = (weights.log() - exponent).softmax(1)
-    return -((responsibility / scale)[:, :, None] * standardized).sum(1).reshape(x.shape)
+    responsibility = (-surprisal).softmax(1)[:, :, None]
+    pull = responsibility * (standardized / scale[:, :, None])
+    # A component too far away to have a density may be infinitely many standard deviations away: 0 times infinity.
+    return -torch.where(responsibility > 0, pull, 0.0).sum(1).reshape(x.shape)
 
 
 def ct_loss_limit(
@@ -118,7 +121,6 @@ def ct_loss_limit(
 
 def ct_gradient_limit(
     theta: float,
-    theta_minus: float,
     xi: float,
     *,
     sigma_min: float = 0.002,
@@ -128,38 +130,71 @@ def ct_gradient_limit(
 
     Source: iCT, Section 3.2, Eq. (7), restated as Eq. (12) in Appendix A.
 
-    That is for theta- = theta. For theta- < theta it is +infinity, for theta- > theta -infinity. Sigma is uniform on
-    [sigma_min, sigma_max]. Undivided, the gradient's limit is 0: Appendix A keeps a Delta sigma behind its limits.
-    L^N is near its limit only for Delta sigma far below sigma_min: for the paper's numbers, N far above 40 000.
+    For theta- = theta; otherwise it diverges, see `ct_gradient_divergence`. Sigma is uniform on [sigma_min, sigma_max].
+    Undivided, the gradient's limit is 0: Appendix A keeps a Delta sigma behind its limits. L^N is near its limit only
+    for Delta sigma far below sigma_min: for the paper's numbers, N far above 40 000.
     """
-    _check_limit(sigma_min, sigma_max, theta=theta, theta_minus=theta_minus, xi=xi)
-    if theta_minus != theta:
-        return math.copysign(math.inf, theta - theta_minus)
+    _check_limit(sigma_min, sigma_max, theta=theta, xi=xi)
     return 2 * _mean_slope(sigma_min, sigma_max) * (theta - xi)
+
+
+def ct_gradient_divergence(theta: float, theta_minus: float) -> float:
+    """Return lim 1/Delta sigma dL^N/dtheta = +infinity for theta- < theta, -infinity for theta- > theta.
+
+    Source: iCT, Section 3.2, Eq. (7), restated as Eq. (12) in Appendix A.
+
+    The data xi and the ends of the grid are not in it. Needs theta- != theta: for theta- = theta the limit is finite,
+    `ct_gradient_limit`.
+    """
+    source = "iCT Section 3.2"
+    _domain.finite("theta", theta, source)
+    _domain.finite("theta_minus", theta_minus, source)
+    if theta_minus == theta:
+        _domain.refuse(
+            "theta_minus != theta (iCT Eq. (7))",
+            f"theta = theta_minus = {theta}",
+            "where they are equal the limit is ct_gradient_limit",
+        )
+    return math.copysign(math.inf, theta - theta_minus)
 
 
 def ct_gradient_leading_term(
     theta: float,
-    theta_minus: float,
     xi: float,
     *,
     delta_sigma: float,
     sigma_min: float = 0.002,
     sigma_max: float = 80.0,
 ) -> float:
-    """Return dL^N/dtheta ~ 2 E[(1 - sigma_min/sigma)^2 (theta - theta-)], or if that is 0 its next term.
+    """Return dL^N/dtheta ~ 2 E[sigma_min Delta sigma/sigma^2 (1 - sigma_min/sigma)] (theta - xi), for theta- = theta.
 
     Source: iCT, Appendix A, Eq. (13).
 
-    The next term, for theta- = theta, is 2 E[sigma_min Delta sigma/sigma^2 (1 - sigma_min/sigma)] (theta - xi). The
-    paper prints the factor 1 - sigma_min/sigma_i outside the expectation, where sigma_i means nothing; the last line
-    of the proof has it inside. Divided by Delta sigma the first term diverges, and the second is Eq. (7).
+    Divided by Delta sigma it is Eq. (7). The paper prints the factor 1 - sigma_min/sigma_i outside the expectation,
+    where sigma_i means nothing; the last line of the proof has it inside. For theta- != theta the leading term is
+    `ct_gradient_divergent_term`.
     """
-    _check_limit(sigma_min, sigma_max, theta=theta, theta_minus=theta_minus, xi=xi)
+    _check_limit(sigma_min, sigma_max, theta=theta, xi=xi)
     _domain.positive("delta_sigma", delta_sigma, "iCT Eq. (13)")
-    if theta_minus != theta:
-        return 2 * _mean_square(sigma_min, sigma_max) * (theta - theta_minus)
     return 2 * delta_sigma * _mean_slope(sigma_min, sigma_max) * (theta - xi)
+
+
+def ct_gradient_divergent_term(
+    theta: float,
+    theta_minus: float,
+    *,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+) -> float:
+    """Return dL^N/dtheta ~ 2 E[(1 - sigma_min/sigma)^2 (theta - theta-)], the leading term for theta- != theta.
+
+    Source: iCT, Appendix A, Eq. (13).
+
+    The data xi and Delta sigma are not in it, so that it diverges where it is divided by Delta sigma. For theta- =
+    theta it is 0, and `ct_gradient_leading_term` leads.
+    """
+    _check_limit(sigma_min, sigma_max, theta=theta, theta_minus=theta_minus)
+    return 2 * _mean_square(sigma_min, sigma_max) * (theta - theta_minus)
 
 
 def _mean_square(a: float, b: float) -> float:

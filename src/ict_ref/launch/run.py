@@ -74,7 +74,7 @@ def prepare(launch: Launch, world: "ProcessGroup", folder: contextlib.ExitStack)
     if world.first:
         for line in damaged:
             say(0, line)
-        parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+        parameters = sum(parameter.numel() for parameter in trainer.student.parameters())
         print(f"{launch.preset}: {len(dataset.train)} images, {parameters:,} parameters, run folder {place}")
         if world.size > 1:
             print(f"{world.size} processes on {world.device.type}, {config.train.batch_size // world.size} images each")
@@ -107,7 +107,7 @@ def show_samples(launch: Launch, trainer: "Trainer", path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     config = launch.config
     count, labels = shown_labels(trainer.classes, config)
-    sample_sheet(one_and_two_steps(trainer.average, labels, config, count=count, event=trainer.event), labels, path)
+    sample_sheet(one_and_two_steps(trainer.ema, labels, config, count=count, event=trainer.event), labels, path)
 
 
 def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
@@ -127,7 +127,7 @@ def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
         print(f"samples: {folder / 'samples.png'}")
         return 0
     labels = held_out.labels if config.data.labels else None
-    made = one_and_two_steps(trainer.average, labels, config, count=len(held_out), event=trainer.event)
+    made = one_and_two_steps(trainer.ema, labels, config, count=len(held_out), event=trainer.event)
     sample_sheet({**made, "real images, held out": held_out.pixels}, labels, folder / "samples.png")
 
     referee = Evaluator(held_out)

@@ -19,9 +19,9 @@ from jaxtyping import UInt8
 
 from ict_ref.data.prepared import ABOUT, IMAGES, JOURNAL, LABELS, About, open_arrays, read_about, sha256
 from ict_ref.prepare.journal import read_journal, refuse_another_recipe, write_journal
-from ict_ref.prepare.progress import bar
 from ict_ref.prepare.sources import Part, Source
 from ict_ref.utils.atomic import locked, write_atomically
+from ict_ref.utils.progress import bar
 
 PARTIAL, LOCK = IMAGES + ".partial", "lock.partial"
 # Images that each worker may be ahead of what is written: more would fill the memory.
@@ -98,7 +98,10 @@ def _write_images(source: Source, folder: Path, workers: int) -> None:
     while todo and done + todo[0].count <= safe:
         done += todo.pop(0).count
     write_journal(source.recipe, folder, done)
-    with path.open("r+b" if path.exists() else "w+b") as file, bar(source.count, "preparing", "images", done) as shown:
+    with (
+        path.open("r+b" if path.exists() else "w+b") as file,
+        bar(source.count, "preparing", "images", initial=done) as shown,
+    ):
         file.write(header)
         file.truncate(len(header) + done * row)
         file.seek(0, os.SEEK_END)
@@ -133,7 +136,7 @@ def _finish(source: Source, folder: Path) -> None:
     if source.labels is not None:
         write_atomically(folder / LABELS, _header(source.labels.shape, source.labels.dtype) + source.labels.tobytes())
     names = [IMAGES] if source.labels is None else [IMAGES, LABELS]
-    with bar(sum((folder / name).stat().st_size for name in names), "checksums") as shown:
+    with bar(sum((folder / name).stat().st_size for name in names), "checksums", "B") as shown:
         sums = {name: sha256(folder / name, shown.update) for name in names}
     about = About(source.words, source.recipe, source.count, source.shape, source.classes, source.names, sums)
     write_atomically(folder / ABOUT, about.to_json())

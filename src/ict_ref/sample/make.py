@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from jaxtyping import Int64
 from torch import Tensor
-from tqdm import tqdm
 
 import ict_ref
 from ict_ref.checkpoint.load import PretrainedModel, load_pretrained
@@ -19,12 +18,12 @@ from ict_ref.sample.parts import Parts
 from ict_ref.sample.recipe import Recipe
 from ict_ref.utils.atomic import write_atomically
 from ict_ref.utils.command_line import guarded, say
+from ict_ref.utils.progress import bar
 from ict_ref.utils.signals import StopRequest
 
 NAME = "ict_ref.sample"
 # Columns of a grid whose columns are classes.
 WIDEST = 20
-BAR = "{desc} {n_fmt}/{total_fmt} |{bar:20}| {rate_fmt}, {remaining} left"
 
 
 def execute(sampling: Sampling) -> int:
@@ -97,9 +96,9 @@ def _make_missing(parts: Parts, recipe: Recipe, world: ProcessGroup, stop: StopR
     """Make this process's batches that are not there yet, until asked to stop."""
     missing = parts.missing(world.rank, world.size)
     total = sum(len(parts.batches[number]) for number in missing)
-    with tqdm(total=total, unit=" images", delay=2, bar_format=BAR, disable=not world.first) as bar:
+    with bar(total, "sampling", "images", shown=world.first) as progress:
         for number in missing:
             if stop():
                 return
             parts.keep(number, recipe.make(parts.batches[number]))
-            bar.update(len(parts.batches[number]))
+            progress.update(len(parts.batches[number]))

@@ -1,6 +1,7 @@
-"""Pictures of what a model makes."""
+"""Sheets: images in rows and titled blocks, as one PNG."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from ict_ref.utils.atomic import atomically
 
 ROWS, COLUMNS = 10, 8
-PIXEL, SIDE, GAP, MARGIN, TITLE = 5, 40, 5, 26, 28
+SIDE, GAP, MARGIN, TITLE = 40, 5, 26, 28
 
 
 def sample_sheet(
@@ -33,10 +34,25 @@ def sample_sheet(
     else:
         classes = sorted(set(labels.tolist()))[:rows]
         names, shown = [str(c) for c in classes], [(labels == c).nonzero()[:columns, 0] for c in classes]
-    drawn = {title: _block([images[row] for row in shown], columns) for title, images in blocks.items()}
+    draw_sheet([(title, [images[row] for row in shown]) for title, images in blocks.items()], names, path, columns)
+
+
+def draw_sheet(
+    blocks: Sequence[tuple[str, Sequence[UInt8[Tensor, " _ _ height width"]]]],
+    names: Sequence[str],
+    path: Path,
+    columns: int,
+    *,
+    side: int = SIDE,
+) -> None:
+    """Save a PNG with blocks of images side by side, each under its title, each row beside its name.
+
+    A block is a list of rows of at most `columns` images; small images are magnified to about `side` pixels.
+    """
+    drawn = [(title, _block(rows, columns, side)) for title, rows in blocks]
     font = ImageFont.load_default(size=14)
-    widths = {title: max(image.width, math.ceil(font.getlength(title))) for title, image in drawn.items()}
-    size = (sum(MARGIN + width for width in widths.values()), TITLE + max(image.height for image in drawn.values()))
+    widths = [max(image.width, math.ceil(font.getlength(title))) for title, image in drawn]
+    size = (sum(MARGIN + width for width in widths), TITLE + max(image.height for _, image in drawn))
     sheet = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(sheet)
     pen.font = font
@@ -45,18 +61,18 @@ def sample_sheet(
             (MARGIN / 2, TITLE + (row + 0.5) * (sheet.height - TITLE) / len(names)), name, fill="black", anchor="mm"
         )
     left = MARGIN
-    for title, image in drawn.items():
+    for (title, image), width in zip(drawn, widths, strict=True):
         sheet.paste(image, (left, TITLE))
         pen.text((left, TITLE / 2), title, fill="black", anchor="lm")
-        left += widths[title] + MARGIN
+        left += width + MARGIN
     with atomically(path) as aside, aside.open("wb") as file:
         sheet.save(file, "PNG")
 
 
-def _block(rows: list[UInt8[Tensor, " _ channels height width"]], columns: int) -> Image.Image:
+def _block(rows: Sequence[UInt8[Tensor, " _ channels height width"]], columns: int, side: int) -> Image.Image:
     """Return the images in rows, each pixel magnified to a square; of two or more than three channels, the first."""
-    pixel = max(1, min(PIXEL, SIDE // rows[0].shape[-1]))
-    height, width = (pixel * side + GAP for side in rows[0].shape[-2:])
+    pixel = max(1, min(side // 8, side // rows[0].shape[-1]))
+    height, width = (pixel * length + GAP for length in rows[0].shape[-2:])
     canvas = np.full((len(rows) * height, columns * width, 3), 255, dtype=np.uint8)
     for top, row in enumerate(rows):
         for left, image in enumerate(row):

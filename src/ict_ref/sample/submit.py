@@ -28,6 +28,7 @@ def submit_sampling(sampling: Sampling) -> int:
         job=sampling.job,
         action=partial(execute, sampling),
         total=sampling.count,
+        unit="images",
         progress=partial(progress, sampling.parts, recipe.batches),
     )
     if sampling.dry_run:

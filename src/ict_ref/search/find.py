@@ -1,14 +1,12 @@
 """The search: levels are scored by the Frechet distance of the samples that they make, always of the same noise."""
 
-import argparse
 import math
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
-from tqdm import tqdm
 
 import ict_ref
 from ict_ref.checkpoint.load import PretrainedModel, load_pretrained
@@ -18,87 +16,108 @@ from ict_ref.evaluate.sets import sampled, stored
 from ict_ref.evaluate.statistics_file import is_statistics, load
 from ict_ref.formulas import frechet_distance, search_intermediate_sigma, sigma_grid
 from ict_ref.sample.recipe import Recipe
+from ict_ref.search.options import SearchOptions
 from ict_ref.search.scored import Scored
+from ict_ref.utils.progress import bar
 
-BAR = "{desc} {n}, at most {total} |{bar:20}| {remaining} left"
+
+@dataclass(frozen=True)
+class Found:
+    """The result of a search."""
+
+    sigma: float
+    node: int
+    nodes: int
+    frechet_distance: float
+    without: float
+    """Frechet distance without the step at sigma."""
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    levels: dict[float, float]
+    """Frechet distance at every level that was scored."""
 
 
 class Scorer:
-    """Scores levels, each list of them once."""
+    """Frechet distance of samples by their noise levels, each computed once."""
 
-    def __init__(self, trained: PretrainedModel, options: argparse.Namespace, place: Scored) -> None:
+    def __init__(
+        self, trained: PretrainedModel, options: SearchOptions, before: tuple[float, ...], nodes: int, place: Scored
+    ) -> None:
         self._trained, self._options, self._place = trained, options, place
         self._features: Features = find_features(options.features)
-        first = self._recipe([options.before[0]])
+        first = self._recipe(before[:1])
         self._reference, self._channels = _reference(options.reference, self._features, first)
         self.about = {
             "ict_ref": ict_ref.__version__,
             "model": trained.name,
             "count": first.count,
             **{name: value for name, value in first.described().items() if name != "sigmas"},
-            "before": list(options.before),
+            "before": list(before),
             "after": list(options.after),
-            "nodes": options.nodes,
+            "nodes": nodes,
             "reference": self._reference.about,
             "features": {"name": self._features.name, "sha256": self._features.sha256},
         }
         self.known = place.begin(self.about)
 
-    def __call__(self, levels: Float64[Tensor, " levels"] | list[float]) -> float:
+    def __call__(self, levels: Float64[Tensor, " levels"] | Sequence[float]) -> float:
         """Return the Frechet distance between the reference and samples made at these levels."""
         key = tuple(float(level) for level in levels)
         if key not in self.known:
-            samples = self._measured(self._recipe(list(key)))
+            samples = self._measured(self._recipe(key))
             reference = self._reference
             distance = frechet_distance(samples.mean, samples.covariance, reference.mean, reference.covariance)
             self.known[key] = float(distance)
             self._place.keep(self.known)
         return self.known[key]
 
-    def _recipe(self, levels: list[float]) -> Recipe:
+    def _recipe(self, levels: tuple[float, ...]) -> Recipe:
         options = self._options
-        return Recipe(self._trained, options.count, tuple(levels), tuple(options.labels), options.seed)
+        return Recipe(self._trained, options.count, levels, options.labels, options.seed)
 
     def _measured(self, recipe: Recipe) -> Measured:
         return measure(sampled(recipe), self._features, channels=self._channels, classify=False, what="samples")
 
 
-def find(options: argparse.Namespace, out: Path) -> dict[str, Any]:
-    """Return what was found, and leave it in the folder with all scores.
+def find(options: SearchOptions) -> Found:
+    """Return the best level, and leave it in the folder with all scores.
 
-    Raises ValueError for what cannot be searched.
+    Raises ValueError for levels, labels or a reference that the model cannot have.
     """
     if options.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda needs a GPU that torch can use; it sees none; leave the option out")
     trained = load_pretrained(options.model, options.device)
     method = trained.method
-    options.before = options.before or [method.sigma_max]
-    options.nodes = options.nodes or method.s1 + 1
-    grid = sigma_grid(options.nodes, sigma_min=method.sigma_min, sigma_max=method.sigma_max, rho=method.rho)
-    # Refused before there is a folder: levels that do not descend, or with no node between them.
-    search_intermediate_sigma(lambda _: 0.0, grid, before=options.before, after=options.after)
-    place = Scored(out)
-    score = Scorer(trained, options, place)
-    with tqdm(total=most_scores(options.nodes), desc="levels scored", delay=2, bar_format=BAR) as bar:
+    before, after = options.before or (method.sigma_max,), options.after
+    nodes = options.nodes or method.s1 + 1
+    grid = sigma_grid(nodes, sigma_min=method.sigma_min, sigma_max=method.sigma_max, rho=method.rho)
+    # Rejected before there is a folder: levels that do not descend, or with no node between them.
+    search_intermediate_sigma(lambda _: 0.0, grid, before=before, after=after)
+    place = Scored(options.folder)
+    score = Scorer(trained, options, before, nodes, place)
+    with bar(most_scores(nodes), "searching, at most", "levels") as progress:
 
         def shown(levels: Float64[Tensor, " levels"]) -> float:
             value = score(levels)
-            bar.update()
+            progress.update()
             return value
 
-        sigma = search_intermediate_sigma(shown, grid, before=options.before, after=options.after)
-        fixed = [*options.before, *options.after]
-        without, best = score(fixed), score([*options.before, sigma, *options.after])
+        sigma = search_intermediate_sigma(shown, grid, before=before, after=after)
+        without, best = score([*before, *after]), score([*before, sigma, *after])
     node = int((grid - sigma).abs().argmin()) + 1
-    found = {
-        "sigma": sigma,
-        "node": node,
-        "nodes": options.nodes,
-        "frechet_distance": best,
-        "frechet_distance_without": without,
-    }
-    place.finish(score.about, found)
-    return {**found, "scores": score.known}
+    place.finish(
+        score.about,
+        {
+            "sigma": sigma,
+            "node": node,
+            "nodes": nodes,
+            "frechet_distance": best,
+            "frechet_distance_without": without,
+        },
+    )
+    steps = len(before) + len(after)
+    levels = {key[len(before)]: value for key, value in score.known.items() if len(key) > steps}
+    return Found(sigma, node, nodes, best, without, before, after, levels)
 
 
 def most_scores(nodes: int) -> int:

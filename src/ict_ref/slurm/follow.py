@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ict_ref.slurm.worker import RunFailedError, SlurmTask, ending
 from ict_ref.utils.command_line import say
+from ict_ref.utils.progress import bar
 from ict_ref.utils.signals import LOST
 
 # Seconds between looks at the queue and at the metrics.
@@ -31,16 +32,11 @@ def follow_job(job: "submitit.Job[int]", work: SlurmTask) -> int:
     the job.
     """
     try:
-        with tqdm(
-            total=work.total,
-            desc=f"job {job.job_id}",
-            bar_format="{desc} {n}/{total} |{bar:20}| {postfix}, {remaining} left",
-            mininterval=0.5 if sys.stderr.isatty() else 10,
-        ) as bar:
+        with bar(work.total, f"job {job.job_id}", work.unit, run=True) as shown:
             while (state := job_state(job.job_id)) is not None:
-                _show(bar, state, work)
+                _show(shown, state, work)
                 time.sleep(PAUSE)
-            _show(bar, "ended", work)
+            _show(shown, "ended", work)
     except KeyboardInterrupt:
         return say(work.name, 130, f"job {job.job_id} goes on; scancel {job.job_id} ends it")
     return _verdict(job, work)
@@ -66,11 +62,11 @@ def _last_state(job_id: str) -> str:
 ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "TIMEOUT")
 
 
-def _show(bar: "tqdm[Any]", state: str, work: SlurmTask) -> None:
+def _show(shown: "tqdm[Any]", state: str, work: SlurmTask) -> None:
     # Work that was started again begins where it was saved: the bar goes back with it.
-    bar.n, words = work.progress()
-    bar.set_postfix_str(", ".join(filter(None, (state, words))), refresh=False)
-    bar.update(0)
+    shown.n, words = work.progress()
+    shown.set_postfix_str(", ".join(filter(None, (state, words))), refresh=False)
+    shown.update(0)
 
 
 def _verdict(job: "submitit.Job[int]", work: SlurmTask) -> int:

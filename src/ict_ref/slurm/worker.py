@@ -41,9 +41,10 @@ class SlurmTask:
     action: Callable[[], int]
     """What each process does; returns an exit status. Found by its name on the nodes."""
     total: int
-    """Of what `progress` counts."""
+    """Number of units that `progress` counts."""
     progress: Callable[[], tuple[int, str]]
-    """How far it is, and a word on that."""
+    """Number of finished units, and a word on them."""
+    unit: str = "steps"
 
 
 class Task:

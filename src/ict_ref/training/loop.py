@@ -1,12 +1,11 @@
 """The training loop: update after update until the curriculum ends or somebody stops it, and what it leaves behind."""
 
-import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
+from ict_ref.checkpoint.run_dir import stored_digests
 from ict_ref.checkpoint.training_state import (
     checkpoint_file,
     checkpoints,
@@ -17,6 +16,7 @@ from ict_ref.checkpoint.training_state import (
 from ict_ref.training.loss import discretization
 from ict_ref.training.metrics_log import Metrics, forget_metrics_after
 from ict_ref.training.trainer import Trainer
+from ict_ref.utils.progress import bar
 
 
 def resume(trainer: Trainer, folder: Path) -> list[str]:
@@ -26,8 +26,9 @@ def resume(trainer: Trainer, folder: Path) -> list[str]:
     whole. Of several processes the first one reads the files.
     """
     damaged: list[str] = []
-    if trainer.world.first:
-        _, refused = newest_checkpoint(folder, trainer.restore)
+    if trainer.group.first:
+        digests = stored_digests(folder) if (folder / "config.json").exists() else ()
+        _, refused = newest_checkpoint(folder, partial(trainer.restore, digests=digests))
         damaged = [f"{error.split(';')[0]}; it is now {set_aside(path).name}" for path, error in refused.items()]
         forget_metrics_after(folder, trainer.step)
     trainer.share()
@@ -46,16 +47,16 @@ def fit(
     `show_samples` is asked for a picture where the configuration wants one. Raises FloatingPointError at the first loss
     or gradient that is not finite and may not be left out; the last checkpoint stays as it is.
     """
-    train, record, first = trainer.config.train, trainer.config.record, trainer.world.first
+    train, record, first = trainer.config.train, trainer.config.record, trainer.group.first
     try:
         with _Watch(trainer, folder) as watch:
             while trainer.step < train.steps:
                 trainer.update()
                 step, ends = trainer.step, trainer.step == train.steps
-                stopping = trainer.world.any(stop_requested())
+                stopping = trainer.group.any(stop_requested())
                 saves = stopping or ends or any(due(step, n) for n in (record.save_every, record.milestone_every))
                 if saves or ends or due(step, record.log_every):
-                    trainer.refuse_nonfinite()
+                    trainer.guard.raise_recorded()
                 if ends or due(step, record.log_every):
                     watch.note()
                 watch.advance()
@@ -75,7 +76,7 @@ def fit(
         )
         raise FloatingPointError(f"{error}; {last}") from None
     finally:
-        trainer.batches.close()
+        trainer.microbatches.close()
 
 
 def due(step: int, every: int) -> bool:
@@ -89,16 +90,9 @@ class _Watch:
     def __init__(self, trainer: Trainer, folder: Path) -> None:
         self.trainer, self.folder, self.record = trainer, folder, trainer.config.record
         self.began, self.first_step = time.monotonic(), trainer.step
-        self.speaks = trainer.world.first
-        self.bar = tqdm(
-            total=trainer.config.train.steps,
-            initial=trainer.step,
-            unit="step",
-            desc="training",
-            bar_format="{desc} {n}/{total} |{bar:20}| {postfix}, {remaining} left",
-            mininterval=0.5 if sys.stderr.isatty() else 10,  # a log file is no screen
-            disable=not self.speaks,
-        )
+        self.speaks = trainer.group.first
+        steps = trainer.config.train.steps
+        self.bar = bar(steps, "training", "steps", initial=trainer.step, run=True, shown=self.speaks)
         self.metrics = Metrics(folder, step=trainer.step, tensorboard=self.record.tensorboard) if self.speaks else None
 
     def __enter__(self) -> "_Watch":

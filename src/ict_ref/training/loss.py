@@ -161,7 +161,7 @@ def training_loss(
         # Fused attention has no derivative in forward mode.
         with sdpa_kernel(SDPBackend.MATH):
             return continuous_consistency_training_loss(
-                f, x, draws.z, sigma, weight=torch.ones_like(sigma), metric=distance
+                f, x, draws.z, sigma, weights=torch.ones_like(sigma), distance=distance
             )
     if method.objective == "distillation":
         if score is None:

@@ -1,6 +1,6 @@
-"""What each step of a run sees, brought to its device: images, labels, noise levels, noise and dropout masks."""
+"""Microbatches on their device: images, labels, noise levels, noise and dropout masks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -59,15 +59,29 @@ Part = tuple[int, range]
 """A step, and some of its lanes."""
 
 
-class Batches:
-    """Makes the parts of batches; on a GPU each next one beforehand, while the device is at work."""
+class Microbatches:
+    """The microbatches of each step; on a GPU the next one is prepared while the device computes."""
 
     def __init__(
-        self, examples: Examples, config: Config, sites: Sequence[DropoutSite], device: torch.device, *, ahead: bool
+        self,
+        examples: Examples,
+        config: Config,
+        sites: Sequence[DropoutSite],
+        device: torch.device,
+        parts: Sequence[range],
+        *,
+        ahead: bool,
     ) -> None:
-        self.examples, self.config, self.sites, self.device = examples, config, sites, device
+        self.examples, self.config, self.sites, self.device, self.parts = examples, config, sites, device, parts
         self._worker = ThreadPoolExecutor(max_workers=1) if ahead else None
         self._waiting: tuple[Part, Future[_Host]] | None = None
+
+    def of_step(self, step: int) -> Iterator[tuple[Batch, bool]]:
+        """Yield the microbatches of this step, and whether each is the last one."""
+        for number, part in enumerate(self.parts):
+            is_last = number == len(self.parts) - 1
+            following = (step + 1, self.parts[0]) if is_last else (step, self.parts[number + 1])
+            yield self.get((step, part), following if following[0] < self.config.train.steps else None), is_last
 
     def get(self, part: Part, then: Part | None) -> Batch:
         """Return this part, and begin with the one that will be asked for next."""

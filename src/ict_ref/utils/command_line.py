@@ -1,6 +1,5 @@
-"""What all commands share: one line and status 2 for what the user must mend, never a traceback."""
+"""Parts of all commands: expected errors as one line and an exit status, and places for new files."""
 
-import argparse
 import os
 import signal
 import sys
@@ -8,26 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from ict_ref.utils.signals import LOST, started_by_launcher
+from ict_ref.utils.signals import LOST, LostProcessError, started_by_launcher
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
-
-
-class Parser(argparse.ArgumentParser):
-    """Raises ValueError for bad usage, for the command to say in its one line."""
-
-    def __init__(self, prog: str, description: str, epilog: str) -> None:
-        super().__init__(
-            prog=prog,
-            description=description,
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-
-    def error(self, message: str) -> NoReturn:
-        """Refuse."""
-        raise ValueError(f"{message}; see {self.prog} --help")
 
 
 def guarded(
@@ -37,16 +19,19 @@ def guarded(
     refused: tuple[type[Exception], ...] = (ValueError,),
     stopped: str = "stopped",
     files: str = "a file",
+    after_repair: str = "",
 ) -> int:
-    """Do it and return its exit status; what the user can mend, and what happens to it, is one line and a status.
+    """Run `action` and return its exit status. Convert expected errors and signals to one line and a status.
 
-    `refused` are errors that tell the user what to do, `stopped` is said after Ctrl-C, and `files` are what an error of
-    the operating system is of that names none.
+    `refused` are errors that tell the user what to do, `stopped` is printed after Ctrl-C, `files` is the subject of an
+    error of the operating system that names no file, and `after_repair` ends its line.
     """
     try:
-        return action()
+        status = action()
+        sys.stdout.flush()  # here, where a closed pipe is handled
+        return status
     except BrokenPipeError:
-        # Nobody reads any more. What is left in the buffer must not be written at exit.
+        # The pipe is closed: the rest of the buffer must not be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except refused as error:
@@ -54,34 +39,29 @@ def guarded(
     except MemoryError as error:
         return say(name, REFUSED, f"this machine has not enough memory: {error}")
     except OSError as error:
-        return say(name, REFUSED, f"cannot use {error.filename or files}: {error.strerror or error}")
+        return say(name, REFUSED, f"cannot use {error.filename or files}: {error.strerror or error}{after_repair}")
     except FloatingPointError as error:
         return say(name, FAILED, str(error))
-    except RuntimeError as error:
-        if _is_of_memory(error):
-            return say(name, REFUSED, f"there is not enough memory: {str(error).splitlines()[0]}")
-        if not _is_of_another_process(error):
-            raise
-        # Who started the processes knows which of them failed; this one did not.
+    except LostProcessError as error:
+        # The launcher of the processes reports which of them failed; this one did not.
         return LOST if started_by_launcher() else say(name, LOST, f"another process is gone ({error})")
+    except RuntimeError as error:
+        if not _is_of_memory(error):
+            raise
+        return say(name, REFUSED, f"there is not enough memory: {str(error).splitlines()[0]}")
     except KeyboardInterrupt as error:
         number = error.args[0] if error.args else signal.SIGINT
         return say(name, 128 + number, stopped)
 
 
 def _is_of_memory(error: RuntimeError) -> bool:
-    """Return whether the error says that torch could not have memory, of the host or of a GPU."""
-    return any(words in str(error) for words in ("can't allocate memory", "out of memory"))
+    """Return whether torch failed to allocate memory, of the host or of a GPU."""
+    import torch
 
-
-def _is_of_another_process(error: RuntimeError) -> bool:
-    """Return whether the error says that another process is gone."""
-    if os.environ.get("WORLD_SIZE", "1") == "1":
-        return False
-    from torch.distributed import DistError
-
-    said = str(error).lower()
-    return isinstance(error, DistError) or "gloo" in said or "connection" in said
+    # Any call may allocate, so none can be wrapped. The host's allocator raises a bare RuntimeError, and so does the
+    # driver of a GPU outside of torch's allocator: only their words distinguish them from other errors.
+    words = ("can't allocate memory", "out of memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def say(name: str, status: int, message: str) -> int:

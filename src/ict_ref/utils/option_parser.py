@@ -1,66 +1,219 @@
-"""A command's options as the fields of a dataclass: what tyro makes of them, its complaints in one line."""
+"""Command lines as dataclasses: fields are options, their types say what is accepted, their docstrings are the help.
+
+Fields are declared as tyro reads them, and tyro writes the help. The words are read here, because tyro reports an error
+only as a drawn box and then exits, and because a default may depend on an option (a preset, a profile).
+"""
 
 import contextlib
 import dataclasses
 import difflib
-import io
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+import inspect
+import sys
+import types
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
 T = TypeVar("T")
+Given = Mapping[tuple[str, ...], Any]
+"""The values on a command line, by the path of their field."""
+NOT_EMPTY = "not empty"
+Several = Annotated[tuple[T, ...], NOT_EMPTY]
+"""One or more values."""
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+"""A flag without an opposite: --x where the default is False, --no-x where it is True."""
+WORDS = {int: "an integer", float: "a number", Path: "a path"}
 
 
-def parsed(default: T, arguments: Sequence[str], program: str, epilog: str = "") -> T:
-    """Return what the arguments make of the default. Raises ValueError with one line, or exits 0 after --help.
+@dataclass(frozen=True)
+class Option:
+    """An option or a positional argument."""
 
-    `epilog` stands at the end of the help.
+    path: tuple[str, ...]
+    name: str
+    kind: Any
+    """Type of one value; of a flag its value."""
+    least: int = 0
+    most: int = 0
+    """Number of values."""
+    several: bool = False
+    """Whether the value is a tuple."""
+    positional: bool = False
+    required: bool = False
+    nullable: bool = False
+
+    def value(self, words: Sequence[str]) -> Any:
+        """Return the value of these words. Raises ValueError for too few, or for one of another type."""
+        if self.most == 0:
+            return self.kind
+        if len(words) < self.least:
+            raise ValueError(self.expected(" ".join(words) or "nothing"))
+        values = tuple(self.converted(word) for word in words)
+        return values if self.several and values != (None,) else values[0]
+
+    def converted(self, word: str) -> Any:
+        """Return the value of a word. Raises ValueError for a word of another type."""
+        if word == "None" and self.nullable:
+            return None
+        choices = get_args(self.kind)
+        try:
+            return choices[choices.index(word)] if choices else self.kind(word)
+        except ValueError:
+            raise ValueError(self.expected(word) + _hint(word, choices)) from None
+
+    def expected(self, got: str) -> str:
+        """Return the line for words that are not what is expected."""
+        what = f"one of {', '.join(choices)}" if (choices := get_args(self.kind)) else WORDS.get(self.kind, "a value")
+        if self.several and not choices:
+            what = f"{self.most if self.least > 1 else ''} {what.split()[1]}s".strip()
+        return f"{self.name}: expected {what}, got {got}"
+
+
+def parse_options(
+    kind: type[T],
+    arguments: Sequence[str] | None,
+    name: str,
+    epilog: str = "",
+    *,
+    default: Callable[[Given], T] | None = None,
+) -> T:
+    """Return the options on the command line, by default that of this process; print the help and exit 0 if asked to.
+
+    `name` is the command's, as in `python -m NAME`; the epilog ends its help. `default` returns the options to which
+    the given ones are applied; without it `kind` may not have groups. Raises ValueError with one line for words that
+    are not options or their values, and whatever the dataclass raises.
     """
-    kind = type(default)
-    if "--help" in arguments or "-h" in arguments:
-        try:
-            return tyro.cli(kind, prog=program, default=default, args=arguments)
-        finally:
-            print(epilog, end="")
-    _refuse_unknown(arguments, list(_names(default)), program)
-    # What is left for tyro to refuse are values, and it draws the message in a box.
-    box = io.StringIO()
-    with contextlib.redirect_stderr(box):
-        try:
-            return tyro.cli(kind, prog=program, default=default, args=arguments)
-        except SystemExit:
-            raise ValueError(_one_line(box.getvalue(), program)) from None
+    try:
+        given, wants_help = _read(sys.argv[1:] if arguments is None else arguments, list(options_of(kind)))
+    except ValueError as error:
+        raise ValueError(f"{error}; see python -m {name} --help") from None
+    if wants_help:
+        print(inspect.getdoc(kind), end="\n\n")
+        base = tyro.MISSING_NONPROP if default is None else default(given)
+        with contextlib.suppress(SystemExit):
+            tyro.cli(kind, prog=f"python -m {name}", description="", default=base, args=["--help"])
+        print(epilog, end="")
+        raise SystemExit(0)
+    if default is None:
+        return kind(**{path[0]: value for path, value in given.items()})
+    replaced: T = _replaced(default(given), given)
+    return replaced
 
 
-def _names(default: Any, group: str = "") -> Iterator[str]:
-    """Yield every option that the dataclass may have."""
-    for field in dataclasses.fields(default):
-        name, value = field.name.replace("_", "-"), getattr(default, field.name)
-        if dataclasses.is_dataclass(value):
-            # A group may be spread out among the others, without a name of its own.
-            yield from _names(value, f"{group}{name}.")
-            yield from _names(value, group)
+def metavar(name: str) -> Any:
+    """Return what `Annotated` needs for a name of the value in the help, where the docstring states the default."""
+    return tyro.conf.arg(metavar=name, help_behavior_hint="")
+
+
+Model = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FILE")]
+"""A trained model: the folder of a run, or a network file."""
+
+
+def expect(holds: bool, option: str, expected: str, got: object) -> None:
+    """Raise ValueError for a value of an option that is not what is expected."""
+    if not holds:
+        raise ValueError(f"{option}: expected {expected}, got {got}")
+
+
+def options_of(kind: Any, path: tuple[str, ...] = (), prefix: str = "") -> Iterator[Option]:
+    """Yield the options of a dataclass, and those of its groups."""
+    hints = get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        extras: tuple[Any, ...] = ()
+        hint, here = hints[field.name], (*path, field.name)
+        while get_origin(hint) is Annotated:
+            hint, extras = hint.__origin__, extras + hint.__metadata__
+        named: Any = next((extra for extra in extras if hasattr(extra, "aliases")), tyro.conf.arg())
+        name = field.name.replace("_", "-") if named.name is None else named.name
+        positional = tyro.conf.Positional in extras
+        if dataclasses.is_dataclass(hint):
+            yield from options_of(hint, here, f"{prefix}{name}." if name else prefix)
+        elif hint is bool:
+            pair = tyro.conf.FlagCreatePairsOff not in extras
+            for value in (True, False) if pair else (not field.default,):
+                yield Option(here, f"--{prefix}{'' if value else 'no-'}{name}", value)
         else:
-            yield f"--{group}{name}"
-            if isinstance(value, bool):
-                yield f"--{group}no-{name}"
+            nullable = get_origin(hint) in (Union, types.UnionType)
+            hint = next(one for one in get_args(hint) if one is not types.NoneType) if nullable else hint
+            several = get_origin(hint) is tuple
+            inner = get_args(hint) if several else (hint,)
+            least, most = (int(NOT_EMPTY in extras), sys.maxsize) if inner[-1] is ... else (len(inner), len(inner))
+            required = field.default is MISSING and field.default_factory is MISSING
+            nullable = nullable and inner[0] in WORDS and inner[0] is not Path  # a file may be called None
+            shown = (named.metavar or name.upper()) if positional else f"--{prefix}{name}"
+            option = Option(here, shown, inner[0], least, most, several, positional, required, nullable)
+            yield option
+            yield from (dataclasses.replace(option, name=alias) for alias in named.aliases or ())
 
 
-def _refuse_unknown(arguments: Sequence[str], known: Sequence[str], program: str) -> None:
-    for argument in arguments:
-        option = argument.split("=")[0].replace("_", "-")
-        if option.startswith("--") and option not in known:
-            near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
-            hint = f"perhaps you meant {near[0]}" if near else f"see {program} --help"
-            raise ValueError(f"unknown option {option}; {hint}")
+def _read(words: Iterable[str], options: Sequence[Option]) -> tuple[Given, bool]:
+    """Return the values of the words, and whether the help is requested, at which reading ends.
+
+    Raises ValueError for words that are not options or their values.
+    """
+    named = {option.name: option for option in options if not option.positional}
+    given: dict[tuple[str, ...], Any] = {}
+    left, bare = deque(words), list[str]()
+    while left:
+        word = left.popleft()
+        name, equals, value = word.partition("=")
+        name = name.replace("_", "-")
+        if word in ("-h", "--help"):
+            return given, True
+        if word == "--":
+            bare += left
+            break
+        if not _is_option(word):
+            bare.append(word)
+        elif name not in named:
+            raise ValueError(f"unknown option {name}{_hint(name, named)}")
+        else:
+            option, values = named[name], [value] if equals else []
+            if len(values) > option.most:
+                raise ValueError(f"{name}: expected no value, got {value}")
+            while left and len(values) < option.most and not _is_option(left[0]):
+                if equals and not _takes(option, left[0]):
+                    break  # --labels=3 RUN
+                values.append(left.popleft())
+            given[option.path] = option.value(values)
+    for option in options:
+        if option.positional and bare:
+            count = min(option.most, len(bare))
+            given[option.path] = option.value(bare[:count])
+            del bare[:count]
+        if option.required and option.path not in given:
+            raise ValueError(option.expected("nothing"))
+    if bare:
+        raise ValueError(f"unexpected argument {bare[0]}")
+    return given, False
 
 
-def _one_line(box: str, program: str) -> str:
-    """Return the message in one of tyro's boxes as one line."""
-    rows = [row.strip("│ ") for row in box.splitlines() if row.startswith("│")]
-    rule = next((number for number, row in enumerate(rows) if set(row) == {"─"}), len(rows))
-    message = " ".join(rows[:rule]) or " ".join(box.split())
-    if " needs " in message:  # our own, from a dataclass
-        return message.split(": ", maxsplit=1)[-1]
-    return f"{message}; see {program} --help"
+def _hint(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; perhaps you meant {near[0]}" if near else ""
+
+
+def _is_option(word: str) -> bool:
+    """Return whether the word looks like an option; a negative number does not."""
+    return word.startswith("-") and word != "-" and not _takes(Option((), "", float), word)
+
+
+def _takes(option: Option, word: str) -> bool:
+    try:
+        option.converted(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _replaced(default: Any, given: Given) -> Any:
+    """Return the dataclass with the given values in its fields and in those of its groups."""
+    changes: dict[str, Any] = {}
+    for name in {path[0] for path in given}:
+        inner = {path[1:]: value for path, value in given.items() if path[0] == name}
+        changes[name] = inner[()] if () in inner else _replaced(getattr(default, name), inner)
+    return dataclasses.replace(default, **changes)

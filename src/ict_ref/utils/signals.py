@@ -14,6 +14,10 @@ LOST = 3
 RENDEZVOUS = "ICT_REF_RENDEZVOUS"
 
 
+class LostProcessError(Exception):
+    """Another process of the run has ended, so that this one cannot continue."""
+
+
 def started_by_launcher(environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether the local launcher started this process."""
     return RENDEZVOUS in environment

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from ict_ref.verify.check import Result, run
 from ict_ref.verify.check import check as check_implementation
 from ict_ref.verify.laws import LAWS, Law
-from ict_ref.verify.prove import attempt, available
+from ict_ref.verify.prove import attempt, available, named
 from ict_ref.verify.values import ARRAYS, Arrays
-from ict_ref.verify.vectors import Vector, functions, vectors
+from ict_ref.verify.vectors import VERSION, Vector, functions, vectors
+from ict_ref.verify.versions import chosen, signature
 
 if TYPE_CHECKING:
     import pytest
@@ -29,13 +30,15 @@ __all__ = ["Check", "Result", "check_implementation", "parametrize_with_checks"]
 class Check:
     """One vector or one law, for one implementation: called, it raises AssertionError with the report's sentence."""
 
-    def __init__(self, function: Callable[..., object], of: Vector | Law, arrays: Arrays) -> None:
-        self.function, self.of, self.arrays = function, of, arrays
+    def __init__(
+        self, function: Callable[..., object], of: Vector | Law, arrays: Arrays, version: int = VERSION
+    ) -> None:
+        self.function, self.of, self.arrays, self.version = function, of, arrays, version
 
     def __call__(self) -> None:
         """Raise AssertionError if the implementation does not return what it should."""
         if isinstance(self.of, Law):
-            result = attempt(self.of, self.function, self.arrays)
+            result = attempt(self.of, self.function, self.arrays, version=self.version)
         else:
             result = run(self.function, self.of, self.arrays)
         if result.status == "fail":
@@ -48,27 +51,36 @@ def parametrize_with_checks(
     only: Iterable[str] = (),
     arrays: str = "torch",
     waivers: Mapping[str, str] | None = None,
+    vectors_version: int = VERSION,
 ) -> "pytest.MarkDecorator":
     """Return a pytest decorator that calls a test with each check of the functions that an implementation has.
 
     Checks are vectors and, where Hypothesis is installed, laws. `waivers` maps a check's name such as
     "pseudo_huber#3", or a function's, to the reason why it may fail. A check that is waived by its own name and
-    passes fails the test (a strict xfail); where a function is waived, some of its checks may pass.
+    passes fails the test (a strict xfail); where a function is waived, some of its checks may pass. `vectors_version`
+    is 1 for an implementation with the argument names of version 1. Raises ValueError for an implementation without
+    any of the functions, and for an unknown version.
     """
     import pytest
 
+    try:
+        version = chosen(str(vectors_version))
+    except ValueError as error:
+        raise ValueError(f"vectors_version: {error}") from None
+
     waived = dict(waivers or {})
     checks = []
-    for name in list(only) or functions():
+    for name in list(only) or functions(version):
         function = getattr(implementation, name, None)
         if not callable(function):
             continue
-        every: list[Vector | Law] = list(vectors(name))
-        every += [law for law in LAWS if law.function == name and available()]
-        for of in every:
-            reason = waived.get(of.name) or waived.get(name)
-            marks = [pytest.mark.xfail(reason=reason, strict=of.name in waived)] if reason else []
-            checks.append(pytest.param(Check(function, of, ARRAYS[arrays]), id=of.name, marks=marks))
+        every: list[tuple[str, Vector | Law]] = [(vector.name, vector) for vector in vectors(name, version)]
+        laws = [law for law in LAWS if signature(law.function, version).function == name and available()]
+        every += [(named(law, version), law) for law in laws]
+        for label, of in every:
+            reason = waived.get(label) or waived.get(name)
+            marks = [pytest.mark.xfail(reason=reason, strict=label in waived)] if reason else []
+            checks.append(pytest.param(Check(function, of, ARRAYS[arrays], version), id=label, marks=marks))
     if not checks:
         raise ValueError(f"needs an implementation with functions of ict_ref.formulas; got {implementation!r}")
     return pytest.mark.parametrize("check", checks)

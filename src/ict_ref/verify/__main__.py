@@ -17,7 +17,8 @@ from ict_ref.verify.check import Result, check
 from ict_ref.verify.peer import Peer, PeerError
 from ict_ref.verify.target import Target, TargetError, load
 from ict_ref.verify.values import ARRAYS
-from ict_ref.verify.vectors import functions
+from ict_ref.verify.vectors import VERSION, functions
+from ict_ref.verify.versions import chosen
 
 DESCRIPTION = """\
 Check an implementation of consistency training against the reference.
@@ -51,6 +52,7 @@ examples:
   python -m ict_ref.verify --trace-inputs > inputs.json; my_program inputs.json > mine.json
   python -m ict_ref.verify --trace mine.json
   python -m ict_ref.verify --exec "node peer.js"
+  python -m ict_ref.verify my_package.my_module --vectors-version 1
 """
 
 
@@ -90,6 +92,13 @@ def parser() -> argparse.ArgumentParser:
     )
     line.add_argument("--trace-inputs", action="store_true", help="print what the traced step is given, and its names")
     line.add_argument(
+        "--vectors-version",
+        default=str(VERSION),
+        metavar="N",
+        help="check by this version of the vectors, and call TARGET by its argument names: 1 is for code that was "
+        f"written for version 1 (default: {VERSION})",
+    )
+    line.add_argument(
         "--seed", type=int, default=0, metavar="N", help="other examples for the laws, other draws for the audit"
     )
     line.add_argument(
@@ -101,13 +110,14 @@ def parser() -> argparse.ArgumentParser:
 def everything(namespace: object, options: argparse.Namespace) -> Iterator[Result]:
     """Return the results of vectors and laws, function by function, then those of the trace."""
     arrays, examples = ARRAYS[options.arrays], prove.MANY if options.thorough else prove.EXAMPLES
-    for name in options.only or functions():
-        found = check(namespace, only=[name], arrays=arrays)
-        yield from (one for one in found if not (options.values_only and report.is_refusal(one.id)))
+    version, seed = options.version, options.seed
+    for name in options.only or functions(version):
+        found = check(namespace, only=[name], arrays=arrays, version=version)
+        yield from (one for one in found if not (options.values_only and report.is_refusal(one.id, version)))
         if prove.available():
-            yield from prove.prove(namespace, only=[name], arrays=arrays, examples=examples, seed=options.seed)
+            yield from prove.prove(namespace, only=[name], arrays=arrays, examples=examples, seed=seed, version=version)
     if not options.only:
-        yield from trace.follow(namespace, arrays)
+        yield from trace.follow(namespace, arrays, version)
 
 
 def as_namespace(target: object, only: list[str]) -> object:
@@ -122,11 +132,16 @@ def is_tried(name: str, options: argparse.Namespace) -> bool:
     function = waivers.function(name)
     if options.audit or options.trace:
         return function == ("step" if options.audit else trace.FUNCTION)
-    if name in prove.names() and (options.command or not prove.available()):
+    if name in prove.names(options.version) and (options.command or not prove.available()):
         return False
-    if options.values_only and report.is_refusal(name):
+    if options.values_only and report.is_refusal(name, options.version):
         return False
-    return function in (options.only or (*functions(), trace.FUNCTION))
+    return function in (options.only or (*functions(options.version), trace.FUNCTION))
+
+
+def of_version(version: int) -> str:
+    """Return the end of a message that holds for an earlier version only."""
+    return "" if version == VERSION else f", which version {version} of the vectors does not have"
 
 
 def how_laws_are_tried(options: argparse.Namespace) -> str:
@@ -142,13 +157,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     line = parser()
     options = line.parse_args(arguments)
-    unknown = [name for name in options.only if name not in functions()]
+    try:
+        version = options.version = chosen(options.vectors_version)
+    except ValueError as error:
+        return refuse(f"--vectors-version: {error}")
+    if options.audit and version != VERSION:
+        return refuse("--vectors-version: --audit does not use vectors; leave the option out")
+    unknown = [name for name in options.only if name not in functions(version)]
     if unknown:
-        return refuse(f"--only needs names of ict_ref.formulas; got {', '.join(unknown)}")
+        return refuse(f"--only needs names of ict_ref.formulas; got {', '.join(unknown)}{of_version(version)}")
     if options.trace_inputs:
         if options.target or options.command or options.trace:
             return refuse("--trace-inputs prints, and checks nothing: it goes alone")
-        print(trace.inputs())
+        print(trace.inputs(version))
         return 0
     if options.audit and options.only:
         return refuse("--audit looks at a whole step; --only goes without it")
@@ -158,23 +179,23 @@ def main(arguments: list[str] | None = None) -> int:
         return refuse(f"--rtol goes with --trace and needs a number between 0 and 1; got {options.rtol}")
     if not 0 <= options.seed < 2**32:
         return refuse(f"--seed needs a whole number from 0 to 2^32 - 1; got {options.seed}")
-    if options.command and (beyond := [name for name in options.only if name not in Peer.functions()]):
+    if options.command and (beyond := [name for name in options.only if name not in Peer.functions(version)]):
         return refuse(f"--exec cannot hand functions to a command, which {', '.join(beyond)} would need")
     for file in filter(None, (options.json, options.junit)):
         if not file.parent.is_dir():
             return refuse(f"{file}: there is no folder {file.parent}")
     try:
-        waived = waivers.load(options.waivers) if options.waivers else {}
+        waived = waivers.load(options.waivers, version) if options.waivers else {}
         # What is not tried cannot show that its waiver is no longer needed.
         waived = {name: reason for name, reason in waived.items() if is_tried(name, options)}
         with contextlib.ExitStack() as stack:
             if options.command:
-                peer = stack.enter_context(Peer(options.command, seconds=options.seconds))
+                peer = stack.enter_context(Peer(options.command, seconds=options.seconds, version=version))
                 target = Target(options.command, peer, shutil.which(peer.words[0]) or peer.words[0], "unknown")
-                found: Iterable[Result] = check(peer, only=options.only or peer.functions())
+                found: Iterable[Result] = check(peer, only=options.only or peer.functions(version), version=version)
             elif options.trace:
                 target = Target(str(options.trace), None, str(options.trace.resolve()), "unknown")
-                found = trace.compare(options.trace, options.rtol)
+                found = trace.compare(options.trace, options.rtol, version)
             else:
                 target = load(options.target)
                 if options.audit:
@@ -185,12 +206,12 @@ def main(arguments: list[str] | None = None) -> int:
                     found = audit(target.namespace, seed=options.seed)
                 else:
                     found = everything(as_namespace(target.namespace, options.only), options)
-            total = len(options.only or (Peer.functions() if options.command else functions()))
+            total = len(options.only or (Peer.functions(version) if options.command else functions(version)))
             every = list(found) if options.audit or options.trace else with_progress(found, total)
             results = waivers.applied(every, waived)
     except (TargetError, PeerError, trace.TraceError, waivers.WaiverError) as error:
         return refuse(str(error))
-    head = report.header(target, options.arrays, options.seed, how_laws_are_tried(options))
+    head = report.header(target, options.arrays, options.seed, how_laws_are_tried(options), version)
     if all(result.status == "missing" for result in results):
         which = ", ".join(options.only) or "the functions of ict_ref.formulas; `python -m ict_ref eq` lists them"
         return refuse(f"{target.text} has none of {which}")

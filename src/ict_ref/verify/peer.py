@@ -29,7 +29,7 @@ from typing import IO, NoReturn, cast
 import torch
 
 from ict_ref.verify.values import Json, decoded, encoded, number
-from ict_ref.verify.vectors import functions, vectors
+from ict_ref.verify.vectors import VERSION, functions, vectors
 
 # No answer to a vector is longer than 100 kB.
 LONGEST_LINE = 4 * 2**20
@@ -60,7 +60,7 @@ class Peer:
     Use it as a context: when that is left, whatever the command started is killed.
     """
 
-    def __init__(self, command: str, *, seconds: float = 10.0) -> None:
+    def __init__(self, command: str, *, seconds: float = 10.0, version: int = VERSION) -> None:
         try:
             self.words = shlex.split(command)
         except ValueError as error:
@@ -69,7 +69,7 @@ class Peer:
             raise PeerError("needs a command; got an empty one; for example 'node peer.js'")
         if not 0 < seconds < math.inf:
             raise PeerError(f"needs 0 < seconds < infinity for an answer; got {seconds}; 10 are plenty")
-        self.seconds = seconds
+        self.seconds, self.version = seconds, version
         self._process: subprocess.Popen[bytes] | None = None
         self._asked = 0
         self._heard, self._complaints = b"", b""
@@ -79,9 +79,9 @@ class Peer:
         self._on_broken_pipe: object = None
 
     @staticmethod
-    def functions() -> tuple[str, ...]:
+    def functions(version: int = VERSION) -> tuple[str, ...]:
         """Return the functions that a peer can be asked for: no vector hands them a function or takes one back."""
-        return _without_callbacks()
+        return _without_callbacks(version)
 
     def __enter__(self) -> "Peer":
         if hasattr(signal, "SIGPIPE") and threading.current_thread() is threading.main_thread():
@@ -106,7 +106,7 @@ class Peer:
                 self._on_broken_pipe = None
 
     def __getattr__(self, name: str) -> Callable[..., object]:
-        if name.startswith("_") or name not in self.functions():
+        if name.startswith("_") or name not in self.functions(self.version):
             raise AttributeError(f"needs one of Peer.functions(); got {name}")
 
         def call(**arguments: object) -> object:
@@ -319,11 +319,11 @@ def _numbers(value: Json) -> object:
 
 
 @cache
-def _without_callbacks() -> tuple[str, ...]:
+def _without_callbacks(version: int) -> tuple[str, ...]:
     return tuple(
         name
-        for name in functions()
-        if not any(vector.apply or _has_callback(vector.arguments) for vector in vectors(name))
+        for name in functions(version)
+        if not any(vector.apply or _has_callback(vector.arguments) for vector in vectors(name, version))
     )
 
 

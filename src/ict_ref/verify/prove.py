@@ -1,6 +1,7 @@
 """Try the laws on an implementation: for each, many examples, and of one that breaks it the smallest."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -13,7 +14,8 @@ from ict_ref.verify.check import Result, World, is_array, misnamed, same
 from ict_ref.verify.laws import LAWS, BrokenError, Law
 from ict_ref.verify.laws.law import shown
 from ict_ref.verify.values import TORCH, Arrays, encoded
-from ict_ref.verify.vectors import vectors
+from ict_ref.verify.vectors import VERSION, vectors
+from ict_ref.verify.versions import signature
 
 EXAMPLES, MANY = 50, 1000
 
@@ -23,17 +25,22 @@ def available() -> bool:
     return find_spec("hypothesis") is not None
 
 
+def named(law: Law, version: int = VERSION) -> str:
+    """Return the name of a law in a version of the vectors, after the function that it has there."""
+    return replace(law, function=signature(law.function, version).function).name
+
+
 @cache
-def names() -> frozenset[str]:
+def names(version: int = VERSION) -> frozenset[str]:
     """Return the names of all laws."""
-    return frozenset(law.name for law in LAWS)
+    return frozenset(named(law, version) for law in LAWS)
 
 
 class Subject:
     """A function under test as a law calls it: tensors go in and tensors come out, whatever arrays it works on."""
 
-    def __init__(self, function: Callable[..., object], name: str, arrays: Arrays) -> None:
-        self.function, self.name, self.arrays = function, name, arrays
+    def __init__(self, function: Callable[..., object], name: str, arrays: Arrays, version: int = VERSION) -> None:
+        self.function, self.name, self.arrays, self.version = function, name, arrays, version
 
     @property
     def differentiates(self) -> bool:
@@ -42,6 +49,7 @@ class Subject:
 
     def __call__(self, **arguments: object) -> object:
         """Return the function's value: tensors for arrays and lists, numbers as they are."""
+        arguments = signature(self.name, self.version).arguments(arguments)
         # One network as student and teacher is one network there, too.
         once = {id(value): self._handed(value) for value in arguments.values() if callable(value)}
         handed = {name: once.get(id(value)) or self._handed(value) for name, value in arguments.items()}
@@ -89,19 +97,27 @@ def prove(
     arrays: Arrays = TORCH,
     examples: int = EXAMPLES,
     seed: int = 0,
+    version: int = VERSION,
 ) -> Iterator[Result]:
     """Return what came of every law of the functions that are there."""
     wanted = set(only)
     for law in LAWS:
-        function = getattr(namespace, law.function, None)
-        if callable(function) and (not wanted or law.function in wanted):
-            if misnamed(function, vectors(law.function)[0].arguments):
+        name = signature(law.function, version).function
+        function = getattr(namespace, name, None)
+        if callable(function) and (not wanted or name in wanted):
+            if misnamed(function, vectors(name, version)[0].arguments):
                 continue  # the vectors say so; no law could be tried
-            yield attempt(law, function, arrays, examples=examples, seed=seed)
+            yield attempt(law, function, arrays, examples=examples, seed=seed, version=version)
 
 
 def attempt(
-    law: Law, function: Callable[..., object], arrays: Arrays = TORCH, *, examples: int = EXAMPLES, seed: int = 0
+    law: Law,
+    function: Callable[..., object],
+    arrays: Arrays = TORCH,
+    *,
+    examples: int = EXAMPLES,
+    seed: int = 0,
+    version: int = VERSION,
 ) -> Result:
     """Return what came of one law; with seed 0 always the same examples are tried."""
     import hypothesis
@@ -109,7 +125,8 @@ def attempt(
 
     from ict_ref.verify.strategies import inputs
 
-    subject = Subject(function, law.function, arrays)
+    subject = Subject(function, law.function, arrays, version)
+    name, of = named(law, version), signature(law.function, version).function
     last: dict[str, object] = {}
 
     @hypothesis.settings(
@@ -139,8 +156,8 @@ def attempt(
             wrong = str(error)
         else:
             wrong = f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        at = ", ".join(f"{name} = {shown(value)}" for name, value in last.items())
-        message = f"{law.name}: {wrong}; at {at}; the law: {law.text} [{source}]"
-        example = {name: encoded(value) for name, value in last.items()}
-        return Result(law.name, law.function, source, "fail", counterexample=example, message=message)
-    return Result(law.name, law.function, source, "pass")
+        at = ", ".join(f"{symbol} = {shown(value)}" for symbol, value in last.items())
+        message = f"{name}: {wrong}; at {at}; the law: {law.text} [{source}]"
+        example = {symbol: encoded(value) for symbol, value in last.items()}
+        return Result(name, of, source, "fail", counterexample=example, message=message)
+    return Result(name, of, source, "pass")

@@ -19,11 +19,11 @@ LAST_IS_READ_FIRST: tuple[Status, ...] = ("missing", "pass", "waived", "fail")
 WORDS: dict[Status, str] = {"pass": "pass", "fail": "FAIL", "missing": "missing", "waived": "waived"}
 
 
-def header(target: Target, arrays: str, seed: int, laws: str) -> dict[str, object]:
+def header(target: Target, arrays: str, seed: int, laws: str, version: int = VERSION) -> dict[str, object]:
     """Return what was checked, and with what."""
     return {
         "ict_ref": __version__,
-        "vectors": VERSION,
+        "vectors": version,
         "target": target.text,
         "version": target.version,
         "file": target.file,
@@ -35,7 +35,7 @@ def header(target: Target, arrays: str, seed: int, laws: str) -> dict[str, objec
     }
 
 
-def rows(results: list[Result]) -> list[tuple[str, str, str, str]]:
+def rows(results: list[Result], version: int = VERSION) -> list[tuple[str, str, str, str]]:
     """Return status, function, what passed of how many, and source, one row per function, failures last."""
     of_function: dict[str, list[Result]] = {}
     for result in results:
@@ -47,7 +47,7 @@ def rows(results: list[Result]) -> list[tuple[str, str, str, str]]:
         worst = next(status for status in WORST_FIRST if statuses[status])
         parts: dict[str, list[Result]] = {"right": [], "refused": [], "laws": []}
         for result in of:
-            parts[kind(result)].append(result)
+            parts[kind(result, version)].append(result)
         shares = [
             f"{sum(result.status == 'pass' for result in part)}/{len(part)} {word}"
             for word, part in parts.items()
@@ -59,28 +59,31 @@ def rows(results: list[Result]) -> list[tuple[str, str, str, str]]:
     return [row for status in LAST_IS_READ_FIRST for worst, row in found if worst == status]
 
 
-def kind(result: Result) -> str:
+def kind(result: Result, version: int = VERSION) -> str:
     """Return whether a result is of a value, of a refusal or of a law."""
-    if result.id in names():
+    if result.id in names(version):
         return "laws"
-    return "refused" if is_refusal(result.id) else "right"
+    return "refused" if is_refusal(result.id, version) else "right"
 
 
-def is_refusal(name: str) -> bool:
+def is_refusal(name: str, version: int = VERSION) -> bool:
     """Return whether this is a vector of arguments that must be refused."""
     function, _, number = name.partition("#")
-    return bool(number) and any(vector.name == name and vector.result == "invalid" for vector in vectors(function))
+    if not number:
+        return False
+    return any(vector.name == name and vector.result == "invalid" for vector in vectors(function, version))
 
 
 def text(head: dict[str, object], results: list[Result]) -> str:
     """Return the report to read."""
+    version = int(str(head["vectors"]))
     lines = [
         f"ict_ref {head['ict_ref']}, vectors {head['vectors']}, torch {head['torch']}, "
         f"{head['arrays']} arrays of {head['dtype']}, seed {head['seed']}, laws {head['laws']}",
         f"target {head['target']}, version {head['version']}, {head['file']}",
         "",
     ]
-    table = rows(results)
+    table = rows(results, version)
     widths = [max((len(row[k]) for row in table), default=0) for k in range(3)]
     lines += [
         "  ".join([*(f"{part:{width}}" for part, width in zip(row, widths, strict=False)), row[3]]).rstrip()
@@ -93,7 +96,7 @@ def text(head: dict[str, object], results: list[Result]) -> str:
         slip = result.deviation
         # The story of a slip is long: it is told once, and named after that.
         again = slip is not None and slip in told
-        lines.append(result.message.replace(str(deviations()[slip]), slip) if slip and again else result.message)
+        lines.append(result.message.replace(str(deviations(version)[slip]), slip) if slip and again else result.message)
         if result.counterexample is not None:
             lines.append(f"  as a vector: {json.dumps(result.counterexample)}")
         told |= {slip} if slip else set()
@@ -116,7 +119,7 @@ def summary_line(results: list[Result]) -> str:
 
 
 def as_json(head: dict[str, object], results: list[Result]) -> str:
-    """Return the report for programs; README.md documents it."""
+    """Return the report for programs; docs/verify.md documents it."""
     return json.dumps(
         {**head, "results": [asdict(result) for result in results], "summary": summary(results)}, indent=1
     )

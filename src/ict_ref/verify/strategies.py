@@ -154,5 +154,5 @@ SYMBOLS: dict[str, Any] = {
     "real": _features,
     "fake": _features,
     "p": _probabilities,
-    **dict.fromkeys(("x", "y", "z", "average", "value"), _images),
+    **dict.fromkeys(("x", "y", "z", "ema", "value"), _images),
 }

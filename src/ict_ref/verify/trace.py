@@ -16,7 +16,7 @@ import torch
 
 from ict_ref.verify.check import Result, run
 from ict_ref.verify.values import TORCH, Arrays, Json, decoded
-from ict_ref.verify.vectors import Vector, read
+from ict_ref.verify.vectors import VERSION, Vector, read
 
 FUNCTION = "trace"
 
@@ -35,16 +35,16 @@ class Entry:
 
 
 @cache
-def entries() -> tuple[Entry, ...]:
+def entries(version: int = VERSION) -> tuple[Entry, ...]:
     """Return the values of the step, in order."""
-    book = read(FUNCTION)
+    book = read(FUNCTION, version)
     known: dict[str, Json] = dict(book["inputs"])
     found = []
     for number, row in enumerate(book["values"], start=1):
         arguments = {name: _looked_up(value, known) for name, value in row.get("arguments", {}).items()}
         vector = Vector(
             FUNCTION, row["source"], number, row["meaning"], arguments, "valid", row["value"], row["rtol"],
-            0.0, {}, {}, {}, "all",
+            0.0, {}, {}, {}, "all", version,
         )  # fmt: skip
         known[row["name"]] = row["value"]
         found.append(Entry(vector, row["name"], row.get("function")))
@@ -56,16 +56,16 @@ def _looked_up(value: Json, known: dict[str, Json]) -> Json:
     return known[str(value["value"])] if isinstance(value, dict) and value.keys() == {"value"} else value
 
 
-def inputs() -> str:
+def inputs(version: int = VERSION) -> str:
     """Return what the step is given, and the names and meanings of its values, as JSON."""
-    book = read(FUNCTION)
+    book = read(FUNCTION, version)
     values = {row["name"]: row["meaning"] for row in book["values"]}
     return json.dumps({"network": book["network"], "inputs": book["inputs"], "values": values}, indent=1)
 
 
-def follow(namespace: object, arrays: Arrays = TORCH) -> Iterator[Result]:
+def follow(namespace: object, arrays: Arrays = TORCH, version: int = VERSION) -> Iterator[Result]:
     """Return a result for each value that the namespace can compute, up to the first that differs."""
-    for entry in entries():
+    for entry in entries(version):
         function = getattr(namespace, entry.function, None) if entry.function else None
         if callable(function):
             result = _named(entry, run(function, entry.vector, arrays))
@@ -74,15 +74,15 @@ def follow(namespace: object, arrays: Arrays = TORCH) -> Iterator[Result]:
                 return
 
 
-def compare(path: Path, rtol: float | None = None) -> Iterator[Result]:
+def compare(path: Path, rtol: float | None = None, version: int = VERSION) -> Iterator[Result]:
     """Return a result for each value in a file of somebody's own, up to the first that differs."""
     given = _read_values(path)
-    known = [entry.name for entry in entries()]
+    known = [entry.name for entry in entries(version)]
     if unknown := sorted(given.keys() - set(known)):
         raise TraceError(f"{path}: no value of the step is called {unknown[0]}; there are {', '.join(known)}")
     if not given:
         raise TraceError(f"{path}: needs some of the values {', '.join(known)}; got none")
-    for entry in entries():
+    for entry in entries(version):
         if entry.name in given:
             result = _named(entry, run(_constant(given[entry.name]), _loosened(entry.vector, rtol)))
             yield result

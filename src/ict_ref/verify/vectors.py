@@ -1,19 +1,21 @@
 """The vectors: arguments, what must come back for them, and what known slips return instead.
 
-They are package data, generated from mpmath oracles by `nox -s vectors` and never edited by hand.
+They are package data in a folder per version. The newest is generated from mpmath oracles by `nox -s vectors`; no
+version is edited by hand, and earlier ones stay as they were published.
 """
 
 import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
 from ict_ref.verify.values import Json
 
 Verdict = Literal["valid", "invalid", "acceptable"]
-# Counted up whenever the value or the meaning of any vector changes.
-VERSION = 1
+# Counted up whenever the value, the name or the meaning of any vector or argument changes.
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Vector:
     alternatives: dict[str, Json]
     apply: dict[str, Json]
     compare: str
+    version: int = VERSION
 
     @property
     def name(self) -> str:
@@ -70,30 +73,35 @@ FIELDS: dict[str, Json] = {
 }
 
 
-def read(name: str) -> dict[str, Any]:
+def _folder(version: int) -> Traversable:
+    return files("ict_ref.verify") / "data" / f"v{version}"
+
+
+def read(name: str, version: int = VERSION) -> dict[str, Any]:
     """Return one of the files of vectors."""
-    content: dict[str, Any] = json.loads((files("ict_ref.verify") / "data" / f"{name}.json").read_text("utf-8"))
+    content: dict[str, Any] = json.loads((_folder(version) / f"{name}.json").read_text("utf-8"))
     return content
 
 
 @cache
-def vectors(function: str) -> tuple[Vector, ...]:
+def vectors(function: str, version: int = VERSION) -> tuple[Vector, ...]:
     """Return the vectors of a function."""
-    content = read(function)
+    content = read(function, version)
     return tuple(
-        Vector(function=function, source=content["source"], **{**FIELDS, **entry}) for entry in content["vectors"]
+        Vector(function=function, source=content["source"], version=version, **{**FIELDS, **entry})
+        for entry in content["vectors"]
     )
 
 
 @cache
-def functions() -> tuple[str, ...]:
+def functions(version: int = VERSION) -> tuple[str, ...]:
     """Return the functions that have vectors, in alphabetical order."""
-    names = (path.name.removesuffix(".json") for path in (files("ict_ref.verify") / "data").iterdir())
+    names = (path.name.removesuffix(".json") for path in _folder(version).iterdir())
     return tuple(sorted(name for name in names if name not in ("deviations", "trace")))
 
 
 @cache
-def deviations() -> dict[str, Deviation]:
+def deviations(version: int = VERSION) -> dict[str, Deviation]:
     """Return the known slips by name."""
     told = ("function", "what", "effect", "seen_in")
-    return {name: Deviation(name, *(entry[key] for key in told)) for name, entry in read("deviations").items()}
+    return {name: Deviation(name, *(entry[key] for key in told)) for name, entry in read("deviations", version).items()}

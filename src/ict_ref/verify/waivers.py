@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from ict_ref.verify.check import Result
-from ict_ref.verify.vectors import functions
+from ict_ref.verify.vectors import VERSION, functions
 
 
 class WaiverError(Exception):
     """The file of waivers cannot be used; the message is one line for the user."""
 
 
-def load(path: Path) -> dict[str, str]:
+def load(path: Path, version: int = VERSION) -> dict[str, str]:
     """Return the reason of each waived failure."""
     try:
         book = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -37,7 +37,7 @@ def load(path: Path) -> dict[str, str]:
         )
         if not name or not reason:
             raise WaiverError(f"{path}: every [[waiver]] needs an id and a reason; got {entry}")
-        if function(name) not in (*functions(), "step", "trace"):
+        if function(name) not in (*functions(version), "step", "trace"):
             raise WaiverError(f"{path}: {name} is no check; needs a function's name, or one like pseudo_huber#3")
         found[name] = reason
     return found

@@ -46,7 +46,7 @@ def pseudo_huber(x: Array, y: Array, *, c: float) -> Array:
     return squared / (jnp.sqrt(squared + c * c) + c)
 
 
-def one_step_sample(f: Callable[[Array, Array], Array], noise: Array, *, sigma_max: float = 80.0) -> Array:
+def one_step_sample(f: Callable[[Array, Array], Array], z: Array, *, sigma_max: float = 80.0) -> Array:
     if not 0 < sigma_max < math.inf:
         raise ValueError("sigma_max")
-    return f(sigma_max * jnp.asarray(noise), jnp.full(len(noise), sigma_max))
+    return f(sigma_max * jnp.asarray(z), jnp.full(len(z), sigma_max))

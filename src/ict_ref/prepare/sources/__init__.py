@@ -4,7 +4,6 @@ Nothing that is read can execute code: pickles may name NumPy arrays and nothing
 members of archives are read by name and never extracted.
 """
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ict_ref.prepare.sources import arrays, cifar, image_folder, parquet
@@ -19,11 +18,10 @@ def find(
     split: Split = "train",
     size: int | None = None,
     grey: bool = False,
-    progress: Callable[[list[str]], Iterable[str]] = iter,
 ) -> Source:
     """Return the data set at this path, whose kind is seen from its files.
 
-    `progress` is wrapped around what takes long. Raises ValueError, by the name of the file, for what cannot be used.
+    Raises ValueError, by the name of the file, for what cannot be used.
     """
     if not path.exists():
         raise ValueError(f"needs a data set; there is no {path}")
@@ -36,7 +34,7 @@ def find(
         raise ValueError(f"needs a folder, .tar.gz, .npz or .parquet; got {path}; see python -m ict_ref.prepare --help")
     if split != "train":
         raise ValueError(f"--split is for published files; {path} is a folder of images: name the folder of the split")
-    return image_folder.from_folder(path, size, grey, progress)
+    return image_folder.from_folder(path, size, grey)
 
 
 def _published(path: Path, split: Split) -> Source | None:

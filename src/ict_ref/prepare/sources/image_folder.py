@@ -1,7 +1,6 @@
 """A folder of images, or of one folder of images per class, as ImageNet is published."""
 
 import os
-from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -11,22 +10,18 @@ from jaxtyping import UInt8
 
 from ict_ref.data.image_files import SUFFIXES, decode
 from ict_ref.prepare.sources.source import Part, Source, recipe
+from ict_ref.utils.progress import bar
 
 IMAGES_PER_PART = 512
 
 
-def from_folder(
-    path: Path, size: int | None, grey: bool, progress: Callable[[list[str]], Iterable[str]] = iter
-) -> Source:
-    """Return the images, sorted by class folder and name; a class is the index of its folder's name.
-
-    `progress` is wrapped around the class folders, of which each is listed.
-    """
+def from_folder(path: Path, size: int | None, grey: bool) -> Source:
+    """Return the images, sorted by class folder and name; a class is the index of its folder's name."""
     classes, found = _listed(path)
     if classes and found:
         raise ValueError(f"{path} needs class folders or images; got both: {classes[0]} and {found[0][0]}")
     labels: list[int] = []
-    for label, name in enumerate(progress(classes)):
+    for label, name in enumerate(bar(classes, "listing", "folders")):
         folders, images = _listed(path / name)
         if folders or not images:
             wrong = f"a folder {folders[0]}" if folders else "no images"

@@ -129,6 +129,44 @@ def lies_between_the_norm_and_root_d_times_it(f: Function, x: Tensor, y: Tensor)
 
 
 @law("pseudo_huber")
+def is_twice_differentiable(f: Function, x: Tensor, y: Tensor, c: float) -> None:
+    """H = I / r - (x - y) (x - y)^T / r^3, r = sqrt(||x - y||^2 + c^2): eigenvalues c^2 / r^3 once and 1 / r.
+
+    It is positive definite. At x = y it is I / c, which is also its limit there (where arrays have gradients).
+    """
+    if not f.differentiates:
+        return
+    unit = torch.ones_like(x[:1]) / math.sqrt(x[0].numel())
+    x, y = torch.cat([x, y[:1], y[:1] + 1e-6 * c * unit]), torch.cat([y, y[:1], y[:1]])
+    got, delta = _hessian(f, x, y, c), flat(x - y)
+    r = (norm(delta) ** 2 + c**2).sqrt()
+    identity = torch.eye(delta.shape[1], dtype=torch.float64)
+    for j, h in enumerate(got):
+        expected = identity / r[j] - delta[j][:, None] * delta[j] / r[j] ** 3
+        # What cancels in the direction of x - y has been rounded before.
+        close(h, expected, rtol=1e-9, atol=1e-12 / float(r[j]), what="the Hessian is")
+        across = torch.cat([c**2 / r[j : j + 1] ** 3, (1 / r[j]).expand(len(h) - 1)])
+        eigenvalues = torch.linalg.eigvalsh((h + h.T) / 2)
+        close(eigenvalues, across, rtol=1e-9, atol=1e-12 / float(r[j]), what="the Hessian's eigenvalues are")
+        seen = c**2 > 1e-10 * float(r[j]) ** 2  # else rounding hides whether the least eigenvalue is above 0
+        needs(not seen or eigenvalues[0] > 0, f"the Hessian is not positive definite: {eigenvalues.tolist()}")
+    close(got[-2], identity / c, rtol=1e-12, atol=1e-14 / c, what="at x = y the Hessian is")
+    close(got[-1], identity / c, rtol=1e-9, atol=1e-9 / c, what="beside x = y the Hessian is")
+
+
+def _hessian(f: Function, x: Tensor, y: Tensor, c: float) -> Tensor:
+    """Return the second derivative of each example's distance by its first argument."""
+    x = x.clone().requires_grad_()
+    d = f(x=x, y=y, c=c)
+    needs(isinstance(d, Tensor) and d.requires_grad, "the distance has no gradient")
+    (gradient,) = torch.autograd.grad(d.sum(), x, create_graph=True)
+    needs(gradient.requires_grad, "the distance has no second derivative")
+    # An example's gradient depends on that example alone.
+    columns = [torch.autograd.grad(column.sum(), x, retain_graph=True)[0] for column in flat(gradient).unbind(1)]
+    return torch.stack([flat(column) for column in columns], 1)
+
+
+@law("pseudo_huber")
 def lies_below_the_norm(f: Function, x: Tensor, y: Tensor, c: float) -> None:
     """||x - y|| - c <= d(x, y) <= ||x - y||."""
     d, length = f(x=x, y=y, c=c), norm(x - y)

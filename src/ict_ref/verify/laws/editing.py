@@ -69,9 +69,11 @@ def keeps_what_was_given_and_sees_each_example_alone(f: Function, x: Tensor, y: 
     noises = torch.stack([y + k for k in range(len(levels))])
     mask = torch.arange(x.numel()).reshape(x.shape) % 3 > 0  # another one for each example
     every = {"f": lambda at, _: at / 2, "operator": formulas.inpainting_operator(), "sigmas": levels}
-    got = f(y=x, mask=mask, noises=noises, **every)
+    got = f(reference=x, mask=mask, noises=noises, **every)
     close(got[~mask], x[~mask], rtol=1e-12, atol=1e-12, what="what was given comes back as")
-    alone = [f(y=x[j : j + 1], mask=mask[j : j + 1], noises=noises[:, j : j + 1], **every) for j in range(len(x))]
+    alone = [
+        f(reference=x[j : j + 1], mask=mask[j : j + 1], noises=noises[:, j : j + 1], **every) for j in range(len(x))
+    ]
     close(got, torch.cat(alone), rtol=1e-12, atol=1e-12)
 
 
@@ -79,7 +81,7 @@ def keeps_what_was_given_and_sees_each_example_alone(f: Function, x: Tensor, y: 
 def begins_at_the_image_that_was_given(f: Function, x: Tensor, levels: Tensor) -> None:
     """Without noise and with f(x, sigma) = x it is the image itself, however large its values are."""
     noises = torch.zeros(len(levels), *x.shape, dtype=torch.float64)
-    equal(f(f=lambda at, _: at, y=x, noises=noises, sigmas=levels), x)
+    equal(f(f=lambda at, _: at, reference=x, noises=noises, sigmas=levels), x)
 
 
 @law("denoise")

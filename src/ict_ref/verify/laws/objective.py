@@ -1,5 +1,6 @@
 """Laws of the objectives, of the steps along the ODE, and of averaging."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -143,6 +144,53 @@ def _loss(
     return loss
 
 
+@law("consistency_training_loss", "consistency_matching_loss")
+def is_the_other_loss_up_to_o_of_delta_sigma(f: Function, mean: float, std: float, theta: float) -> None:
+    """CM, Theorem 2, with the true score: (L_CT^N - L^N) / Delta sigma falls like 1/N, also for theta- != theta.
+
+    For N(mean, std^2), |f_theta|, |f_theta'|, |f_theta''| <= 1 and squared l2 it is at most 3 Delta sigma: Euler's
+    point is the mean of x + sigma_i z given x_{i+1}, about which z has a variance of at most 1.
+    """
+    coarse, fine = (_difference(f, mean, std, theta, cells) for cells in (64, 128))
+    for ratio, cells in ((coarse, 64), (fine, 128)):
+        needs(abs(ratio) <= 3 / cells + 1e-7, f"(L_CT - L) / Delta sigma = {ratio} for Delta sigma = 1/{cells}")
+    # A / N + B / N^2: what is left without the first term. Every |B| that was tried was below 0.13.
+    limit = 2 * fine - coarse
+    needs(abs(limit) <= 1 / 64**2, f"(L_CT - L) / Delta sigma has the limit {limit}, should be 0")
+
+
+def _difference(f: Function, mean: float, std: float, theta: float, cells: int) -> float:
+    """Return (L_CT - L) / Delta sigma on a linear grid from 0.1 to 1.1, one of the two losses being f's."""
+    x, z, chances = _normal_nodes(mean, std)
+    sigmas = torch.linspace(0.1, 1.1, cells + 1, dtype=torch.float64)
+    index = torch.arange(cells).repeat_interleave(len(x))
+    x, z, chances = x.repeat(cells, 1), z.repeat(cells, 1), chances.repeat(cells) / cells
+
+    def student(at: Tensor, sigma: Tensor) -> Tensor:
+        return torch.sin(at + theta) / (1 + column(sigma, at))
+
+    def teacher(at: Tensor, sigma: Tensor) -> Tensor:
+        return torch.sin(at) / (1 + column(sigma, at))
+
+    def score(at: Tensor, sigma: Tensor) -> Tensor:
+        return (mean - at) / (std**2 + column(sigma, at) ** 2)
+
+    names = ("consistency_training_loss", "consistency_matching_loss")
+    training, matching = (f if name == f.name else getattr(formulas, name) for name in names)
+    both = {"student": student, "teacher": teacher, "index": index, "sigmas": sigmas, "distance": squared}
+    both |= {"weights": torch.ones_like(sigmas[1:])}
+    losses = training(x=x, z=z, **both), matching(score=score, x_hi=x + column(sigmas[index + 1], z) * z, **both)
+    return float((chances * (losses[0] - losses[1])).sum()) * cells
+
+
+def _normal_nodes(mean: float, std: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return x ~ N(mean, std^2) and z ~ N(0, 1) with their probabilities: Gauss and Hermite's nodes, for smooth f."""
+    (x, p), (z, q) = (np.polynomial.hermite_e.hermegauss(count) for count in (28, 20))
+    nodes = torch.cartesian_prod(torch.from_numpy(x), torch.from_numpy(z))
+    chances = torch.cartesian_prod(torch.from_numpy(p), torch.from_numpy(q)).prod(1)
+    return mean + std * nodes[:, :1], nodes[:, 1:], chances / chances.sum()
+
+
 @law("consistency_matching_loss")
 def steps_down_by_euler_along_the_score(f: Function, x: Tensor, y: Tensor, index: Tensor, sigmas: Tensor) -> None:
     """The student is at (x_{i+1}, sigma_{i+1}), the teacher at x_{i+1} - (sigma_i - sigma_{i+1}) sigma_{i+1} score."""
@@ -224,34 +272,34 @@ def is_the_trapezoidal_rule_on_euler_s_prediction(f: Function, x: Tensor, sigma_
 
 
 @law("ema_update")
-def has_a_closed_form(f: Function, average: Tensor, value: Tensor, decay: float, m: int) -> None:
-    """After m updates by a constant v: decay^m a + (1 - decay^m) v."""
-    now = average
+def has_a_closed_form(f: Function, ema: Tensor, value: Tensor, decay: float, m: int) -> None:
+    """After m updates by a constant v: decay^m ema + (1 - decay^m) v."""
+    now = ema
     for _ in range(m):
-        now = f(average=now, value=value, decay=decay)
+        now = f(ema=now, value=value, decay=decay)
     kept = decay**m
-    close(now, kept * average + (1 - kept) * value, atol=1e-13 * float(average.abs().max() + value.abs().max()))
+    close(now, kept * ema + (1 - kept) * value, atol=1e-13 * float(ema.abs().max() + value.abs().max()))
 
 
 @law("ema_update")
-def is_the_value_for_decay_0(f: Function, average: Tensor, value: Tensor) -> None:
+def is_the_value_for_decay_0(f: Function, ema: Tensor, value: Tensor) -> None:
     """mu = 0, iCT's teacher: theta- = theta."""
-    close(f(average=average, value=value, decay=0.0), value, rtol=1e-14, atol=1e-14 * float(average.abs().max()))
+    close(f(ema=ema, value=value, decay=0.0), value, rtol=1e-14, atol=1e-14 * float(ema.abs().max()))
 
 
 @law("ema_update")
-def carries_no_gradient(f: Function, average: Tensor, value: Tensor, decay: float) -> None:
-    """theta- <- stopgrad(...): the average remembers nothing of how it was made (where the arrays know gradients)."""
+def carries_no_gradient(f: Function, ema: Tensor, value: Tensor, decay: float) -> None:
+    """theta- <- stopgrad(...): the EMA weights remember nothing of how they were made (where arrays know gradients)."""
     if f.differentiates:
-        now = f(average=average, value=value.clone().requires_grad_(), decay=decay)
-        needs(not now.requires_grad, "the average has a gradient")
+        now = f(ema=ema, value=value.clone().requires_grad_(), decay=decay)
+        needs(not now.requires_grad, "the EMA weights have a gradient")
 
 
 @law("ema_update")
-def lies_between(f: Function, average: Tensor, value: Tensor, decay: float) -> None:
-    """min(a, v) <= ema <= max(a, v)."""
-    now, slack = f(average=average, value=value, decay=decay), 1e-12 * (average.abs() + value.abs())
-    inside = (now >= torch.minimum(average, value) - slack) & (now <= torch.maximum(average, value) + slack)
+def lies_between(f: Function, ema: Tensor, value: Tensor, decay: float) -> None:
+    """min(ema, v) <= updated <= max(ema, v)."""
+    now, slack = f(ema=ema, value=value, decay=decay), 1e-12 * (ema.abs() + value.abs())
+    inside = (now >= torch.minimum(ema, value) - slack) & (now <= torch.maximum(ema, value) + slack)
     needs(inside, f"got {now.flatten()[:6].tolist()}, which is not between")
 
 
@@ -262,10 +310,10 @@ def sends_gradient_through_the_first_factor_alone(f: Function, x: Tensor, z: Ten
         return
     network, ones = Recorder(), torch.ones_like(sigma)
     if f.name == "continuous_consistency_training_loss":
-        loss = f(f=network, x=x, z=z, sigma=sigma, weight=ones, metric=squared)
+        loss = f(student=network, x=x, z=z, sigma=sigma, weights=ones, distance=squared)
     else:
         score = lambda y, level: -y / (1 + column(level, y) ** 2)  # noqa: E731
-        loss = f(f=network, score=score, x=x, sigma=sigma, weight=ones, metric=squared)
+        loss = f(student=network, score=score, x=x, sigma=sigma, weights=ones, distance=squared)
     needs(loss.requires_grad, "the loss has no gradient: nothing reaches the student")
     torch.autograd.backward(loss.sum())
     needs(network.theta.grad is not None, "no gradient reaches the student")
@@ -276,8 +324,8 @@ def sends_gradient_through_the_first_factor_alone(f: Function, x: Tensor, z: Ten
 @law("continuous_consistency_training_loss", "continuous_consistency_distillation_loss")
 def is_weighted_per_example(f: Function, x: Tensor, z: Tensor, sigma: Tensor) -> None:
     """loss(lambda) = lambda loss(1), with each example's own lambda."""
-    weight = torch.arange(1, len(sigma) + 1, dtype=torch.float64)
-    both = {"f": Recorder(), "x": x, "sigma": sigma, "metric": squared}
+    weights = torch.arange(1, len(sigma) + 1, dtype=torch.float64)
+    both = {"student": Recorder(), "x": x, "sigma": sigma, "distance": squared}
     both |= {"z": z} if f.name == "continuous_consistency_training_loss" else {"score": lambda y, _: -y}
-    weighted, plain = (f(weight=lambda_, **both).detach() for lambda_ in (weight, torch.ones_like(weight)))
-    close(weighted, weight * plain, rtol=1e-10)
+    weighted, plain = (f(weights=lambda_, **both).detach() for lambda_ in (weights, torch.ones_like(weights)))
+    close(weighted, weights * plain, rtol=1e-10)

@@ -164,14 +164,14 @@ def sees_each_example_alone(f: Function, x: Tensor, sigma: Tensor) -> None:
 @law("positional_embedding")
 def has_constant_length(f: Function, c_noise: Tensor, half: int) -> None:
     """cos^2 + sin^2 = 1 for every frequency, the cosine before the sine by half the width."""
-    squared = f(c=c_noise, dim=2 * half) ** 2
+    squared = f(c_noise=c_noise, width=2 * half) ** 2
     close(squared[:, :half] + squared[:, half:], torch.ones(len(c_noise), half), rtol=1e-12, what="cos^2 + sin^2 =")
 
 
 @law("positional_embedding")
 def begins_with_frequency_1(f: Function, c_noise: Tensor, half: int) -> None:
     """The first cosine and the first sine are of c itself; cosines come first."""
-    embedding = f(c=c_noise, dim=2 * half)
+    embedding = f(c_noise=c_noise, width=2 * half)
     close(embedding[:, 0], c_noise.cos(), atol=1e-13, what="the first value is")
     close(embedding[:, half], c_noise.sin(), atol=1e-13, what="the value in the middle is")
 
@@ -179,7 +179,7 @@ def begins_with_frequency_1(f: Function, c_noise: Tensor, half: int) -> None:
 @law("positional_embedding")
 def has_geometric_frequencies(f: Function, c_noise: Tensor, half: int, max_period: float) -> None:
     """f_k = max_period^(-(k-1)/h): with as many frequencies again in between, the old ones stay."""
-    coarse, fine = (f(c=c_noise, dim=m * half, max_period=max_period) for m in (2, 4))
+    coarse, fine = (f(c_noise=c_noise, width=m * half, max_period=max_period) for m in (2, 4))
     close(fine[:, ::2], coarse, rtol=1e-9, atol=1e-12, what="every second value is")
 
 
@@ -187,10 +187,10 @@ def has_geometric_frequencies(f: Function, c_noise: Tensor, half: int, max_perio
 def has_sines_first_and_constant_length(f: Function, c_noise: Tensor, frequencies: Tensor) -> None:
     """sin^2 + cos^2 = 1 for every frequency, the sine before the cosine by half the width."""
     half = len(frequencies)
-    value = f(c=c_noise, frequencies=frequencies)
+    value = f(c_noise=c_noise, frequencies=frequencies)
     squared = value**2
     close(squared[:, :half] + squared[:, half:], torch.ones(len(c_noise), half), rtol=1e-12, what="sin^2 + cos^2 =")
-    none = f(c=torch.zeros(1, dtype=torch.float64), frequencies=frequencies)
+    none = f(c_noise=torch.zeros(1, dtype=torch.float64), frequencies=frequencies)
     close(none, torch.tensor([[0.0] * half + [1.0] * half]), atol=1e-15, what="at c = 0")
 
 
@@ -198,7 +198,7 @@ def has_sines_first_and_constant_length(f: Function, c_noise: Tensor, frequencie
 def has_odd_sines_and_even_cosines(f: Function, c_noise: Tensor, frequencies: Tensor) -> None:
     """c -> -c turns the sign of the first half and leaves the second."""
     half = len(frequencies)
-    there, back = (f(c=sign * c_noise, frequencies=frequencies) for sign in (1, -1))
+    there, back = (f(c_noise=sign * c_noise, frequencies=frequencies) for sign in (1, -1))
     close(back[:, :half], -there[:, :half], rtol=1e-12, atol=1e-15)
     close(back[:, half:], there[:, half:], rtol=1e-12, atol=1e-15)
 
@@ -207,4 +207,4 @@ def has_odd_sines_and_even_cosines(f: Function, c_noise: Tensor, frequencies: Te
 def has_period_1_for_whole_frequencies(f: Function, c_noise: Tensor, m: int) -> None:
     """w an integer: c and c + 1 are embedded alike, for the angle is 2 pi c w."""
     whole = torch.tensor([float(m), -float(m)], dtype=torch.float64)
-    close(f(c=c_noise + 1, frequencies=whole), f(c=c_noise, frequencies=whole), atol=1e-10)
+    close(f(c_noise=c_noise + 1, frequencies=whole), f(c_noise=c_noise, frequencies=whole), atol=1e-10)

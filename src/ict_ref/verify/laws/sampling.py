@@ -72,14 +72,14 @@ def needs_levels_that_descend(f: Function, levels: Tensor) -> None:
 @law("one_step_sample")
 def asks_f_at_sigma_max(f: Function, z: Tensor, sigma_max: float) -> None:
     """x = f(sigma_max z, sigma_max): the identity returns sigma_max z, and each example has the level sigma_max."""
-    close(f(f=lambda x, _: x, noise=z, sigma_max=sigma_max), sigma_max * z, rtol=1e-14)
+    close(f(f=lambda x, _: x, z=z, sigma_max=sigma_max), sigma_max * z, rtol=1e-14)
     seen: list[Tensor] = []
 
     def level(x: Tensor, sigma: Tensor) -> Tensor:
         seen.append(sigma)
         return column(sigma, x).expand_as(x)
 
-    asked = f(f=level, noise=z, sigma_max=sigma_max)
+    asked = f(f=level, z=z, sigma_max=sigma_max)
     equal(list(seen[0].shape), [len(z)], "f gets levels in a shape of")
     close(asked, torch.full_like(z, sigma_max), rtol=1e-14, what="f is asked at sigma =")
 
@@ -87,8 +87,8 @@ def asks_f_at_sigma_max(f: Function, z: Tensor, sigma_max: float) -> None:
 @law("one_step_sample")
 def sees_each_example_alone(f: Function, z: Tensor) -> None:
     """The samples of a batch are the samples of its noises."""
-    alone = [f(f=Gaussian(), noise=z[j : j + 1]) for j in range(len(z))]
-    close(f(f=Gaussian(), noise=z), torch.cat(alone), atol=1e-15)
+    alone = [f(f=Gaussian(), z=z[j : j + 1]) for j in range(len(z))]
+    close(f(f=Gaussian(), z=z), torch.cat(alone), atol=1e-15)
 
 
 @law("renoise")
@@ -106,11 +106,11 @@ def finds_the_bottom_of_a_valley(f: Function, sigmas: Tensor, cell: int, a: floa
     """The arg min over the nodes, wherever it lies, however lopsided the valley is."""
     bottom = float(sigmas[cell % len(sigmas)])
 
-    def score(levels: Tensor) -> float:
+    def objective(levels: Tensor) -> float:
         away = math.log(float(levels[0]) / bottom)
         return -away if away < 0 else a * away
 
-    close(f(score=score, grid=sigmas), bottom, rtol=1e-15)
+    close(f(objective=objective, sigmas=sigmas), bottom, rtol=1e-15)
 
 
 @law("search_intermediate_sigma")
@@ -118,11 +118,11 @@ def scores_few_levels_and_none_twice(f: Function, sigmas: Tensor, cell: int) -> 
     """Two scores for each third that is cut off, ln(n) / ln(3/2) times, and at most four at the end."""
     bottom, asked = float(sigmas[cell % len(sigmas)]), []
 
-    def score(levels: Tensor) -> float:
+    def objective(levels: Tensor) -> float:
         asked.append(float(levels[0]))
         return abs(math.log(asked[-1] / bottom))
 
-    f(score=score, grid=sigmas)
+    f(objective=objective, sigmas=sigmas)
     needs(len(asked) == len(set(asked)), "a level is scored twice")
     most = 2 * math.log(len(sigmas)) / math.log(1.5) + 4
     needs(len(asked) <= most, f"{len(asked)} levels of {len(sigmas)} are scored, at most {most:.0f} are needed")

@@ -13,8 +13,8 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def frechet(f: Function, real: Tensor, fake: Tensor) -> float:
     """Return the distance of the moments of two sets."""
-    (mu1, cov1), (mu2, cov2) = moments(real), moments(fake)
-    return float(f(mu1=mu1, cov1=cov1, mu2=mu2, cov2=cov2))
+    (mean1, cov1), (mean2, cov2) = moments(real), moments(fake)
+    return float(f(mean1=mean1, cov1=cov1, mean2=mean2, cov2=cov2))
 
 
 @law("frechet_distance")
@@ -39,7 +39,7 @@ def is_the_sum_over_common_axes(f: Function, real: Tensor, seed: int) -> None:
     """For covariances with common axes: the sum of (m1 - m2)^2 + (s1 - s2)^2 over the axes."""
     s1, s2, m = real[0].abs(), real[1].abs(), real[2]
     q = rotation(len(m), seed)
-    got = f(mu1=q @ m, cov1=q @ (s1**2).diag() @ q.T, mu2=torch.zeros_like(m), cov2=q @ (s2**2).diag() @ q.T)
+    got = f(mean1=q @ m, cov1=q @ (s1**2).diag() @ q.T, mean2=torch.zeros_like(m), cov2=q @ (s2**2).diag() @ q.T)
     close(got, (m**2 + (s1 - s2) ** 2).sum(), rtol=1e-5, atol=1e-5)
 
 
@@ -49,10 +49,10 @@ def is_the_closed_form_of_two_axes(f: Function, real: Tensor, fake: Tensor, shar
     c1, c2 = (
         torch.tensor([[1.1 + a, b], [b, 0.7 + a]], dtype=torch.float64) for a, b in ((share, 0.3), (1 - share, -0.1))
     )
-    mu1, mu2 = real.new_tensor([0.1, 0.2]), fake.new_tensor([0.3, 0.4 + share])
+    mean1, mean2 = real.new_tensor([0.1, 0.2]), fake.new_tensor([0.3, 0.4 + share])
     root = (torch.trace(c1 @ c2) + 2 * (torch.det(c1) * torch.det(c2)).sqrt()).sqrt()
-    expected = (mu1 - mu2).square().sum() + torch.trace(c1) + torch.trace(c2) - 2 * root
-    close(f(mu1=mu1, cov1=c1, mu2=mu2, cov2=c2), expected, rtol=1e-11, atol=1e-13)
+    expected = (mean1 - mean2).square().sum() + torch.trace(c1) + torch.trace(c2) - 2 * root
+    close(f(mean1=mean1, cov1=c1, mean2=mean2, cov2=c2), expected, rtol=1e-11, atol=1e-13)
 
 
 @law("precision_recall")

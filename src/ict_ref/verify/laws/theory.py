@@ -6,7 +6,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ict_ref.verify.laws.law import Function, close, law, needs
+from ict_ref import formulas
+from ict_ref.verify.laws.law import Function, close, equal, law, needs
 from ict_ref.verify.values import column
 
 
@@ -55,7 +56,7 @@ def is_that_of_one_for_equal_components(f: Function, x: Tensor, sigma: Tensor, s
         sigma=sigma,
         means=torch.stack([mean, mean]),
         stds=torch.tensor([std, std], dtype=torch.float64),
-        weights=torch.tensor([part, 1 - part], dtype=torch.float64),
+        mixture_weights=torch.tensor([part, 1 - part], dtype=torch.float64),
     )
     close(got, (mean - x) / column(std**2 + sigma**2, x), rtol=1e-10, atol=1e-14)
 
@@ -67,7 +68,7 @@ def is_odd_for_a_mixture_that_is_symmetric(f: Function, x: Tensor, sigma: Tensor
     parts = {
         "means": torch.stack([mean, -mean]),
         "stds": torch.tensor([std, std], dtype=torch.float64),
-        "weights": torch.tensor([0.5, 0.5], dtype=torch.float64),
+        "mixture_weights": torch.tensor([0.5, 0.5], dtype=torch.float64),
     }
     there, back = f(x=x, sigma=sigma, **parts), f(x=-x, sigma=sigma, **parts)
     close(back, -there, rtol=1e-9, atol=1e-9 * float(there.abs().max()))
@@ -97,32 +98,60 @@ def is_the_mean_square_over_uniform_levels(f: Function, sigma_min: float, sigma_
     close(got, float(expected), rtol=1e-9)
 
 
+@law("ct_gradient_divergence")
+def diverges_where_theta_minus_lags(f: Function, theta: float, a: float) -> None:
+    """Eq. (7): +infinity for theta- < theta, -infinity for theta- > theta."""
+    needs(f(theta=theta, theta_minus=theta - a) == math.inf, "theta- < theta: should be +infinity")
+    needs(f(theta=theta, theta_minus=theta + a) == -math.inf, "theta- > theta: should be -infinity")
+
+
+@law("ct_gradient_divergence")
+def depends_on_the_sign_of_the_difference_alone(f: Function, theta: float, a: float, m: int) -> None:
+    """theta - theta- > 0, however small: the same infinity as for theta = a, theta- = 0; and minus it, exchanged."""
+    step = a * 10.0**-m
+    got = f(theta=theta + step, theta_minus=theta)
+    equal(got, f(theta=a, theta_minus=0.0), f"theta - theta- = {step}: got")
+    equal(f(theta=theta, theta_minus=theta + step), -got, "exchanged: got")
+
+
 @law("ct_gradient_limit")
-def diverges_where_theta_minus_lags(f: Function, theta: float, xi: float, a: float, sigma_min: float) -> None:
-    """Eq. (7): +infinity for theta- < theta, -infinity for theta- > theta, 0 for theta- = theta = xi."""
-    ends = {"sigma_min": sigma_min, "sigma_max": 1.0}
-    needs(f(theta=theta, theta_minus=theta - a, xi=xi, **ends) == math.inf, "theta- < theta: should be +infinity")
-    needs(f(theta=theta, theta_minus=theta + a, xi=xi, **ends) == -math.inf, "theta- > theta: should be -infinity")
-    close(f(theta=xi, theta_minus=xi, xi=xi, **ends), 0.0, what="theta- = theta = xi: got")
+def is_0_at_the_data(f: Function, xi: float, sigma_min: float) -> None:
+    """Eq. (7): 0 for theta- = theta = xi, so that descent ends there."""
+    close(f(theta=xi, xi=xi, sigma_min=sigma_min, sigma_max=1.0), 0.0, what="theta- = theta = xi: got")
 
 
 @law("ct_gradient_limit")
 def pulls_theta_to_the_data(f: Function, theta: float, xi: float, sigma_min: float) -> None:
     """theta- = theta: the gradient has the sign of theta - xi and is proportional to it."""
     ends = {"sigma_min": sigma_min, "sigma_max": 1.0}
-    got = f(theta=theta, theta_minus=theta, xi=xi, **ends)
+    got = f(theta=theta, xi=xi, **ends)
     needs(got * (theta - xi) >= 0, f"the gradient is {got} where theta - xi = {theta - xi}")
-    close(
-        f(theta=theta + (theta - xi), theta_minus=theta + (theta - xi), xi=xi, **ends), 2 * got, rtol=1e-9, atol=1e-12
-    )
+    close(f(theta=theta + (theta - xi), xi=xi, **ends), 2 * got, rtol=1e-9, atol=1e-12)
 
 
 @law("ct_gradient_leading_term")
 def is_delta_sigma_times_a_slope(f: Function, theta: float, xi: float, sigma_min: float, share: float) -> None:
-    """theta- = theta: Eq. (13) is proportional to Delta sigma; else does not see it, and is odd in theta- - theta."""
+    """theta- = theta: Eq. (13) is proportional to Delta sigma, and has the sign of theta - xi."""
     term = partial(f, theta=theta, xi=xi, sigma_min=sigma_min, sigma_max=1.0)
     step = 1e-6 + share
-    close(term(theta_minus=theta, delta_sigma=2 * step), 2 * term(theta_minus=theta, delta_sigma=step), rtol=1e-12)
-    ahead = term(theta_minus=theta - 1, delta_sigma=step)
-    close(term(theta_minus=theta - 1, delta_sigma=2 * step), ahead, rtol=1e-12)
-    close(term(theta_minus=theta + 1, delta_sigma=step), -ahead, rtol=1e-12)
+    got = term(delta_sigma=step)
+    close(term(delta_sigma=2 * step), 2 * got, rtol=1e-12)
+    needs(got * (theta - xi) >= 0, f"the term is {got} where theta - xi = {theta - xi}")
+
+
+@law("ct_gradient_divergent_term")
+def is_proportional_to_the_difference(f: Function, theta: float, a: float, sigma_min: float) -> None:
+    """theta- != theta: Eq. (13) is odd in theta - theta-, proportional to it, and between 0 and twice it."""
+    ends = {"sigma_min": sigma_min, "sigma_max": 1.0}
+    got = f(theta=theta, theta_minus=theta - a, **ends)
+    close(f(theta=theta - a, theta_minus=theta, **ends), -got, rtol=1e-9)
+    close(f(theta=2 * theta, theta_minus=2 * (theta - a), **ends), 2 * got, rtol=1e-9)
+    needs(0 < got < 2 * a * (1 + 1e-9), f"got {got}, should be between 0 and {2 * a}")
+
+
+@law("ct_gradient_divergent_term")
+def is_the_derivative_of_the_loss_limit(f: Function, theta: float, xi: float, sigma_min: float) -> None:
+    """d/dtheta of Eq. (6), here a central difference, which is exact for a square."""
+    ends = {"sigma_min": sigma_min, "sigma_max": 1.0}
+    up, down = (formulas.ct_loss_limit(theta + step, xi, **ends) for step in (0.5, -0.5))
+    close(f(theta=theta, theta_minus=xi, **ends), up - down, rtol=1e-9, atol=1e-12)

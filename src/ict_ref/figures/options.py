@@ -1,0 +1,82 @@
+"""Options of `python -m ict_ref.figures`. Nothing here imports torch: help and errors come at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ict_ref.figures.catalogue import FIGURES
+from ict_ref.utils.option_parser import Several, expect, metavar
+
+GROUPS = {
+    "analytic": [number for number, entry in FIGURES.items() if entry.analytic],
+    "experiments": [number for number, entry in FIGURES.items() if not entry.analytic],
+}
+# Options of a sheet of samples.
+OF_SHEET = ("sheet", "labels", "seed", "device")
+
+
+def _duration(seconds: float) -> str:
+    return "at once" if seconds < 1 else f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+LINES = (f"  {number}  {entry.what:48} {_duration(entry.seconds)}" for number, entry in FIGURES.items())
+EPILOG = f"""
+figures, and about how long each takes on one CPU thread:
+{chr(10).join(LINES)}
+
+exit status: 0 done; 2 rejected, one line gives the reason; 130 stopped by Ctrl-C
+
+examples:
+  python -m ict_ref.figures
+  python -m ict_ref.figures --only analytic
+  python -m ict_ref.figures --only 1a 3b --out paper
+  python -m ict_ref.figures --run runs/digits-c86323d6
+  python -m ict_ref.figures --run net.safetensors --sheet 4 12 --labels 207 88 1 976
+"""
+
+
+@dataclass(frozen=True)
+class FigureOptions:
+    """Make the paper's figures, each as NUMBER.png and NUMBER.svg, with the points behind it as NUMBER.csv (panel,
+    curve, x, y); and of a trained model a sheet of samples as Figures 5 and 7 to 10 have them, in one step and in two
+    from the same noise.
+
+    Each figure is written as soon as it is made, the quick ones first. A figure whose three files exist is kept, so
+    that the same command continues after a stop; nothing is overwritten. The same figure has the same bytes each time,
+    with the same version of matplotlib. Drawing needs matplotlib: pip install 'ict_ref[figures]'.
+
+    A sheet (--run, --sheet, --labels, --seed, --device) needs no matplotlib. For a model with labels each row shows one
+    class, and sample k is that of python -m ict_ref.sample with the same --labels and --seed; beside NAME-sheet.png,
+    NAME-sheet.json says how it was made.
+    """
+
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("figures")
+    """Folder for the figures."""
+    only: Annotated[Several[str], metavar("NUMBER ...")] = ()
+    """Figures to make, by default all; analytic: all from formulas; experiments: all that are trained for."""
+    run: Annotated[Path | None, metavar("RUN")] = None
+    """A run's folder or a network file: make a sheet of its samples."""
+    sheet: Annotated[tuple[int, int] | None, metavar("ROWS COLUMNS")] = None
+    """Size of the sheet; by default 10 8, or a row for each of fewer classes."""
+    labels: Annotated[Several[int], metavar("CLASS ...")] = ()
+    """Classes of the rows, sorted; by default from 0."""
+    seed: Annotated[int | None, metavar("S")] = None
+    """Seed of the noise; by default 0."""
+    device: Annotated[Literal["auto", "cpu", "cuda"] | None, metavar("{auto,cpu,cuda}")] = None
+    """Where to sample; by default auto, a GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        for name in ("only",) if self.run else OF_SHEET:
+            if getattr(self, name) not in (None, ()):
+                raise ValueError(f"--{name} {'does not go' if self.run else 'only goes'} with --run")
+        for name in self.only:
+            expect(name in {*FIGURES, *GROUPS}, "--only", f"one of {', '.join([*FIGURES, *GROUPS])}", name)
+        expect(self.seed is None or self.seed >= 0, "--seed", "an integer >= 0", self.seed)
+
+    @property
+    def numbers(self) -> list[str]:
+        """Return the numbers of the figures to make, in the order in which they are made."""
+        wanted = {number for name in self.only or FIGURES for number in GROUPS.get(name, [name])}
+        return [number for number in FIGURES if number in wanted]
