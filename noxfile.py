@@ -20,13 +20,14 @@ HERE = Path(__file__).resolve().parent
 VENV = HERE / ".nox" / "dev"
 PYTHON = VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 MADE_OF = ("pyproject.toml", "constraints.txt")
-# Two test processes of one thread each: torch's threads wait for each other by spinning, which shared cores punish.
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+# One thread a process: torch's threads wait for each other by spinning, which shared cores punish. Compiled modules are
+# kept, whatever the caller's environment says: the tests start a hundred processes.
+VARIABLES = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def run(session: nox.Session, *command: str) -> None:
     """Run Python with these arguments in the shared environment."""
-    session.run(environment(session), *command, external=True, env=ONE_THREAD)
+    session.run(environment(session), *command, external=True, env=VARIABLES)
 
 
 def environment(session: nox.Session) -> str:
@@ -54,15 +55,22 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run examples and laws with shapes and types checked (`nox -s tests -- -k grid` for some of them)."""
-    workers = str(min(os.cpu_count() or 1, 4))
-    run(session, "-m", "pytest", "-n", workers, "--ignore=tests/slurm_cluster", *session.posargs)
+    # A worker that is done takes tests from another: none waits at the end.
+    workers = ("-n", str(min(os.cpu_count() or 1, 4)), "--dist", "worksteal")
+    run(session, "-m", "pytest", *workers, "--ignore=tests/slurm_cluster", *session.posargs)
+
+
+@nox.session
+def thorough(session: nox.Session) -> None:
+    """Run the tests that take minutes each: twenty kills, generated code, the largest network."""
+    run(session, "-m", "pytest", "-m", "thorough", *session.posargs)
 
 
 @nox.session
 def slurm(session: nox.Session) -> None:
-    """Run the launcher on a real SLURM of three nodes on this machine: five minutes (see CONTRIBUTING)."""
+    """Run the launcher on a real SLURM of three nodes on this machine: three minutes (see CONTRIBUTING)."""
     command = (environment(session), "-m", "pytest", "tests/slurm_cluster", *session.posargs)
-    session.run(*command, external=True, env={**ONE_THREAD, "ICT_REQUIRE_SLURM": "1"})
+    session.run(*command, external=True, env={**VARIABLES, "ICT_REQUIRE_SLURM": "1"})
 
 
 @nox.session
@@ -105,9 +113,9 @@ def peers(session: nox.Session) -> None:
         (place / ".stamp").touch()
     check = (str(python), "-m", "ict_ref.verify")
     jax = ("tests/verify/implementations/jax_module.py", "--arrays", "numpy")
-    session.run(*check, *jax, external=True, env=ONE_THREAD)
+    session.run(*check, *jax, external=True, env=VARIABLES)
     diffusers = ("tests/verify/implementations/diffusers_scheduler.py", *session.posargs)
-    session.run(*check, *diffusers, external=True, env=ONE_THREAD, success_codes=[0, 1])
+    session.run(*check, *diffusers, external=True, env=VARIABLES, success_codes=[0, 1])
 
 
 @nox.session

@@ -5,9 +5,9 @@ import os
 from hypothesis import HealthCheck, Phase, settings
 
 # No deadline: the first call of a torch function is slow, and the machine may be shared.
-settings.register_profile("dev", max_examples=50, deadline=None)
+settings.register_profile("dev", max_examples=25, deadline=None)
 settings.register_profile(
-    "ci", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "ci", max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("thorough", max_examples=2000, deadline=None)
 # A wrong formula is to be found, not explained: the same examples each time, and none made smaller.

@@ -12,7 +12,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from tests.support.runs import config, copied, images, never, newest, recorded, same
+from tests.support.runs import config, copied, images, never, newest, recorded, same, unchecked
 
 from ict_ref.checkpoint.training_state import (
     Checkpoint,
@@ -216,13 +216,20 @@ def test_nothing_is_written_over_a_file_that_is_set_aside(tmp_path: Path) -> Non
     assert [path.read_text() for path in kept] == ["first", "second", "third"]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Return the end of a run that nothing has happened to."""
+    trainer = Trainer(config(), images())
+    with unchecked():
+        assert fit(trainer, tmp_path_factory.mktemp("whole"), never)
+    return trainer.checkpoint()
+
+
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("damage", ["truncated", "changed", "foreign"])
 def test_a_run_with_a_damaged_last_checkpoint_resumes_from_the_one_before_to_the_same_end(
-    tmp_path: Path, damage: str
+    tmp_path: Path, damage: str, whole: Checkpoint
 ) -> None:
-    whole = Trainer(config(), images())
-    (tmp_path / "whole").mkdir()
-    assert fit(whole, tmp_path / "whole", never)
     folder = tmp_path / "run"
     folder.mkdir()
     cut = Trainer(config(), images())
@@ -242,7 +249,7 @@ def test_a_run_with_a_damaged_last_checkpoint_resumes_from_the_one_before_to_the
     assert "checkpoint-00000025.safetensors.damaged" in line
     assert fit(again, folder, never)
     assert (folder / "checkpoint-00000025.safetensors.damaged").read_bytes() == bad
-    assert same(again.checkpoint(), whole.checkpoint())
+    assert same(again.checkpoint(), whole)
 
 
 def test_a_crash_while_a_checkpoint_is_written_loses_nothing_older(
@@ -276,6 +283,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)  # noqa: S607
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_full_disk_loses_nothing_older_and_the_run_resumes_when_there_is_space(
     small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,17 +5,17 @@ found. What the seen part adds shows in pixels. Each result is compared with the
 with those of others of the same class: from the label alone no result can tell them apart.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from PIL import Image
 from sklearn.svm import SVC
 from tests.edit.test_edit import edited
 
 from ict_ref.data.dataset import digits
+from ict_ref.launch.__main__ import main as launch
 
 COUNT = 200
 DATA = digits()
@@ -35,19 +35,15 @@ def apart(made: npt.NDArray[np.float64], hidden: npt.NDArray[np.bool_]) -> tuple
     return float(distance[own].mean() ** 0.5), float(others.mean() ** 0.5), gain.mean() / gain.std() * COUNT**0.5
 
 
+@pytest.mark.thorough  # test_edit.py has each step of each task, on a run of a few steps
+@pytest.mark.usefixtures("unchecked")
 def test_what_is_seen_of_a_digit_informs_what_is_made_of_it(tmp_path: Path) -> None:
-    # In a process of its own, where shapes are not checked: that is faster.
     thresholds = [
-        "--acceptance.accuracy",
-        "None",
-        "--acceptance.frechet-distance",
-        "None",
-        "--acceptance.recall",
-        "None",
+        option for name in ("accuracy", "frechet-distance", "recall") for option in (f"--acceptance.{name}", "None")
     ]
     run = str(tmp_path / "run")
     options = ["--config", "digits", "--train.steps", "300", "--train.ema-decay", "0.97", *thresholds, "--out", run]
-    subprocess.run([sys.executable, "-m", "ict_ref.launch", *options], check=True, capture_output=True)
+    assert launch(options) == 0
 
     classifier = SVC().fit(DATA.train.pixels.reshape(-1, 64).numpy() / 127.5 - 1, DATA.train.labels.numpy())
 

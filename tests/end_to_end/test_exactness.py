@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.support.runs import images, lines, never, newest, recorded, same
+from tests.support.runs import images, lines, never, newest, recorded, same, unchecked
 from tests.support.several import STEPS, configurations, train
 
 from ict_ref.launch.__main__ import main
@@ -24,18 +24,20 @@ from ict_ref.training.trainer import Trainer
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def test_a_run_that_is_killed_twenty_times_ends_with_the_same_bits(tmp_path: Path) -> None:
-    options = ["--config", "minimal", "--train.steps", "800", "--record.save-every", "5"]
-    options += ["--record.keep", "2", "--out"]
-    for kills, name in ((0, "whole"), (20, "run")):
+@pytest.mark.parametrize(("number", "steps"), [(6, 120), pytest.param(20, 800, marks=pytest.mark.thorough)])
+def test_a_run_that_is_killed_many_times_ends_with_the_same_bits(number: int, steps: int, tmp_path: Path) -> None:
+    options = ["--config", "minimal", "--train.steps", str(steps), "--network.multipliers", "1"]
+    options += ["--record.save-every", "3", "--record.keep", "2", "--out"]
+    for kills, name in ((0, "whole"), (number, "run")):
         command = [sys.executable, "-m", "tests.support.killing", str(kills), *options, str(tmp_path / name)]
         done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"killed {kills} times" in done.stdout
     saved = json.loads(done.stdout.split("saved at ")[1])
     # It was killed in the middle: after many different checkpoints.
-    assert len(set(saved)) > 5, done.stdout
-    for name in ("checkpoint-00000800.safetensors", "checkpoint-00000795.safetensors", "samples.png", "scores.json"):
+    assert len(set(saved)) > number // 4, done.stdout
+    ends = [f"checkpoint-{step:08d}.safetensors" for step in ((steps - 1) // 3 * 3, steps)]
+    for name in (*ends, "samples.png", "scores.json"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     for key in ("step", "levels", "loss", "gradient_norm"):
         assert [line[key] for line in lines(tmp_path / "run")] == [line[key] for line in lines(tmp_path / "whole")]
@@ -45,19 +47,26 @@ def test_a_run_that_is_killed_twenty_times_ends_with_the_same_bits(tmp_path: Pat
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return where one process, this one, has trained every configuration."""
     folder = tmp_path_factory.mktemp("alone")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, unchecked():
         patch.delenv("WORLD_SIZE", raising=False)
         patch.delenv("ICT_REF_RENDEZVOUS", raising=False)
-        train(1, folder)
+        train(1, folder, configurations())
     return folder
 
 
-@pytest.mark.parametrize("size", [2, 4])
-def test_several_processes_learn_what_one_learns(size: int, alone: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.support.several", str(size), str(tmp_path)]
+@pytest.mark.parametrize(
+    ("size", "names"),
+    [
+        (2, [*configurations()]),
+        (4, ["ict in parts", "ct"]),
+        pytest.param(4, [*configurations()], marks=pytest.mark.thorough),
+    ],
+)
+def test_several_processes_learn_what_one_learns(size: int, names: list[str], alone: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.support.several", str(size), str(tmp_path), *names]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    for name in configurations():
+    for name in names:
         here, there = (json.loads((place / name / "losses.json").read_text()) for place in (alone, tmp_path))
         assert len(here) == STEPS
         # The first loss is of the same parameters: but for the order of sums, the same noise give the same number.
@@ -98,7 +107,8 @@ def saved(folder: Path) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a run's processes in /proc")
 def test_two_processes_that_are_stopped_and_killed_end_with_the_same_bits(tmp_path: Path) -> None:
-    options = ["--train.steps", "300", "--record.save-every", "10", "--record.keep", "100", "--out"]
+    options = ["--train.steps", "80", "--network.multipliers", "1"]
+    options += ["--record.save-every", "2", "--record.keep", "100", "--out"]
     whole, folder = tmp_path / "whole", tmp_path / "run"
     process = launched(*options, str(whole))
     out, err = process.communicate(timeout=120)
@@ -140,7 +150,7 @@ def test_two_processes_that_are_stopped_and_killed_end_with_the_same_bits(tmp_pa
     process = launched(*options, str(folder))
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    for name in ("checkpoint-00000300.safetensors", "samples.png", "scores.json"):
+    for name in ("checkpoint-00000080.safetensors", "samples.png", "scores.json"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes()
 
 
@@ -160,6 +170,7 @@ def test_a_process_that_fails_is_named_with_its_last_words(tmp_path: Path) -> No
     assert "has files in it but no config.json" in line
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_is_kept_and_shown_on_the_way_does_not_change_where_it_leads(tmp_path: Path) -> None:
     for name in ("plain", "watched"):
         (tmp_path / name).mkdir()
@@ -185,6 +196,7 @@ def test_what_is_kept_and_shown_on_the_way_does_not_change_where_it_leads(tmp_pa
     assert kept == list(range(4, 41, 4))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_the_curriculum_goes_on_where_it_was(tmp_path: Path) -> None:
     # N(k) of a whole run of eight stages, each of five steps, stopped in the middle of three of them.
     for limit in (7, 8, 22, 99):
@@ -196,6 +208,7 @@ def test_the_curriculum_goes_on_where_it_was(tmp_path: Path) -> None:
     assert [len(discretization(step, trainer.config).sigmas) for step in range(40)] == expected
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_pictures_on_the_way_are_of_the_same_noise(tmp_path: Path) -> None:
     options = ["--config", "minimal", "--train.steps", "8", "--record.sample-every", "4", "--out"]
     for name in ("a", "b"):

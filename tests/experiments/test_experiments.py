@@ -170,6 +170,7 @@ def test_the_error_of_an_answer_that_is_off_by_a_vector_is_its_length() -> None:
     assert rms_error(off, POINT, 1.0, sigma_min=LOW) == pytest.approx(0.5, rel=1e-6)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("data", "share"), [(POINT, 0.5), (NORMAL, 0.7), (TWO_MODES, 0.7)], ids=["point", "normal", "two modes"]
 )
@@ -234,6 +235,7 @@ def test_the_power_of_a_power_law_is_found() -> None:
     assert power(counts, [4 * (n - 1) ** -0.7 for n in counts]) == pytest.approx(-0.7, rel=1e-12)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_more_levels_are_learned_better() -> None:
     tick = Counter()
     experiment = Levels(counts=(4, 31), steps=220, batch_size=128, ema_decay=0.97)
@@ -289,6 +291,7 @@ def test_proposition_1_shows_at_finite_n() -> None:
         assert found[2] == pytest.approx(found[-1], rel=0.02)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_the_toy_model_finds_the_point_without_ema_and_with_it_the_less_the_more_levels_there_are() -> None:
     def far(n: int, mu: float) -> float:
         return abs(toy_training(xi=0.35, n=n, steps=1000, learning_rate=0.005, mu=mu) - 0.35)
@@ -298,6 +301,7 @@ def test_the_toy_model_finds_the_point_without_ema_and_with_it_the_less_the_more
     assert 0.3 < few_by_average < 0.9 < many_by_average
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_the_network_learns_a_point_worse_from_an_average() -> None:
     tick = Counter()
     experiment = TeacherEMA(counts=(21,), steps=150, ema_decay=0.95)
@@ -346,6 +350,7 @@ def test_variation_has_no_scale_and_no_drift() -> None:
     assert variation(norm) == pytest.approx(2 * math.log(2) * math.sqrt(8 / 7), rel=1e-12)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_gradients_vary_less_under_the_pseudo_huber_metric() -> None:
     tick = Counter()
     experiment = Huber(seeds=(3,), steps=160)

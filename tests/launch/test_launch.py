@@ -57,6 +57,7 @@ def test_a_run_trains_samples_and_scores_and_the_same_command_finds_it_done(
     assert files(tmp_path) == before
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_the_scores_and_the_picture_are_of_the_average_and_of_the_held_out_images(tmp_path: Path) -> None:
     options = ["--train.steps", "16", "--train.seed", "5", "--sample.two-step-sigma", "0.5", "--sample.no-clip"]
     command = ["--config", "minimal", "--method.sigma-max", "20", *options, "--out", str(tmp_path)]
@@ -81,6 +82,7 @@ def test_the_scores_and_the_picture_are_of_the_average_and_of_the_held_out_image
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "samples.png").read_bytes()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_the_acceptance_thresholds_are_for_one_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # After eight steps two-step samples are nearer to real ones than one-step samples: 38 lies between.
     command = [
@@ -99,6 +101,7 @@ def test_the_acceptance_thresholds_are_for_one_step(tmp_path: Path, capsys: pyte
     assert f"Frechet distance {one:.3f} is above 38" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_the_number_of_threads_is_set_as_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[int] = []
     monkeypatch.setattr("torch.set_num_threads", chosen.append)
@@ -163,6 +166,7 @@ def test_a_run_without_labels_works(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.count("-\n") == 5
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_run_below_its_acceptance_thresholds_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--config", "minimal", "--train.steps", "8", "--acceptance.accuracy", "0.99", "--out", str(tmp_path)]
     assert main(command) == 1
@@ -269,6 +273,7 @@ def test_a_gpu_that_is_not_there_is_one_line(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_damaged_checkpoint_is_refused_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--config", "minimal", "--train.steps", "8", "--out", str(tmp_path)]
     assert main(command) == 0
@@ -282,6 +287,7 @@ def test_a_damaged_checkpoint_is_refused_and_kept(tmp_path: Path, capsys: pytest
     assert files(tmp_path) == before
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_another_run_s_checkpoint_is_refused_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--config", "minimal", "--train.steps", "8"]
     for seed in ("1", "2"):
@@ -318,6 +324,7 @@ def test_output_that_nobody_reads_ends_the_run_without_a_word(tmp_path: Path) ->
     assert "Broken pipe" not in err
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_another_configuration_s_folder_is_refused_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--config", "minimal", "--train.steps", "8", "--out", str(tmp_path)]
     assert main(command) == 0
@@ -421,6 +428,7 @@ def cifar(place: Path) -> str:
     return str(place / "cifar10")
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_run_on_prepared_data_is_killed_goes_on_and_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
     data = cifar(tmp_path)
     options = ["cifar10", "--data.path", data, "--data.flip", "--record.save-every", "5"]

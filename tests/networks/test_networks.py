@@ -373,7 +373,11 @@ def test_the_filter_is_the_one_of_1_3_3_1_with_zeros_around_the_map() -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("kind", "backend", "multipliers"),
-    [("ADM with AdaGN", "aot_eager", (1, 2)), ("NCSN++", "aot_eager", (1, 2)), ("NCSN++", "inductor", (1,))],
+    [
+        ("ADM with AdaGN", "aot_eager", (1, 2)),
+        ("NCSN++", "aot_eager", (1, 2)),
+        pytest.param("NCSN++", "inductor", (1,), marks=pytest.mark.thorough),  # a minute of C++ and more
+    ],
 )
 def test_a_compiled_network_returns_the_same_values(kind: str, backend: str, multipliers: object) -> None:
     model = small("float32", **VARIANTS[kind], multipliers=multipliers)

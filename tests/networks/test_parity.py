@@ -11,7 +11,11 @@ TOLERANCE = 1e-10
 """A group normalisation's epsilon of 1e-5 for 1e-6 moves an output by 3e-5, other slips by 4 % and more."""
 
 
-@pytest.mark.parametrize("name", SMALL + FULL)
+# The large ADM's 300 million weights take longest to draw: `nox -s thorough`.
+LARGE = [pytest.param(name, marks=pytest.mark.thorough) if name.startswith("adm") else name for name in FULL]
+
+
+@pytest.mark.parametrize("name", [*SMALL, *LARGE])
 def test_the_output_is_the_authors(name: str) -> None:
     network, arrays = imported(name).model(torch.float64).network, fixture(name)
     with torch.no_grad():

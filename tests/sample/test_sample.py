@@ -78,18 +78,19 @@ def test_a_sample_depends_on_seed_and_number_alone(
     assert len(np.unique(of["12"], axis=0)) == 12
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_two_processes_make_what_one_makes(run: Path, tmp_path: Path) -> None:
-    for processes in ("1", "2"):
-        command = [sys.executable, "-m", "ict_ref.sample", str(run), "--count", "1100", "--processes", processes]
-        done = subprocess.run(
-            [*command, "--out", str(tmp_path / f"{processes}.npz")], check=False, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-    one, two = (read_pixels(tmp_path / f"{name}.npz") for name in "12")
-    assert len(one) == 1100
-    assert torch.equal(one, two)
+    one, two = ([str(run), "--count", "1100", "--out", str(tmp_path / f"{name}.npz")] for name in "12")
+    assert main([*one, "--processes", "1"]) == 0
+    command = [sys.executable, "-m", "ict_ref.sample", *two, "--processes", "2"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pixels, others = (read_pixels(tmp_path / f"{name}.npz") for name in "12")
+    assert len(pixels) == 1100
+    assert torch.equal(pixels, others)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_killed_and_started_again_it_makes_the_same(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed.npz"
     command = [sys.executable, "-m", "ict_ref.sample", str(run), "--count", "4000", "--out", str(out)]

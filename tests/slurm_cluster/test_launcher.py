@@ -3,6 +3,8 @@
 Each interruption ends with the bits of a run that was never interrupted.
 """
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -16,9 +18,11 @@ from pathlib import Path
 import pytest
 from tests.slurm_cluster.cluster import Cluster
 
-STEPS = 400
+from ict_ref.launch.__main__ import main
+
+STEPS = 300
 NODES = 2
-OPTIONS = ["--config", "minimal", "--train.steps", str(STEPS), "--record.save-every", "20", "--record.keep", "100"]
+OPTIONS = ["--config", "minimal", "--train.steps", str(STEPS), "--record.save-every", "10", "--record.keep", "100"]
 JOB = [
     "--slurm", "--job.nodes", str(NODES), "--job.memory-gb", "1", "--job.minutes", "30", "--job.signal-seconds", "60",
     "--job.setup", "export OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo",
@@ -26,9 +30,11 @@ JOB = [
 
 
 def launch(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the launcher to its end."""
-    command = [sys.executable, "-m", "ict_ref.launch", *OPTIONS, *JOB, "--out", str(folder), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    """Run the launcher to its end, in this process: what it starts are jobs."""
+    words, out, err = [*OPTIONS, *JOB, "--out", str(folder), *options], io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(words)
+    return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
 
 
 def submitted(folder: Path, *options: str) -> str:
@@ -101,10 +107,6 @@ def time_limit(cluster: Cluster, job: str) -> None:
     subprocess.run(["scancel", "--signal=USR2", job], check=True)  # noqa: S607
 
 
-def crash(cluster: Cluster, job: str) -> None:
-    cluster.crash_node("127.0.0.3")
-
-
 @pytest.fixture
 def mended(slurm: Cluster) -> Iterator[None]:
     """Bring a node that a test crashed back."""
@@ -114,39 +116,47 @@ def mended(slurm: Cluster) -> Iterator[None]:
         wait_for(lambda: slurm.node_states().get("127.0.0.3") == "idle", "the node is back")
 
 
-@pytest.mark.usefixtures("mended")
-@pytest.mark.parametrize("interrupt", [requeue, time_limit, crash])
-def test_an_interrupted_job_ends_with_the_same_bits(
-    interrupt: Callable[[Cluster, str], None], slurm: Cluster, runs: Path, whole: bytes
-) -> None:
-    folder = runs / interrupt.__name__
-    job = submitted(folder)
-    wait_for(lambda: 0 < steps(folder) < STEPS, "it has begun")
-    interrupt(slurm, job)
-    slurm.start_now(job)  # a job that was queued again waits for two minutes
-    wait_for(lambda: ended(slurm, job), "it ends")
-    assert last(folder) == whole, logs(folder)
+def interrupted(cluster: Cluster, jobs: dict[Path, str], interrupts: list[Callable[[Cluster, str], None]]) -> None:
+    """Interrupt each of some jobs, all in the queue at once, when it has begun, and wait for the end of all."""
+    for (folder, job), interrupt in zip(jobs.items(), interrupts, strict=True):
+        wait_for(lambda: 0 < steps(folder) < STEPS, "it has begun")  # noqa: B023 (called here)
+        interrupt(cluster, job)
+    for job in jobs.values():
+        cluster.start_now(job)  # a job that was queued again waits for two minutes
+    for job in jobs.values():
+        wait_for(lambda: ended(cluster, job), "it ends")  # noqa: B023
+
+
+def went_on(folder: Path, whole: bytes) -> str:
+    """Return what a run has said that was interrupted and has ended with the bits of the whole one."""
     said = logs(folder)
+    assert last(folder) == whole, said
     assert "going on after step" in said
-    if interrupt is not crash:
-        assert f"stopped by {'SIGUSR2' if interrupt is time_limit else 'SIGTERM'} and saved after step" in said
     assert json.loads(next(folder.glob("slurm/*/*_0_ended.json")).read_text()) == {"status": 0}
+    return said
 
 
-@pytest.mark.parametrize("partition", ["patient", "graceful"])
-def test_a_preempted_job_ends_with_the_same_bits(partition: str, slurm: Cluster, runs: Path, whole: bytes) -> None:
-    folder = runs / partition
-    job = submitted(folder, "--job.partition", partition)
-    wait_for(lambda: 0 < steps(folder) < STEPS, "it has begun")
-    urgent = ["sbatch", "--partition=urgent", "--nodes=3", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1"]
-    subprocess.run(urgent, check=True, capture_output=True)
-    slurm.start_now(job)
-    wait_for(lambda: ended(slurm, job), "it ends")
-    assert last(folder) == whole, logs(folder)
-    said = logs(folder)
-    assert "going on after step" in said
-    if partition == "graceful":
-        assert "stopped by SIGTERM and saved after step" in said
+def test_interrupted_jobs_end_with_the_same_bits(slurm: Cluster, runs: Path, whole: bytes) -> None:
+    interrupts = {runs / "requeued": requeue, runs / "out of time": time_limit}
+    interrupted(slurm, {folder: submitted(folder) for folder in interrupts}, [*interrupts.values()])
+    for folder, name in zip(interrupts, ("SIGTERM", "SIGUSR2"), strict=True):
+        assert f"stopped by {name} and saved after step" in went_on(folder, whole)
+
+
+def test_preempted_jobs_end_with_the_same_bits(slurm: Cluster, runs: Path, whole: bytes) -> None:
+    def begun(cluster: Cluster, job: str) -> None:
+        """Leave it to the urgent job, which needs all nodes."""
+
+    def preempt(cluster: Cluster, job: str) -> None:
+        urgent = ["sbatch", "--partition=urgent", "--nodes=3", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1"]
+        subprocess.run(urgent, check=True, capture_output=True)
+
+    jobs = {runs / name: submitted(runs / name, "--job.partition", name) for name in ("patient", "graceful")}
+    interrupted(slurm, jobs, [begun, preempt])
+    for folder in jobs:
+        said = went_on(folder, whole)
+        if folder.name == "graceful":
+            assert "stopped by SIGTERM and saved after step" in said
 
 
 def test_following_outlasts_a_failed_node(slurm: Cluster, runs: Path, whole: bytes, mended: None) -> None:
@@ -160,7 +170,7 @@ def test_following_outlasts_a_failed_node(slurm: Cluster, runs: Path, whole: byt
     slurm.start_now(job)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, out + err
-    assert last(folder) == whole
+    went_on(folder, whole)
 
 
 @pytest.mark.parametrize("rank", [0, 1])

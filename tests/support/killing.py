@@ -12,6 +12,7 @@ from pathlib import Path
 
 import sklearn.datasets  # noqa: F401 (imported here, once)
 import torch
+import torch._dynamo  # by every optimizer
 
 import ict_ref.evaluate.evaluator
 import ict_ref.sample.sheet  # noqa: F401
@@ -46,7 +47,7 @@ def kill(kills: int, arguments: list[str], folder: Path) -> None:
         while number % 4 != 3 and newest(folder) == before:
             assert os.waitpid(child, os.WNOHANG) == (0, 0), "the run has ended by itself"
             time.sleep(0.005)
-        time.sleep(moments.uniform(0, 0.15))
+        time.sleep(moments.uniform(0, 0.06))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status), f"the run had ended with {status}"

@@ -1,9 +1,13 @@
 """Short runs on digits, and what they leave behind."""
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
+import pytest
 import torch
 
 from ict_ref.checkpoint.training_state import Checkpoint, newest_checkpoint
@@ -11,6 +15,14 @@ from ict_ref.config import Config, Method, minimal
 from ict_ref.data.dataset import Images, load
 from ict_ref.launch import __main__ as launch
 from ict_ref.training.trainer import Trainer
+
+
+@contextlib.contextmanager
+def unchecked() -> Iterator[None]:
+    """Leave out the checks of shapes and types, which cost small networks more than their own work."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+        yield
 
 
 def config(**train: object) -> Config:
@@ -31,16 +43,12 @@ def updated(trainer: Trainer) -> float:
 
 def short_run(folder: Path, *options: str) -> Path:
     """Make a run of 30 steps, whose samples are still close to noise, and return its folder."""
-    no_thresholds = [
-        "--acceptance.accuracy",
-        "None",
-        "--acceptance.frechet-distance",
-        "None",
-        "--acceptance.recall",
-        "None",
+    thresholds = [
+        option for name in ("accuracy", "frechet-distance", "recall") for option in (f"--acceptance.{name}", "None")
     ]
-    command = ["--config", "minimal", "--train.steps", "30", *no_thresholds, *options, "--out", str(folder)]
-    assert launch.main(command) == 0
+    command = ["--config", "minimal", "--train.steps", "30", *thresholds, *options, "--out", str(folder)]
+    with unchecked():
+        assert launch.main(command) == 0
     return folder
 
 

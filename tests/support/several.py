@@ -1,4 +1,4 @@
-"""Trains a few configurations in several real processes: `python -m tests.support.several SIZE FOLDER`.
+"""Trains a few configurations in several real processes: `python -m tests.support.several SIZE FOLDER NAME...`.
 
 The first process writes each one's losses and last state. The processes are forked, so that torch is imported once.
 """
@@ -7,9 +7,12 @@ import dataclasses
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+import sklearn.datasets  # noqa: F401 (imported here, once)
 import torch
+import torch._dynamo  # by every optimizer
 
 from ict_ref.checkpoint.training_state import save_checkpoint
 from ict_ref.config import Config, Method, minimal
@@ -17,7 +20,7 @@ from ict_ref.data.dataset import load
 from ict_ref.distributed.process_group import joined
 from ict_ref.training.trainer import Trainer
 
-STEPS = 20
+STEPS = 8
 
 
 def configurations() -> dict[str, Config]:
@@ -38,9 +41,10 @@ def configurations() -> dict[str, Config]:
     }
 
 
-def train(size: int, folder: Path) -> None:
-    """Train each configuration as one of the processes that the environment describes."""
-    for name, config in configurations().items():
+def train(size: int, folder: Path, names: Iterable[str]) -> None:
+    """Train configurations of these names as one of the processes that the environment describes."""
+    for name in names:
+        config = configurations()[name]
         os.environ["ICT_REF_RENDEZVOUS"] = f"file://{folder / name}.rendezvous"
         with joined(config.machine) as group:
             assert group.size == size
@@ -60,12 +64,13 @@ def main() -> None:
     """Fork the processes and wait for them."""
     size, folder = int(sys.argv[1]), Path(sys.argv[2])
     torch.set_num_threads(1)
+    torch.func.jvp(torch.sin, (torch.ones(1),), (torch.ones(1),))  # loads what forward mode needs, once
     os.environ |= {"WORLD_SIZE": str(size), "GLOO_SOCKET_IFNAME": "lo"}
     children = []
     for rank in range(size):
         if (child := os.fork()) == 0:
             os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            train(size, folder)
+            train(size, folder, sys.argv[3:])
             os._exit(0)
         children.append(child)
     sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))

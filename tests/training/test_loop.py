@@ -17,6 +17,7 @@ from ict_ref.training.radam import RAdam
 from ict_ref.training.trainer import Trainer
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("method", [Method(), CT], ids=["iCT", "CT, whose teacher is saved too"])
 def test_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does(tmp_path: Path, method: Method) -> None:
     chosen = dataclasses.replace(config(), method=method)
@@ -49,6 +50,7 @@ def test_a_killed_run_writes_the_lines_after_its_checkpoint_again(tmp_path: Path
     assert [line["step"] for line in lines(tmp_path)] == list(range(1, 13))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_the_metrics_trace_the_curriculum(tmp_path: Path) -> None:
     assert fit(Trainer(config(), images()), tmp_path, never)
     assert [line["levels"] for line in lines(tmp_path)] == [
@@ -134,6 +136,7 @@ def test_the_number_of_noise_shards_is_part_of_the_identity_of_a_run() -> None:
     assert updated(Trainer(config(dtype="float64", noise_shards=1), images())) != updated(first)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_run_is_saved_at_its_interval_and_at_its_end(tmp_path: Path) -> None:
     trainer = Trainer(config(), images())
 

@@ -41,11 +41,13 @@ def test_a_line_describes_its_step(tmp_path: Path) -> None:
     assert line["gradient_norm"] == pytest.approx(sum(norm**2 for norm in norms) ** 0.5, rel=1e-5)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_lines_are_written_at_their_interval_and_at_the_end(tmp_path: Path) -> None:
     assert fit(Trainer(recorded(log_every=15), images()), tmp_path, never)
     assert [line["step"] for line in lines(tmp_path)] == [15, 30, 40]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_tensorboard_has_the_same_numbers_also_after_a_resume(tmp_path: Path) -> None:
     chosen = recorded(tensorboard=True, log_every=5)
     trainer = Trainer(chosen, images())

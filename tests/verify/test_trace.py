@@ -175,6 +175,7 @@ def test_a_namespace_is_asked_for_what_it_has() -> None:
     assert [result.id for result in trace.follow(mine)] == ["trace:c_in_hi", "trace:c_in_lo", "trace:distance"]
 
 
+@pytest.mark.usefixtures("few_examples")
 def test_a_waived_function_waives_its_values_in_the_trace(tmp_path: Path) -> None:
     path = Path(__file__).parent / "implementations" / "elementwise.py"
     (tmp_path / "w.toml").write_text('[[waiver]]\nid = "pseudo_huber"\nreason = "known"\n')

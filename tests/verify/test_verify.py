@@ -29,6 +29,8 @@ from ict_ref.verify.laws.law import close
 from ict_ref.verify.values import ARRAYS
 from ict_ref.verify.vectors import deviations, functions, vectors
 
+pytestmark = pytest.mark.usefixtures("few_examples")
+
 PEERS = Path(__file__).parent / "implementations"
 ROOT = Path(__file__).parents[2]
 
@@ -235,11 +237,19 @@ def run(*arguments: str, cwd: Path | None = None) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_the_command_passes_the_reference() -> None:
-    status, out, err = run("ict_ref.formulas")
+@pytest.mark.parametrize(
+    "only", [["c_in", "pseudo_huber_constant", "sigma_grid"], pytest.param([], marks=pytest.mark.thorough)]
+)
+def test_the_command_passes_the_reference(only: list[str]) -> None:
+    status, out, err = run("ict_ref.formulas", *(["--only", *only] if only else []))
     assert (status, err) == (0, "")
     assert out.startswith("ict_ref ")
     assert out.splitlines()[-1].endswith(" passed, 0 failed")
+
+
+def test_everything_that_the_command_tries_on_the_reference_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ict_ref.formulas"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" passed, 0 failed")
 
 
 def test_the_command_names_the_slip_of_a_file() -> None:

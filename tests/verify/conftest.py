@@ -1,0 +1,20 @@
+"""Laws on few examples, for tests of what is done with their results."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import Phase, settings
+
+from ict_ref.verify import prove
+
+settings.register_profile("unshrunk", phases=[Phase.generate])
+
+
+@pytest.fixture
+def few_examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Try each law on ten examples, and stop at the first that breaks it: none is made smaller."""
+    monkeypatch.setattr(prove, "EXAMPLES", 10)
+    before = settings.get_current_profile_name()
+    settings.load_profile("unshrunk")
+    yield
+    settings.load_profile(before)
