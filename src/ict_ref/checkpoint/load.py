@@ -113,8 +113,8 @@ def load_ema(run: Path) -> tuple[NetworkCheckpoint, int]:
     if checkpoint is None:
         raise ValueError(f"{run} has no checkpoint yet. A run writes one every --record.save-every steps.")
     for file in rejected:
-        used = f"using the EMA weights of step {checkpoint.step}"
-        say("ict_ref", 0, f"warning: {file} is damaged or belongs to another run; {used}")
+        problem = "is damaged or belongs to another run"
+        say("ict_ref", 0, f"warning: {file} {problem}; using the EMA weights of step {checkpoint.step}")
     images = load(config.data).train
     stored = checkpoint.tensors.items()
     ema = NetworkCheckpoint(

@@ -31,17 +31,7 @@ def load_score(
     Raises:
         ValueError: --method.denoiser is empty, cannot be read, or does not denoise images of this shape.
     """
-    if not method.denoiser:
-        raise ValueError(
-            "--method.denoiser: expected a denoiser to distil, got nothing. Give a TorchScript file, or a network file "
-            "written by python -m ict_ref.import_checkpoint."
-        )
-    path = Path(method.denoiser)
-    if not path.is_file():
-        raise ValueError(f"--method.denoiser: expected a file, got {path}, which is not a file")
-    denoiser = load_torchscript(path)
-    if denoiser is None:
-        denoiser = _imported(path)
+    path, denoiser = Path(method.denoiser), _loaded(method.denoiser)
     denoiser.to(device=device, dtype=dtype)
     for parameter in denoiser.parameters():
         parameter.requires_grad = False
@@ -77,6 +67,24 @@ class Denoiser(torch.nn.Module):
             sigma_min=sys.float_info.min,
             sigma_data=self.sigma_data,
         )
+
+
+def _loaded(name: str) -> torch.nn.Module:
+    """Return the denoiser in a TorchScript file or a network file.
+
+    Raises:
+        ValueError: the file is missing or cannot be read.
+    """
+    if not name:
+        raise ValueError(
+            "--method.denoiser: expected a denoiser to distil, got nothing. Give a TorchScript file, or a network file "
+            "written by python -m ict_ref.import_checkpoint."
+        )
+    path = Path(name)
+    if not path.is_file():
+        raise ValueError(f"--method.denoiser: expected a file, got {path}, which is not a file")
+    module = load_torchscript(path)
+    return _imported(path) if module is None else module
 
 
 def _imported(path: Path) -> torch.nn.Module:
