@@ -402,7 +402,7 @@ def test_statistics_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.C
         "is no JSON of ours": {**content, "ict_ref": np.array("{")},
         "is of 5 features; pixels has 64 here": {"mu": mu, "sigma": sigma},
         "a symmetric cov2": {"mu": np.zeros(64), "sigma": np.tri(64)},
-        "finite mu2": {"mu": np.full(64, np.nan), "sigma": np.eye(64)},
+        "finite mean2": {"mu": np.full(64, np.nan), "sigma": np.eye(64)},
     }
     for complaint, arrays in damaged.items():
         np.savez(tmp_path / "bad.npz", **arrays)

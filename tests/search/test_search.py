@@ -123,7 +123,7 @@ def test_a_level_after_two_that_are_known(run: Path, tmp_path: Path) -> None:
         (["--count", "0"], "--count: expected an integer >= 1, got 0"),
         (["--count", "1"], "at least 2 images"),
         (["--before", "5", "80"], "needs before descending strictly"),
-        (["--after", "79.9999"], "a node of the grid between before and after"),
+        (["--after", "79.9999"], "a node of sigmas between before and after"),
         (["--device", "gpu"], "--device: expected one of cpu, cuda, got gpu"),
         (["--device", "cuda"], "--device cuda needs a GPU"),
         (["--labels", "11"], "--labels: expected classes from 0 to 9, got 11"),
