@@ -167,7 +167,7 @@ def test_a_process_that_fails_is_named_with_its_last_words(tmp_path: Path) -> No
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     (line,) = err.splitlines()
-    assert "has files in it but no config.json" in line
+    assert "it has files but no config.json" in line
 
 
 @pytest.mark.usefixtures("unchecked")

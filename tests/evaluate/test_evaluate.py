@@ -362,7 +362,7 @@ def test_what_cannot_be_images_is_refused(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "corrupt" / "00002.png").write_bytes((tmp_path / "corrupt" / "00001.png").read_bytes()[:60])
     for name, complaint in (
         ("other.npz", "as arr_0, got images"),
-        ("damaged.npz", "it is damaged, or no .npz"),
+        ("damaged.npz", "it is damaged or not an .npz"),
         ("empty", "has no images in it"),
         ("mixed", "expected images of one size"),
         ("corrupt", "00002.png is not an image that can be used"),
