@@ -1,10 +1,10 @@
-"""How many examples a law is tried on: some by default, fixed ones in CI, many new ones in `nox -s properties`."""
+"""The number of examples per law: some by default, fixed ones in CI, many new ones in `nox -s properties`."""
 
 import os
 
 from hypothesis import HealthCheck, Phase, settings
 
-# No deadline: the first call of a torch function is slow, and the machine may be shared.
+# Without a deadline: the first call of a torch function is slow, and the machine may be shared.
 settings.register_profile("dev", max_examples=25, deadline=None)
 settings.register_profile(
     "ci", max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]

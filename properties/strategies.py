@@ -1,4 +1,4 @@
-"""Where the laws draw their examples: noise levels, grids, probabilities, tensors of every rank."""
+"""The strategies of the laws: noise levels, grids, probabilities, tensors of every rank."""
 
 import hypothesis.strategies as st
 import torch
@@ -13,7 +13,7 @@ sigma_datas = st.floats(0.05, 5.0)
 rhos = st.floats(0.5, 12.0)
 counts = st.integers(2, 300)
 dtypes = st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16])
-# No event axes, one value, vectors and images; a batch of one.
+# Zero event axes, one value, vectors and images; a batch of one.
 event_shapes = st.sampled_from([(), (1,), (7,), (3, 4), (3, 4, 4)])
 batch_sizes = st.integers(1, 5)
 
@@ -39,7 +39,7 @@ def levels_of(batch: int) -> st.SearchStrategy[Tensor]:
 
 @st.composite
 def pmfs(draw: st.DrawFn) -> Tensor:
-    """Probabilities of up to 20 cells, some of them 0."""
+    """Probabilities of up to 20 intervals, some of them 0."""
     parts = draw(st.lists(st.integers(0, 5), min_size=1, max_size=20).filter(any))
     return torch.tensor(parts, dtype=torch.float64) / sum(parts)
 

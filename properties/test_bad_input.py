@@ -59,13 +59,13 @@ def test_every_parameter_of_every_function_has_values_that_are_refused_or_a_reas
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_in_the_domain_is_taken(name: str) -> None:
-    """The arguments that are spoiled elsewhere are good ones, and no value of theirs is a NaN."""
+    """The arguments that other tests spoil are valid, and their values are not NaN."""
     value = function(name)(**CASES[name].arguments)
     assert not any(bool(tensor.isnan().any()) for tensor in numbers(value))
 
 
 @pytest.mark.parametrize(("name", "parameter"), PAIRS, ids=[".".join(pair) for pair in PAIRS])
-def test_what_is_outside_the_domain_is_refused(name: str, parameter: str) -> None:
+def test_what_is_outside_the_domain_is_rejected(name: str, parameter: str) -> None:
     """One argument is replaced by a value that it must not have."""
     case = CASES[name]
 
@@ -94,7 +94,7 @@ wild: Values = st.one_of(
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.arguments])
-def test_wild_numbers_are_taken_or_refused_and_never_come_out_as_nan(name: str) -> None:
+def test_wild_numbers_are_accepted_or_rejected_and_never_become_nan(name: str) -> None:
     """Any number in place of any number: a value without NaN, or a ValueError; no other exception."""
     good = {key: value for key, value in CASES[name].arguments.items() if key not in CASES[name].free}
     options: dict[str, Values] = {
@@ -117,7 +117,7 @@ def test_wild_numbers_are_taken_or_refused_and_never_come_out_as_nan(name: str) 
 
 
 @pytest.mark.parametrize(("sigma_min", "sigma_max", "rho"), [(2.6e-231, 0.5, 1e-300), (0.002, 80.0, 1e300)])
-def test_a_density_between_roots_that_float64_cannot_tell_apart_is_refused(
+def test_a_density_between_roots_that_are_equal_in_float64_is_rejected(
     sigma_min: float, sigma_max: float, rho: float
 ) -> None:
     """sigma_max^(1/rho) - sigma_min^(1/rho) = 0 in float64: 0 / 0, found by the test above."""
@@ -131,7 +131,7 @@ def test_a_density_between_roots_that_float64_cannot_tell_apart_is_refused(
     ("name", "parameter"),
     [("squared_l2", "x"), ("l1", "y"), ("pseudo_huber", "x"), ("consistency_training_loss", "z"), ("renoise", "x")],
 )
-def test_a_nan_in_the_data_comes_out_of_its_own_example(name: str, parameter: str) -> None:
+def test_a_nan_in_the_data_stays_in_its_example(name: str, parameter: str) -> None:
     """A NaN among the values of an example is not refused and not hidden, and touches no other example."""
     broken = CASES[name].arguments[parameter]
     assert isinstance(broken, Tensor)

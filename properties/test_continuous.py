@@ -29,13 +29,13 @@ Loss = Callable[..., Tensor]
 
 
 def training(f: ConsistencyFunction, pair: list[Tensor], sigma: Tensor, **options: object) -> Tensor:
-    """Return the training loss of f, lambda = 1 and squared l2 unless said otherwise."""
+    """Return the training loss of f, lambda = 1 and squared l2 by default."""
     settings = {"weights": torch.ones_like(sigma), "distance": squared_l2, **options}
     return continuous_consistency_training_loss(f, pair[0], pair[1], sigma, **settings)  # type: ignore[arg-type]
 
 
 def distillation(f: ConsistencyFunction, pair: list[Tensor], sigma: Tensor, **options: object) -> Tensor:
-    """Return the distillation loss of f for the score of N(0, I), lambda = 1 and squared l2 unless said otherwise."""
+    """Return the distillation loss of f for the score of N(0, I), lambda = 1 and squared l2 by default."""
     settings = {"weights": torch.ones_like(sigma), "distance": squared_l2, **options}
     return continuous_consistency_distillation_loss(f, standard_score, pair[0], sigma, **settings)  # type: ignore[arg-type]
 
@@ -101,7 +101,7 @@ def test_continuous_consistency_losses_send_gradient_through_the_first_factor_al
 def test_continuous_consistency_losses_are_weighted_per_example(
     pair: list[Tensor], data: st.DataObject, loss: Loss, factor: float
 ) -> None:
-    """loss(lambda) = lambda loss(1), with each example's own lambda; and examples do not see each other."""
+    """loss(lambda) = lambda loss(1), with each example's own lambda; and examples do not affect each other."""
     sigma = data.draw(levels_of(len(pair[0])))
     weight = factor * torch.arange(1, len(sigma) + 1, dtype=torch.float64)
     weighted, plain = loss(Network(), pair, sigma, weights=weight).detach(), loss(Network(), pair, sigma).detach()
@@ -189,8 +189,8 @@ def test_continuous_consistency_training_loss_is_the_limit_of_the_discrete_gradi
     sigma = torch.full((len(x),), level, dtype=torch.float64)
     limit = gradient(lambda f: training(f, [x, z], sigma, distance=metric))
     errors = []
-    for cells in (2_000, 4_000, 8_000, 16_000):
-        gap = level / cells
+    for intervals in (2_000, 4_000, 8_000, 16_000):
+        gap = level / intervals
         sigmas = torch.tensor([level, level + gap], dtype=torch.float64)
         discrete = gradient(
             lambda f, sigmas=sigmas, gap=gap: consistency_training_loss(  # type: ignore[misc]
@@ -207,7 +207,7 @@ def test_continuous_consistency_training_loss_is_the_limit_of_the_discrete_gradi
         errors.append(discrete - limit)
     scale = float((x.abs() + z.abs()).square().sum()) * (1 + level) ** 2 / level * (2 if metric is squared_l2 else 34)
     for coarse, fine in pairwise(errors):
-        # Where the term of order 1/N is small, that of order 1/N^2 is seen, at worst as large as this.
+        # The term of order 1/N^2, at most this large, shows if that of order 1/N is small.
         assert fine == pytest.approx(coarse / 2, rel=0.05, abs=1e-6 * scale)
 
 

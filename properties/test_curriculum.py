@@ -43,15 +43,15 @@ def trace(curriculum: Curriculum, options: dict[str, int]) -> list[int]:
 @given(curricula)
 def test_exponential_curriculum_doubles_or_is_capped(options: dict[str, int]) -> None:
     """Where N changes, N - 1 doubles or reaches s1; the changes are at multiples of the first one, K'."""
-    cells = [n - 1 for n in trace(exponential_curriculum, options)]
-    changes = [k for k in range(1, len(cells)) if cells[k] != cells[k - 1]]
+    intervals = [n - 1 for n in trace(exponential_curriculum, options)]
+    changes = [k for k in range(1, len(intervals)) if intervals[k] != intervals[k - 1]]
     for k in changes:
-        assert cells[k] == min(2 * cells[k - 1], options["s1"])
+        assert intervals[k] == min(2 * intervals[k - 1], options["s1"])
         assert k % changes[0] == 0
 
 
 @given(st.integers(1, 40), st.integers(0, 4000))
-def test_exponential_curriculum_says_how_many_steps_it_needs(s0: int, beyond: int) -> None:
+def test_exponential_curriculum_names_the_least_number_of_steps(s0: int, beyond: int) -> None:
     """With too few steps it is refused, and the number of steps that the message names is the least that is not."""
     for total_steps in range(1, 20):
         try:
@@ -83,7 +83,7 @@ def test_rising_curricula_are_ordered(
     assert lower <= upper
 
 
-def test_curricula_of_figure_3b_begin_with_10_unless_told_otherwise() -> None:
+def test_curricula_of_figure_3b_begin_with_10_by_default() -> None:
     """s0 = 10: s1 = 10 is the least s1, and N(0) is 10 where N rises."""
     for curriculum in (constant_curriculum, linear_curriculum, square_curriculum, cosine_curriculum):
         assert curriculum(0, total_steps=1, s1=10) == (11 if curriculum is constant_curriculum else 10)

@@ -58,7 +58,7 @@ def test_pseudo_huber_keeps_its_digits_in_float32(seed: int, scale: float) -> No
 
 @given(pairs, st.sampled_from([0.0, -0.03, float("nan"), float("inf")]), st.integers(-5, 0))
 def test_distances_refuse_what_is_outside_their_domain(pair: list[Tensor], c: float, dim: int) -> None:
-    """C > 0: at c = 0 the gradient of equals has no limit. d >= 1. As many x as y."""
+    """C > 0: at c = 0 the gradient of equals has no limit. d >= 1. Equal numbers of x and y."""
     x, y = pair
     with pytest.raises(ValueError, match="0 < c < infinity"):
         pseudo_huber(x, y, c=c)

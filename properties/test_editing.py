@@ -87,7 +87,7 @@ def test_edit_keeps_known_pixels_to_the_last_bit(y: Tensor, levels: Tensor, seed
 
 
 @given(tasks(), descending)
-def test_edit_never_sees_what_is_hidden(task: tuple[Tensor, Operator, Tensor], levels: Tensor) -> None:
+def test_edit_does_not_depend_on_hidden_values(task: tuple[Tensor, Operator, Tensor], levels: Tensor) -> None:
     """y -> y + A^-1[(anything) Omega] changes nothing but by rounding."""
     y, operator, mask = task
     given_part = operator.forward(y)
@@ -99,7 +99,7 @@ def test_edit_never_sees_what_is_hidden(task: tuple[Tensor, Operator, Tensor], l
 
 @given(images(), descending)
 def test_edit_lets_holes_hold_nan(y: Tensor, levels: Tensor) -> None:
-    """What y holds under the mask is never seen, not even a NaN."""
+    """The values of y under the mask have no effect, not even a NaN."""
     holes = torch.zeros_like(y, dtype=torch.bool)
     holes[..., 0] = True
     broken = torch.where(holes, torch.nan, y)
@@ -169,7 +169,7 @@ def test_operators_are_orthogonal(maker: Maker, patch: int, data: st.DataObject)
 
 @given(every_operator, st.integers(1, 4), st.data(), st.floats(-3, 3))
 def test_operators_are_linear_and_treat_examples_alike(maker: Maker, patch: int, data: st.DataObject, a: float) -> None:
-    """A(x + a x') = A x + a A x', and examples do not see each other."""
+    """A(x + a x') = A x + a A x', and examples do not affect each other."""
     operator, x = made(maker, patch), data.draw(images(channels=3, multiple=patch))
     other = x.flip(2, 3) + 1
     torch.testing.assert_close(
@@ -252,7 +252,7 @@ def test_stroke_edit_from_0_is_multistep_sampling(pair: list[Tensor], levels: Te
 
 @given(tensor_lists(2))
 def test_stroke_edit_begins_with_the_noisy_guide(pair: list[Tensor]) -> None:
-    """One level and the identity: y + sigma_1 z_1, asked at sigma_1."""
+    """One level and the identity: y + sigma_1 z_1, evaluated at sigma_1."""
     y, z = pair
     level = torch.tensor([5.38], dtype=torch.float64)
     torch.testing.assert_close(stroke_edit(lambda x, _: x, y, z[None], level), y + 5.38 * z)
@@ -261,7 +261,7 @@ def test_stroke_edit_begins_with_the_noisy_guide(pair: list[Tensor]) -> None:
 
 
 @given(tensor_lists(2), descending)
-def test_stroke_edit_goes_on_as_if_its_first_sample_were_given(pair: list[Tensor], levels: Tensor) -> None:
+def test_stroke_edit_continues_as_if_its_first_sample_were_given(pair: list[Tensor], levels: Tensor) -> None:
     """Levels after the first add sqrt(sigma^2 - sigma_min^2) z: with the identity, noises sum up."""
     y = pair[0]
     noises = noises_for(levels, y)
@@ -295,7 +295,7 @@ def test_slerp_goes_along_the_circle_at_a_steady_pace(dimension: int, alpha: flo
 
 
 @given(tensor_lists(2), alphas)
-def test_slerp_is_symmetric_and_sees_each_example_alone(pair: list[Tensor], alpha: float) -> None:
+def test_slerp_is_symmetric_and_treats_each_example_alone(pair: list[Tensor], alpha: float) -> None:
     """slerp(z1, z2, alpha) = slerp(z2, z1, 1 - alpha), one angle per example, whatever its shape."""
     z1, z2 = (tensor + sign * float(tensor.abs().max() + 1) for sign, tensor in zip((1, 2), pair, strict=True))
     share = torch.full((len(z1),), alpha, dtype=torch.float64)
@@ -309,7 +309,7 @@ def test_slerp_is_symmetric_and_sees_each_example_alone(pair: list[Tensor], alph
 
 @given(tensor_lists(2))
 def test_slerp_refuses_vectors_without_a_way_between_them(pair: list[Tensor]) -> None:
-    """Neither vector may be 0, and the two may not be opposite."""
+    """The vectors must not be 0 or opposite."""
     z = pair[0] + float(pair[0].abs().max() + 1)
     half = torch.full((len(z),), 0.5, dtype=torch.float64)
     with pytest.raises(ValueError, match="z1"):

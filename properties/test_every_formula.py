@@ -1,4 +1,4 @@
-"""What holds of every formula alike: arguments are left alone, dtypes are kept, and derivatives go through."""
+"""Laws of every formula: arguments are left alone, dtypes are kept, and derivatives go through."""
 
 import copy
 from functools import partial
@@ -46,7 +46,7 @@ def tensors(value: object) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_arguments_are_left_as_they_were(name: str) -> None:
-    """No formula writes into what it is given."""
+    """Formulas do not change their arguments."""
     arguments = CASES[name].arguments
     before = {key: copy.deepcopy(value) for key, value in arguments.items() if isinstance(value, Tensor)}
     getattr(formulas, name)(**arguments)
@@ -55,7 +55,7 @@ def test_arguments_are_left_as_they_were(name: str) -> None:
 
 
 def rounded(name: str, dtype: torch.dtype) -> dict[str, object]:
-    """Return the arguments of a function with everything that is no schedule in this dtype."""
+    """Return the arguments of a function with everything except schedules in this dtype."""
     schedule = SCHEDULES - ({"weights"} if name.startswith("continuous_") else set())
     return {
         key: value.to(dtype)
@@ -66,7 +66,7 @@ def rounded(name: str, dtype: torch.dtype) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", OF_IMAGES)
-def test_float32_comes_out_as_float32_and_near_float64(name: str) -> None:
+def test_float32_returns_float32_near_float64(name: str) -> None:
     """The dtype of the images is the dtype of the result, which differs by rounding alone."""
     got = tensors(getattr(formulas, name)(**rounded(name, torch.float32)))
     expected = tensors(getattr(formulas, name)(**rounded(name, torch.float64)))
@@ -102,7 +102,7 @@ def test_derivatives_go_through(name: str) -> None:
 
 
 @given(st.floats(0.01, 10.0), st.floats(0.1, 2.0))
-def test_continuous_loss_sees_the_preconditioning_move(level: float, sigma_data: float) -> None:
+def test_continuous_loss_includes_the_derivative_of_the_preconditioning(level: float, sigma_data: float) -> None:
     """D f of f = c_skip x + c_out F(c_in x, c_noise) is its central difference along (z, 1): nothing is held still."""
     levels = torch.full((3,), level, dtype=torch.float64)
     f = partial(boundary_parameterization, tanh, sigma_data=sigma_data)

@@ -1,19 +1,19 @@
-"""The laws that `ict_ref.verify` tries on anybody's implementation hold of ours."""
+"""The laws that `ict_ref.verify` runs on other implementations hold for `ict_ref.formulas`."""
 
 import pytest
 from hypothesis import given
 
 import ict_ref.formulas
 from ict_ref.verify.laws import LAWS, Law
-from ict_ref.verify.prove import Subject
+from ict_ref.verify.run_laws import FunctionUnderTest
 from ict_ref.verify.strategies import inputs
 from ict_ref.verify.values import TORCH
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
 def test_law(law: Law) -> None:
-    """Every law, each on as many examples as the profile says."""
-    subject = Subject(getattr(ict_ref.formulas, law.function), law.function, TORCH)
+    """Every law, each on the number of examples of the profile."""
+    subject = FunctionUnderTest(getattr(ict_ref.formulas, law.function), law.function, TORCH)
 
     @given(inputs(law.symbols))
     def holds(values: dict[str, object]) -> None:
@@ -22,7 +22,7 @@ def test_law(law: Law) -> None:
     holds()
 
 
-def test_every_law_says_what_it_states_and_has_its_own_name() -> None:
+def test_every_law_has_a_statement_and_a_unique_name() -> None:
     """A law is read in a report: its statement is its docstring."""
     assert all(len(law.text) > 10 for law in LAWS)
     assert len({law.name for law in LAWS}) == len(LAWS)

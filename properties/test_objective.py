@@ -27,13 +27,13 @@ def like_batch(sigma: Tensor, x: Tensor) -> Tensor:
     return sigma.reshape(-1, *(1 for _ in x.shape[1:]))
 
 
-def cells(sigmas: Tensor, batch: int, seed: int) -> Tensor:
-    """Return a random cell for each example."""
+def intervals(sigmas: Tensor, batch: int, seed: int) -> Tensor:
+    """Return a random interval for each example."""
     return torch.randint(len(sigmas) - 1, (batch,), generator=torch.Generator().manual_seed(seed))
 
 
 class Recorder:
-    """A consistency function with a parameter, which remembers what it was asked."""
+    """A consistency function with a parameter, which records its calls."""
 
     def __init__(self) -> None:
         self.theta = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
@@ -52,7 +52,7 @@ def test_consistency_training_loss_sends_no_gradient_to_the_teacher(
 ) -> None:
     """d loss / d theta- = 0, and the teacher builds no graph; d loss / d theta is the student's alone."""
     x, z = pair
-    index, student, teacher = cells(sigmas, len(x), seed), Recorder(), Recorder()
+    index, student, teacher = intervals(sigmas, len(x), seed), Recorder(), Recorder()
     loss = consistency_training_loss(
         student, teacher, x, z, index, sigmas, distance=distance, weights=inverse_gap_weights(sigmas)
     )
@@ -70,7 +70,7 @@ def test_consistency_training_loss_computes_in_the_dtype_of_x(
 ) -> None:
     """sigma_i and sigma_{i+1} are looked up in float64 and rounded last; networks and loss have the dtype of x."""
     x, z = (tensor.to(dtype) for tensor in pair)
-    index, student, teacher = cells(sigmas, len(x), seed), Recorder(), Recorder()
+    index, student, teacher = intervals(sigmas, len(x), seed), Recorder(), Recorder()
     student.theta, teacher.theta = (torch.tensor(0.7, dtype=dtype) for _ in range(2))
     weights = torch.ones_like(sigmas[1:])
     loss = consistency_training_loss(student, teacher, x, z, index, sigmas, distance=squared_l2, weights=weights)
@@ -85,7 +85,7 @@ def test_consistency_matching_loss_computes_in_the_dtype_of_x(
 ) -> None:
     """sigma_i and sigma_{i+1} are rounded last; networks, score and loss have x's dtype."""
     x_hi = x[0].to(dtype)
-    index, student, teacher, score = cells(sigmas, len(x_hi), seed), Recorder(), Recorder(), Recorder()
+    index, student, teacher, score = intervals(sigmas, len(x_hi), seed), Recorder(), Recorder(), Recorder()
     for network in (student, teacher, score):
         network.theta = torch.tensor(0.7, dtype=dtype)
     weights = torch.ones_like(sigmas[1:])
@@ -102,7 +102,7 @@ def test_consistency_matching_loss_sends_no_gradient_to_teacher_or_score(
 ) -> None:
     """d loss / d theta- = 0, and neither teacher nor score build a graph."""
     x_hi = pair[0]
-    index, student, teacher, score = cells(sigmas, len(x_hi), seed), Recorder(), Recorder(), Recorder()
+    index, student, teacher, score = intervals(sigmas, len(x_hi), seed), Recorder(), Recorder(), Recorder()
     loss = consistency_matching_loss(
         student, teacher, score, x_hi, index, sigmas, distance=distance, weights=inverse_gap_weights(sigmas)
     )
@@ -162,8 +162,8 @@ def test_ema_update_lies_between_and_changes_neither(pair: list[Tensor], decay: 
 
 
 @given(tensor_lists(2), st.sampled_from([-0.1, 1.0, 1.5, float("nan"), float("inf")]), st.sampled_from([-1, 4]))
-def test_objectives_refuse_what_is_outside_their_domain(pair: list[Tensor], decay: float, cell: int) -> None:
-    """0 <= decay < 1; an index is a cell of the grid, counted from 0."""
+def test_objectives_refuse_what_is_outside_their_domain(pair: list[Tensor], decay: float, interval: int) -> None:
+    """0 <= decay < 1; an index is an interval of the grid, counted from 0."""
     x, z = pair
     sigmas = torch.tensor([0.002, 0.1, 1.0, 10.0, 80.0], dtype=torch.float64)
     with pytest.raises(ValueError, match="decay"):
@@ -174,7 +174,7 @@ def test_objectives_refuse_what_is_outside_their_domain(pair: list[Tensor], deca
             Recorder(),
             x,
             z,
-            torch.full((len(x),), cell),
+            torch.full((len(x),), interval),
             sigmas,
             distance=distance,
             weights=inverse_gap_weights(sigmas),
@@ -185,7 +185,7 @@ def test_objectives_refuse_what_is_outside_their_domain(pair: list[Tensor], deca
             Recorder(),
             Recorder(),
             x,
-            torch.full((len(x),), cell),
+            torch.full((len(x),), interval),
             sigmas,
             distance=distance,
             weights=inverse_gap_weights(sigmas),

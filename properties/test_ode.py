@@ -26,7 +26,7 @@ def gaussian_score(mean: float, deviation: float) -> Callable[[Tensor, Tensor], 
 
 
 def exact(x: Tensor, high: Tensor, low: Tensor, mean: float, deviation: float) -> Tensor:
-    """Return where the trajectory through (x, high) stands at level low."""
+    """Return the point of the trajectory through (x, high) at level low."""
     return mean + ((deviation**2 + like(low, x) ** 2) / (deviation**2 + like(high, x) ** 2)).sqrt() * (x - mean)
 
 
@@ -96,7 +96,7 @@ def test_steps_have_local_errors_of_second_and_third_order(
         float((method(start, high, low, score) - exact(start, high, low, mean, deviation)).abs().max()) / scale
         for low in (high * 0.98, high * 0.99)
     )
-    # Far below rounding there is no order to see.
+    # Rounding hides the order of smaller errors.
     if fine > 1e-11:
         assert 2**order * 0.8 < coarse / fine < 2**order * 1.2
 

@@ -30,7 +30,7 @@ numbers = st.floats(-3.0, 3.0).map(lambda value: round(value, 6))
 
 
 class Domain(NamedTuple):
-    """Where a formula and its literal form agree: in words, as a strategy, and how nearly.
+    """The domain on which a formula and its literal form agree: in words, as a strategy, and how nearly.
 
     `scale` is the size of the terms that a sum may cancel; results of other functions agree to 1e-12 of themselves.
     """
@@ -115,7 +115,7 @@ def broad_grids(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def drawn_cells(draw: st.DrawFn) -> dict[str, Any]:
+def drawn_intervals(draw: st.DrawFn) -> dict[str, Any]:
     """Uniform numbers that are not within 1e-9 of a sum of the first probabilities."""
     pmf = draw(pmfs())
     cdf = pmf.cumsum(0)
@@ -204,7 +204,7 @@ DOMAINS = {
         arguments(log_sigma=levels.map(lambda sigma: sigma.clamp(0.0021, 79.9).log()), rho=rhos),
     ),
     "lognormal_pmf": Domain("levels within 2 P_std of P_mean and not closer than P_std / 20", broad_grids()),
-    "index_from_uniform": Domain("u is not within 1e-9 of a sum of probabilities", drawn_cells()),
+    "index_from_uniform": Domain("u is not within 1e-9 of a sum of probabilities", drawn_intervals()),
     "ct_gradient_leading_term": Domain(
         "sigma_max >= 2 sigma_min",
         limits("theta", "xi").flatmap(lambda drawn: arguments(delta_sigma=st.floats(1e-6, 1.0)).map(drawn.__or__)),

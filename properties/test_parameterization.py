@@ -70,7 +70,7 @@ def test_c_noise_is_odd_in_log_sigma(sigma: Tensor) -> None:
 
 @given(noise_levels())
 def test_coefficients_can_be_mapped_and_differentiated(sigma: Tensor) -> None:
-    """vmap and forward-mode derivatives see through them: c_noise' = 1 / (4 sigma)."""
+    """vmap and forward-mode derivatives work through them: c_noise' = 1 / (4 sigma)."""
     for function in (c_skip, c_out, c_in, c_noise):
         torch.testing.assert_close(torch.func.vmap(function)(sigma), function(sigma))
     slope: Tensor = torch.func.jvp(c_noise, (sigma,), (torch.ones_like(sigma),))[1]
@@ -78,7 +78,7 @@ def test_coefficients_can_be_mapped_and_differentiated(sigma: Tensor) -> None:
 
 
 @given(st.sampled_from([0.0, -0.002, float("nan"), float("inf")]), noise_levels())
-def test_coefficients_refuse_what_is_no_noise_level(bad: float, sigma: Tensor) -> None:
+def test_coefficients_reject_an_invalid_noise_level(bad: float, sigma: Tensor) -> None:
     """Never a NaN, never another exception: ValueError."""
     assume(len(sigma) > 0)
     spoiled = torch.cat([sigma, torch.tensor([bad], dtype=torch.float64)])

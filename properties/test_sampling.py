@@ -74,7 +74,7 @@ def test_renoise_looks_levels_up_in_float64(sigma: float, dtype: torch.dtype) ->
 
 @given(tensor_lists(2), st.floats(0.01, 100.0), st.sampled_from([0.0, 0.001, -1.0, float("nan"), float("inf")]))
 def test_renoise_refuses_levels_below_sigma_min(pair: list[Tensor], sigma: float, bad: float) -> None:
-    """Needs 0 < sigma_min <= sigma < infinity: of less noise there is no real root."""
+    """Needs 0 < sigma_min <= sigma < infinity: for less noise the root is not real."""
     with pytest.raises(ValueError, match="sigma = "):
         renoise(*pair, sigma=bad)
     if bad != 0.001:

@@ -40,8 +40,8 @@ def test_index_from_uniform_refuses_what_does_not_sum_to_1(pmf: Tensor, factor: 
 
 
 @given(grids(), p_means, p_stds)
-def test_lognormal_density_is_what_the_cells_gather(sigmas: Tensor, p_mean: float, p_std: float) -> None:
-    """p(i) is proportional to the density's integral over cell i."""
+def test_lognormal_density_is_what_the_intervals_gather(sigmas: Tensor, p_mean: float, p_std: float) -> None:
+    """p(i) is proportional to the density's integral over interval i."""
     inner = torch.linspace(0, 1, 1025, dtype=torch.float64)
     at = sigmas[:-1].log()[:, None] + sigmas.log().diff()[:, None] * inner
     mass = torch.trapezoid(lognormal_density(at, p_mean=p_mean, p_std=p_std), at)

@@ -28,8 +28,8 @@ def test_frechet_distance_is_not_negative_in_float32(sets: list[Tensor], scale: 
 
 
 @given(st.floats(1e2, 1e4), st.integers(30, 60))
-def test_precision_recall_sees_small_distances_far_from_the_origin(offset: float, count: int) -> None:
-    """Points a millionth apart are told apart, wherever they lie."""
+def test_precision_recall_resolves_small_distances_far_from_the_origin(offset: float, count: int) -> None:
+    """Points a millionth apart are distinguished, wherever they lie."""
     line = torch.zeros(count, 2, dtype=torch.float64)
     line[:, 0] = torch.arange(count) * 1e-6
     beside, above = line + torch.tensor([0.4e-6, 0.0]), line + torch.tensor([0.0, 3e-6])
@@ -65,7 +65,7 @@ def probabilities(draw: st.DrawFn) -> Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_inception_score_is_finite_at_the_bottom_of_the_dtype(dtype: torch.dtype) -> None:
-    """Of p's smallest number the mean over examples is 0: no log 0."""
+    """The mean over examples of p's smallest number is 0: no log 0."""
     p = torch.tensor([[1.0, 0.0]] * 5, dtype=dtype)
     p[0, 1] = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
     assert float(p[0, 1]) > 0

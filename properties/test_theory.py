@@ -27,7 +27,7 @@ from properties.strategies import dtypes, levels_of, rotation, seeds, tensor_lis
 
 stds = st.floats(0.05, 5.0)
 values = st.floats(-10.0, 10.0)
-# Section 3.2's limits are seen at N that can be computed only where sigma_min is not far below sigma_max.
+# Section 3.2's limits show at feasible N only where sigma_min is not far below sigma_max.
 ends = st.tuples(st.floats(0.05, 0.5), st.floats(0.1, 10.0)).map(
     lambda t: {"sigma_min": t[0] * t[1], "sigma_max": t[1]}
 )
@@ -158,7 +158,7 @@ def toy(theta: Tensor, sigma_min: float) -> partial[Tensor]:
 
 
 def toy_loss(theta: Tensor, theta_minus: Tensor, xi: float, n: int, ends: dict[str, float]) -> Tensor:
-    """Return L^N = L_CT^N of Section 3.2: the mean over its cells; z drops out of it."""
+    """Return L^N = L_CT^N of Section 3.2: the mean over its intervals; z drops out of it."""
     sigmas = sigma_grid(n, rho=1.0, **ends)
     x = torch.full((n - 1,), xi, dtype=torch.float64)
     loss = consistency_training_loss(
@@ -187,10 +187,10 @@ def assert_falls_like_one_over_n(error: Callable[[int], float], first: float, se
 
     `first` and `second` bound the coefficients of 1 / N and 1 / N^2; rounding is far below either.
     """
-    for cells in (1000, 2000, 4000, 8000):
-        coarse, fine = error(cells + 1), error(2 * cells + 1)
-        assert abs(coarse) <= first / cells
-        assert abs(2 * fine - coarse) <= second / cells**2 + 1e-9 * first / cells
+    for intervals in (1000, 2000, 4000, 8000):
+        coarse, fine = error(intervals + 1), error(2 * intervals + 1)
+        assert abs(coarse) <= first / intervals
+        assert abs(2 * fine - coarse) <= second / intervals**2 + 1e-9 * first / intervals
 
 
 @given(ends, values, values, values)
@@ -252,7 +252,7 @@ def test_ct_gradient_divergence_is_what_the_scaled_gradient_grows_to(
     ends = {"sigma_min": sigma_min, "sigma_max": 1.0}
     for theta_minus in (theta - lag, theta + lag):
         limit = ct_gradient_divergence(theta, theta_minus)
-        # Of the data xi = theta the term of order Delta sigma is 0.
+        # For the data xi = theta the term of order Delta sigma is 0.
         coarse, fine = (gradient_of_toy_loss(theta, theta_minus, theta, n, ends) * n for n in (4000, 8000))
         assert fine * limit == math.inf
         assert fine / coarse == pytest.approx(2, rel=0.02)

@@ -1,4 +1,4 @@
-"""Every equation has a home, every formula a source, three laws and an oracle, and docs/equations.md lists them."""
+"""Every equation has a function, every formula a source, three laws and an oracle, and docs/equations.md lists them."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def test_every_numbered_equation_has_its_homes_and_no_others() -> None:
     assert homes == HOMES
 
 
-def test_the_ledger_knows_every_function_of_the_flat_namespace() -> None:
+def test_the_ledger_has_every_function_of_the_flat_namespace() -> None:
     functions = {
         name for name in ict_ref.formulas.__all__ if type(getattr(ict_ref.formulas, name)).__name__ == "function"
     }
@@ -43,7 +43,7 @@ def test_the_ledger_knows_every_function_of_the_flat_namespace() -> None:
 
 
 @pytest.mark.parametrize("formula", formulas(), ids=lambda formula: formula.name)
-def test_every_formula_says_what_it_returns_and_has_a_source_three_laws_and_an_oracle(formula: Formula) -> None:
+def test_every_formula_states_its_value_and_has_a_source_three_laws_and_an_oracle(formula: Formula) -> None:
     assert formula.docstring.startswith("Return ")
     assert formula.source.startswith(("iCT, ", "CM, ", "EDM, ", "Binkowski et al. 2018, "))
     assert len(laws()[formula.name]) >= 3
@@ -58,7 +58,7 @@ def test_every_formula_says_what_it_returns_and_has_a_source_three_laws_and_an_o
         ("Source: iCT, Section 2, below Eq. (3).", ()),
         ("Source: iCT, Section 4 (FID); Heusel et al. 2017, Eq. (6).", ()),
         ("Source: CM, Appendix B, Eq. (33).", ()),
-        ("No line of that form: iCT, Eq. (9).", ()),
+        ("A line of another form: iCT, Eq. (9).", ()),
         ("Source: iCT, Eq. (9).\n\nSource: iCT, Eq. (8).", ()),
     ],
 )
@@ -97,7 +97,7 @@ def test_laws_are_counted_where_they_are_about_the_function(tmp_path: Path) -> N
 def test_oracles_are_counted_where_they_are_called(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_a.py").write_text(
-        '"""What.\n\nOracle: mpmath, 50 digits.\nIngredients: slerp.\n"""\n'
+        '"""A title.\n\nOracle: mpmath, 50 digits.\nIngredients: slerp.\n"""\n'
         "from ict_ref.formulas import c_in, c_out, l1, slerp\n"
         "def helper(): return c_in\n"
         "def denoise(): return 0\n"
@@ -165,7 +165,7 @@ def test_eq_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("which", "says"),
+    ("which", "message"),
     [
         ("14", "from 1 to 13; got 14"),
         ("0", "got 0"),
@@ -174,13 +174,11 @@ def test_eq_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
         ("x", "eq`"),
     ],
 )
-def test_eq_refuses_what_it_does_not_know_in_one_line(
-    which: str, says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_eq_rejects_an_unknown_name_in_one_line(which: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eq", which]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert says in err
+    assert message in err
     assert err.count("\n") == 1
 
 

@@ -1,7 +1,7 @@
-"""`ict_ref.paper`: every printed equation is there once, short and unchecked, and code and docstrings say the same.
+"""`ict_ref.paper`: every printed equation is there once, short and unchecked, and code and docstrings agree.
 
-The equations in the docstrings are parsed, the code of `paper.py` is run on SymPy's symbols, and both are compared. So
-neither the docstrings of the formulas nor those of `paper.py` nor its code can drift.
+The tests parse the equations in the docstrings, run the code of `paper.py` on SymPy's symbols, and compare both. This
+keeps the docstrings of the formulas, those of `paper.py` and its code equal.
 """
 
 import ast
@@ -39,7 +39,7 @@ PUBLIC = [name for name in FUNCTIONS if not name.startswith("_")]
 
 
 def in_the_paper(formula: Formula) -> bool:
-    """Return whether the `Source:` line names a numbered equation, what stands below one, or Table 1."""
+    """Return whether the `Source:` line names a numbered equation, a formula below one, or Table 1."""
     return bool(formula.equations) or bool(re.search(r"Table 1|below Eq\. ", formula.source))
 
 
@@ -72,7 +72,7 @@ FORBIDDEN_NAMES |= {"log1p", "expm1", "hypot", "erfc", "formulas"}
 
 
 def faults(node: ast.FunctionDef) -> list[str]:
-    """Return what a printed function may not have: more than four statements, branches, stable rearrangements."""
+    """Return the faults of a printed function: more than four statements, branches, stable rearrangements."""
     inner = [part for statement in node.body for part in ast.walk(statement)]
     statements = sum(isinstance(part, ast.stmt) for part in inner) - (ast.get_docstring(node) is not None)
     named = {part.attr for part in inner if isinstance(part, ast.Attribute)}
@@ -85,12 +85,12 @@ def faults(node: ast.FunctionDef) -> list[str]:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_printed_functions_are_short_and_check_nothing(name: str) -> None:
+def test_printed_functions_are_short_and_unchecked(name: str) -> None:
     assert faults(FUNCTIONS[name]) == []
     assert len((ast.get_docstring(FUNCTIONS[name]) or "").replace("\n\n", "\n").splitlines()) in {1, 2}
 
 
-def test_paper_imports_nothing_of_ours() -> None:
+def test_paper_does_not_import_this_package() -> None:
     modules = {alias.name for node in ast.walk(TREE) if isinstance(node, ast.Import) for alias in node.names}
     modules |= {str(node.module) for node in ast.walk(TREE) if isinstance(node, ast.ImportFrom)}
     assert modules == {"collections.abc", "jaxtyping", "math", "numpy.polynomial.legendre", "torch", "typing"}
@@ -114,7 +114,7 @@ def test_a_function_that_does_more_than_print_is_found(body: str, fault: str) ->
     assert faults(node) == [fault]
 
 
-def test_every_row_that_is_named_is_one_of_the_page_s() -> None:
+def test_every_named_row_is_on_the_page() -> None:
     readme = (Path(__file__).parents[1] / "docs" / "paper_and_code.md").read_text()
     named = set(re.findall(r"\bRow (\w\d+)", PAPER.read_text()))
     assert named == {"M1", "M2", "M3", "M4", "M5", "M6", "M7", "M11", "A1", "A3"}
@@ -217,7 +217,7 @@ def norm(value: Any) -> Any:
 
 
 def cut(text: str, separators: str) -> list[str]:
-    """Return a text, cut where one of the separators stands outside all brackets."""
+    """Return a text, cut at the separators that are outside all brackets."""
     parts, depth, start = [], 0, 0
     for found in re.finditer(rf"[(\[]|[)\]]|{separators}", text):
         depth += (found[0] in "([") - (found[0] in ")]")
@@ -228,7 +228,7 @@ def cut(text: str, separators: str) -> list[str]:
 
 
 def equation(sentence: str) -> Any:
-    """Return what is right of the last " = " of a docstring's first sentence, without the words behind the comma."""
+    """Return the right side of the last " = " of a docstring's first sentence, up to a comma."""
     sentence = cut(" ".join(sentence.split()), r"\.(?= |$)")[0]
     stated, _, given = sentence.partition(" with ") if not re.search(", with ", sentence) else (sentence, "", "")
     side = cut(cut(stated, ", ")[0], " = | ~ | <- ")[-1]
@@ -245,7 +245,7 @@ def equation(sentence: str) -> Any:
 
 
 class Levels:
-    """A grid or its weights, of which the interval i is looked at."""
+    """A grid or its weights, seen from the interval i."""
 
     def __init__(self, low: Any, high: Any) -> None:
         self.low, self.high = low, high
@@ -328,7 +328,7 @@ def on_symbols(name: str, **given: Any) -> Any:
 NOT_AN_EXPRESSION = {
     "index_from_uniform": "a search, whose result has no closed form",
     "ct_gradient_divergence": "plus or minus infinity",
-    "multistep_sample": "a recurrence, in a test of its own",
+    "multistep_sample": "a recurrence, in a separate test",
 }
 EXPRESSIONS = [name for name in PUBLIC if name not in NOT_AN_EXPRESSION]
 
@@ -344,7 +344,7 @@ def test_the_code_of_the_paper_is_the_equation_in_the_docstring_of_the_formula(n
 
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
-def test_the_code_of_the_paper_is_the_equation_in_its_own_docstring(name: str) -> None:
+def test_the_code_of_the_paper_is_the_equation_in_its_docstring(name: str) -> None:
     assert sp.simplify(on_symbols(name) - equation(printed(name))) == 0
 
 
@@ -370,7 +370,7 @@ def test_the_code_of_multistep_sampling_is_the_recurrence_in_the_docstring_of_th
         ("x = d/dtheta a (theta - b)^2", "a*(2*theta - 2*b)"),
     ],
 )
-def test_the_notation_of_the_docstrings_is_read_as_it_is_meant(text: str, value: str) -> None:
+def test_the_parser_reads_the_notation_of_the_docstrings(text: str, value: str) -> None:
     local = {name: symbol(name) for name in ("a", "b", "c", "theta")} | {"f": sp.Function("f")}
     assert sp.simplify(equation(text) - sp.sympify(value, locals=local)) == 0
 

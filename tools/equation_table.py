@@ -2,10 +2,9 @@
 
 `nox -s equations` writes them; tests/test_equations.py fails where they are stale.
 
-A law of a function is one of `ict_ref.verify.laws`, or a test in properties/ whose name begins with the function's, or
-which draws the function from a list in its decorators. An oracle of a function is a test module whose docstring has an
-`Oracle:` line, which imports the function, and one of whose tests calls it; unless the docstring's `Ingredients:` line
-says that it only uses it.
+A law of a function is one of `ict_ref.verify.laws`, or a test in properties/. The name of the test begins with the
+function's, or its decorators draw the function from a list. An oracle of a function is a test module whose docstring
+has an `Oracle:` line. It imports the function and calls it in a test, and its `Ingredients:` line does not name it.
 """
 
 import ast
@@ -24,7 +23,7 @@ BEGIN, END = "<!-- equations: written by `nox -s equations` -->", "<!-- end of e
 
 
 def names(node: ast.AST) -> set[str]:
-    """Return every name that is read in a piece of code."""
+    """Return every name that a piece of code reads."""
     return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load)}
 
 
@@ -34,7 +33,7 @@ def tests_of(tree: ast.Module) -> Iterator[ast.FunctionDef]:
 
 
 def definitions(tree: ast.Module) -> dict[str, ast.AST]:
-    """Return what a module's names stand for, but for its tests."""
+    """Return the definitions of a module's names, except its tests."""
     known: dict[str, ast.AST] = {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("test_"):
@@ -47,7 +46,7 @@ def definitions(tree: ast.Module) -> dict[str, ast.AST]:
 
 
 def imported(tree: ast.Module) -> set[str]:
-    """Return the names that a module has from `ict_ref.formulas`."""
+    """Return the names that a module imports from `ict_ref.formulas`."""
     return {
         alias.name
         for node in tree.body
@@ -57,7 +56,7 @@ def imported(tree: ast.Module) -> set[str]:
 
 
 def reached(start: set[str], known: dict[str, ast.AST]) -> set[str]:
-    """Return these names and all that their definitions lead to."""
+    """Return these names and all names that their definitions use, directly or not."""
     found: set[str] = set()
     ahead = set(start)
     while ahead:
@@ -88,18 +87,18 @@ def laws(root: Path = ROOT) -> dict[str, list[tuple[Path, str]]]:
 
 @cache
 def oracles(root: Path = ROOT) -> dict[str, list[tuple[Path, str]]]:
-    """Return the independent routes to each function, as files and what their `Oracle:` lines say."""
+    """Return the independent routes to each function, as files and the text of their `Oracle:` lines."""
     found: dict[str, list[tuple[Path, str]]] = {formula.name: [] for formula in formulas()}
     for path in sorted((root / "tests").rglob("test_*.py")):
         tree = ast.parse(path.read_text())
         docstring = ast.get_docstring(tree) or ""
-        said = re.search(r"^Oracles?: (.+?)\.?$", docstring, re.MULTILINE)
+        described = re.search(r"^Oracles?: (.+?)\.?$", docstring, re.MULTILINE)
         used = re.search(r"^Ingredients: (.+?)\.?$", docstring, re.MULTILINE)
-        if said:
+        if described:
             called = reached(set().union(*map(names, tests_of(tree))), definitions(tree))
             tested = imported(tree) & called - (set(used[1].split(", ")) if used else set())
             for name in tested & set(found):
-                found[name].append((path.relative_to(root), said[1]))
+                found[name].append((path.relative_to(root), described[1]))
     return found
 
 
@@ -119,7 +118,7 @@ def evidence(formula: Formula) -> str:
     """Return a line of the table of laws and oracles."""
     known = laws()[formula.name]
     law = ", ".join(link(str(sum(where == file for where, _ in known)), file) for file in dict(known))
-    oracle = "; ".join(link(said, file) for file, said in oracles()[formula.name])
+    oracle = "; ".join(link(described, file) for file, described in oracles()[formula.name])
     return f"| `{formula.name}` | {law} | {oracle} |"
 
 
@@ -146,7 +145,7 @@ def table() -> str:
 
 
 def written(page: str) -> str:
-    """Return the page with the tables of today in it."""
+    """Return the page with current tables."""
     before, rest = page.split(BEGIN)
     return before + table() + rest.split(END)[1]
 

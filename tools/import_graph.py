@@ -2,7 +2,7 @@
 
 A unit is a module or a package directly below src/ict_ref; an edge is an import of one unit by another, anywhere in it,
 in functions and for type checking too. The level of a unit is one more than the highest level that it imports.
-LAYERS is the rule: a unit imports only from layers below its own. tests/test_architecture.py holds it.
+LAYERS is the rule: a unit imports only from lower layers. tests/test_architecture.py tests it.
 """
 
 import argparse
@@ -30,7 +30,7 @@ Graph = dict[str, set[str]]
 
 
 def modules(source: Path) -> dict[str, Path]:
-    """Return every module below `source` by its dotted name, a package by its own."""
+    """Return every module below `source` by its dotted name, a package by its name."""
     paths = sorted(source.rglob("*.py"))
     return {".".join(path.relative_to(source).with_suffix("").parts).replace(".__init__", ""): path for path in paths}
 
@@ -63,13 +63,13 @@ def short(name: str) -> str:
 
 
 def module_graph(source: Path = SOURCE) -> Graph:
-    """Return what each module imports."""
+    """Return the imports of each module."""
     known = modules(source)
     return {name: imports(path, known) for name, path in known.items()}
 
 
 def unit_graph(graph: Graph) -> Graph:
-    """Return what each unit imports of other units."""
+    """Return the imports of each unit from other units."""
     units: Graph = {name.split(".")[0]: set() for name in graph}
     for name, imported in graph.items():
         unit = name.split(".")[0]
@@ -78,7 +78,7 @@ def unit_graph(graph: Graph) -> Graph:
 
 
 def cycle(graph: Graph) -> list[str]:
-    """Return the names along a circle of imports, empty if there is none."""
+    """Return the names along a circle of imports, or an empty list."""
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:

@@ -1,7 +1,7 @@
-"""What `nox -s mutation` prints: how many wrong variants of the formulas the tests notice, and which they do not.
+"""The report of `nox -s mutation`: the number of wrong variants that the tests notice, and the others.
 
-A variant that no test notices must be listed in equivalent_mutants.toml with the reason why it is no other function;
-one that is listed and noticed is listed wrongly. Either ends with status 1.
+A variant that the tests do not notice must be listed in equivalent_mutants.toml with the reason why it is equivalent. A
+listed variant that they notice is an error. Either ends with status 1.
 """
 
 import json
@@ -30,7 +30,7 @@ class Mutant:
 
 
 def mutmut(*arguments: str) -> str:
-    """Return what the mutation tester prints."""
+    """Return the output of the mutation tester."""
     command = [sys.executable, "-m", "mutmut", *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 

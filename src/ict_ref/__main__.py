@@ -1,4 +1,4 @@
-"""`python -m ict_ref eq 9` says where Eq. (9) lives; `python -m ict_ref` says which commands there are."""
+"""`python -m ict_ref eq 9` prints the place of Eq. (9); `python -m ict_ref` lists the commands."""
 
 import argparse
 import difflib
@@ -15,22 +15,22 @@ DESCRIPTION = """\
 Reference implementation of improved consistency training (iCT), arXiv:2310.14189.
 
 commands:
-  python -m ict_ref eq               where each equation of the paper lives, and every formula beside them
-  python -m ict_ref eq 9             Eq. (9) as printed, then what implements it: file, line, signature, docstring
-  python -m ict_ref eq pseudo_huber  the same of a formula by its name
+  python -m ict_ref eq               the function of each equation of the paper, and every other formula
+  python -m ict_ref eq 9             Eq. (9) as printed, then its function: file, line, signature, docstring
+  python -m ict_ref eq pseudo_huber  the same for a formula by its name
   python -m ict_ref.prepare SOURCE   turn a data set into an array to train on
   python -m ict_ref.launch           train, sample and score (--help lists its options)
-  python -m ict_ref.sample RUN       make samples of a trained model, in one step or in several
+  python -m ict_ref.sample RUN       make samples with a trained model, in one step or in several
   python -m ict_ref.evaluate SAMPLES --reference REFERENCE
                                      FID, KID, inception score, precision and recall, with their protocol
   python -m ict_ref.search RUN       find the noise level of the second step
   python -m ict_ref.edit RUN IMAGE   inpaint, colour, enlarge, denoise, interpolate
   python -m ict_ref.figures          make the paper's figures, and sheets of samples
-  python -m ict_ref.experiments      train where the answer is known
+  python -m ict_ref.experiments      train on data whose solution is known
   python -m ict_ref.import_checkpoint FILE --out FOLDER
-                                     read a network that others have published
+                                     read a published network
   python -m ict_ref.export_checkpoint RUN --out FILE
-                                     write a run's network to a file of its own
+                                     write a run's network to a single file
   python -m ict_ref.verify TARGET    check another implementation against this one
 """
 
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", title="command", metavar="eq", prog="python -m ict_ref")
     eq = commands.add_parser(
         "eq",
-        help="where an equation lives",
+        help="print the function of an equation",
         description="Print an equation's literal form, from ict_ref/paper.py, and the formula that implements it.",
     )
     eq.add_argument(
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def choose(known: list[Formula], which: str) -> list[Formula]:
-    """Return the formulas of an equation's number or of a name, or raise LookupError with what to do."""
+    """Return the formulas of an equation's number or of a name. Raises LookupError with the remedy."""
     number = which.strip("()")
     if number.isascii() and number.isdecimal():
         if int(number) not in EQUATIONS:
@@ -88,7 +88,7 @@ def choose(known: list[Formula], which: str) -> list[Formula]:
 
 
 def overview(known: list[Formula]) -> str:
-    """Return a line per equation and per formula that has no number."""
+    """Return a line per equation and per formula without a number."""
     width = max(len(formula.name) for formula in known)
 
     def line(place: str, formula: Formula) -> str:
@@ -102,7 +102,7 @@ def overview(known: list[Formula]) -> str:
 
 
 def page(formula: Formula) -> str:
-    """Return the literal form with its place, if there is one; then the formula's file, line, signature, docstring."""
+    """Return the literal form with its place, if it exists; then the formula's file, line, signature, docstring."""
     docstring = "\n".join(f"    {line}".rstrip() for line in formula.docstring.split("\n"))
     implemented = f"{shown(formula.file)}:{formula.line}\n\n{formula.signature}\n\n{docstring}"
     if formula.paper is None:
@@ -111,12 +111,12 @@ def page(formula: Formula) -> str:
 
 
 def shown(file: Path) -> str:
-    """Return the path from here, if the file is below here."""
+    """Return the path relative to the current folder, if the file is below it."""
     here = Path.cwd()
     return os.fspath(file.relative_to(here) if file.is_relative_to(here) else file)
 
 
 if __name__ == "__main__":
     if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` closes the pipe early; that is no error
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` closes the pipe early, which is not an error
     sys.exit(main())

@@ -1,7 +1,6 @@
-"""Which function implements which equation, read from the `Source:` lines of the formulas, and how it is printed.
+"""The function of each equation, read from the `Source:` lines of the formulas, and its literal form.
 
-Nothing is registered anywhere and nothing is imported: the formulas' files are parsed, so that the answer comes at
-once and is what the reader will see there.
+The module parses the formulas' files instead of importing them, so that it is fast and does not need a registry.
 """
 
 import ast
@@ -26,7 +25,7 @@ class Printed:
 
 @dataclass(frozen=True)
 class Formula:
-    """A public function of `ict_ref.formulas`, as it stands in its file."""
+    """A public function of `ict_ref.formulas` and its place in its file."""
 
     name: str
     file: Path
@@ -37,30 +36,30 @@ class Formula:
 
     @property
     def value(self) -> str:
-        """What it returns: the first sentence of its docstring, the equation."""
+        """The equation of its value: the first sentence of its docstring."""
         return " ".join(self.docstring.split("\n\n")[0].split()).removeprefix("Return ").removesuffix(".")
 
     @property
     def source(self) -> str:
-        """Its `Source:` line without the word, or nothing if there is not exactly one."""
+        """Its `Source:` line without the word, or "" if there is not exactly one."""
         lines = re.findall(r"^ *Source: (.+?)\.?$", self.docstring, re.MULTILINE)
         return lines[0] if len(lines) == 1 else ""
 
     @property
     def equations(self) -> tuple[int, ...]:
-        """The numbered equations of the paper that it implements: not those of other papers, nor what is near one."""
+        """The numbered equations of the paper that it implements, without those of other papers."""
         ours = [part for part in self.source.split("; ") if part.startswith("iCT")]
         return tuple(int(number) for part in ours for number in re.findall(r"(?<!below )Eq\. \((\d+)\)", part))
 
     def as_dict(self) -> dict[str, object]:
-        """Return it as JSON has it."""
+        """Return it as an object for JSON."""
         properties = {"value": self.value, "source": self.source, "equations": list(self.equations)}
         paper = {**asdict(self.paper), "file": str(self.paper.file)} if self.paper else None
         return {**asdict(self), "file": str(self.file), "paper": paper, **properties}
 
 
 def formulas(folder: Path = FORMULAS, paper: Path = PAPER) -> list[Formula]:
-    """Return every function of the flat namespace, in the order of the paper's equations, then as they are written."""
+    """Return every function of the flat namespace, in the order of the paper's equations, then of the files."""
     printed = literal_forms(paper)
     texts = {path: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
     trees = {path: ast.parse(text) for path, text in texts.items()}

@@ -1,7 +1,7 @@
-"""The equations of the paper as it prints them, in its order, to be read beside arXiv:2310.14189.
+"""The equations of arXiv:2310.14189 as the paper prints them, in its order.
 
-Use `ict_ref.formulas`, which has the same functions in a stable, checked form. Nothing is checked or rearranged here.
-Numbers are float64. `properties/test_paper.py` states and tests the domain on which both forms agree.
+Use `ict_ref.formulas`, which has the same functions in a stable, checked form. This module does not check arguments or
+rearrange equations. Numbers are float64. `properties/test_paper.py` tests the domain on which both forms agree.
 
 `sigmas[index]` is the paper's sigma_i, `sigmas[index + 1]` its sigma_{i+1}: `index` counts from 0. `sigmas` ascends,
 except in `multistep_sample`. A loss has one value per example; the paper's E is its mean. "Row M1" means that row of
@@ -133,7 +133,7 @@ def consistency_matching_loss(
 ) -> Float[Tensor, " batch"]:
     """Eq. (3): lambda(sigma_i) d(f_theta(x_{i+1}, sigma_{i+1}), f_theta-(x_i, sigma_i)), x_i by `euler_step`.
 
-    Row M3: x_i has a symbol of its own, which Eq. (5) does not share.
+    Row M3: x_i has a separate symbol, which Eq. (5) does not share.
     """
     sigma_lo, sigma_hi = sigmas[index], sigmas[index + 1]
     x_lo = euler_step(x_hi, sigma_hi, sigma_lo, _stopgrad(score(x_hi, sigma_hi)))
@@ -311,7 +311,7 @@ def lognormal_pmf(
     return p / torch.sum(p)
 
 
-def index_from_uniform(u: Float64[Tensor, " batch"], pmf: Float64[Tensor, " cells"]) -> Int64[Tensor, " batch"]:
+def index_from_uniform(u: Float64[Tensor, " batch"], pmf: Float64[Tensor, " intervals"]) -> Int64[Tensor, " batch"]:
     """Section 3.5, Table 1: i ~ p(i), the j with pmf[0] + ... + pmf[j-1] <= u < pmf[0] + ... + pmf[j], u ~ U[0, 1)."""
     return (torch.cumsum(pmf, 0) <= u[:, None]).sum(1)
 

@@ -388,7 +388,7 @@ def test_distillation_loss_and_gradient_vanish_at_the_consistency_function_of_a_
 
 
 @by_metric
-def test_no_gradient_is_sent_through_the_second_factor(metric: Network, factor: float) -> None:
+def test_the_second_factor_does_not_receive_a_gradient(metric: Network, factor: float) -> None:
     level = 0.8
     theta = tensor(1.7).requires_grad_()
 
@@ -412,7 +412,7 @@ def test_no_gradient_is_sent_through_the_second_factor(metric: Network, factor: 
         assert slope == 0.0
 
 
-def test_no_gradient_is_sent_to_the_score() -> None:
+def test_the_score_does_not_receive_a_gradient() -> None:
     theta, phi = tensor(0.6).requires_grad_(), tensor(0.9).requires_grad_()
     x, sigma = draws(42, 4, 2), tensor([0.1, 0.5, 1.0, 3.0])
     loss = continuous_consistency_distillation_loss(
@@ -424,7 +424,7 @@ def test_no_gradient_is_sent_to_the_score() -> None:
     assert got[1] == 0.0
 
 
-def test_each_example_has_its_own_value_and_weights_multiply_it() -> None:
+def test_each_example_has_a_separate_value_and_weights_multiply_it() -> None:
     parameters = vector_parameters()
     network = vector_network(*parameters)
     x, z, sigma, weight = draws(43, 4, 3), draws(44, 4, 3), tensor([0.1, 0.4, 1.0, 2.0]), tensor([3.0, 1.0, 0.2, 7.0])
@@ -444,7 +444,7 @@ def test_each_example_has_its_own_value_and_weights_multiply_it() -> None:
 
 
 @pytest.mark.parametrize("level", [float("nan"), 0.0, -0.5, float("inf")])
-def test_a_level_that_is_not_positive_and_finite_is_refused(level: float) -> None:
+def test_a_level_that_is_not_positive_and_finite_is_rejected(level: float) -> None:
     x, sigma = draws(50, 2, 3), tensor([0.5, level])
     one = torch.ones(2, dtype=torch.float64)
     network = vector_network(*vector_parameters())
@@ -455,7 +455,7 @@ def test_a_level_that_is_not_positive_and_finite_is_refused(level: float) -> Non
 
 
 @pytest.mark.parametrize("short", ["x", "z", "sigma", "weight"])
-def test_batches_of_different_sizes_are_refused(short: str) -> None:
+def test_batches_of_different_sizes_are_rejected(short: str) -> None:
     sizes = {name: 3 if name == short else 4 for name in ("x", "z", "sigma", "weight")}
     x, z = draws(51, sizes["x"], 3), draws(52, sizes["z"], 3)
     sigma = torch.ones(sizes["sigma"], dtype=torch.float64)

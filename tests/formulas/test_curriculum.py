@@ -139,8 +139,8 @@ def test_a_curriculum_is_an_exact_ceiling_for_random_runs(curriculum: Curriculum
 def test_a_value_a_hair_above_an_integer_is_rounded_up(
     curriculum: Curriculum, s0: int, s1: int, parts: int, part: int, value: int
 ) -> None:
-    # v is exactly `value` at u = part/parts and strictly increasing: one step of 10^18 later it is above, though no
-    # float64 can say so, and one step earlier it is below. The cosine is float64's own: a ceiling up to K = 10^9.
+    # v is exactly `value` at u = part/parts and strictly increasing. One step of 10^18 later it is above, which float64
+    # cannot represent, and one step earlier it is below. The cosine is computed in float64, up to K = 10^9.
     scale = HUGE if curriculum is not cosine_curriculum else 10**9 // parts
     total, step = parts * scale, part * scale
     assert curriculum(step, total_steps=total, s0=s0, s1=s1) == value
@@ -156,7 +156,7 @@ def test_the_constant_curriculum_is_its_end_from_the_first_step(s0: int, s1: int
 
 
 @pytest.mark.parametrize("curriculum", CURRICULA)
-def test_a_curriculum_outside_its_domain_is_refused(curriculum: Curriculum) -> None:
+def test_a_curriculum_outside_its_domain_is_rejected(curriculum: Curriculum) -> None:
     for step in (-1, 401):
         with pytest.raises(ValueError, match="step"):
             curriculum(step, total_steps=400)
@@ -193,13 +193,13 @@ def test_the_rate_of_the_teacher_agrees_with_fifty_digits(n: int, s0: int, mu0: 
 
 
 @pytest.mark.parametrize("mu0", [0.0, 1.0, -0.1, 1.5, math.nan, math.inf])
-def test_a_first_rate_outside_the_open_unit_interval_is_refused(mu0: float) -> None:
+def test_a_first_rate_outside_the_open_unit_interval_is_rejected(mu0: float) -> None:
     with pytest.raises(ValueError, match="mu0"):
         teacher_ema_decay(11, s0=2, mu0=mu0)
 
 
 @pytest.mark.parametrize("count", [0, -3])
-def test_a_rate_for_no_levels_is_refused(count: int) -> None:
+def test_a_rate_for_zero_levels_is_rejected(count: int) -> None:
     with pytest.raises(ValueError, match=r"\b[nN]\b"):
         teacher_ema_decay(count, s0=2, mu0=0.9)
     with pytest.raises(ValueError, match="s0"):

@@ -50,26 +50,26 @@ def grid_rate(n: int) -> float:
 
 
 @pytest.mark.parametrize("levels", [(0.1, 0.2), (0.002, 0.5, 0.75, 1.75, 80.0), tuple(range(1, 12))])
-def test_every_cell_has_the_same_probability_and_weight_one(levels: tuple[float, ...]) -> None:
-    cells = len(levels) - 1
+def test_every_interval_has_the_same_probability_and_weight_one(levels: tuple[float, ...]) -> None:
+    intervals = len(levels) - 1
     pmf, weights = uniform_pmf(f64(*levels)), uniform_weights(f64(*levels))
     assert pmf.dtype == weights.dtype == torch.float64
-    assert pmf.tolist() == pytest.approx([1 / cells] * cells, rel=1e-15)
-    assert weights.tolist() == [1.0] * cells
+    assert pmf.tolist() == pytest.approx([1 / intervals] * intervals, rel=1e-15)
+    assert weights.tolist() == [1.0] * intervals
 
 
 @pytest.mark.parametrize(
     "levels",
     [(1.0,), (1.0, 1.0), (2.0, 1.0), (0.1, 0.3, 0.2), (0.0, 1.0), (-1.0, 1.0), (0.1, math.nan), (0.1, math.inf)],
 )
-def test_levels_that_are_no_ascending_grid_are_refused(levels: tuple[float, ...]) -> None:
+def test_levels_that_are_not_an_ascending_grid_are_rejected(levels: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="sigma"):
         uniform_pmf(f64(*levels))
     with pytest.raises(ValueError, match="sigma"):
         uniform_weights(f64(*levels))
 
 
-def test_levels_along_two_axes_are_refused() -> None:
+def test_levels_along_two_axes_are_rejected() -> None:
     with pytest.raises((ValueError, TypeCheckError)):
         uniform_pmf(f64(0.1, 1.0).reshape(1, 2))
     with pytest.raises((ValueError, TypeCheckError)):
@@ -115,8 +115,8 @@ def test_the_uniform_density_integrates_to_the_mass_between_two_levels(
 
 @pytest.mark.parametrize("n", [50, 100, 200, 400, 800])
 def test_the_uniform_density_is_the_limit_of_the_discrete_probabilities(n: int) -> None:
-    # With x = sigma^(1/rho) and y = D / ((n-1) x), D = sigma_max^(1/rho) - sigma_min^(1/rho), the quotient is
-    # y / log(1 + y) = 1 + y/2 - y^2/12 + ...: largest in the lowest of the compared cells, whose x is x_1 here.
+    # Let x = sigma^(1/rho), D = sigma_max^(1/rho) - sigma_min^(1/rho), y = D / ((n-1) x). The quotient is
+    # y / log(1 + y) = 1 + y/2 - y^2/12 + ...: largest in the lowest of the compared intervals, whose x is x_1 here.
     root = 1 / 7
     spread = 80**root - 0.002**root
     lowest = 0.002**root + spread / (n - 1)
@@ -161,7 +161,7 @@ def test_the_densities_keep_the_shape_of_log_sigma(shape: tuple[int, ...]) -> No
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_logarithm_that_is_not_finite_is_refused(bad: float) -> None:
+def test_a_logarithm_that_is_not_finite_is_rejected(bad: float) -> None:
     with pytest.raises(ValueError, match="sigma"):
         log_sigma_density(f64(0.0, bad))
     with pytest.raises(ValueError, match="sigma"):
@@ -169,7 +169,7 @@ def test_a_logarithm_that_is_not_finite_is_refused(bad: float) -> None:
 
 
 @pytest.mark.parametrize("bad", [0.0, -2.0, math.nan, math.inf])
-def test_hyper_parameters_of_the_densities_outside_their_domain_are_refused(bad: float) -> None:
+def test_hyper_parameters_of_the_densities_outside_their_domain_are_rejected(bad: float) -> None:
     with pytest.raises(ValueError, match="rho"):
         log_sigma_density(f64(0.0), rho=bad)
     with pytest.raises(ValueError, match="sigma_min"):
@@ -181,12 +181,12 @@ def test_hyper_parameters_of_the_densities_outside_their_domain_are_refused(bad:
 
 
 @pytest.mark.parametrize("sigma_min", [80.0, 81.0])
-def test_an_empty_range_of_levels_is_refused(sigma_min: float) -> None:
+def test_an_empty_range_of_levels_is_rejected(sigma_min: float) -> None:
     with pytest.raises(ValueError, match="sigma_min"):
         log_sigma_density(f64(0.0), sigma_min=sigma_min)
 
 
 @pytest.mark.parametrize("p_mean", [math.nan, math.inf])
-def test_a_mean_of_the_lognormal_outside_its_domain_is_refused(p_mean: float) -> None:
+def test_a_mean_of_the_lognormal_outside_its_domain_is_rejected(p_mean: float) -> None:
     with pytest.raises(ValueError, match=r"(?i)p_mean"):
         lognormal_density(f64(0.0), p_mean=p_mean)

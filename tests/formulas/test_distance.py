@@ -42,7 +42,7 @@ def test_the_constant_agrees_with_fifty_digits(dim: int) -> None:
 
 
 @pytest.mark.parametrize("dim", [0, -3])
-def test_a_constant_for_no_dimensions_is_refused(dim: int) -> None:
+def test_a_constant_for_zero_dimensions_is_rejected(dim: int) -> None:
     with pytest.raises(ValueError, match="d"):
         pseudo_huber_constant(dim)
 
@@ -106,7 +106,7 @@ def test_the_distance_does_not_change_when_the_flattened_example_is_rotated() ->
     torch.testing.assert_close(pseudo_huber(x, y, c=0.3), rotated, rtol=1e-13, atol=0)
 
 
-def test_an_example_does_not_see_the_others_of_its_batch() -> None:
+def test_an_example_does_not_depend_on_the_others_of_its_batch() -> None:
     x, y = normal(4, 3, 2, seed=9), normal(4, 3, 2, seed=10)
     alone = [pseudo_huber(x[j : j + 1], y[j : j + 1], c=0.1).item() for j in range(4)]
     assert pseudo_huber(x, y, c=0.1).tolist() == pytest.approx(alone, rel=1e-15)
@@ -130,12 +130,12 @@ def test_the_gradient_vanishes_between_equal_examples(dtype: torch.dtype) -> Non
 
 
 @pytest.mark.parametrize("c", [0.0, -0.03, math.nan, math.inf])
-def test_a_constant_that_is_not_positive_is_refused(c: float) -> None:
+def test_a_constant_that_is_not_positive_is_rejected(c: float) -> None:
     with pytest.raises(ValueError, match=r"\bc\b"):
         pseudo_huber(torch.ones(2, 3), torch.zeros(2, 3), c=c)
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (2, 4), (1, 3), (2, 1), (2,)])
-def test_examples_of_different_shapes_are_refused(shape: tuple[int, ...]) -> None:
+def test_examples_of_different_shapes_are_rejected(shape: tuple[int, ...]) -> None:
     with pytest.raises((ValueError, TypeCheckError)):
         pseudo_huber(torch.ones(2, 3), torch.zeros(shape), c=0.03)

@@ -51,7 +51,7 @@ def toy_numpy(x: Array, s: float) -> Array:
     return np.asarray(np.tanh(moved) / (1.0 + 0.4 * s) + 0.1 * s)
 
 
-# What Algorithm 4 keeps of y, as a map of two images: y where it is known, x where it is generated.
+# The part of y that Algorithm 4 keeps, as a map of two images: y where it is given, x where it is generated.
 Merge = Callable[[Array, Array], Array]
 
 
@@ -407,7 +407,7 @@ def test_slerp_keeps_the_dtype_of_the_noise() -> None:
 @pytest.mark.parametrize(
     "sigmas", [(2.24, 5.38), (5.38, 0.001), (5.38, float("nan")), (float("nan"), 1.0), (5.38, -1.0), (5.38, 0.0)]
 )
-def test_levels_that_do_not_descend_above_sigma_min_are_refused(sigmas: tuple[float, ...]) -> None:
+def test_levels_that_do_not_descend_above_sigma_min_are_rejected(sigmas: tuple[float, ...]) -> None:
     y, noises = tensor(normal(32, 2, 3, 4, 4)), tensor(normal(33, 2, 2, 3, 4, 4))
     mask = torch.ones(1, 1, 4, 4, dtype=torch.bool)
     with pytest.raises(ValueError, match="sigma"):
@@ -416,7 +416,7 @@ def test_levels_that_do_not_descend_above_sigma_min_are_refused(sigmas: tuple[fl
         stroke_edit(toy, y, noises, tensor(sigmas))
 
 
-def test_noises_that_do_not_fit_the_levels_or_the_examples_are_refused() -> None:
+def test_noises_that_do_not_fit_the_levels_or_the_examples_are_rejected() -> None:
     y, sigmas = tensor(normal(34, 2, 3, 4, 4)), tensor([5.38, 2.24])
     mask = torch.ones(1, 1, 4, 4, dtype=torch.bool)
     for shape in ((3, 2, 3, 4, 4), (1, 2, 3, 4, 4), (2, 3, 3, 4, 4)):
@@ -428,32 +428,32 @@ def test_noises_that_do_not_fit_the_levels_or_the_examples_are_refused() -> None
 
 
 @pytest.mark.parametrize("patch", [0, -2])
-def test_a_patch_below_one_is_refused(patch: int) -> None:
+def test_a_patch_below_one_is_rejected(patch: int) -> None:
     with pytest.raises(ValueError, match="patch"):
         super_resolution_operator(patch)
     with pytest.raises(ValueError, match="patch"):
         super_resolution_mask(3, patch)
 
 
-def test_a_mask_of_no_channels_is_refused() -> None:
+def test_a_mask_of_no_channels_is_rejected() -> None:
     with pytest.raises(ValueError, match="channels"):
         super_resolution_mask(0, 2)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4, 5), (1, 3, 5, 4)])
-def test_an_image_side_that_the_patch_does_not_divide_is_refused(shape: tuple[int, ...]) -> None:
+def test_an_image_side_that_the_patch_does_not_divide_is_rejected(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="patch"):
         super_resolution_operator(2).forward(tensor(normal(36, *shape)))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
-def test_colorization_of_images_without_three_channels_is_refused(channels: int) -> None:
+def test_colorization_of_images_without_three_channels_is_rejected(channels: int) -> None:
     with pytest.raises(ValueError, match=r"channels|\b3\b"):
         colorization_operator().forward(tensor(normal(37, 2, channels, 4, 4)))
 
 
 @pytest.mark.parametrize("factor", [-1.0, -2.0, 0.0])
-def test_slerp_of_opposite_or_zero_vectors_is_refused(factor: float) -> None:
+def test_slerp_of_opposite_or_zero_vectors_is_rejected(factor: float) -> None:
     z1, alpha = tensor(normal(38, 3, 4)), tensor([0.2, 0.5, 0.8])
     z2 = tensor(normal(39, 3, 4))
     z2[1] = factor * z1[1]
@@ -464,7 +464,7 @@ def test_slerp_of_opposite_or_zero_vectors_is_refused(factor: float) -> None:
 
 
 @pytest.mark.parametrize("short", ["z1", "z2", "alpha"])
-def test_slerp_of_batches_of_different_sizes_is_refused(short: str) -> None:
+def test_slerp_of_batches_of_different_sizes_is_rejected(short: str) -> None:
     sizes = {name: 2 if name == short else 3 for name in ("z1", "z2", "alpha")}
     z1, z2, alpha = normal(40, sizes["z1"], 4), normal(41, sizes["z2"], 4), np.full(sizes["alpha"], 0.5)
     with pytest.raises((ValueError, TypeCheckError), match=short):
@@ -472,11 +472,11 @@ def test_slerp_of_batches_of_different_sizes_is_refused(short: str) -> None:
 
 
 @pytest.mark.parametrize("level", [float("nan"), 0.0, -1.0])
-def test_denoising_at_a_level_that_is_not_positive_is_refused(level: float) -> None:
+def test_denoising_at_a_level_that_is_not_positive_is_rejected(level: float) -> None:
     with pytest.raises(ValueError, match="sigma"):
         denoise(toy, tensor(normal(42, 2, 3, 2, 2)), tensor([1.0, level]))
 
 
-def test_denoising_with_one_level_too_many_is_refused() -> None:
+def test_denoising_with_one_level_too_many_is_rejected() -> None:
     with pytest.raises((ValueError, TypeCheckError), match="sigma"):
         denoise(toy, tensor(normal(43, 2, 3, 2, 2)), tensor([1.0, 2.0, 3.0]))

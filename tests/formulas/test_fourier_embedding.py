@@ -71,7 +71,7 @@ def test_the_embedding_computes_in_the_precision_that_it_gets(dtype: torch.dtype
     torch.testing.assert_close(got.double(), exact_embedding(c, frequencies), rtol=0, atol=atol)
 
 
-def test_a_level_does_not_see_the_others_of_its_batch() -> None:
+def test_a_level_does_not_depend_on_the_others_of_its_batch() -> None:
     c, frequencies = normal(4, seed=3), normal(5, seed=4, scale=2.0)
     alone = torch.cat([fourier_embedding(c[j : j + 1], frequencies) for j in range(4)])
     torch.testing.assert_close(fourier_embedding(c, frequencies), alone, rtol=0, atol=1e-14)
@@ -87,13 +87,13 @@ def test_the_slope_of_sines_is_cosines_and_of_cosines_is_minus_sines() -> None:
 
 @pytest.mark.parametrize(("scale", "sensitivity"), [(16.0, 17.7715), (0.02, 0.0222144)])
 def test_the_sensitivity_to_log_sigma_grows_with_the_scale(scale: float, sensitivity: float) -> None:
-    # c = log(sigma)/4, so an entry's slope is 2 pi w / 4 times a cosine or minus a sine, of mean square 1/2 over the
-    # pair: 2 pi scale / (4 sqrt 2) in the root mean square for frequencies of root mean square `scale`
+    # c = log(sigma)/4, so an entry's slope is 2 pi w / 4 times a cosine or minus a sine. Their mean square is 1/2 over
+    # the pair: 2 pi scale / (4 sqrt 2) in the root mean square for frequencies of root mean square `scale`.
     slope = slope_in_each_level(f64(-1.1, 0.3) / 4, f64(scale, -scale, scale)) / 4
     assert slope.square().mean().sqrt().item() == pytest.approx(sensitivity, rel=1e-5)
 
 
-def test_levels_or_frequencies_along_two_axes_are_refused() -> None:
+def test_levels_or_frequencies_along_two_axes_are_rejected() -> None:
     with pytest.raises((ValueError, TypeCheckError)):
         fourier_embedding(torch.ones(2, 1), torch.ones(3))
     with pytest.raises((ValueError, TypeCheckError)):

@@ -1,4 +1,4 @@
-"""One argument name has one meaning: the glossary has every name of every formula, and no other."""
+"""One argument name has one meaning: the glossary has exactly the names of the arguments of all formulas."""
 
 import inspect
 
@@ -24,6 +24,6 @@ def test_every_name_in_the_glossary_is_an_argument_of_some_formula() -> None:
     assert set(GLOSSARY) - used == set()
 
 
-def test_every_meaning_is_one_line_of_its_own() -> None:
+def test_every_meaning_is_one_line_and_unique() -> None:
     assert all(10 < len(meaning) <= 110 and "\n" not in meaning for meaning in GLOSSARY.values())
     assert len(set(GLOSSARY.values())) == len(GLOSSARY)

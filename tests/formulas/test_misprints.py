@@ -1,4 +1,4 @@
-"""Where the paper is misprinted or silent: what follows from the printed form, and from ours.
+"""Misprints and gaps of the paper: the consequences of the printed form and of the form used here.
 
 docs/paper_and_code.md has a row for each of these; the number in a test's name is the row's.
 """
@@ -83,7 +83,7 @@ def test_m2_the_bracket_of_equation_9_is_a_floor() -> None:
 
 
 def test_m3_the_point_of_euler_and_that_of_consistency_training_agree_on_average_only() -> None:
-    # Data are -1 or 1. Of the examples that could have led to x, the first with probability p, the second with 1 - p.
+    # Data are -1 or 1. Given x, the first has probability p, the second 1 - p.
     high, low, x_hi = 1.5, 1.0, f64(0.7)
     score = gaussian_mixture_score(
         x_hi, f64(high), means=f64(-1.0, 1.0), stds=f64(0.0, 0.0), mixture_weights=f64(0.5, 0.5)
@@ -113,8 +113,8 @@ def toy_gradient(theta: float, theta_minus: float, xi: float, n: int, low: float
 
 
 def test_m4_the_factor_of_equation_13_is_inside_the_expectation() -> None:
-    # For sigma uniform on [a, 1], a = 0.05: E[a / sigma^2 (1 - a / sigma)] = (1 - a) / 2, whereas the product of
-    # E[a / sigma^2] = 1 and any mean of the factor outside, E[1 - a / sigma] = 1 + a log(a) / (1 - a), is 0.842.
+    # For sigma uniform on [a, 1], a = 0.05: E[a / sigma^2 (1 - a / sigma)] = (1 - a) / 2.
+    # E[a / sigma^2] = 1 times the mean of the factor outside, E[1 - a / sigma] = 1 + a log(a) / (1 - a), is 0.842.
     a, n = 0.05, 20_001
     scaled = toy_gradient(1.0, 1.0, 0.0, n, a, 1.0) * (n - 1) / (1 - a)
     inside, outside = 2 * (1 - a) / 2, 2 * (1 + a * math.log(a) / (1 - a))
@@ -131,7 +131,7 @@ def test_m5_the_gradient_itself_has_the_limit_0_and_only_divided_by_the_step_tha
     assert gradients[2] * 4000 / 0.8 == pytest.approx(limit, rel=1e-2)
 
 
-def test_m6_probabilities_belong_to_cells_of_which_there_are_one_fewer_than_levels() -> None:
+def test_m6_probabilities_belong_to_intervals_one_fewer_than_levels() -> None:
     sigmas = sigma_grid(11)
     assert len(lognormal_pmf(sigmas)) == len(inverse_gap_weights(sigmas)) == 10
     # Printed over all N levels, the last one would need sigma_{N+1}.
@@ -144,7 +144,7 @@ def test_m7_the_teacher_s_decay_begins_with_mu0_as_printed_and_with_its_square_i
     assert teacher_ema_decay(2 - 1, s0=2, mu0=0.9) == pytest.approx(0.81)
 
 
-def test_m8_the_positional_embedding_is_as_insensitive_as_section_3_1_says_if_a_quarter_logarithm_is_embedded() -> None:
+def test_m8_the_positional_embedding_of_a_quarter_logarithm_is_as_insensitive_as_in_section_3_1() -> None:
     log_sigma = torch.linspace(math.log(0.002), math.log(80), 201, dtype=torch.float64)
     frequencies = torch.special.ndtri((torch.arange(4000).double() + 0.5) / 4000)  # quantiles of N(0, 1)
 
@@ -163,9 +163,9 @@ def test_m8_the_positional_embedding_is_as_insensitive_as_section_3_1_says_if_a_
     assert float(steps.square().mean().sqrt()) == pytest.approx(43, rel=0.02)
 
 
-def test_m9_the_optimizer_is_radam_though_figure_6b_says_adam() -> None:
+def test_m9_the_optimizer_is_radam_though_figure_6b_prints_adam() -> None:
     trainer = Trainer(minimal(), load(minimal().data).train)
-    # Which is torch's RAdam: tests/training/test_radam.py.
+    # tests/training/test_radam.py compares it with torch's RAdam.
     assert type(trainer.optimizer) is RAdam
 
 
@@ -176,7 +176,7 @@ def test_m10_pseudo_huber_bridges_the_l2_norm_and_its_square_and_l1_for_numbers_
     assert far == pytest.approx(20e6, rel=1e-8)
     assert far / float(l1(origin + 1e6, origin)) == pytest.approx(1 / 20, rel=1e-8)
     assert near == pytest.approx((20e-6) ** 2 / (2 * c), rel=1e-6)
-    # Of one value the norm is the absolute value, which is l1; the mean of the elementwise form goes to l1 / 400.
+    # The norm of one value is its absolute value, l1; the mean of the elementwise form tends to l1 / 400.
     assert float(pseudo_huber(f64(1e6)[None], f64(0.0)[None], c=c)) == pytest.approx(1e6, rel=1e-7)
     elementwise = pseudo_huber((origin + 1e6).T, origin.T, c=c).mean()
     assert float(elementwise) == pytest.approx(float(l1(origin + 1e6, origin)) / 400, rel=1e-7)
@@ -189,7 +189,7 @@ def test_m11_k_3_is_two_evaluations_of_the_network() -> None:
         calls.append(float(sigma[0]))
         return x / (1 + sigma.reshape(-1, 1))
 
-    # As printed, with the indices 1 = i_1 < i_2 < i_3 = N: k counts down from K - 1, and x_K is noise.
+    # The printed form has the indices 1 = i_1 < i_2 < i_3 = N: k counts down from K - 1, and x_K is noise.
     levels, z = {1: 0.002, 2: 0.821, 3: 80.0}, [f64(0.3, -0.4)[None], f64(-1.1, 0.2)[None], f64(0.9, 1.7)[None]]
     x = levels[3] * z[2]
     for k in (2, 1):
@@ -255,14 +255,14 @@ def test_a12_the_curves_of_figure_3b_are_power_means_of_their_ends() -> None:
     assert cosine_curriculum(50, total_steps=100) == 646
 
 
-def test_a13_the_sampler_clips_nothing() -> None:
+def test_a13_the_sampler_does_not_clip() -> None:
     samples = multistep_sample(lambda x, sigma: x, f64(3.0)[None], f64(80.0))
     assert samples.tolist() == [240.0]
     assert digits().sample.clip
 
 
 def test_c1_stroke_editing_with_everything_masked_would_forget_the_strokes() -> None:
-    # Algorithm 4 keeps (A y)(1 - Omega) = 0 of y; Appendix D of CM wants samples that follow y.
+    # Algorithm 4 keeps (A y)(1 - Omega) = 0 of y; in Appendix D of CM the samples follow y.
     y, noises = f64(0.3, -0.4).reshape(1, 2), torch.zeros(1, 1, 2, dtype=torch.float64)
     assert torch.equal(stroke_edit(lambda x, sigma: x, y, noises, f64(5.38)), y)
     forgotten = edit(lambda x, sigma: x, y, inpainting_operator(), torch.tensor(True), noises, f64(5.38))

@@ -98,7 +98,7 @@ def test_the_squared_norm_does_not_change_when_the_flattened_example_is_rotated(
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_an_example_does_not_see_the_others_of_its_batch(norm: Callable[[Tensor, Tensor], Tensor]) -> None:
+def test_an_example_does_not_depend_on_the_others_of_its_batch(norm: Callable[[Tensor, Tensor], Tensor]) -> None:
     x, y = normal(4, 3, 2, seed=11), normal(4, 3, 2, seed=12)
     alone = [norm(x[j : j + 1], y[j : j + 1]).item() for j in range(4)]
     assert norm(x, y).tolist() == pytest.approx(alone, rel=1e-15)
@@ -122,7 +122,7 @@ def test_the_gradient_vanishes_between_equal_examples(norm: Callable[[Tensor, Te
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("shape", [(3, 3), (2, 4), (1, 3), (2, 1), (2,)])
-def test_examples_of_different_shapes_are_refused(
+def test_examples_of_different_shapes_are_rejected(
     norm: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...]
 ) -> None:
     with pytest.raises((ValueError, TypeCheckError)):

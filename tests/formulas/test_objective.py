@@ -47,12 +47,12 @@ def ct_loss(
     teacher: Network,
     x: Tensor,
     z: Tensor,
-    cells: list[int],
+    intervals: list[int],
     *,
     weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
     distance: Callable[[Tensor, Tensor], Tensor] = squared_distance,
 ) -> Tensor:
-    index, sigmas = torch.tensor(cells), f64(*LEVELS)
+    index, sigmas = torch.tensor(intervals), f64(*LEVELS)
     return consistency_training_loss(student, teacher, x, z, index, sigmas, distance=distance, weights=f64(*weights))
 
 
@@ -89,9 +89,9 @@ def flow_of_data_at_one_point(point: float, sigma_min: float) -> Network:
 @pytest.mark.parametrize("shape", [(6,), (6, 3), (6, 2, 2, 2)])
 def test_the_loss_agrees_with_a_loop_over_examples_and_pixels(shape: tuple[int, ...]) -> None:
     x, z = normal(*shape, seed=1), normal(*shape, seed=2)
-    cells = [0, 3, 1, 1, 2, 0]
+    intervals = [0, 3, 1, 1, 2, 0]
     expected = []
-    for a, noise, j in zip(x.reshape(6, -1).tolist(), z.reshape(6, -1).tolist(), cells, strict=True):
+    for a, noise, j in zip(x.reshape(6, -1).tolist(), z.reshape(6, -1).tolist(), intervals, strict=True):
         low, high = LEVELS[j], LEVELS[j + 1]
         total = 0.0
         for p, q in zip(a, noise, strict=True):
@@ -100,13 +100,19 @@ def test_the_loss_agrees_with_a_loop_over_examples_and_pixels(shape: tuple[int, 
             total += 2 * by_student - by_teacher
         expected.append(GAPS_INVERTED[j] * total)
     got = ct_loss(
-        affine(1.25, 0.5, 1.0), affine(-0.75, 2.0, 2.0), x, z, cells, distance=lopsided_distance, weights=GAPS_INVERTED
+        affine(1.25, 0.5, 1.0),
+        affine(-0.75, 2.0, 2.0),
+        x,
+        z,
+        intervals,
+        distance=lopsided_distance,
+        weights=GAPS_INVERTED,
     )
     assert got.shape == (6,)
     assert got.tolist() == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_networks_see_one_pair_of_points_on_one_noise_ray() -> None:
+def test_the_networks_get_one_pair_of_points_on_one_noise_ray() -> None:
     seen: dict[str, list[tuple[Tensor, Tensor]]] = {"student": [], "teacher": []}
 
     def recorder(name: str) -> Network:
@@ -156,7 +162,7 @@ def test_no_gradient_reaches_the_teacher() -> None:
     loss = ct_loss(student, teacher, f64(0.3, -1.0), f64(1.2, 0.4), [1, 3], weights=[1.0, 2.0, 3.0, 4.0])
     torch.autograd.backward(loss.sum())
     assert teacher_slope.grad is None or teacher_slope.grad.tolist() == [0.0]
-    # d/da w (a p - b q)^2 = 2 w p (a p - b q), with p and q the student's and the teacher's points
+    # d/da w (a p - b q)^2 = 2 w p (a p - b q); p is the student's point, q the teacher's.
     expected = 0.0
     for p_x, p_z, j in [(0.3, 1.2, 1), (-1.0, 0.4, 3)]:
         p, q = p_x + LEVELS[j + 1] * p_z, p_x + LEVELS[j] * p_z
@@ -166,7 +172,7 @@ def test_no_gradient_reaches_the_teacher() -> None:
 
 
 def test_one_network_in_both_roles_learns_as_the_student_only() -> None:
-    # With f = a x the loss is a^2 gap^2 z^2, but the gradient with a fixed teacher is 2 a gap z (x + sigma_high z).
+    # For f = a x the loss is a^2 gap^2 z^2. Its gradient with a fixed teacher is 2 a gap z (x + sigma_high z).
     slope = f64(0.8).requires_grad_()
 
     def network(point: Tensor, sigma: Tensor) -> Tensor:
@@ -184,22 +190,22 @@ def test_the_loss_is_zero_for_the_integrated_flow_of_data_at_one_point() -> None
     assert max(loss.tolist()) < 1e-18
 
 
-@pytest.mark.parametrize("cell", [0, 1, 2, 3])
-def test_the_expected_loss_of_the_gaussian_consistency_function_has_its_closed_form(cell: int) -> None:
-    # For x ~ N(mu, s^2) and r(sigma) = sqrt((s^2 + sigma_min^2) / (s^2 + sigma^2)) the difference of the outputs is
+@pytest.mark.parametrize("interval", [0, 1, 2, 3])
+def test_the_expected_loss_of_the_gaussian_consistency_function_has_its_closed_form(interval: int) -> None:
+    # Let x ~ N(mu, s^2) and r(sigma) = sqrt((s^2 + sigma_min^2) / (s^2 + sigma^2)). The difference of the outputs is
     # (r_high - r_low) (x - mu) + (r_high sigma_high - r_low sigma_low) z: two independent Gaussians. It is not zero,
-    # because x + sigma z with one z is no trajectory of Eq. (1). Three Gauss-Hermite nodes are exact for a square.
+    # because x + sigma z with one z is not a trajectory of Eq. (1). Three Gauss-Hermite nodes are exact for a square.
     mean, deviation, sigma_min = -0.4, 0.5, LEVELS[0]
     nodes, masses = [-math.sqrt(3), 0.0, math.sqrt(3)], [1 / 6, 2 / 3, 1 / 6]
     x = f64(*(mean + deviation * a for a, _ in product(nodes, nodes)))
     z = f64(*(b for _, b in product(nodes, nodes)))
     f = gaussian_consistency_function(mean, deviation, sigma_min)
-    loss = ct_loss(f, f, x, z, [cell] * 9, weights=GAPS_INVERTED)
+    loss = ct_loss(f, f, x, z, [interval] * 9, weights=GAPS_INVERTED)
     got = math.fsum(p * q * v for (p, q), v in zip(product(masses, masses), loss.tolist(), strict=True))
-    low, high = LEVELS[cell], LEVELS[cell + 1]
+    low, high = LEVELS[interval], LEVELS[interval + 1]
     r_low, r_high = (math.sqrt((deviation**2 + sigma_min**2) / (deviation**2 + s * s)) for s in (low, high))
     variance = (r_high - r_low) ** 2 * deviation**2 + (r_high * high - r_low * low) ** 2
-    assert got == pytest.approx(GAPS_INVERTED[cell] * variance, rel=1e-11)
+    assert got == pytest.approx(GAPS_INVERTED[interval] * variance, rel=1e-11)
 
 
 def loss_with(
@@ -222,18 +228,18 @@ def loss_with(
 
 
 @pytest.mark.parametrize("index", [(0, 2), (-1, 0), (0, 100)])
-def test_an_index_outside_the_cells_is_refused(index: tuple[int, int]) -> None:
+def test_an_index_outside_the_intervals_is_rejected(index: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="index"):
         loss_with(index=torch.tensor(index))
 
 
 @pytest.mark.parametrize("levels", [(2.0, 1.0, 0.1), (0.1, 0.1, 2.0), (0.1, math.nan, 2.0), (0.1, 1.0, math.inf)])
-def test_levels_that_are_no_ascending_grid_are_refused(levels: tuple[float, ...]) -> None:
+def test_levels_that_are_not_an_ascending_grid_are_rejected(levels: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="sigma"):
         loss_with(sigmas=f64(*levels))
 
 
-def test_arguments_of_different_lengths_are_refused() -> None:
+def test_arguments_of_different_lengths_are_rejected() -> None:
     with pytest.raises((ValueError, TypeCheckError)):
         loss_with(z=torch.ones(3, 3))
     with pytest.raises((ValueError, TypeCheckError)):
@@ -277,11 +283,11 @@ def test_averaging_stops_the_gradient_and_leaves_its_arguments_alone() -> None:
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.5, math.nan, math.inf])
-def test_a_decay_outside_the_unit_interval_is_refused(decay: float) -> None:
+def test_a_decay_outside_the_unit_interval_is_rejected(decay: float) -> None:
     with pytest.raises(ValueError, match="decay"):
         ema_update(f64(1.0), f64(2.0), decay=decay)
 
 
-def test_averages_of_different_shapes_are_refused() -> None:
+def test_averages_of_different_shapes_are_rejected() -> None:
     with pytest.raises((ValueError, TypeCheckError)):
         ema_update(torch.ones(2, 3), torch.ones(3), decay=0.5)

@@ -109,7 +109,7 @@ def test_the_matching_loss_agrees_with_a_loop() -> None:
     torch.testing.assert_close(loss, torch.tensor(expected, dtype=torch.float64), rtol=1e-13, atol=0)
 
 
-def test_steps_of_another_number_of_examples_are_refused() -> None:
+def test_steps_of_another_number_of_examples_are_rejected() -> None:
     x, one = torch.ones(2, 3), torch.ones(3)
     with pytest.raises((ValueError, TypeCheckError)):
         euler_step(x, one, one, x)

@@ -88,7 +88,7 @@ def test_the_coefficients_keep_the_shape_of_sigma(
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("sigma_min", [0.002, 0.0021, 0.01, 0.3])
 def test_the_boundary_condition_holds_bit_for_bit(dtype: torch.dtype, sigma_min: float) -> None:
-    # No sigma_min is exact in binary. If sigma and sigma_min are not rounded alike, sigma - sigma_min does not vanish.
+    # sigma_min is not exact in binary. If sigma and sigma_min are not rounded alike, sigma - sigma_min does not vanish.
     sigma = torch.full((4,), sigma_min, dtype=dtype)
     x = torch.tensor([-3.0, 1e-3, 0.7, 1e3], dtype=dtype)
     output_of_any_network = torch.tensor([1e6, -1e3, 5.0, 1.0], dtype=dtype)
@@ -117,19 +117,19 @@ def test_the_coefficients_are_differentiable_in_sigma(coefficient: Callable[[Ten
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])
-def test_a_level_without_a_finite_logarithm_is_refused(sigma: float) -> None:
+def test_a_level_without_a_finite_logarithm_is_rejected(sigma: float) -> None:
     with pytest.raises(ValueError, match="sigma"):
         c_noise(f64(1.0, sigma))
 
 
 @pytest.mark.parametrize("coefficient", [c_skip, c_out, c_in])
-def test_a_level_that_is_no_number_is_refused(coefficient: Callable[[Tensor], Tensor]) -> None:
+def test_a_level_that_is_not_a_number_is_rejected(coefficient: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(ValueError, match="sigma"):
         coefficient(f64(1.0, math.nan))
 
 
 @pytest.mark.parametrize("sigma_data", [0.0, -0.5, math.nan, math.inf])
-def test_a_deviation_of_the_data_outside_its_domain_is_refused(sigma_data: float) -> None:
+def test_a_deviation_of_the_data_outside_its_domain_is_rejected(sigma_data: float) -> None:
     with pytest.raises(ValueError, match="sigma_data"):
         c_skip(f64(1.0), sigma_data=sigma_data)
     with pytest.raises(ValueError, match="sigma_data"):
@@ -139,7 +139,7 @@ def test_a_deviation_of_the_data_outside_its_domain_is_refused(sigma_data: float
 
 
 @pytest.mark.parametrize("sigma_min", [-0.002, math.nan, math.inf])
-def test_a_lowest_level_outside_its_domain_is_refused(sigma_min: float) -> None:
+def test_a_lowest_level_outside_its_domain_is_rejected(sigma_min: float) -> None:
     with pytest.raises(ValueError, match="sigma_min"):
         c_skip(f64(1.0), sigma_min=sigma_min)
     with pytest.raises(ValueError, match="sigma_min"):

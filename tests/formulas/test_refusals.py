@@ -1,7 +1,6 @@
-"""What each formula says when it refuses, word for word: what it needs and from which source, what it got, what to do.
+"""The error message of each formula, word for word: the requirement with its source, the value, the remedy.
 
-refusals.txt holds calls and sentences. A call names what is wrong; its other arguments are those of properties/domains.
-The sentences are all that somebody sees whose numbers are wrong: they are there to be read.
+refusals.txt holds calls and messages. A call has the invalid argument; the others are those of properties/domains.
 """
 
 import math
@@ -27,14 +26,14 @@ def _unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-@pytest.mark.parametrize(("call", "says"), REFUSALS, ids=[call for call, _ in REFUSALS])
-def test_a_refusal_says_what_is_needed_what_came_and_what_to_do(call: str, says: str) -> None:
+@pytest.mark.parametrize(("call", "message"), REFUSALS, ids=[call for call, _ in REFUSALS])
+def test_an_error_names_the_requirement_the_value_and_the_remedy(call: str, message: str) -> None:
     name, arguments = call.removesuffix(")").split("(", 1)
-    wrong = eval(f"dict({arguments})", VOCABULARY)  # noqa: S307 - the calls are ours
+    wrong = eval(f"dict({arguments})", VOCABULARY)  # noqa: S307 - refusals.txt is trusted
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole sentence is compared
         getattr(ict_ref.formulas, name)(**{**CASES[name].arguments, **wrong})
-    assert str(caught.value) == says
+    assert str(caught.value) == message
 
 
-def test_every_formula_that_refuses_anything_is_heard() -> None:
+def test_every_formula_that_raises_is_covered() -> None:
     assert {name for name, case in CASES.items() if case.bad} == {call.split("(")[0] for call, _ in REFUSALS}

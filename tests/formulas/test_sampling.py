@@ -89,7 +89,7 @@ def test_one_step_evaluates_the_network_once_at_the_highest_level() -> None:
 
 
 @pytest.mark.parametrize("sigma_max", [0.0, -80.0, math.nan, math.inf])
-def test_a_highest_level_outside_its_domain_is_refused(sigma_max: float) -> None:
+def test_a_highest_level_outside_its_domain_is_rejected(sigma_max: float) -> None:
     with pytest.raises(ValueError, match="sigma_max"):
         one_step_sample(bent, torch.ones(2, 3), sigma_max=sigma_max)
 
@@ -127,7 +127,7 @@ def test_each_level_costs_one_network_evaluation_at_that_level() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_a_last_step_at_the_lowest_level_adds_exactly_nothing(dtype: torch.dtype) -> None:
+def test_a_last_step_at_the_lowest_level_adds_exactly_zero(dtype: torch.dtype) -> None:
     def network(x: Tensor, sigma: Tensor) -> Tensor:
         return torch.where(column(sigma, x) <= 0.0021, x, torch.tanh(x))
 
@@ -160,8 +160,8 @@ def test_the_gaussian_consistency_function_gives_the_mean_and_the_variance_of_th
     levels: tuple[float, ...], sigma_min: float
 ) -> None:
     # Three Gauss-Hermite nodes a level are exact for mean and variance, as the sample is linear in the noises. The
-    # first noise is standardised to the true law N(mu, s^2 + sigma_max^2) at the highest level; the law that must come
-    # out is p at sigma_min: N(mu, s^2 + sigma_min^2).
+    # first noise is standardised to the true distribution N(mu, s^2 + sigma_max^2) at the highest level. The result
+    # must have the distribution p at sigma_min: N(mu, s^2 + sigma_min^2).
     mean, deviation = 0.7, 0.5
     nodes, masses = [-math.sqrt(3), 0.0, math.sqrt(3)], [1 / 6, 2 / 3, 1 / 6]
     rows = list(product(nodes, repeat=len(levels)))
@@ -188,8 +188,8 @@ def test_the_integrated_flow_of_a_mixture_keeps_its_moments(levels: tuple[float,
     noises = torch.stack([f64(*(s / first for (s, _), _ in pairs)), f64(*(z for _, z in pairs))])
     got = multistep_sample(mixture_flow(sigma_min), noises, f64(*levels), sigma_min=sigma_min)
 
-    # Moments of the mixture at sigma_min: a mode at m has second, third and fourth central moments
-    # v + d^2, 3 v d + d^3, 3 v^2 + 6 v d^2 + d^4 about the common mean, with d = m - mean and v = s^2 + sigma_min^2.
+    # Moments of the mixture at sigma_min. Let d = m - mean and v = s^2 + sigma_min^2 for a mode at m. Its second, third
+    # and fourth moments about the common mean are v + d^2, 3 v d + d^3 and 3 v^2 + 6 v d^2 + d^4.
     mean, v = sum(MODES) / 2, DEVIATION**2 + sigma_min**2
     d = MODES[1] - mean
     expected = [mean, v + d**2, 0.0, 3 * v**2 + 6 * v * d**2 + d**4]
@@ -201,18 +201,18 @@ def test_the_integrated_flow_of_a_mixture_keeps_its_moments(levels: tuple[float,
     "levels",
     [(1.0, 2.0), (80.0, 1.0, 1.0), (80.0, 0.5, 1.0), (80.0, 0.001), (0.001,), (80.0, math.nan), (math.inf, 1.0)],
 )
-def test_levels_that_do_not_descend_to_the_lowest_one_are_refused(levels: tuple[float, ...]) -> None:
+def test_levels_that_do_not_descend_to_the_lowest_one_are_rejected(levels: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="sigma"):
         multistep_sample(bent, torch.ones(len(levels), 2, 3), f64(*levels))
 
 
 @pytest.mark.parametrize("sigma_min", [-0.002, math.nan, math.inf])
-def test_a_lowest_level_outside_its_domain_is_refused(sigma_min: float) -> None:
+def test_a_lowest_level_outside_its_domain_is_rejected(sigma_min: float) -> None:
     with pytest.raises(ValueError, match="sigma_min"):
         multistep_sample(bent, torch.ones(2, 2, 3), f64(80.0, 1.0), sigma_min=sigma_min)
 
 
 @pytest.mark.parametrize("levels", [(80.0,), (80.0, 2.0, 1.0)])
-def test_a_number_of_levels_that_is_not_that_of_the_noises_is_refused(levels: tuple[float, ...]) -> None:
+def test_a_number_of_levels_that_is_not_that_of_the_noises_is_rejected(levels: tuple[float, ...]) -> None:
     with pytest.raises((ValueError, TypeCheckError)):
         multistep_sample(bent, torch.ones(2, 2, 3), f64(*levels))

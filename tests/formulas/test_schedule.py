@@ -34,7 +34,7 @@ def exact_grid(n: int, sigma_min: float, sigma_max: float, rho: float) -> list[m
 
 
 def exact_pmf(sigmas: list[float], p_mean: float, p_std: float) -> list[mpmath.mpf]:
-    # 200 digits: a cell far in a tail is a difference of two numbers that agree in the first 100.
+    # 200 digits: the probability of an interval far in a tail is a difference of numbers that agree in the first 100.
     with mpmath.workdps(200):
         scale = mpmath.sqrt(2) * mpmath.mpf(p_std)
         cdf = [mpmath.erf((mpmath.log(mpmath.mpf(s)) - mpmath.mpf(p_mean)) / scale) for s in sigmas]
@@ -82,25 +82,25 @@ def test_the_grid_is_linear_for_rho_one() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 0, -3])
-def test_a_grid_of_fewer_than_two_levels_is_refused(n: int) -> None:
+def test_a_grid_of_fewer_than_two_levels_is_rejected(n: int) -> None:
     with pytest.raises(ValueError, match=r"\b[nN]\b"):
         sigma_grid(n)
 
 
 @pytest.mark.parametrize("sigma_min", [0.0, -0.002, 80.0, 81.0, math.nan, math.inf])
-def test_a_grid_with_a_lowest_level_outside_its_domain_is_refused(sigma_min: float) -> None:
+def test_a_grid_with_a_lowest_level_outside_its_domain_is_rejected(sigma_min: float) -> None:
     with pytest.raises(ValueError, match="sigma_min"):
         sigma_grid(11, sigma_min=sigma_min)
 
 
 @pytest.mark.parametrize("sigma_max", [0.002, 0.001, -1.0, math.nan, math.inf])
-def test_a_grid_with_a_highest_level_outside_its_domain_is_refused(sigma_max: float) -> None:
+def test_a_grid_with_a_highest_level_outside_its_domain_is_rejected(sigma_max: float) -> None:
     with pytest.raises(ValueError, match="sigma_max"):
         sigma_grid(11, sigma_max=sigma_max)
 
 
 @pytest.mark.parametrize("rho", [0.0, -7.0, math.nan, math.inf])
-def test_a_grid_with_rho_outside_its_domain_is_refused(rho: float) -> None:
+def test_a_grid_with_rho_outside_its_domain_is_rejected(rho: float) -> None:
     with pytest.raises(ValueError, match="rho"):
         sigma_grid(11, rho=rho)
 
@@ -119,7 +119,7 @@ def test_the_curriculum_doubles_eight_times_at_multiples_of_fifty_thousand() -> 
         (8, 10, 1280),  # the shortest run that has K' = 1
         (83, 10, 1280),  # 83 / 8 is not an integer
         (400, 10, 1289),  # floor(s1 / s0) = 128, without the floor K' = 49
-        (1000, 3, 10),  # floor(s1 / s0) = 3: log2 is not an integer, and 10 is no doubling of 3
+        (1000, 3, 10),  # floor(s1 / s0) = 3: log2 is not an integer, and 10 is not 3 doubled
         (1000, 2, 150),
         (997, 7, 48),
         (500, 5, 5),  # s1 = s0: constant
@@ -136,24 +136,24 @@ def test_the_curriculum_agrees_with_integer_arithmetic_at_every_step(total_steps
 
 
 @pytest.mark.parametrize("total_steps", [7, 1, 0])
-def test_a_run_too_short_for_all_doublings_is_refused(total_steps: int) -> None:
+def test_a_run_too_short_for_all_doublings_is_rejected(total_steps: int) -> None:
     with pytest.raises(ValueError, match=r"total_steps|\bK\b"):
         exponential_curriculum(0, total_steps=total_steps)
 
 
 @pytest.mark.parametrize("step", [-1, 401])
-def test_a_step_outside_the_run_is_refused(step: int) -> None:
+def test_a_step_outside_the_run_is_rejected(step: int) -> None:
     with pytest.raises(ValueError, match="step"):
         exponential_curriculum(step, total_steps=400)
 
 
 @pytest.mark.parametrize(("s0", "s1"), [(0, 10), (-1, 10), (11, 10)])
-def test_a_curriculum_that_cannot_double_is_refused(s0: int, s1: int) -> None:
+def test_a_curriculum_that_cannot_double_is_rejected(s0: int, s1: int) -> None:
     with pytest.raises(ValueError, match="s0"):
         exponential_curriculum(0, total_steps=400, s0=s0, s1=s1)
 
 
-def test_the_lognormal_probabilities_of_ten_cells_have_their_printed_values() -> None:
+def test_the_lognormal_probabilities_of_ten_intervals_have_their_printed_values() -> None:
     # mpmath, 50 digits
     expected = f64(0.063, 0.182, 0.246, 0.213, 0.142, 0.081, 0.041, 0.020, 0.009, 0.004)
     torch.testing.assert_close(lognormal_pmf(sigma_grid(11)), expected, rtol=0, atol=5e-4)
@@ -184,7 +184,7 @@ def test_the_lognormal_probabilities_hold_on_any_ascending_levels() -> None:
     "levels",
     [(1.0,), (1.0, 1.0), (2.0, 1.0), (0.1, 0.3, 0.2), (0.0, 1.0), (-1.0, 1.0), (0.1, math.nan), (0.1, math.inf)],
 )
-def test_levels_that_are_no_ascending_grid_are_refused(levels: tuple[float, ...]) -> None:
+def test_levels_that_are_not_an_ascending_grid_are_rejected(levels: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="sigma"):
         lognormal_pmf(f64(*levels))
     with pytest.raises(ValueError, match="sigma"):
@@ -192,13 +192,13 @@ def test_levels_that_are_no_ascending_grid_are_refused(levels: tuple[float, ...]
 
 
 @pytest.mark.parametrize("p_std", [0.0, -2.0, math.nan, math.inf])
-def test_a_width_of_the_lognormal_outside_its_domain_is_refused(p_std: float) -> None:
+def test_a_width_of_the_lognormal_outside_its_domain_is_rejected(p_std: float) -> None:
     with pytest.raises(ValueError, match=r"(?i)p_std"):
         lognormal_pmf(sigma_grid(11), p_std=p_std)
 
 
 @pytest.mark.parametrize("p_mean", [math.nan, math.inf])
-def test_a_mean_of_the_lognormal_outside_its_domain_is_refused(p_mean: float) -> None:
+def test_a_mean_of_the_lognormal_outside_its_domain_is_rejected(p_mean: float) -> None:
     with pytest.raises(ValueError, match=r"(?i)p_mean"):
         lognormal_pmf(sigma_grid(11), p_mean=p_mean)
 
@@ -206,8 +206,8 @@ def test_a_mean_of_the_lognormal_outside_its_domain_is_refused(p_mean: float) ->
 @pytest.mark.parametrize(
     "eighths", [(1, 1, 2, 4), (8,), (4, 4), (0, 3, 0, 0, 5, 0), (0, 0, 8), (8, 0, 0), (1,) * 8, (2, 0, 2, 0, 4, 0)]
 )
-def test_an_index_is_the_first_cell_whose_cumulated_probability_exceeds_u(eighths: tuple[int, ...]) -> None:
-    # Eighths and 64ths are exact in float64, so a u on a cell's edge must fall into the cell above that edge.
+def test_an_index_is_the_first_interval_whose_cumulated_probability_exceeds_u(eighths: tuple[int, ...]) -> None:
+    # Eighths and 64ths are exact in float64, so a u on an edge must fall into the interval above that edge.
     uniforms = [j / 64 for j in range(64)] + [NEXT_BELOW_ONE, math.nextafter(0.125, 0.0), math.nextafter(0.5, 1.0)]
     cumulated = [Fraction(sum(eighths[: j + 1]), 8) for j in range(len(eighths))]
     expected = [next(j for j, total in enumerate(cumulated) if Fraction(u) < total) for u in uniforms]
@@ -217,11 +217,13 @@ def test_an_index_is_the_first_cell_whose_cumulated_probability_exceeds_u(eighth
 
 
 @pytest.mark.parametrize("trailing_zeros", [0, 1, 3])
-@pytest.mark.parametrize("cells", [3, 10, 49, 1000])
-def test_the_largest_u_falls_into_the_last_cell_of_positive_probability(cells: int, trailing_zeros: int) -> None:
+@pytest.mark.parametrize("intervals", [3, 10, 49, 1000])
+def test_the_largest_u_falls_into_the_last_interval_of_positive_probability(
+    intervals: int, trailing_zeros: int
+) -> None:
     # Ten times 0.1 cumulates to 1 - 2^-53, which is the largest u below 1.
-    pmf = f64(*[1 / cells] * cells, *[0.0] * trailing_zeros)
-    assert index_from_uniform(f64(NEXT_BELOW_ONE), pmf).tolist() == [cells - 1]
+    pmf = f64(*[1 / intervals] * intervals, *[0.0] * trailing_zeros)
+    assert index_from_uniform(f64(NEXT_BELOW_ONE), pmf).tolist() == [intervals - 1]
 
 
 @pytest.mark.parametrize("n", [11, 1281])
@@ -238,18 +240,18 @@ def test_an_index_inverts_the_rational_cumulative_distribution(n: int) -> None:
 
 
 @pytest.mark.parametrize("u", [-1e-9, 1.0, 1.5, math.nan, math.inf])
-def test_a_u_outside_the_half_open_unit_interval_is_refused(u: float) -> None:
+def test_a_u_outside_the_half_open_unit_interval_is_rejected(u: float) -> None:
     with pytest.raises(ValueError, match=r"\bu\b"):
         index_from_uniform(f64(0.5, u), f64(0.5, 0.5))
 
 
 @pytest.mark.parametrize("pmf", [(0.5, 0.4), (0.7, 0.7), (0.0, 0.0), (1.5, -0.5), (0.5, math.nan), (math.inf, 0.0)])
-def test_numbers_that_are_no_probabilities_are_refused(pmf: tuple[float, ...]) -> None:
+def test_numbers_that_are_not_probabilities_are_rejected(pmf: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="pmf"):
         index_from_uniform(f64(0.5), f64(*pmf))
 
 
-def test_levels_along_two_axes_are_refused() -> None:
+def test_levels_along_two_axes_are_rejected() -> None:
     with pytest.raises((ValueError, TypeCheckError)):
         lognormal_pmf(f64(0.1, 1.0).reshape(1, 2))
 
@@ -261,7 +263,7 @@ def test_the_weights_run_from_25584_7_to_2_936() -> None:
     torch.testing.assert_close(weights[[0, -1]], f64(25584.724, 2.9360313), rtol=1e-7, atol=0)
 
 
-def test_each_weight_is_the_inverse_of_its_own_gap() -> None:
+def test_each_weight_is_the_inverse_of_its_gap() -> None:
     levels = [0.002, 0.5, 0.75, 1.75, 80.0]
     expected = [float(1 / (Fraction(b) - Fraction(a))) for a, b in pairwise(levels)]
     got = inverse_gap_weights(f64(*levels))

@@ -110,12 +110,12 @@ def test_inception_score_takes_rows_of_a_float32_softmax() -> None:
         [float("inf"), 0.0],
     ],
 )
-def test_rows_that_are_not_probabilities_are_refused(row: list[float]) -> None:
+def test_rows_that_are_not_probabilities_are_rejected(row: list[float]) -> None:
     with pytest.raises(ValueError, match=r"\bp\b"):
         inception_score(tensor([[0.3, 0.7], row]))
 
 
-def test_no_examples_at_all_are_refused() -> None:
+def test_an_empty_set_of_examples_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"\bp\b|examples"):
         inception_score(torch.zeros(0, 3, dtype=torch.float64))
 
@@ -218,7 +218,7 @@ def test_kernel_distance_keeps_float32() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_fewer_than_two_examples_are_refused(count: int) -> None:
+def test_fewer_than_two_examples_are_rejected(count: int) -> None:
     few, many = tensor(normal(12, count, 3)), tensor(normal(13, 4, 3))
     with pytest.raises(ValueError, match="real"):
         kernel_distance(few, many)
@@ -226,13 +226,13 @@ def test_fewer_than_two_examples_are_refused(count: int) -> None:
         kernel_distance(many, few)
 
 
-def test_features_of_different_lengths_are_refused() -> None:
+def test_features_of_different_lengths_are_rejected() -> None:
     with pytest.raises((ValueError, TypeCheckError), match=r"real|fake|features|\bd\b"):
         kernel_distance(tensor(normal(14, 4, 3)), tensor(normal(15, 4, 2)))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_features_that_are_not_finite_are_refused(value: float) -> None:
+def test_features_that_are_not_finite_are_rejected(value: float) -> None:
     broken, whole = tensor(normal(16, 4, 3)), tensor(normal(17, 4, 3))
     broken[1, 2] = value
     with pytest.raises(ValueError, match="real"):

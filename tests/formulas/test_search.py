@@ -20,7 +20,7 @@ def levels(values: object) -> Tensor:
 
 
 class Recorder:
-    """A score that looks its value up by the candidate level, and keeps every list of levels that it was given."""
+    """An objective that looks up its value by the candidate level and records every list of levels that it gets."""
 
     def __init__(self, values: dict[float, float], position: int = 0) -> None:
         self.values, self.position, self.calls = values, position, list[Tensor]()
@@ -211,13 +211,13 @@ def height(given: Tensor) -> float:
     "grid", [[1.0, 3.0, 2.0], [3.0, 2.0, 1.0], [1.0, 2.0, 2.0], [1.0, float("nan"), 3.0], []],
     ids=["unordered", "descending", "repeated", "NaN", "empty"],
 )  # fmt: skip
-def test_a_grid_that_does_not_ascend_is_refused(grid: list[float]) -> None:
+def test_a_grid_that_does_not_ascend_is_rejected(grid: list[float]) -> None:
     with pytest.raises(ValueError, match=r"grid|candidate|sigma"):
         search_intermediate_sigma(height, levels(grid))
 
 
 @pytest.mark.parametrize("wrong", [(2.0, 3.0), (3.0, 3.0)])
-def test_levels_before_or_after_that_do_not_descend_are_refused(wrong: tuple[float, ...]) -> None:
+def test_levels_before_or_after_that_do_not_descend_are_rejected(wrong: tuple[float, ...]) -> None:
     grid = levels(np.linspace(0.5, 10.0, 20))
     with pytest.raises(ValueError, match="before"):
         search_intermediate_sigma(height, grid, before=wrong)
@@ -229,18 +229,18 @@ def test_levels_before_or_after_that_do_not_descend_are_refused(wrong: tuple[flo
     ("before", "after"),
     [((1.0,), ()), ((), (4.0,)), ((2.5,), (2.0,)), ((3.0,), (2.0,)), ((2.0,), (3.0,)), ((0.1,), ())],
 )
-def test_no_candidate_between_before_and_after_is_refused(before: tuple[float, ...], after: tuple[float, ...]) -> None:
+def test_an_empty_gap_between_before_and_after_is_rejected(before: tuple[float, ...], after: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"candidate|before|after|grid"):
         search_intermediate_sigma(height, levels([1.0, 2.0, 3.0, 4.0]), before=before, after=after)
 
 
 @pytest.mark.parametrize("size", [2, 3, 50])
-def test_a_score_that_is_nan_is_refused(size: int) -> None:
+def test_a_score_that_is_nan_is_rejected(size: int) -> None:
     with pytest.raises(ValueError, match="objective"):
         search_intermediate_sigma(lambda given: math.nan, levels(np.arange(1.0, size + 1.0)))
 
 
 @pytest.mark.parametrize("broken", [1.0, 2.0])
-def test_a_score_that_is_nan_at_one_of_two_candidates_is_refused(broken: float) -> None:
+def test_a_score_that_is_nan_at_one_of_two_candidates_is_rejected(broken: float) -> None:
     with pytest.raises(ValueError, match="objective"):
         search_intermediate_sigma(lambda given: math.nan if float(given[0]) == broken else 1.0, levels([1.0, 2.0]))

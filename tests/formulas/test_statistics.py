@@ -42,7 +42,7 @@ def frechet_by_matrix_root(mu1: Tensor, cov1: Tensor, mu2: Tensor, cov2: Tensor)
 
 
 def covered(points: list[list[int]], by: list[list[int]], k: int) -> float:
-    """Fraction of the points no further from some point of `by` than that one's k-th nearest neighbour there."""
+    """Fraction of the points that lie within the reach of some point of `by`, its k-th nearest neighbour there."""
 
     def square(a: list[int], b: list[int]) -> int:
         return sum((p - q) ** 2 for p, q in zip(a, b, strict=True))
@@ -102,7 +102,7 @@ def test_the_frechet_distance_works_for_singular_covariances() -> None:
     assert to_a_point.item() == pytest.approx(cov.trace().item(), rel=1e-7)
 
 
-def test_statistics_that_are_no_numbers_are_refused() -> None:
+def test_statistics_that_are_not_finite_are_rejected() -> None:
     mu, cov, bad = torch.zeros(2), torch.eye(2), math.nan
     with pytest.raises(ValueError, match="mean1"):
         frechet_distance(torch.full((2,), bad), cov, mu, cov)
@@ -114,7 +114,7 @@ def test_statistics_that_are_no_numbers_are_refused() -> None:
         frechet_distance(mu, cov, mu, torch.full((2, 2), bad))
 
 
-def test_statistics_of_different_dimensions_are_refused() -> None:
+def test_statistics_of_different_dimensions_are_rejected() -> None:
     with pytest.raises((ValueError, TypeCheckError)):
         frechet_distance(torch.zeros(2), torch.eye(2), torch.zeros(3), torch.eye(3))
     with pytest.raises((ValueError, TypeCheckError)):
@@ -132,7 +132,7 @@ def test_precision_and_recall_agree_with_an_independent_package(k: int, n: int, 
     assert recall.item() == pytest.approx(expected["recall"], abs=1e-12)
 
 
-def test_precision_counts_generated_points_and_recall_counts_real_ones() -> None:
+def test_precision_counts_generated_points_and_recall_counts_real_points() -> None:
     # The generated points repeat one corner of the data: all are plausible, most of the data is missed.
     real = torch.arange(10, dtype=torch.float64).reshape(10, 1)
     fake = f64(0.0, 0.1, 0.2, 0.3).reshape(4, 1)
@@ -169,14 +169,14 @@ def test_three_neighbours_are_the_default() -> None:
 
 
 @pytest.mark.parametrize("k", [0, -1, 5, 6])
-def test_a_number_of_neighbours_that_the_smaller_set_does_not_have_is_refused(k: int) -> None:
+def test_a_number_of_neighbours_that_the_smaller_set_does_not_have_is_rejected(k: int) -> None:
     with pytest.raises(ValueError, match=r"\bk\b"):
         precision_recall(torch.ones(5, 2), torch.ones(9, 2), k=k)
     with pytest.raises(ValueError, match=r"\bk\b"):
         precision_recall(torch.ones(9, 2), torch.ones(5, 2), k=k)
 
 
-def test_features_that_are_no_numbers_are_refused() -> None:
+def test_features_that_are_nan_are_rejected() -> None:
     good, bad = normal(6, 2, seed=24), torch.full((6, 2), math.nan, dtype=torch.float64)
     with pytest.raises(ValueError, match="real"):
         precision_recall(bad, good)
@@ -184,6 +184,6 @@ def test_features_that_are_no_numbers_are_refused() -> None:
         precision_recall(good, bad)
 
 
-def test_features_of_different_dimensions_are_refused() -> None:
+def test_features_of_different_dimensions_are_rejected() -> None:
     with pytest.raises((ValueError, TypeCheckError)):
         precision_recall(torch.ones(6, 2), torch.ones(6, 3))

@@ -163,7 +163,7 @@ def test_the_divergence_is_infinite_with_the_sign_of_theta_minus_its_teacher() -
 
 @pytest.mark.parametrize("theta", [0.0, THETA, -7.0])
 def test_the_divergence_of_equal_networks_is_refused_in_favour_of_the_finite_limit(theta: float) -> None:
-    with pytest.raises(ValueError, match=r"needs theta_minus != theta .+; where they are equal the limit is ct_grad"):
+    with pytest.raises(ValueError, match=r"needs theta_minus != theta .+; use ct_gradient_limit where"):
         ct_gradient_divergence(theta, theta)
 
 
@@ -179,13 +179,13 @@ CELLS = (1000, 2000, 4000, 8000)
 
 
 def discrete(
-    loss_name: str, theta: float, theta_minus: float, low: float, high: float, cells: int
+    loss_name: str, theta: float, theta_minus: float, low: float, high: float, intervals: int
 ) -> tuple[float, float, float]:
-    """Mean over all cells of the loss on delta data (z drops out), its gradient to theta, and the step."""
-    sigmas = torch.linspace(low, high, cells + 1, dtype=torch.float64)
-    index = torch.arange(cells)
+    """Mean over all intervals of the loss on delta data (z drops out), its gradient to theta, and the step."""
+    sigmas = torch.linspace(low, high, intervals + 1, dtype=torch.float64)
+    index = torch.arange(intervals)
     student_theta, teacher_theta, xi = tensor(theta).requires_grad_(), tensor(theta_minus), tensor(XI)
-    z = draws(cells, cells)
+    z = draws(intervals, intervals)
 
     def student(x: Tensor, sigma: Tensor) -> Tensor:
         return delta_consistency_function(x, sigma, xi=student_theta, sigma_min=low)
@@ -193,10 +193,10 @@ def discrete(
     def teacher(x: Tensor, sigma: Tensor) -> Tensor:
         return delta_consistency_function(x, sigma, xi=teacher_theta, sigma_min=low)
 
-    weights = torch.ones(cells, dtype=torch.float64)
+    weights = torch.ones(intervals, dtype=torch.float64)
     if loss_name == "training":
         loss = consistency_training_loss(
-            student, teacher, xi.expand(cells), z, index, sigmas, distance=squared_l2, weights=weights
+            student, teacher, xi.expand(intervals), z, index, sigmas, distance=squared_l2, weights=weights
         ).mean()
     else:
         loss = consistency_matching_loss(
@@ -204,7 +204,7 @@ def discrete(
             distance=squared_l2, weights=weights,
         ).mean()  # fmt: skip
     (slope,) = torch.autograd.grad(loss, [student_theta])
-    return loss.item(), slope.item(), (high - low) / cells
+    return loss.item(), slope.item(), (high - low) / intervals
 
 
 def assert_falls_like_one_over_n(values: list[float], limit: float, at_most: float = 0.1) -> None:
@@ -264,10 +264,10 @@ def test_gradients_of_different_networks_tend_to_the_leading_term_and_blow_up_wh
 PARTS: tuple[tuple[float, float, float], ...] = ((0.3, -1.0, 0.4), (0.7, 0.8, 0.25))  # weight, mean, std
 
 
-def expected_gap(cells: int, distance: Callable[[Tensor, Tensor], Tensor], *, same_z: bool = True) -> float:
+def expected_gap(intervals: int, distance: Callable[[Tensor, Tensor], Tensor], *, same_z: bool = True) -> float:
     """(L_CT - L) / Delta sigma for theta- != theta, by Gauss and Hermite's nodes for each component and for z.
 
-    With same_z = False the teacher of L_CT has a z of its own.
+    With same_z = False the teacher of L_CT has a separate z.
     """
     u, p = (tensor(part) for part in np.polynomial.hermite_e.hermegauss(28))
     v, q = (tensor(part) for part in np.polynomial.hermite_e.hermegauss(16))
@@ -276,9 +276,9 @@ def expected_gap(cells: int, distance: Callable[[Tensor, Tensor], Tensor], *, sa
     x, z, other = (part.flatten() for part in torch.meshgrid(x, v, v if not same_z else v[:1], indexing="ij"))
     of_other = q / q.sum() if not same_z else torch.ones(1).double()
     weight = (chances[:, None, None] * (q / q.sum())[:, None] * of_other).flatten()
-    sigmas = torch.linspace(0.2, 1.2, cells + 1, dtype=torch.float64)
-    index = torch.arange(cells).repeat_interleave(len(x))
-    x, z, other = (part.repeat(cells)[:, None] for part in (x, z, other))
+    sigmas = torch.linspace(0.2, 1.2, intervals + 1, dtype=torch.float64)
+    index = torch.arange(intervals).repeat_interleave(len(x))
+    x, z, other = (part.repeat(intervals)[:, None] for part in (x, z, other))
 
     def student(y: Tensor, sigma: Tensor) -> Tensor:
         return torch.sin(y + 0.7) / (1 + over(sigma, y))
@@ -291,23 +291,23 @@ def expected_gap(cells: int, distance: Callable[[Tensor, Tensor], Tensor], *, sa
 
     weights, means, stds = (tensor([part[j] for part in PARTS]) for j in range(3))
     score = functools.partial(gaussian_mixture_score, means=means[:, None], stds=stds, mixture_weights=weights)
-    ones, x_hi = torch.ones(cells).double(), x + over(sigmas[index + 1], x) * z
+    ones, x_hi = torch.ones(intervals).double(), x + over(sigmas[index + 1], x) * z
     g = teacher if same_z else elsewhere
     training = consistency_training_loss(student, g, x, z, index, sigmas, distance=distance, weights=ones)
     matching = consistency_matching_loss(student, teacher, score, x_hi, index, sigmas, distance=distance, weights=ones)
-    return float((weight.repeat(cells) * (training - matching)).sum())
+    return float((weight.repeat(intervals) * (training - matching)).sum())
 
 
 @pytest.mark.parametrize("distance", [squared_l2, functools.partial(pseudo_huber, c=0.5)], ids=["l2", "Huber"])
 def test_the_training_loss_of_a_mixture_is_the_matching_loss_up_to_o_of_delta_sigma(
     distance: Callable[[Tensor, Tensor], Tensor],
 ) -> None:
-    gaps = [expected_gap(cells, distance) for cells in (16, 32, 64)]
+    gaps = [expected_gap(intervals, distance) for intervals in (16, 32, 64)]
     assert 1e-4 < abs(gaps[-1]) < 0.02
     for coarse, fine in itertools.pairwise(gaps):
         assert 1.9 < coarse / fine < 2.1, gaps
-    # A teacher with a z of its own is as far off for every N: divided by Delta sigma, twice as far for 2 N.
-    broken = [expected_gap(cells, distance, same_z=False) for cells in (8, 16)]
+    # A teacher with a separate z is equally far off for every N: divided by Delta sigma, twice as far for 2 N.
+    broken = [expected_gap(intervals, distance, same_z=False) for intervals in (8, 16)]
     assert broken[1] / broken[0] == pytest.approx(2, rel=0.1)
 
 
@@ -379,7 +379,7 @@ def test_a_gaussian_without_spread_is_a_delta() -> None:
 
 
 def log_density(x: list[Any], sigma: float, means: Array, stds: Array, weights: Array) -> Any:
-    """log p_sigma(x) in mpmath; it does not underflow, mpmath's exponents have no end."""
+    """log p_sigma(x) in mpmath, whose exponents are unbounded, so that it does not underflow."""
     total = mpmath.mpf(0)
     for mean, std, weight in zip(means.reshape(len(stds), -1), stds, weights, strict=True):
         variance = mpmath.mpf(float(std)) ** 2 + mpmath.mpf(sigma) ** 2
@@ -503,7 +503,7 @@ def test_probability_flow_with_one_component_ends_at_the_gaussian_consistency_fu
 
 
 @pytest.mark.parametrize("level", [float("nan"), 0.0, -1.0])
-def test_levels_that_are_not_positive_are_refused(level: float) -> None:
+def test_levels_that_are_not_positive_are_rejected(level: float) -> None:
     x, sigma, centre = draws(20, 2, 3), tensor([1.0, level]), draws(21, 3)
     with pytest.raises(ValueError, match="sigma"):
         delta_consistency_function(x, sigma, xi=centre)
@@ -514,7 +514,7 @@ def test_levels_that_are_not_positive_are_refused(level: float) -> None:
 
 
 @pytest.mark.parametrize("sigma_min", [0.0, -0.1, float("nan")])
-def test_a_sigma_min_that_is_not_positive_is_refused(sigma_min: float) -> None:
+def test_a_sigma_min_that_is_not_positive_is_rejected(sigma_min: float) -> None:
     x, sigma, centre = draws(22, 2, 3), tensor([1.0, 2.0]), draws(23, 3)
     with pytest.raises(ValueError, match="sigma_min"):
         delta_consistency_function(x, sigma, xi=centre, sigma_min=sigma_min)
@@ -523,7 +523,7 @@ def test_a_sigma_min_that_is_not_positive_is_refused(sigma_min: float) -> None:
 
 
 @pytest.mark.parametrize("std", [-0.1, float("nan")])
-def test_a_negative_or_nan_spread_is_refused(std: float) -> None:
+def test_a_negative_or_nan_spread_is_rejected(std: float) -> None:
     x, sigma, centre = draws(24, 2, 3), tensor([1.0, 2.0]), draws(25, 2, 3)
     with pytest.raises(ValueError, match="std"):
         gaussian_consistency_function(x, sigma, mean=centre[0], std=std)
@@ -532,7 +532,7 @@ def test_a_negative_or_nan_spread_is_refused(std: float) -> None:
 
 
 @pytest.mark.parametrize("weights", [(0.5, 0.6), (0.4, 0.5), (1.5, -0.5), (0.5, float("nan"))])
-def test_weights_that_are_negative_or_do_not_sum_to_one_are_refused(weights: tuple[float, float]) -> None:
+def test_weights_that_are_negative_or_do_not_sum_to_one_are_rejected(weights: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="weights"):
         gaussian_mixture_score(
             draws(26, 2, 3),
@@ -543,7 +543,7 @@ def test_weights_that_are_negative_or_do_not_sum_to_one_are_refused(weights: tup
         )
 
 
-def test_batches_of_different_sizes_are_refused() -> None:
+def test_batches_of_different_sizes_are_rejected() -> None:
     x, sigma, centre = draws(28, 2, 3), tensor([1.0, 2.0, 3.0]), draws(29, 3)
     with pytest.raises((ValueError, TypeCheckError), match="sigma"):
         delta_consistency_function(x, sigma, xi=centre)
@@ -553,7 +553,7 @@ def test_batches_of_different_sizes_are_refused() -> None:
         gaussian_mixture_score(x, sigma, means=centre[None], stds=tensor([0.5]), mixture_weights=tensor([1.0]))
 
 
-def test_mixtures_with_different_numbers_of_components_are_refused() -> None:
+def test_mixtures_with_different_numbers_of_components_are_rejected() -> None:
     x, sigma = draws(30, 2, 3), tensor([1.0, 2.0])
     with pytest.raises((ValueError, TypeCheckError), match="stds"):
         gaussian_mixture_score(
@@ -584,7 +584,7 @@ def test_the_leading_term_needs_a_positive_step(step: float) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_parameters_that_are_nan_are_refused(place: int) -> None:
+def test_parameters_that_are_nan_are_rejected(place: int) -> None:
     values = [1.0, 0.5]
     values[place] = math.nan
     for of_two_networks in (ct_loss_limit, ct_gradient_divergence, ct_gradient_divergent_term):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import Phase, settings
 
-from ict_ref.verify import prove
+from ict_ref.verify import run_laws
 
 settings.register_profile("unshrunk", phases=[Phase.generate])
 
@@ -13,7 +13,7 @@ settings.register_profile("unshrunk", phases=[Phase.generate])
 @pytest.fixture
 def few_examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Try each law on ten examples, and stop at the first that breaks it: none is made smaller."""
-    monkeypatch.setattr(prove, "EXAMPLES", 10)
+    monkeypatch.setattr(run_laws, "EXAMPLES", 10)
     before = settings.get_current_profile_name()
     settings.load_profile("unshrunk")
     yield

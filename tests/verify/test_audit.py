@@ -1,4 +1,4 @@
-"""The audit of a training step names what is wrong with it, and nothing that is right."""
+"""The audit of a training step reports its errors and only those."""
 
 import math
 import os
@@ -25,7 +25,7 @@ def grid(n: int) -> Tensor:
     return sigmas
 
 
-def cells(sigmas: Tensor, batch: int, p_mean: float) -> Tensor:
+def draw_intervals(sigmas: Tensor, batch: int, p_mean: float) -> Tensor:
     edges = torch.special.ndtr((sigmas.log() - p_mean) / 2)
     return torch.multinomial(edges.diff(), batch, replacement=True)
 
@@ -38,7 +38,7 @@ def plain_step(
     total_steps: int,
     noise: Callable[[Tensor], Tensor] = lambda sigma: sigma.log() / 4,
     c_in: Callable[[Tensor], Tensor] = lambda sigma: (sigma**2 + 0.25).rsqrt(),
-    draw: Callable[[Tensor, int], Tensor] = lambda sigmas, batch: cells(sigmas, batch, -1.1),
+    draw: Callable[[Tensor, int], Tensor] = lambda sigmas, batch: draw_intervals(sigmas, batch, -1.1),
     apart: int = 1,
     one_noise: bool = True,
     share_dropout: bool = True,
@@ -103,16 +103,16 @@ def test_a_right_step_passes(mean: bool) -> None:
 
 
 WRONG: dict[str, tuple[dict[str, object], str, str | None]] = {
-    "the network is told sigma itself": ({"noise": lambda sigma: sigma}, "step:c_noise", "RawSigmaNoise"),
-    "the network is told a thousand times too much": (
+    "the network gets sigma itself": ({"noise": lambda sigma: sigma}, "step:c_noise", "RawSigmaNoise"),
+    "the network gets a thousand times c_noise": (
         {"noise": lambda sigma: 250 * sigma.log()},
         "step:c_noise",
         "ScaledNoise",
     ),
-    "the network is told log(sigma)": ({"noise": lambda sigma: sigma.log()}, "step:c_noise", None),
+    "the network gets log(sigma)": ({"noise": lambda sigma: sigma.log()}, "step:c_noise", None),
     "the input is not scaled": ({"c_in": torch.ones_like}, "step:one_path", "NoInputScaling"),
     "the input is scaled by the variance": ({"c_in": lambda s: 1 / (s**2 + 0.25)}, "step:one_path", None),
-    "the levels are two cells apart": ({"apart": 2}, "step:neighbours", None),
+    "the levels are two intervals apart": ({"apart": 2}, "step:neighbours", None),
     "student and teacher have other noise": ({"one_noise": False}, "step:one_path", None),
     "noise is twice as strong": ({"z_scale": 2.0}, "step:unit_noise", None),
     "dropout masks are not shared": ({"share_dropout": False}, "step:shared_dropout", None),
@@ -121,22 +121,30 @@ WRONG: dict[str, tuple[dict[str, object], str, str | None]] = {
     "the distance is elementwise": ({"distance": "elementwise"}, "step:loss", "Elementwise"),
     "the distance is squared l2": ({"distance": "squared"}, "step:loss", None),
     "the distance is a mean of squares": ({"distance": "mean squared"}, "step:loss", "MeanReduction"),
-    "c is something else": ({"distance": "large c"}, "step:loss", None),
+    "c is larger": ({"distance": "large c"}, "step:loss", None),
     "the weight is 1": ({"weight": lambda low, high: torch.ones_like(low)}, "step:loss", None),
-    "the mean of the logarithms has the wrong sign": ({"draw": partial(cells, p_mean=1.1)}, "step:p(i)", "MeanSign"),
-    "cells are drawn uniformly": (
+    "the mean of the logarithms has the wrong sign": (
+        {"draw": partial(draw_intervals, p_mean=1.1)},
+        "step:p(i)",
+        "MeanSign",
+    ),
+    "intervals are drawn uniformly": (
         {"draw": lambda sigmas, batch: torch.randint(len(sigmas) - 1, (batch,))},
         "step:p(i)",
         None,
     ),
-    "cells are drawn uniformly, but for the first stage": (
-        {"draw": lambda s, batch: cells(s, batch, -1.1) if len(s) == 11 else torch.randint(len(s) - 1, (batch,))},
+    "intervals are drawn uniformly, but for the first stage": (
+        {
+            "draw": lambda s, batch: (
+                draw_intervals(s, batch, -1.1) if len(s) == 11 else torch.randint(len(s) - 1, (batch,))
+            )
+        },
         "step:p(i)",
         None,
     ),
-    "the mean of the logarithms is -1.2": ({"draw": partial(cells, p_mean=-1.2)}, "step:p(i)", None),
-    "the last cell is never drawn": (
-        {"draw": lambda s, batch: cells(s, batch, -1.1).clamp_max(len(s) - 3)},
+    "the mean of the logarithms is -1.2": ({"draw": partial(draw_intervals, p_mean=-1.2)}, "step:p(i)", None),
+    "the last interval is never drawn": (
+        {"draw": lambda s, batch: draw_intervals(s, batch, -1.1).clamp_max(len(s) - 3)},
         "step:p(i)",
         None,
     ),
@@ -171,7 +179,7 @@ WRONG: dict[str, tuple[dict[str, object], str, str | None]] = {
         "step:gradient step:boundary",
         None,
     ),
-    "c is a third of what it should be": ({"c_share": 1 / 3}, "step:loss step:gradient step:huber_constant", None),
+    "c is a third of the right value": ({"c_share": 1 / 3}, "step:loss step:gradient step:huber_constant", None),
     "the distance is the norm": ({"c_share": 1e-9}, "step:loss step:gradient step:huber_constant", None),
 }
 
@@ -185,18 +193,18 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("what", WRONG)
 def test_a_wrong_step_fails_where_it_is_wrong(what: str, request: pytest.FixtureRequest) -> None:
-    options, finding, slip = WRONG[what]
+    options, finding, deviation = WRONG[what]
     if finding not in ("step:p(i)", "step:normal_noise"):  # which are seen in many steps
         request.getfixturevalue("few_draws")
     found = failed(partial(plain_step, **options))  # type: ignore[arg-type] # one option of many types
     assert {result.id for result in found} == set(finding.split())
-    assert {result.deviation for result in found} == {slip}
+    assert {result.deviation for result in found} == {deviation}
     assert all(result.message.startswith(result.id) and result.message.endswith("]") for result in found)
 
 
 @pytest.mark.usefixtures("few_draws")
-def test_a_curriculum_that_is_late_has_levels_that_are_no_neighbours() -> None:
-    # Every second level of the grid twice as fine: one that keeps the old levels.
+def test_a_late_curriculum_has_levels_that_are_not_neighbours() -> None:
+    # Every second level of the grid that is twice as fine, as if the old grid were kept.
     def late(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
         return plain_step(network, x, step=step // 4, total_steps=total_steps)
 
@@ -204,8 +212,8 @@ def test_a_curriculum_that_is_late_has_levels_that_are_no_neighbours() -> None:
 
 
 @pytest.mark.usefixtures("few_draws")
-def test_a_network_that_is_heard_at_sigma_min_is_found() -> None:
-    # c_out is right but for the boundary, where it is a fifty-thousandth: nothing but a loud answer there shows it.
+def test_a_network_that_has_an_effect_at_sigma_min_is_found() -> None:
+    # c_out is right except at the boundary, where it is 1/50 000: only a large output there shows it.
     def c_out(sigma: Tensor) -> Tensor:
         return 0.5 * (sigma - 0.002 + 2e-5 * (sigma < 0.0021)) / (sigma**2 + 0.25).sqrt()
 
@@ -214,9 +222,7 @@ def test_a_network_that_is_heard_at_sigma_min_is_found() -> None:
 
 @pytest.mark.usefixtures("few_draws")
 @pytest.mark.parametrize(("distance", "findings"), [("huber", set()), ("elementwise", {"step:loss"})])
-def test_a_teacher_whose_answer_is_detached_is_a_teacher_whatever_the_distance(
-    distance: str, findings: set[str]
-) -> None:
+def test_a_detached_output_is_the_teacher_for_every_distance(distance: str, findings: set[str]) -> None:
     step = partial(plain_step, stop_gradient=False, detach=True, distance=distance)
     assert {result.id for result in failed(step)} == findings
 
@@ -228,7 +234,7 @@ def test_a_loss_without_any_gradient_is_found() -> None:
 
     [*found] = failed(cut_off)
     assert {result.id for result in found} == {"step:stop_gradient"}
-    assert "no gradient reaches the network" in found[0].message
+    assert "does not send a gradient to the network" in found[0].message
 
 
 def test_a_step_that_fails_later_has_one_clear_row() -> None:
@@ -250,7 +256,7 @@ def test_a_network_in_evaluation_mode_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "says"),
+    ("step", "message"),
     [
         (lambda *_, **__: 1 / 0, "raised ZeroDivisionError: division by zero"),
         (lambda *_, **__: None, "raised "),
@@ -258,20 +264,20 @@ def test_a_network_in_evaluation_mode_is_found() -> None:
         (lambda network, x, **_: network(x, x[:1, 0, 0, 0]) + network(x, x[:1, 0, 0, 0]), "and noise [1], should be"),
     ],
 )
-def test_a_step_that_cannot_be_read_has_one_clear_row(step: Callable[..., object], says: str) -> None:
+def test_a_step_that_cannot_be_read_has_one_clear_row(step: Callable[..., object], message: str) -> None:
     [one] = list(audit(step))
     assert one.status == "fail"
-    assert says in one.message
+    assert message in one.message
 
 
-def test_the_tail_of_chi_square_is_the_textbook_s() -> None:
+def test_the_tail_of_chi_square_is_that_of_the_textbook() -> None:
     # One degree of freedom, statistic 3.841: 5 %.
     counts = torch.tensor([50 + 9.8, 50 - 9.8], dtype=torch.float64)
     assert chi_square_tail(counts, torch.tensor([0.5, 0.5], dtype=torch.float64)) == pytest.approx(0.05, abs=1e-3)
 
 
 def test_the_project_s_own_step_passes() -> None:
-    # In a process of its own, without the import hook: the spy is not the network that the model is annotated with.
+    # A separate process has no import hook: the annotations of the model exclude the recording network.
     command = [sys.executable, "-m", "ict_ref.verify", str(PEERS / "our_step.py") + ":step", "--audit", "step"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""Laws are tried on anybody's implementation: each can be broken, and what breaks it is shown as small as it gets."""
+"""Laws run on any implementation: each can be broken, and what breaks it is shown as small as it gets."""
 
 import json
 import math
@@ -16,11 +16,11 @@ from tests.verify.implementations import numpy_module
 from torch import Tensor
 
 import ict_ref.formulas
-from ict_ref.verify import parametrize_with_checks, prove
+from ict_ref.verify import parametrize_with_checks, run_laws
 from ict_ref.verify.__main__ import main
 from ict_ref.verify.check import Result
 from ict_ref.verify.laws import LAWS, Law
-from ict_ref.verify.prove import Subject, attempt
+from ict_ref.verify.run_laws import FunctionUnderTest, check_law
 from ict_ref.verify.strategies import inputs
 from ict_ref.verify.values import NUMPY, TORCH
 from ict_ref.verify.vectors import deviations
@@ -54,7 +54,7 @@ def bumped(value: Tensor) -> Tensor:
 
 
 def widened(value: Tensor) -> Tensor:
-    """Return it with values that see those beside them."""
+    """Return it with values that depend on their neighbours."""
     return value.double() + 0.01 * value.double().flatten().roll(1).reshape(value.shape).abs() + 0.01
 
 
@@ -74,7 +74,7 @@ CHANGES: dict[str, Callable[[Value], Value]] = {
 
 
 def impostors(law: Law) -> list[Callable[..., object]]:
-    """Return implementations that are wrong: known slips first, then right values that are changed, or careless."""
+    """Return implementations that are wrong: known deviations first, then changed values, then careless code."""
     right = getattr(ict_ref.formulas, law.function)
 
     def wrong(change: Callable[[Value], Value], careless: bool) -> Callable[..., object]:
@@ -89,7 +89,7 @@ def impostors(law: Law) -> list[Callable[..., object]]:
         return call
 
     def tilted(**arguments: Any) -> object:
-        """Return the right value times a little of what no symmetry leaves alone."""
+        """Return the right value times a factor without symmetry."""
         handed = [value.double().flatten() for value in arguments.values() if isinstance(value, Tensor)]
         seen = sum(float((values * torch.arange(1, len(values) + 1)).sum()) for values in handed)
         return mapped(lambda value: value * (1 + 0.01 * math.sin(seen)))(right(**arguments))
@@ -97,22 +97,22 @@ def impostors(law: Law) -> list[Callable[..., object]]:
     known: dict[str, object] = {}
 
     def remembered(**arguments: Any) -> object:
-        """Return the very value that was returned for such arguments before."""
+        """Return the same object as for equal arguments before."""
         key = repr({name: value.tolist() if isinstance(value, Tensor) else value for name, value in arguments.items()})
         if key not in known:
             known[key] = right(**arguments)
         return known[key]
 
     def viewed(**arguments: Any) -> object:
-        """Look at each array as rows in memory, which not every layout allows."""
+        """View each array as one row, which some memory layouts forbid."""
         for value in arguments.values():
             if isinstance(value, Tensor):
                 value.view(-1)
         return right(**arguments)
 
-    slips = [WRONG[name] for name, deviation in deviations().items() if deviation.function == law.function]
+    deviating = [WRONG[name] for name, deviation in deviations().items() if deviation.function == law.function]
     changed = [wrong(change, name == "never refused") for name, change in CHANGES.items()]
-    return [*SPECIAL.get(law.name, []), *slips, *changed, tilted, remembered, viewed]
+    return [*SPECIAL.get(law.name, []), *deviating, *changed, tilted, remembered, viewed]
 
 
 def breaks(law: Law, *functions: Callable[..., object]) -> bool:
@@ -120,13 +120,13 @@ def breaks(law: Law, *functions: Callable[..., object]) -> bool:
 
     Each example is tried on all functions before the next one is drawn: most laws are broken by the first.
     """
-    subjects = [Subject(function, law.function, TORCH) for function in functions]
+    tested = [FunctionUnderTest(function, law.function, TORCH) for function in functions]
 
     @settings(max_examples=FEW, derandomize=True, database=None, deadline=None, phases=[Phase.generate])
     @given(inputs(law.symbols))
     def holds(values: dict[str, object]) -> None:
-        for subject in subjects:
-            law.holds(subject, **values)
+        for function in tested:
+            law.holds(function, **values)
 
     try:
         holds()
@@ -136,7 +136,7 @@ def breaks(law: Law, *functions: Callable[..., object]) -> bool:
 
 
 def leaking(*_: object, student: Any, x: Tensor, z: Tensor, index: Tensor, sigmas: Tensor, **others: Any) -> Tensor:
-    """Return the training loss with the student as its own teacher, in the graph."""
+    """Return the training loss with the student as teacher, in the graph."""
     del others["teacher"]
     low, high = sigmas[index], sigmas[index + 1]
     column = [-1, *(1 for _ in x.shape[1:])]
@@ -212,9 +212,9 @@ def test_what_a_law_is_there_to_find_breaks_it(name: str) -> None:
     assert all(breaks(BY_NAME[name], wrong) for wrong in SPECIAL[name])
 
 
-@pytest.mark.parametrize("slip", ["SameNoise", "SwappedLevels", "MultiplicativeNoise"])
-def test_a_slip_in_the_training_loss_is_not_the_matching_loss_up_to_o_of_delta_sigma(slip: str) -> None:
-    assert breaks(BY_NAME["consistency_training_loss:is_the_other_loss_up_to_o_of_delta_sigma"], WRONG[slip])
+@pytest.mark.parametrize("deviation", ["SameNoise", "SwappedLevels", "MultiplicativeNoise"])
+def test_a_deviation_of_the_training_loss_is_not_the_matching_loss_up_to_o_of_delta_sigma(deviation: str) -> None:
+    assert breaks(BY_NAME["consistency_training_loss:is_the_other_loss_up_to_o_of_delta_sigma"], WRONG[deviation])
 
 
 def test_squared_l2_over_2c_is_not_the_pseudo_huber_distance_though_they_bend_alike_at_0() -> None:
@@ -226,7 +226,7 @@ def test_squared_l2_over_2c_is_not_the_pseudo_huber_distance_though_they_bend_al
 
 def broken(name: str, function: Callable[..., object], **options: Any) -> Result:
     """Return the failure of a law that is broken."""
-    result = attempt(BY_NAME[name], function, **options)
+    result = check_law(BY_NAME[name], function, **options)
     assert result.status == "fail"
     return result
 
@@ -263,7 +263,7 @@ def test_the_same_examples_are_tried_unless_a_seed_is_given() -> None:
             asked.append(dim)
             return ict_ref.formulas.pseudo_huber_constant(dim)
 
-        attempt(BY_NAME["pseudo_huber_constant:rises"], constant, seed=seed, examples=FEW)
+        check_law(BY_NAME["pseudo_huber_constant:rises"], constant, seed=seed, examples=FEW)
         return asked
 
     assert seen(0) == seen(0)
@@ -274,9 +274,9 @@ def test_the_same_examples_are_tried_unless_a_seed_is_given() -> None:
 def test_thorough_tries_many_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (prove.EXAMPLES, prove.MANY) == (50, 1000)
-    monkeypatch.setattr(prove, "EXAMPLES", 10)
-    monkeypatch.setattr(prove, "MANY", 200)
+    assert (run_laws.EXAMPLES, run_laws.THOROUGH_EXAMPLES) == (50, 1000)
+    monkeypatch.setattr(run_laws, "EXAMPLES", 10)
+    monkeypatch.setattr(run_laws, "THOROUGH_EXAMPLES", 200)
     (tmp_path / "counting.py").write_text(
         "from ict_ref import formulas\ncalls = 0\n"
         "def pseudo_huber_constant(dim):\n    global calls\n    calls += 1\n"
@@ -292,10 +292,10 @@ def test_thorough_tries_many_more(
     assert "laws on 200 examples each" in out
 
 
-def test_without_hypothesis_only_vectors_are_run_and_the_report_says_so(
+def test_without_hypothesis_only_vectors_are_run_and_the_report_states_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(prove, "available", lambda: False)
+    monkeypatch.setattr(run_laws, "hypothesis_is_installed", lambda: False)
     waivers = tmp_path / "waivers.toml"
     waivers.write_text('[[waiver]]\nid = "pseudo_huber:lies_below_the_norm"\nreason = "known"\n')
     assert main(["ict_ref.formulas", "--only", "pseudo_huber", "--waivers", str(waivers)]) == 0
@@ -323,7 +323,7 @@ def test_a_law_can_be_waived_by_its_name(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_laws_hold_of_an_implementation_in_numpy() -> None:
-    found = list(prove.prove(numpy_module, arrays=NUMPY, examples=FEW))
+    found = list(run_laws.check_laws(numpy_module, arrays=NUMPY, examples=FEW))
     assert {result.function for result in found} == {"sigma_grid", "lognormal_pmf", "pseudo_huber", "one_step_sample"}
     assert [result.message for result in found if result.status == "fail"] == []
 
@@ -336,7 +336,7 @@ def test_a_numpy_implementation_that_is_wrong_breaks_laws() -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "says"),
+    ("function", "message"),
     [
         (lambda **_: [][1], "raised IndexError: list index out of range; at dim = 1"),
         (lambda **_: None, "got a NoneType, should be a number or an array; at dim = 1"),
@@ -344,19 +344,19 @@ def test_a_numpy_implementation_that_is_wrong_breaks_laws() -> None:
         (lambda **_: math.nan, "got nan, should be nan"),
     ],
 )
-def test_a_broken_function_has_a_clear_line(function: Callable[..., object], says: str) -> None:
-    assert says in broken("pseudo_huber_constant:doubles_for_four_times_the_values", function).message
+def test_a_broken_function_has_a_clear_line(function: Callable[..., object], message: str) -> None:
+    assert message in broken("pseudo_huber_constant:doubles_for_four_times_the_values", function).message
 
 
-def test_a_function_that_gives_another_value_each_time_is_told_from_one_that_is_wrong() -> None:
+def test_a_function_with_a_different_value_each_time_has_another_message_than_a_wrong_one() -> None:
     calls = iter(range(10**6))
 
     def drifting(dim: int) -> object:
-        # Wrong at one call, and right again when the same is asked once more.
+        # Wrong at one call, and right at the next with the same arguments.
         return ict_ref.formulas.pseudo_huber_constant(dim) * (2 if next(calls) == 60 else 1)
 
     said = broken("pseudo_huber_constant:doubles_for_four_times_the_values", drifting).message
-    assert "the same arguments give another value the second time" in said
+    assert "the same arguments give a different value the second time" in said
 
 
 def test_a_function_that_changes_its_arguments_breaks_every_law() -> None:
@@ -365,7 +365,10 @@ def test_a_function_that_changes_its_arguments_breaks_every_law() -> None:
         x += 1
         return value
 
-    assert "it changed its argument x; arguments are the caller's" in broken("l1:is_0_for_equals", spoiling).message
+    assert (
+        "changed its argument x; a function must not change its arguments"
+        in broken("l1:is_0_for_equals", spoiling).message
+    )
 
 
 def test_a_test_suite_can_have_a_check_per_law() -> None:

@@ -84,7 +84,7 @@ def test_a_step_written_again_agrees_in_every_value(tmp_path: Path, capsys: pyte
     assert f"{len(NAMES)}/{len(NAMES)} right  a training step, value after value" in capsys.readouterr().out
 
 
-def test_a_step_in_float32_agrees_to_a_tolerance_that_is_asked_for(tmp_path: Path) -> None:
+def test_a_step_in_float32_agrees_to_the_given_tolerance(tmp_path: Path) -> None:
     path = written(tmp_path / "mine.json", step(torch.float32))
     assert main(["--trace", path]) == 1
     assert main(["--trace", path, "--rtol", "1e-4"]) == 0
@@ -93,7 +93,7 @@ def test_a_step_in_float32_agrees_to_a_tolerance_that_is_asked_for(tmp_path: Pat
 @pytest.mark.parametrize("name", NAMES)
 def test_the_first_value_that_differs_is_named(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = step()
-    # From here on everything is wrong, as in a step that goes on with a wrong value.
+    # From here on everything is wrong, as in a step that continues with a wrong value.
     for later in NAMES[NAMES.index(name) :]:
         values[later] = values[later] + 1 if later in ("n", "index") else values[later] * (1 + 1e-6)
     assert main(["--trace", written(tmp_path / "mine.json", values)]) == 1
@@ -109,28 +109,28 @@ def test_a_few_values_are_enough(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
-        ('{"sigma": [1]}', "no value of the step is called sigma; there are n, sigmas, pmf"),
+        ('{"sigma": [1]}', "sigma is not a value of the step; the values are n, sigmas, pmf"),
         ("{}", "needs some of the values n, sigmas"),
         ("[1]", "needs an object of names and nested lists; got a list"),
-        ("nothing", "is no JSON"),
+        ("nothing", "is not JSON"),
         (None, "No such file"),
     ],
 )
-def test_a_file_that_is_no_trace_is_one_line_and_status_2(
-    text: str | None, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_invalid_trace_file_is_one_line_and_status_2(
+    text: str | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if text is not None:
         (tmp_path / "mine.json").write_text(text)
     assert main(["--trace", str(tmp_path / "mine.json")]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert says in err
+    assert message in err
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
+    ("value", "message"),
     [
         ([[1, 2], [3]], "not a number or an array"),
         ("many", "of type str"),
@@ -140,13 +140,13 @@ def test_a_file_that_is_no_trace_is_one_line_and_status_2(
         ({"tensor": [1.0, 2.0]}, "of type dict, not a number or an array"),
     ],
 )
-def test_values_that_are_none_are_said_to_be(
-    value: object, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_invalid_values_are_reported(
+    value: object, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.json").write_text(json.dumps({"loss": value}))
     assert main(["--trace", str(tmp_path / "mine.json")]) in (1, 2)
     out, err = capsys.readouterr()
-    assert says in out + err
+    assert message in out + err
 
 
 @pytest.mark.parametrize(
@@ -163,16 +163,16 @@ def test_in_a_namespace_the_first_function_that_is_wrong_is_named(
     function: str, wrong: Callable[..., object], first: str
 ) -> None:
     mine = types.SimpleNamespace(**{name: getattr(formulas, name) for name in formulas.__all__})
-    assert {result.status for result in trace.follow(mine)} == {"pass"}
+    assert {result.status for result in trace.check_trace(mine)} == {"pass"}
     setattr(mine, function, wrong)
-    found = list(trace.follow(mine))
+    found = list(trace.check_trace(mine))
     assert [result.id for result in found if result.status == "fail"] == [f"trace:{first}"]
     assert found[-1].function == function
 
 
-def test_a_namespace_is_asked_for_what_it_has() -> None:
+def test_a_namespace_computes_the_values_of_its_functions() -> None:
     mine = types.SimpleNamespace(c_in=formulas.c_in, pseudo_huber=formulas.pseudo_huber)
-    assert [result.id for result in trace.follow(mine)] == ["trace:c_in_hi", "trace:c_in_lo", "trace:distance"]
+    assert [result.id for result in trace.check_trace(mine)] == ["trace:c_in_hi", "trace:c_in_lo", "trace:distance"]
 
 
 @pytest.mark.usefixtures("few_examples")

@@ -21,7 +21,7 @@ from torch import Tensor
 
 import ict_ref.formulas
 from ict_ref.equations import formulas
-from ict_ref.verify import parametrize_with_checks, prove
+from ict_ref.verify import parametrize_with_checks, run_laws
 from ict_ref.verify.__main__ import main
 from ict_ref.verify.check import check
 from ict_ref.verify.laws import LAWS, BrokenError
@@ -94,21 +94,21 @@ def test_a_vector_that_is_not_of_the_schema_is_found(spoil: Callable[[dict[str, 
         jsonschema.validate(book, json.loads((folder / "schema.json").read_text()))
 
 
-def test_every_slip_has_a_value_in_the_vectors_and_a_wrong_implementation() -> None:
-    shown = {slip for name in functions() for vector in vectors(name) for slip in vector.deviations}
+def test_every_known_deviation_has_a_value_in_the_vectors_and_an_implementation() -> None:
+    shown = {deviation for name in functions() for vector in vectors(name) for deviation in vector.deviations}
     assert set(deviations()) == shown == set(WRONG)
     assert all(deviation.function in functions() for deviation in deviations().values())
 
 
-@pytest.mark.parametrize("slip", sorted(WRONG))
-def test_a_known_slip_fails_with_its_own_name(slip: str) -> None:
-    name = deviations()[slip].function
-    failed = [result for result in check(namespace(**{name: WRONG[slip]}), only=[name]) if result.status == "fail"]
+@pytest.mark.parametrize("deviation", sorted(WRONG))
+def test_a_known_deviation_fails_with_its_id(deviation: str) -> None:
+    name = deviations()[deviation].function
+    failed = [result for result in check(namespace(**{name: WRONG[deviation]}), only=[name]) if result.status == "fail"]
     named = {result.deviation for result in failed}
-    assert slip in named
-    [one] = [result for result in failed if result.deviation == slip][:1]
-    assert deviations()[slip].what in one.message
-    assert deviations()[slip].effect in one.message
+    assert deviation in named
+    [one] = [result for result in failed if result.deviation == deviation][:1]
+    assert deviations()[deviation].what in one.message
+    assert deviations()[deviation].effect in one.message
 
 
 def spoiled(value: Any) -> Any:
@@ -179,7 +179,7 @@ def exits(**_: object) -> float:
 
 
 @pytest.mark.parametrize(
-    ("broken", "says"),
+    ("broken", "message"),
     [
         (raises, "raised RuntimeError: out of order in two lines; should be "),
         (exits, "raised SystemExit: 3; should be "),
@@ -190,12 +190,14 @@ def exits(**_: object) -> float:
         (lambda dim: complex(0.03), "complex, got "),
     ],
 )
-def test_a_broken_function_has_a_clear_row_and_the_others_still_run(broken: Callable[..., object], says: str) -> None:
+def test_a_broken_function_has_a_clear_row_and_the_others_still_run(
+    broken: Callable[..., object], message: str
+) -> None:
     implementation = namespace(pseudo_huber_constant=broken, sigma_grid=ict_ref.formulas.sigma_grid)
     found = list(check(implementation, only=["pseudo_huber_constant", "sigma_grid"]))
     failed = [result.message for result in found if result.status == "fail"]
     assert failed
-    assert any(says in message for message in failed)
+    assert any(message in line for line in failed)
     assert all(result.status == "pass" for result in found if result.function == "sigma_grid")
 
 
@@ -214,8 +216,8 @@ def test_a_whole_number_that_comes_as_a_float_fails() -> None:
     def levels(**arguments: Any) -> float:
         return float(ict_ref.formulas.exponential_curriculum(**arguments))
 
-    said = messages(namespace(exponential_curriculum=levels), "exponential_curriculum")
-    assert any("of type float, not a whole number, got 11.0, should be 11" in message for message in said)
+    lines = messages(namespace(exponential_curriculum=levels), "exponential_curriculum")
+    assert any("of type float, not a whole number, got 11.0, should be 11" in line for line in lines)
 
 
 def test_an_acceptable_alternative_passes() -> None:
@@ -252,7 +254,7 @@ def test_everything_that_the_command_tries_on_the_reference_passes(capsys: pytes
     assert capsys.readouterr().out.splitlines()[-1].endswith(" passed, 0 failed")
 
 
-def test_the_command_names_the_slip_of_a_file() -> None:
+def test_the_command_names_the_known_deviation_of_a_file() -> None:
     status, out, err = run(str(PEERS / "elementwise.py"), "--only", "pseudo_huber")
     assert (status, err) == (1, "")
     assert "FAIL" in out
@@ -269,7 +271,7 @@ def test_a_module_of_the_working_directory_and_an_attribute_can_be_named(tmp_pat
     assert "should be refused" in out
 
 
-def test_reports_for_programs_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reports_for_programs_have_the_same_content(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [str(PEERS / "elementwise.py"), "--json", str(tmp_path / "r.json"), "--junit", str(tmp_path / "r.xml")]
     assert main(arguments) == 1
     report = json.loads((tmp_path / "r.json").read_text())
@@ -297,27 +299,27 @@ def test_reports_for_programs_say_the_same(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["no.such.module"], "no.such.module cannot be imported: ModuleNotFoundError"),
-        (["nowhere.py"], "nowhere.py is no file"),
-        (["ict_ref.formulas:nothing"], "ict_ref.formulas has no nothing"),
+        (["nowhere.py"], "nowhere.py is not a file"),
+        (["ict_ref.formulas:nothing"], "ict_ref.formulas does not have nothing"),
         ([":x"], "TARGET needs a module or a file"),
-        (["math"], "math has none of the functions"),
-        (["ict_ref.formulas", "--audit", "step", "--only", "l1"], "--only goes without it"),
-        (["ict_ref.formulas", "--trace-inputs"], "it goes alone"),
+        (["math"], "math does not have any of the functions"),
+        (["ict_ref.formulas", "--audit", "step", "--only", "l1"], "use it without --only"),
+        (["ict_ref.formulas", "--trace-inputs"], "use it alone"),
         (["ict_ref.formulas", "--only", "nonsense"], "--only needs names of ict_ref.formulas; got nonsense"),
-        (["ict_ref.formulas", "--json", "/no/such/folder/x.json"], "there is no folder /no/such/folder"),
+        (["ict_ref.formulas", "--json", "/no/such/folder/x.json"], "the folder /no/such/folder does not exist"),
         (["ict_ref.formulas", "--waivers", "/no/such/file"], "/no/such/file: No such file"),
     ],
 )
 def test_bad_usage_is_one_line_and_status_2(
-    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert says in err
+    assert message in err
     assert err.count("\n") == 1
 
 
@@ -396,54 +398,54 @@ def test_what_is_not_tried_has_no_stale_waivers(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ('[[waivers]]\nid = "l1"\nreason = "x"\n', "needs [[waiver]] and nothing else; got waivers"),
-        ('[[waiver]]\nid = "c_inn"\nreason = "x"\n', "c_inn is no check"),
+        ('[[waiver]]\nid = "c_inn"\nreason = "x"\n', "c_inn is not a check"),
     ],
 )
-def test_a_waiver_of_nothing_is_refused(
-    text: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_invalid_waiver_is_rejected(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "w.toml").write_text(text)
     assert main(["ict_ref.formulas", "--only", "l1", "--waivers", str(tmp_path / "w.toml")]) == 2
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_a_target_that_lacks_the_chosen_functions_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_target_without_the_chosen_functions_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(PEERS / "elementwise.py"), "--only", "c_in", "c_out"]) == 2
-    assert "has none of c_in, c_out\n" in capsys.readouterr().err
+    assert "does not have any of c_in, c_out\n" in capsys.readouterr().err
 
 
-def test_wrong_names_of_parameters_are_no_refusal() -> None:
+def test_wrong_names_of_parameters_are_a_failure() -> None:
     def c_in(s: Tensor, *, sigma_data: float = 0.5) -> Tensor:
         return ict_ref.formulas.c_in(s, sigma_data=sigma_data)
 
     found = list(check(namespace(c_in=c_in), only=["c_in"]))
     assert {result.status for result in found} == {"fail"}
     assert all("cannot be called by the names of the parameters: " in result.message for result in found)
-    assert list(prove.prove(namespace(c_in=c_in), only=["c_in"])) == []
+    assert list(run_laws.check_laws(namespace(c_in=c_in), only=["c_in"])) == []
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
-        (lambda: torch.manual_seed(0), "changed torch's random state, which is everybody's"),
-        (lambda: torch.set_grad_enabled(False), "changed whether torch records gradients"),
-        (lambda: torch.set_default_dtype(torch.float64), "changed torch's default dtype"),
+        (lambda: torch.manual_seed(0), "changed torch's global state: the random state"),
+        (lambda: torch.set_grad_enabled(False), "changed torch's global state: the gradient mode"),
+        (lambda: torch.set_default_dtype(torch.float64), "changed torch's global state: the default dtype"),
     ],
 )
-def test_what_is_everybody_s_is_left_alone_or_put_back(spoil: Callable[[], object], says: str) -> None:
+def test_a_change_of_the_global_state_is_reported_and_undone(spoil: Callable[[], object], message: str) -> None:
     def constant(dim: int) -> float:
         spoil()
         return ict_ref.formulas.pseudo_huber_constant(dim)
 
     torch.rand(1)
     before = torch.get_rng_state(), torch.is_grad_enabled(), torch.get_default_dtype()
-    said = messages(namespace(pseudo_huber_constant=constant), "pseudo_huber_constant")
-    assert any(says in message for message in said)
+    lines = messages(namespace(pseudo_huber_constant=constant), "pseudo_huber_constant")
+    assert any(message in line for line in lines)
     law = next(law for law in LAWS if law.name == "pseudo_huber_constant:rises")
-    assert says in prove.attempt(law, constant).message
+    assert message in run_laws.check_law(law, constant).message
     now = torch.get_rng_state(), torch.is_grad_enabled(), torch.get_default_dtype()
     assert torch.equal(before[0], now[0])
     assert before[1:] == now[1:]
@@ -470,6 +472,6 @@ def test_a_test_suite_can_have_a_check_per_vector(tmp_path: Path) -> None:
     assert "1 xfailed" in done.stdout
 
 
-def test_a_namespace_without_any_function_is_no_implementation() -> None:
+def test_a_namespace_without_functions_is_rejected() -> None:
     with pytest.raises(ValueError, match="needs an implementation"):
         parametrize_with_checks(types.SimpleNamespace())

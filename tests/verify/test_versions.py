@@ -14,11 +14,11 @@ from tools.vectors import generate
 
 import ict_ref.formulas
 import ict_ref.verify
-from ict_ref.verify import parametrize_with_checks, prove, trace
+from ict_ref.verify import parametrize_with_checks, run_laws, trace
 from ict_ref.verify.__main__ import main
 from ict_ref.verify.check import check
+from ict_ref.verify.external_process import ExternalTarget
 from ict_ref.verify.laws import LAWS
-from ict_ref.verify.peer import Peer
 from ict_ref.verify.vectors import VERSION, deviations, functions, vectors
 from ict_ref.verify.versions import SIGNATURES, signature
 
@@ -51,7 +51,7 @@ def test_the_vectors_of_version_1_are_of_the_schema(name: str) -> None:
 
 @pytest.mark.parametrize("name", functions())
 def test_the_table_of_earlier_names_has_every_renamed_argument(name: str) -> None:
-    """What the table makes of a call by today's names can be bound to the arguments that version 1's vectors have."""
+    """A call by current names, translated by the table, binds to the arguments of version 1's vectors."""
     today = dict.fromkeys(inspect.signature(getattr(ict_ref.formulas, name)).parameters)
     former = signature(name, 1)
     known = {argument for vector in vectors(former.function, 1) for argument in vector.arguments}
@@ -73,18 +73,18 @@ def test_code_with_the_names_of_version_1_passes_its_vectors_and_no_others(name:
 
 
 def test_laws_hold_of_code_with_the_names_of_version_1() -> None:
-    found = list(prove.prove(version1, examples=10, version=1))
+    found = list(run_laws.check_laws(version1, examples=10, version=1))
     assert [result.message for result in found if result.status == "fail"] == []
     tried = [law for law in LAWS if signature(law.function, 1).function in RENAMED]
-    assert [result.id for result in found] == [prove.named(law, 1) for law in tried]
+    assert [result.id for result in found] == [run_laws.law_name(law, 1) for law in tried]
     assert len({result.id for result in found}) == len(found)
     assert {result.function for result in found} == set(RENAMED)
 
 
 def test_laws_of_functions_without_other_names_are_tried_as_they_are() -> None:
     only = types.SimpleNamespace(c_in=ict_ref.formulas.c_in)
-    found = list(prove.prove(only, examples=5, version=1))
-    assert found == list(prove.prove(only, examples=5))
+    found = list(run_laws.check_laws(only, examples=5, version=1))
+    assert found == list(run_laws.check_laws(only, examples=5))
     assert found
 
 
@@ -96,31 +96,31 @@ def test_wrong_code_with_the_names_of_version_1_fails_its_vectors(name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("law", "says"),
+    ("law", "message"),
     [
         ("ema_update:is_the_value_for_decay_0", "should be"),
         ("ct_gradient_limit:diverges_where_theta_minus_lags", "theta- < theta: should be +infinity"),
         ("ct_gradient_leading_term:is_the_derivative_of_the_loss_limit", "should be"),
         ("positional_embedding:begins_with_frequency_1", "the first value is"),
-        ("one_step_sample:asks_f_at_sigma_max", "it changed its argument noise;"),
+        ("one_step_sample:asks_f_at_sigma_max", "the function changed its argument noise;"),
     ],
 )
-def test_wrong_code_with_the_names_of_version_1_breaks_laws_by_those_names(law: str, says: str) -> None:
+def test_wrong_code_with_the_names_of_version_1_breaks_laws_by_those_names(law: str, message: str) -> None:
     name = law.split(":")[0]
-    failed = {r.id: r for r in prove.prove(version1_wrong, only=[name], version=1) if r.status == "fail"}
-    assert says in failed[law].message
+    failed = {r.id: r for r in run_laws.check_laws(version1_wrong, only=[name], version=1) if r.status == "fail"}
+    assert message in failed[law].message
     assert failed[law].message.startswith(f"{law}: ")
     assert failed[law].function == name
 
 
 def test_the_trace_of_version_1_has_its_names() -> None:
     right, wrong = (
-        {r.id: r.status for r in trace.follow(types.SimpleNamespace(ema_update=module.ema_update), version=1)}
+        {r.id: r.status for r in trace.check_trace(types.SimpleNamespace(ema_update=module.ema_update), version=1)}
         for module in (version1, version1_wrong)
     )
     assert right == {"trace:average": "pass"}
     assert wrong == {"trace:average": "fail"}
-    [today] = trace.follow(types.SimpleNamespace(ema_update=ict_ref.formulas.ema_update))
+    [today] = trace.check_trace(types.SimpleNamespace(ema_update=ict_ref.formulas.ema_update))
     assert (today.id, today.status) == ("trace:ema", "pass")
 
 
@@ -171,7 +171,7 @@ def test_a_peer_is_asked_by_the_names_of_the_version_that_is_chosen(
     assert "asked for average value decay" in capsys.readouterr().out
     assert main(command) == 1
     assert "asked for ema value decay" in capsys.readouterr().out
-    assert "ct_gradient_divergence" in set(Peer.functions()) - set(Peer.functions(1))
+    assert "ct_gradient_divergence" in set(ExternalTarget.functions()) - set(ExternalTarget.functions(1))
 
 
 def test_waivers_may_name_the_laws_of_version_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,27 +197,27 @@ def test_an_unknown_version_is_refused_in_one_line_that_lists_the_versions(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["--only", "ct_gradient_divergence"], "ct_gradient_divergence, which version 1 of the vectors does not have"),
         (["--audit", "step"], "--vectors-version: --audit does not use vectors; leave the option out"),
     ],
 )
-def test_what_version_1_does_not_have_is_refused(
-    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+def test_names_that_version_1_does_not_have_are_rejected(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["ict_ref.formulas", *arguments, "--vectors-version", "1"]) == 2
     err = capsys.readouterr().err
-    assert says in err
+    assert message in err
     assert err.count("\n") == 1
 
 
-def test_the_help_says_what_the_option_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_describes_the_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
-    said = " ".join(capsys.readouterr().out.split())
-    assert "--vectors-version N check by this version of the vectors, and call TARGET by its argument names" in said
-    assert "(default: 2)" in said
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--vectors-version N check by this version of the vectors, and call TARGET by its argument names" in text
+    assert "(default: 2)" in text
 
 
 def test_a_test_suite_chooses_its_version() -> None:

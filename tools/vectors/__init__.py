@@ -1,1 +1,1 @@
-"""Test vectors for implementations of iCT's formulas: expected values by mpmath, known slips beside them."""
+"""Test vectors for implementations of iCT's formulas: expected values by mpmath, with known deviations."""

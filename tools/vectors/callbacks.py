@@ -17,7 +17,7 @@ class Callback:
     numbers: tuple[tuple[str, float | int], ...] = ()
 
     def encoded(self) -> dict[str, Any]:
-        """As a vector carries it."""
+        """The encoding in a vector."""
         return {"callback": self.name, **dict(self.numbers)}
 
     def function(self) -> Any:

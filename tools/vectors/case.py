@@ -1,4 +1,4 @@
-"""One vector before its value is known, and short ways to write many."""
+"""One vector without its value, and short forms to write many."""
 
 import random
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ Argument: TypeAlias = Any  # Array, Callback, float, int or a tuple of floats: w
 
 @dataclass(frozen=True)
 class Case:
-    """Arguments by name, what must come back of them, and how near."""
+    """Arguments by name, the kind of the expected result, and tolerances."""
 
     result: Literal["valid", "invalid", "acceptable"]
     comment: str
@@ -25,7 +25,7 @@ class Case:
 
 
 def valid(comment: str, *, rtol: float = 1e-13, atol: float = 0.0, **arguments: Argument) -> Case:
-    """A call whose value must come back."""
+    """A call with one correct value."""
     return Case("valid", comment, arguments, rtol, atol)
 
 

@@ -112,7 +112,7 @@ REFUSED_PAIRS: list[tuple[str, Array, Array]] = [
 
 
 def distances(**others: Argument) -> list[Case]:
-    """Vectors for a distance without numbers of its own."""
+    """Vectors for a distance without a constant."""
     return [
         *(valid(comment, x=x, y=y, **others) for comment, x, y in pairs()),
         *(invalid(comment, x=x, y=y, **others) for comment, x, y in REFUSED_PAIRS),
@@ -252,11 +252,11 @@ def objectives(*, training: bool) -> list[Case]:
     near: dict[str, Argument] = {"sigmas": small, "weights": array([2.0, 0.5]), "index": whole(0, 1)}
     loose = 1e-11
     return [
-        valid("each cell of a grid of five levels", rtol=loose, **at(50, 4, 2)),
+        valid("each interval of a grid of five levels", rtol=loose, **at(50, 4, 2)),
         valid("pseudo-Huber distance", rtol=loose, **at(52, 4, 2, distance=PSEUDO_HUBER)),
         valid("no event axes", rtol=loose, **at(54, 4)),
-        valid("a batch of one, the first cell", rtol=loose, **at(56, 1, 3, index=whole(0))),
-        valid("a batch of one, the last cell", rtol=loose, **at(58, 1, 3, index=whole(3))),
+        valid("a batch of one, the first interval", rtol=loose, **at(56, 1, 3, index=whole(0))),
+        valid("a batch of one, the last interval", rtol=loose, **at(58, 1, 3, index=whole(3))),
         valid("images, small levels", rtol=loose, **at(60, 2, 3, 2, 1, **near)),
         valid(
             "weights 1 / (sigma_{i+1} - sigma_i)",
@@ -265,9 +265,11 @@ def objectives(*, training: bool) -> list[Case]:
         ),
         valid("student and teacher alike", rtol=1e-10, **at(64, 2, 3, **near, teacher=STUDENT)),
         valid("the lower level sigma_min: the teacher's boundary", rtol=loose, **at(66, 2, 2, **near, teacher=EXACT)),
-        invalid("index -1 is no cell", **at(68, 1, 2, index=whole(-1))),
-        invalid("index N - 1 is no cell", **at(68, 1, 2, index=whole(4))),
-        invalid("weights for N levels, not for N - 1 cells", **at(68, 4, 2, weights=array([4.0, 3.0, 2.0, 1.0, 1.0]))),
+        invalid("index -1 is not an interval", **at(68, 1, 2, index=whole(-1))),
+        invalid("index N - 1 is not an interval", **at(68, 1, 2, index=whole(4))),
+        invalid(
+            "weights for N levels, not for N - 1 intervals", **at(68, 4, 2, weights=array([4.0, 3.0, 2.0, 1.0, 1.0]))
+        ),
         invalid("a weight is 0: lambda(sigma) > 0", **at(68, 4, 2, weights=array([4.0, 3.0, 0.0, 1.0]))),
         invalid("a weight is negative", **at(68, 4, 2, weights=array([4.0, 3.0, -2.0, 1.0]))),
         invalid("a weight is NaN", **at(68, 4, 2, weights=array([4.0, NAN, 2.0, 1.0]))),

@@ -233,20 +233,22 @@ QUARTERS = array([0.25, 0.25, 0.25, 0.25])
 GAPS = array([0.0, 0.5, 0.0, 0.5, 0.0])
 BELOW_ONE = math.nextafter(1.0, 0.0)
 INDEX: list[Case] = [
-    valid("inside each cell", u=array([0.1, 0.3, 0.6, 0.9]), pmf=QUARTERS),
-    valid("at each lower edge: the cell above it", u=array([0.0, 0.25, 0.5, 0.75]), pmf=QUARTERS),
+    valid("inside each interval", u=array([0.1, 0.3, 0.6, 0.9]), pmf=QUARTERS),
+    valid("at each lower edge: the interval above it", u=array([0.0, 0.25, 0.5, 0.75]), pmf=QUARTERS),
     valid(
         "just below each upper edge", u=array([math.nextafter(b, 0.0) for b in (0.25, 0.5, 0.75, 1.0)]), pmf=QUARTERS
     ),
     valid(
-        "cells of probability 0 are never drawn, not even at the edges", u=array([0.0, 0.25, 0.5, BELOW_ONE]), pmf=GAPS
+        "intervals of probability 0 are never drawn, not even at the edges",
+        u=array([0.0, 0.25, 0.5, BELOW_ONE]),
+        pmf=GAPS,
     ),
-    valid("one cell", u=array([0.0, 0.5, BELOW_ONE]), pmf=array([1.0])),
+    valid("one interval", u=array([0.0, 0.5, BELOW_ONE]), pmf=array([1.0])),
     valid("a batch of one", u=array([0.7]), pmf=array([0.125, 0.125, 0.75])),
     valid(
         "ten tenths, which do not add up to 1 in doubles", u=array([0.05, 0.55, 0.95, BELOW_ONE]), pmf=array([0.1] * 10)
     ),
-    valid("uneven cells", u=array([0.01, 0.2, 0.49, 0.8, 0.99]), pmf=array([0.063, 0.182, 0.246, 0.509])),
+    valid("uneven intervals", u=array([0.01, 0.2, 0.49, 0.8, 0.99]), pmf=array([0.063, 0.182, 0.246, 0.509])),
     invalid("u = 1", u=array([0.5, 1.0]), pmf=QUARTERS),
     invalid("u < 0", u=array([-0.1, 0.5]), pmf=QUARTERS),
     invalid("u is NaN", u=array([NAN]), pmf=QUARTERS),
@@ -254,7 +256,7 @@ INDEX: list[Case] = [
     invalid("the probabilities add up to 1.1", u=array([0.5]), pmf=array([0.6, 0.5])),
     invalid("a negative probability", u=array([0.5]), pmf=array([1.5, -0.5])),
     invalid("a probability is NaN", u=array([0.5]), pmf=array([NAN, 0.5])),
-    invalid("no cell", u=array([0.5]), pmf=Array((0,), ())),
+    invalid("no interval", u=array([0.5]), pmf=Array((0,), ())),
 ]
 
 LOG_DENSITY: list[Case] = [

@@ -53,7 +53,7 @@ def mixture(comment: str, x: Array, sigma: Array, **others: Argument) -> Case:
 
 
 def bad_mixture(comment: str, **others: Argument) -> Case:
-    """A mixture that is none."""
+    """An invalid mixture."""
     common: dict[str, Argument] = {
         "x": array([[0.5, 0.5]]),
         "sigma": array([1.0]),
@@ -218,7 +218,7 @@ RECALL: list[Case] = [
     valid("k = n - 1: the farthest neighbour", real=draw(334, 4, 2), fake=draw(335, 4, 2)),
     invalid("k = 0", real=LINE, fake=LINE, k=0),
     invalid("k < 0", real=LINE, fake=LINE, k=-1),
-    invalid("k = n: there is no k-th neighbour", real=LINE, fake=LINE, k=5),
+    invalid("k = n: the k-th neighbour does not exist", real=LINE, fake=LINE, k=5),
     invalid("too few fakes", real=LINE, fake=array([[0.0], [1.0]]), k=3),
     invalid("a feature is NaN", real=LINE, fake=array([[NAN], [1.0], [2.0]]), k=1),
     invalid("different dimensions", real=LINE, fake=draw(336, 5, 2), k=1),
@@ -233,7 +233,7 @@ INCEPTION: list[Case] = [
     valid("one example: 1", p=array([[0.5, 0.25, 0.25]])),
     valid("two classes", p=array([[0.75, 0.25], [0.125, 0.875]]), rtol=1e-12),
     valid("some zeros", p=array([[0.5, 0.5, 0.0], [0.25, 0.0, 0.75], [1.0, 0.0, 0.0]]), rtol=1e-12),
-    valid("a class that nobody has", p=array([[0.5, 0.5, 0.0], [0.25, 0.75, 0.0]]), rtol=1e-12),
+    valid("an empty class", p=array([[0.5, 0.5, 0.0], [0.25, 0.75, 0.0]]), rtol=1e-12),
     valid("tiny probabilities", p=array([[1.0, 1e-300], [1e-300, 1.0]]), rtol=1e-12),
     invalid("a row adds up to 0.9", p=array([[0.5, 0.4], [0.5, 0.5]])),
     invalid("a negative probability", p=array([[1.5, -0.5], [0.5, 0.5]])),

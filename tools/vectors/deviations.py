@@ -1,19 +1,19 @@
-"""The known slips: of which function, what goes wrong, what it does, who makes it."""
+"""The known deviations: the function, the description, the effect on training, and where each was seen."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tools.vectors import slips_model as model
-from tools.vectors import slips_schedule as schedule
+from tools.vectors import deviations_model as model
+from tools.vectors import deviations_schedule as schedule
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """One slip, and the function that makes it (None where it has no value)."""
+    """One known deviation, and the function that computes it (which returns None if it does not have a value)."""
 
     function: str
-    slip: Callable[..., Any]
+    compute: Callable[..., Any]
     what: str
     effect: str
     seen_in: str
@@ -27,12 +27,12 @@ DEVIATIONS: dict[str, Deviation] = {
 ),
     "DescendingGrid": Deviation(
         "sigma_grid", schedule.descending_grid, "the levels run from sigma_max down",
-        "probabilities and weights of ascending cells then go to the wrong noise levels",
+        "probabilities and weights of ascending intervals then go to the wrong noise levels",
         "both authors' codes, each consistently"
 ),
     "RatioNotFloored": Deviation(
         "exponential_curriculum", schedule.ratio_not_floored, "the logarithm is of s1/s0, not of its floor",
-        "the number of levels doubles too early where s1/s0 is no whole number", "a literal reading of Eq. (9)"
+        "the number of levels doubles too early where s1/s0 is not a whole number", "a literal reading of Eq. (9)"
 ),
     "FloatLevels": Deviation(
         "exponential_curriculum", schedule.float_levels, "a float power makes the number of levels a float",
@@ -47,7 +47,7 @@ DEVIATIONS: dict[str, Deviation] = {
         "N grows to 22 801 instead of 151, and begins at 4 instead of 2", "literal copies of the table"
 ),
     "NoPlusOne": Deviation(
-        "sqrt_curriculum", schedule.no_plus_one, "s1^2 stands for (s1 + 1)^2",
+        "sqrt_curriculum", schedule.no_plus_one, "s1^2 replaces (s1 + 1)^2",
         "the last number of levels is s1, not s1 + 1", "three public codes"
 ),
     "NoCeilShift": Deviation(
@@ -55,7 +55,7 @@ DEVIATIONS: dict[str, Deviation] = {
         "one level too few at every step", "one public code"
 ),
     "LevelsForCells": Deviation(
-        "uniform_pmf", schedule.levels_for_cells, "one probability per level, not per cell between two levels",
+        "uniform_pmf", schedule.levels_for_intervals, "one probability per level, not per interval between two levels",
         "the last level can be drawn as i, and sigma_{i+1} does not exist", "the paper's own Eq. (10) read literally"
 ),
     "MeanSign": Deviation(
@@ -63,24 +63,24 @@ DEVIATIONS: dict[str, Deviation] = {
         "the probability moves to levels ten times higher", "one public code's documentation"
 ),
     "MirroredPmf": Deviation(
-        "lognormal_pmf", schedule.mirrored_pmf, "the probabilities belong to cells counted from sigma_max down",
+        "lognormal_pmf", schedule.mirrored_pmf, "the probabilities belong to intervals counted from sigma_max down",
         "the largest noise is drawn as often as the smallest should be", "codes that mix both orders"
 ),
     "Float32Erf": Deviation(
         "lognormal_pmf", schedule.float32_erf, "the error function is kept in float32 before the difference",
-        "the difference cancels: cells in the tails are off by up to 1e-3", "four public codes"
+        "the difference cancels: intervals in the tails are off by up to 1e-3", "four public codes"
 ),
     "UntruncatedPmf": Deviation(
         "lognormal_pmf", schedule.untruncated_pmf, "the law is not cut to [sigma_min, sigma_max]",
         "0.8 % of the probability is missing, or is drawn outside the range", "two public codes"
 ),
     "CellsFromTheTop": Deviation(
-        "index_from_uniform", schedule.cells_from_the_top, "cells are counted from sigma_max down",
+        "index_from_uniform", schedule.intervals_from_the_top, "intervals are counted from sigma_max down",
         "probabilities meant for low noise go to high noise", "codes that mix both orders"
 ),
     "LeftSearch": Deviation(
-        "index_from_uniform", schedule.left_search, "a u at an edge goes to the cell below it",
-        "cells of probability 0 can be drawn", "the default of search routines"
+        "index_from_uniform", schedule.left_search, "a u at an edge goes to the interval below it",
+        "intervals of probability 0 can be drawn", "the default of search routines"
 ),
     "DensityMeanSign": Deviation(
         "lognormal_density", schedule.density_mean_sign, "P_mean is +1.1",
@@ -91,7 +91,7 @@ DEVIATIONS: dict[str, Deviation] = {
         "three public codes"
 ),
     "SigmaInCOut": Deviation(
-        "c_out", model.sigma_in_c_out, "sigma stands for sigma - sigma_min",
+        "c_out", model.sigma_in_c_out, "sigma replaces sigma - sigma_min",
         "f(x, sigma_min) is x plus 0.002 of the network's output", "two public codes"
 ),
     "DiffusersScalings": Deviation(
@@ -103,7 +103,7 @@ DEVIATIONS: dict[str, Deviation] = {
         "the network's input has a standard deviation from 2 down to 0.0125 instead of 1", "one public training script"
 ),
     "RawSigmaNoise": Deviation(
-        "c_noise", model.raw_sigma_noise, "the network is told sigma, not log(sigma) / 4",
+        "c_noise", model.raw_sigma_noise, "the network gets sigma, not log(sigma) / 4",
         "neighbouring low levels look the same to it", "eight public codes"
 ),
     "ScaledNoise": Deviation(
@@ -119,7 +119,7 @@ DEVIATIONS: dict[str, Deviation] = {
         "its input has a standard deviation from 0.5 to 80", "eight public codes"
 ),
     "RawSigmaEmbedded": Deviation(
-        "boundary_parameterization", model.raw_sigma_embedded, "the network is told sigma, not c_noise(sigma)",
+        "boundary_parameterization", model.raw_sigma_embedded, "the network gets sigma, not c_noise(sigma)",
         "neighbouring low levels look the same to it", "eight public codes"
 ),
     "ClampedOutput": Deviation(
@@ -167,7 +167,7 @@ DEVIATIONS: dict[str, Deviation] = {
         "wrong for every size but 64 x 64", "one public code"
 ),
     "TeacherAtHigherLevel": Deviation(
-        "consistency_matching_loss", model.teacher_at_higher_level, "the teacher is told sigma_{i+1}",
+        "consistency_matching_loss", model.teacher_at_higher_level, "the teacher gets sigma_{i+1}",
         "the teacher takes Euler's point for a noisier one", "a hazard in codes with two index orders"
 ),
     "SwappedLevels": Deviation(
@@ -177,19 +177,19 @@ DEVIATIONS: dict[str, Deviation] = {
 ),
     "SameNoise": Deviation(
         "consistency_training_loss", model.same_noise, "the noisier point is made with the lower level",
-        "student and teacher see the same point under two names", "one public code before a fix"
+        "student and teacher get the same point under two names", "one public code before a fix"
 ),
     "MultiplicativeNoise": Deviation(
-        "consistency_training_loss", model.multiplicative_noise, "x sigma z stands for x + sigma z",
+        "consistency_training_loss", model.multiplicative_noise, "x sigma z replaces x + sigma z",
         "the noise hangs on the image, and black stays black", "one public code before a fix"
 ),
     "UpperLevelWeights": Deviation(
-        "consistency_training_loss", model.upper_level_weights, "the weight is taken at the upper end of the cell",
+        "consistency_training_loss", model.upper_level_weights, "the weight is taken at the upper end of the interval",
         "invisible for 1 / (sigma_{i+1} - sigma_i) made from a pair, wrong for any other weight per level",
         "both authors' codes"
 ),
     "MirroredIndex": Deviation(
-        "consistency_training_loss", model.mirrored_index, "i counts cells from sigma_max down",
+        "consistency_training_loss", model.mirrored_index, "i counts intervals from sigma_max down",
         "low noise is trained as often as high noise should be", "codes that mix both orders"
 ),
     "MinusSignContinuous": Deviation(
@@ -205,7 +205,7 @@ DEVIATIONS: dict[str, Deviation] = {
         "the EMA weights never move from where they began, and the network is pulled back there", "two public codes"
 ),
     "RenoiseNotRooted": Deviation(
-        "renoise", model.renoise_not_rooted, "sigma stands for sqrt(sigma^2 - sigma_min^2)",
+        "renoise", model.renoise_not_rooted, "sigma replaces sqrt(sigma^2 - sigma_min^2)",
         "too much noise: 15 % at twice sigma_min, all of it at sigma_min", "three public codes"
 ),
     "SigmaNotRooted": Deviation(
@@ -230,15 +230,15 @@ DEVIATIONS: dict[str, Deviation] = {
 ),
     "IndexForLevel": Deviation(
         "stroke_edit", model.index_for_level, "the first noise is scaled by a level's number, 0, not by the level",
-        "the model is told of noise that is not there", "one of the authors' notebooks"
+        "the model gets a level of noise that the image does not have", "one of the authors' notebooks"
 ),
     "StrokeErased": Deviation(
         "stroke_edit", model.stroke_erased, "the mask of Algorithm 4 is 1 everywhere, and erases the strokes first",
-        "the picture that comes out has nothing of the strokes", "a literal reading of the algorithm"
+        "the resulting picture does not contain the strokes", "a literal reading of the algorithm"
 ),
     "WholeBatchAngle": Deviation(
         "slerp", model.whole_batch_angle, "one angle is taken for the whole batch",
-        "what one example becomes hangs on the others", "a likely slip"
+        "the result for one example depends on the others", "not seen yet, but likely"
 ),
     "PrintedEq13": Deviation(
         "ct_gradient_leading_term", model.printed_eq13, "(1 - sigma_min/sigma) is outside the mean, as printed",

@@ -1,7 +1,7 @@
-"""Writes the vectors and the known slips: `python -m tools.vectors.generate`, which `nox -s vectors` runs.
+"""The generator of the vectors and the known deviations: `python -m tools.vectors.generate`, or `nox -s vectors`.
 
-Every value is from the oracles here, in 50 digits; the formulas' own code is not even imported. Only what a function's
-source is called is read from its docstring.
+Every value comes from the oracles in this package, in 50 digits. The code of the formulas is not imported; only the
+`Source:` lines of their docstrings are read.
 """
 
 import json
@@ -33,7 +33,7 @@ SOURCES = {formula.name: formula.source for formula in formulas()}
 DATA = Path(__file__).parents[2] / "src" / "ict_ref" / "verify" / "data" / f"v{VERSION}"
 CASES = {**cases_schedule.CASES, **cases_model.CASES, **cases_sampling.CASES, **cases_theory.CASES}
 ORACLES = (oracle_schedule, oracle_model, oracle_editing, oracle_theory)
-CLEARLY = 100  # tolerances between a slip's value and the right one
+CLEARLY = 100  # tolerances between a deviation's value and the right one
 
 
 def oracle(function: str) -> Callable[..., Any]:
@@ -117,11 +117,11 @@ def differs(value: Any, other: Any, case: Case) -> bool:
 
 
 def deviations_of(function: str, case: Case, arguments: dict[str, Any], value: Any) -> dict[str, Any]:
-    """What each slip returns, where that is clearly something else."""
+    """The value of each known deviation, where it clearly differs."""
     found: dict[str, Any] = {}
     for name, deviation in DEVIATIONS.items():
         if deviation.function == function:
-            other = encode(value_of(deviation.slip, case, arguments))
+            other = encode(value_of(deviation.compute, case, arguments))
             if other is not None and differs(value, other, case):
                 found[name] = other
     return found
@@ -177,7 +177,7 @@ def trace_book() -> str:
 
 
 def deviation_book() -> str:
-    """The file of slips."""
+    """The file of known deviations."""
     table = {
         name: {"function": d.function, "what": d.what, "effect": d.effect, "seen_in": d.seen_in}
         for name, d in DEVIATIONS.items()
@@ -186,7 +186,7 @@ def deviation_book() -> str:
 
 
 def main(folder: Path) -> None:
-    """Writes all files."""
+    """Write all files."""
     if CASES.keys() != SOURCES.keys():
         raise ValueError(f"functions without cases or sources: {sorted(CASES.keys() ^ SOURCES.keys())}")
     folder.mkdir(parents=True, exist_ok=True)

@@ -99,7 +99,7 @@ def at(levels: Array, index: Array) -> Array:
 
 
 def above(index: Array) -> Array:
-    """index + 1: the upper end of each cell."""
+    """index + 1: the upper end of each interval."""
     return Array(index.shape, tuple(i + 1 for i in index), "int64")
 
 

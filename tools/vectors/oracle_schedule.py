@@ -71,8 +71,8 @@ def teacher_ema_decay(n: int, s0: int, mu0: Real) -> Real:
 
 def uniform_pmf(sigmas: Array) -> Array:
     """p(i) = 1 / (N - 1)."""
-    cells = len(sigmas) - 1
-    return Array((cells,), (mpf(1) / cells,) * cells)
+    intervals = len(sigmas) - 1
+    return Array((intervals,), (mpf(1) / intervals,) * intervals)
 
 
 def erf_difference(low: Real, high: Real) -> Real:
@@ -91,14 +91,14 @@ def lognormal_pmf(sigmas: Array, p_mean: Real = -1.1, p_std: Real = 2.0) -> Arra
 
 
 def index_from_uniform(u: Array, pmf: Array) -> Array:
-    """The cell j with pmf[0] + ... + pmf[j-1] <= u < pmf[0] + ... + pmf[j]; never a cell of probability 0."""
+    """The interval j with pmf[0] + ... + pmf[j-1] <= u < pmf[0] + ... + pmf[j]; never an interval of probability 0."""
     positive = [j for j in range(len(pmf)) if pmf.values[j] > 0]
 
-    def cell(value: Real) -> int:
+    def interval(value: Real) -> int:
         below = [j for j in positive if mp.fsum(pmf.values[: j + 1]) > value]
         return below[0] if below else positive[-1]
 
-    return Array(u.shape, tuple(cell(value) for value in u), "int64")
+    return Array(u.shape, tuple(interval(value) for value in u), "int64")
 
 
 def log_sigma_density(log_sigma: Array, sigma_min: Real = 0.002, sigma_max: Real = 80.0, rho: Real = 7.0) -> Array:

@@ -114,7 +114,7 @@ def distance(p: list[Real], q: list[Real]) -> Real:
 
 
 def share_within_reach(points: list[list[Real]], reference: list[list[Real]], k: int) -> Real:
-    """The share of points no farther from some reference point than that one's k-th nearest neighbour."""
+    """The fraction of points within the reach of a reference point, its k-th nearest neighbour."""
     reach = [sorted(distance(p, q) for j, q in enumerate(reference) if j != i)[k - 1] for i, p in enumerate(reference)]
     inside = [any(distance(p, q) <= r for q, r in zip(reference, reach, strict=True)) for p in points]
     return mpf(sum(inside)) / len(points)

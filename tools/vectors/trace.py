@@ -1,4 +1,4 @@
-"""One training step in 50 digits, value after value: what `trace.json` holds.
+"""One training step in 50 digits, value after value: the content of `trace.json`.
 
 The network is F(x, c) = a x + b c + x^2 with the parameters (a, b); the optimizer is at its first step, where RAdam's
 update is the learning rate times the gradient (its variance is not yet rectified), for any betas.
@@ -16,7 +16,7 @@ from tools.vectors.case import draw
 
 STEP, TOTAL_STEPS = 100, 800
 A, B = 0.5, 0.25
-# So large that a wrong update or average is not lost in the rounding of the parameters.
+# Large enough that rounding of the parameters does not hide a wrong update or average.
 LEARNING_RATE, EMA_DECAY = 0.1, 0.9
 SHAPE = (3, 2, 2)
 H = mpf(10) ** -15
@@ -24,8 +24,8 @@ NETWORK = "F(x, c) = a x + b c + x^2, elementwise, with parameters = (a, b)"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A value of the step: what it is, what computes it of what, and how near another one must come."""
+class Value:
+    """A value of the step: its meaning, its function with arguments, and its tolerance."""
 
     name: str
     value: Any
@@ -42,7 +42,7 @@ def ref(name: str) -> dict[str, str]:
 
 
 def inputs() -> dict[str, Any]:
-    """What the step is given."""
+    """The inputs of the step."""
     return {
         "step": STEP,
         "total_steps": TOTAL_STEPS,
@@ -68,8 +68,8 @@ def f(x: Array, sigma: Array, a: Any, b: Any) -> Array:
     return model.boundary_parameterization(network_bend(a, b), x, sigma)
 
 
-def half(name: str, x: Array, sigma: Array, who: str) -> list[Entry]:
-    """What is computed at one of the two levels, of f at x and sigma."""
+def half(name: str, x: Array, sigma: Array, who: str) -> list[Value]:
+    """The values at one of the two levels, for f at x and sigma."""
     coefficients: dict[str, Callable[..., Any]] = {
         "c_skip": model.c_skip,
         "c_out": model.c_out,
@@ -82,17 +82,17 @@ def half(name: str, x: Array, sigma: Array, who: str) -> list[Entry]:
     source = "CM, Appendix C"
     return [
         *(
-            Entry(f"{key}_{name}", value, f"{key}(sigma_{name})", source, key, (("sigma", ref(f"sigma_{name}")),))
+            Value(f"{key}_{name}", value, f"{key}(sigma_{name})", source, key, (("sigma", ref(f"sigma_{name}")),))
             for key, value in of.items()
         ),
-        Entry(f"network_input_{name}", scaled, f"c_in_{name} x_{name}", source),
-        Entry(
+        Value(f"network_input_{name}", scaled, f"c_in_{name} x_{name}", source),
+        Value(
             f"network_output_{name}",
             network_bend(A, B)(scaled, of["c_noise"]),
             f"a input + b c_noise_{name} + input^2, input being network_input_{name}",
             "the network of this trace",
         ),
-        Entry(
+        Value(
             who,
             f(x, sigma, A, B),
             f"f(x_{name}, sigma_{name}) = c_skip_{name} x_{name} + c_out_{name} network_output_{name}",
@@ -103,7 +103,7 @@ def half(name: str, x: Array, sigma: Array, who: str) -> list[Entry]:
     ]
 
 
-def entries() -> list[Entry]:
+def entries() -> list[Value]:
     """Every value of the step, in the order in which it is computed."""
     given = inputs()
     x, z = given["x"], given["z"]
@@ -133,37 +133,37 @@ def entries() -> list[Entry]:
     ema = model.ema_update(given["parameters"], updated, EMA_DECAY)
     both = callback("preconditioned_bend", a=A, b=B)
     return [
-        Entry("n", n, "N(k)", "iCT, Section 3.4, Eq. (9)", "exponential_curriculum",
+        Value("n", n, "N(k)", "iCT, Section 3.4, Eq. (9)", "exponential_curriculum",
               (("step", ref("step")), ("total_steps", ref("total_steps")))),
-        Entry("sigmas", sigmas, "the N(k) noise levels, ascending", "iCT, Section 2", "sigma_grid", (("n", ref("n")),)),
-        Entry("pmf", pmf, "p(i), one for each cell", "iCT, Section 3.5, Eq. (10)", "lognormal_pmf",
+        Value("sigmas", sigmas, "the N(k) noise levels, ascending", "iCT, Section 2", "sigma_grid", (("n", ref("n")),)),
+        Value("pmf", pmf, "p(i), one for each interval", "iCT, Section 3.5, Eq. (10)", "lognormal_pmf",
               (("sigmas", ref("sigmas")),)),
-        Entry("index", index, "the cell of each example, from u by p(i), counted from 0", "iCT, Section 3.5",
+        Value("index", index, "the interval of each example, from u by p(i), counted from 0", "iCT, Section 3.5",
               "index_from_uniform", (("u", ref("u")), ("pmf", ref("pmf")))),
-        Entry("weights", weights, "lambda(sigma_i), one for each cell", "iCT, Section 3.1", "inverse_gap_weights",
+        Value("weights", weights, "lambda(sigma_i), one for each interval", "iCT, Section 3.1", "inverse_gap_weights",
               (("sigmas", ref("sigmas")),)),
-        Entry("sigma_hi", high, "sigmas[index + 1], the student's level", "iCT, Section 2, Eq. (5)"),
-        Entry("sigma_lo", low, "sigmas[index], the teacher's level", "iCT, Section 2, Eq. (5)"),
-        Entry("weight", weight, "weights[index]", "iCT, Section 2, Eq. (5)"),
-        Entry("x_hi", x_hi, "x + sigma_hi z", "iCT, Section 2, Eq. (5)"),
-        Entry("x_lo", x_lo, "x + sigma_lo z, with the same x and z", "iCT, Section 2, Eq. (5)"),
+        Value("sigma_hi", high, "sigmas[index + 1], the student's level", "iCT, Section 2, Eq. (5)"),
+        Value("sigma_lo", low, "sigmas[index], the teacher's level", "iCT, Section 2, Eq. (5)"),
+        Value("weight", weight, "weights[index]", "iCT, Section 2, Eq. (5)"),
+        Value("x_hi", x_hi, "x + sigma_hi z", "iCT, Section 2, Eq. (5)"),
+        Value("x_lo", x_lo, "x + sigma_lo z, with the same x and z", "iCT, Section 2, Eq. (5)"),
         *half("hi", x_hi, high, "student"),
         *half("lo", x_lo, low, "teacher"),
-        Entry("c", c, "0.00054 sqrt(d), d = 4 values in an example", "iCT, Section 3.3", "pseudo_huber_constant",
+        Value("c", c, "0.00054 sqrt(d), d = 4 values in an example", "iCT, Section 3.3", "pseudo_huber_constant",
               (("dim", 4),)),
-        Entry("distance", model.pseudo_huber(student, teacher, c), "d(student, teacher), one for each example",
+        Value("distance", model.pseudo_huber(student, teacher, c), "d(student, teacher), one for each example",
               "iCT, Section 3.3, Eq. (8)", "pseudo_huber",
               (("x", ref("student")), ("y", ref("teacher")), ("c", ref("c"))), 1e-10),
-        Entry("loss", loss, "weight distance, one for each example", "iCT, Section 2, Eq. (5)",
+        Value("loss", loss, "weight distance, one for each example", "iCT, Section 2, Eq. (5)",
               "consistency_training_loss",
               (("student", both), ("teacher", both), ("x", ref("x")), ("z", ref("z")), ("index", ref("index")),
                ("sigmas", ref("sigmas")), ("distance", callback("pseudo_huber", c=float(c))),
                ("weights", ref("weights"))), 1e-10),
-        Entry("mean_loss", mean_loss(a, b), "the mean of loss over the batch", "iCT, Section 2, Eq. (5)", rtol=1e-10),
-        Entry("gradient", gradient, "d mean_loss / d (a, b), the teacher held still", "iCT, Section 2, Eq. (4)",
+        Value("mean_loss", mean_loss(a, b), "the mean of loss over the batch", "iCT, Section 2, Eq. (5)", rtol=1e-10),
+        Value("gradient", gradient, "d mean_loss / d (a, b), the teacher held still", "iCT, Section 2, Eq. (4)",
               rtol=1e-9),
-        Entry("updated", updated, "parameters - learning_rate gradient: RAdam's first step", "iCT, Appendix B",
+        Value("updated", updated, "parameters - learning_rate gradient: RAdam's first step", "iCT, Appendix B",
               rtol=1e-10),
-        Entry("ema", ema, "ema_decay parameters + (1 - ema_decay) updated", "iCT, Section 2, Eq. (4)",
+        Value("ema", ema, "ema_decay parameters + (1 - ema_decay) updated", "iCT, Section 2, Eq. (4)",
               "ema_update", (("ema", ref("parameters")), ("value", ref("updated")), ("decay", ref("ema_decay")))),
     ]  # fmt: skip

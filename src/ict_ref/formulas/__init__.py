@@ -1,16 +1,20 @@
 """The formulas of improved consistency training, as pure functions in one flat namespace.
 
-Keys in `Source:` lines: iCT = Song & Dhariwal 2023, arXiv:2310.14189; CM = Song et al. 2023, arXiv:2303.01469;
-EDM = Karras et al. 2022, arXiv:2206.00364.
+Keys in `Source:` lines: iCT = Song & Dhariwal 2023, arXiv:2310.14189; CM = Song et al. 2023, arXiv:2303.01469; EDM =
+Karras et al. 2022, arXiv:2206.00364.
 
-`glossary.py` says what each argument name means: one name has one meaning in all functions.
+`glossary.py` defines each argument name: one name has one meaning in all functions.
 
-Nothing here draws a random number, reads a file or knows a configuration: noise, uniforms and indices are arguments.
-Schedules are float64; everything else computes in the dtype that it gets. Hyper-parameters are keywords; those that
-the paper fixes for all its experiments have its value as default. What lies outside a formula's domain is refused
-with a ValueError that names the symbol, its source and the value: levels, indices, probabilities and hyper-parameters.
-Images and networks are not looked at: a NaN among x or z, or from a network, comes out as a NaN and is not hidden;
-`slerp`, the mixture's score and the statistics of features, where it would spread to all examples, refuse it.
+The functions do not draw random numbers, read files or use a configuration: noise, uniforms and indices are arguments.
+Schedules are float64; everything else computes in the dtype of its arguments. Hyper-parameters are keywords. A default
+is the value that the paper uses in all its experiments.
+
+Noise levels, indices, probabilities and hyper-parameters outside a formula's domain raise a ValueError. Its message
+names the symbol, its source and the value. Values of tensors are checked on the CPU only, outside `torch.compile` and
+`torch.func.vmap`.
+
+Image tensors and network outputs are not validated; NaNs in x or z propagate. `slerp`, the mixture's score and the
+statistics of features would spread a NaN to all examples, so they reject it.
 """
 
 from ict_ref.formulas.continuous import (

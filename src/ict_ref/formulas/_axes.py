@@ -1,4 +1,4 @@
-"""How one number per example meets examples of any shape."""
+"""The shape in which one number per example multiplies examples of any shape."""
 
 from jaxtyping import Float
 from torch import Tensor

@@ -1,7 +1,7 @@
-"""How a formula refuses what lies outside its domain: what it needs, what it got, what to do.
+"""Checks of a formula's domain, each with an error message: the requirement, the value and the remedy.
 
-Looking at a tensor's values makes the host wait for an accelerator and cannot be traced by a compiler, so values are
-looked at on the CPU only: that is where schedules live and where every test runs. Numbers are always looked at.
+Reading a tensor's values blocks the host until an accelerator has computed them, and a compiler cannot trace it.
+Therefore values are checked on the CPU only, where schedules and all tests run. Python numbers are always checked.
 """
 
 import math
@@ -13,31 +13,31 @@ from torch import Tensor
 
 
 def refuse(needs: str, got: object, do: str) -> NoReturn:
-    """Raise the ValueError of a broken invariant."""
+    """Raise the ValueError of a broken requirement."""
     raise ValueError(f"needs {needs}; got {got}; {do}")
 
 
 def looks_at(*tensors: Shaped[Tensor, "..."]) -> bool:
-    """Return whether the values of these tensors may be looked at (see the module's docstring)."""
+    """Return whether the values of these tensors can be checked (see the module's docstring)."""
     return not torch.compiler.is_compiling() and all(
         tensor.device.type == "cpu" and not torch._C._functorch.is_batchedtensor(tensor) for tensor in tensors
     )
 
 
 def positive(symbol: str, value: float, source: str) -> None:
-    """Refuse a number that is not positive and finite."""
+    """Reject a number that is not positive and finite."""
     if not (math.isfinite(value) and value > 0):
         refuse(f"0 < {symbol} < infinity ({source})", f"{symbol} = {value}", f"give a positive, finite {symbol}")
 
 
 def at_least(symbol: str, value: int, least: int, source: str) -> None:
-    """Refuse a number that is too small, as NaN is."""
+    """Reject a number below `least`, or NaN."""
     if not value >= least:
         refuse(f"{symbol} >= {least} ({source})", f"{symbol} = {value}", f"give {least} or more")
 
 
 def noise_range(sigma_min: float, sigma_max: float, source: str) -> None:
-    """Refuse noise levels that do not satisfy 0 < sigma_min < sigma_max < infinity."""
+    """Reject noise levels that do not satisfy 0 < sigma_min < sigma_max < infinity."""
     if not (math.isfinite(sigma_max) and 0 < sigma_min < sigma_max):
         refuse(
             f"0 < sigma_min < sigma_max < infinity ({source})",
@@ -47,35 +47,35 @@ def noise_range(sigma_min: float, sigma_max: float, source: str) -> None:
 
 
 def levels(sigma: Float[Tensor, "..."], source: str, symbol: str = "sigma") -> None:
-    """Refuse noise levels that are not all positive and finite."""
+    """Reject noise levels that are not all positive and finite."""
     all_positive(symbol, sigma, source, "give positive, finite noise levels")
 
 
 def all_positive(symbol: str, tensor: Float[Tensor, "..."], source: str, do: str) -> None:
-    """Refuse a tensor with a value that is not positive and finite."""
+    """Reject a tensor with a value that is not positive and finite."""
     if looks_at(tensor) and not bool(((tensor > 0) & tensor.isfinite()).all()):
         worst = tensor[~((tensor > 0) & tensor.isfinite())].flatten()[0]
         refuse(f"0 < {symbol} < infinity ({source})", f"{symbol} = {float(worst)}", do)
 
 
 def ascending(sigmas: Float[Tensor, " n"], source: str, symbol: str = "sigmas") -> None:
-    """Refuse a grid of noise levels that has fewer than two levels or does not ascend strictly."""
+    """Reject a grid with fewer than two noise levels or one that does not ascend strictly."""
     if len(sigmas) < 2:
         refuse(f"{symbol} with at least two levels ({source})", f"{len(sigmas)}", "give a grid such as sigma_grid(11)")
     levels(sigmas, source, symbol)
     if looks_at(sigmas) and not bool((sigmas[1:] > sigmas[:-1]).all()):
-        cell = int((sigmas[1:] <= sigmas[:-1]).nonzero()[0])
+        index = int((sigmas[1:] <= sigmas[:-1]).nonzero()[0])
         refuse(
             f"{symbol} ascending strictly ({source})",
-            f"{symbol}[{cell}] = {float(sigmas[cell])} and {symbol}[{cell + 1}] = {float(sigmas[cell + 1])}",
+            f"{symbol}[{index}] = {float(sigmas[index])} and {symbol}[{index + 1}] = {float(sigmas[index + 1])}",
             "sort them, lowest noise level first",
         )
 
 
 def descending(sigmas: Float[Tensor, " levels"], sigma_min: float, source: str) -> None:
-    """Refuse a sampler's noise levels that do not descend strictly, or that leave [sigma_min, infinity)."""
+    """Reject a sampler's noise levels that do not descend strictly or that leave [sigma_min, infinity)."""
     if len(sigmas) < 1:
-        refuse(f"at least one level in sigmas ({source})", "none", "give sigma_max")
+        refuse(f"at least one level in sigmas ({source})", "an empty sigmas", "give sigma_max")
     positive("sigma_min", sigma_min, "iCT Section 2")
     levels(sigmas, source, "sigmas")
     if looks_at(sigmas) and not (bool((sigmas[1:] < sigmas[:-1]).all()) and float(sigmas[-1]) >= sigma_min):
@@ -87,7 +87,7 @@ def descending(sigmas: Float[Tensor, " levels"], sigma_min: float, source: str) 
 
 
 def one_per_level(source: str, noises: Float[Tensor, "..."], sigmas: Float[Tensor, " levels"]) -> None:
-    """Refuse noises that are not one batch for each of a sampler's levels."""
+    """Reject noises that are not one batch for each of a sampler's noise levels."""
     if noises.ndim < 2 or len(noises) != len(sigmas):
         refuse(
             f"noises [levels, batch, ...], one batch for each of sigmas ({source})",
@@ -97,20 +97,20 @@ def one_per_level(source: str, noises: Float[Tensor, "..."], sigmas: Float[Tenso
 
 
 def finite(symbol: str, value: Float[Tensor, "..."] | float, source: str) -> None:
-    """Refuse a number or a tensor in which there is a NaN or an infinity."""
+    """Reject a number or a tensor that contains a NaN or an infinity."""
     if isinstance(value, float | int):
         if not math.isfinite(value):
-            refuse(f"finite {symbol} ({source})", f"{symbol} = {value}", "look where it comes from")
+            refuse(f"finite {symbol} ({source})", f"{symbol} = {value}", "check how it was computed")
     elif looks_at(value) and not bool(value.isfinite().all()):
         worst = float(value[~value.isfinite()].flatten()[0])
-        refuse(f"finite {symbol} ({source})", f"{symbol} with {worst} in it", "look where it comes from")
+        refuse(f"finite {symbol} ({source})", f"{symbol} with {worst} in it", "check how it was computed")
 
 
-def probabilities(symbol: str, p: Float[Tensor, "*rows cells"], source: str) -> None:
-    """Refuse what is negative or does not sum to 1 along the last axis."""
+def probabilities(symbol: str, p: Float[Tensor, "*rows entries"], source: str) -> None:
+    """Reject values that are negative or do not sum to 1 along the last axis."""
     if p.shape[-1] < 1:
         refuse(f"{symbol} with at least one entry ({source})", f"an empty {symbol}", "give probabilities")
-    # Rounding of a sum of thousands of terms, in the dtype at hand.
+    # A sum of thousands of terms is rounded in the dtype of p.
     slack = max(1e-9, 100 * torch.finfo(p.dtype).eps)
     if looks_at(p) and not (bool((p >= 0).all()) and bool(((p.double().sum(-1) - 1).abs() <= slack).all())):
         total = p.double().sum(-1).flatten()
@@ -119,7 +119,7 @@ def probabilities(symbol: str, p: Float[Tensor, "*rows cells"], source: str) -> 
 
 
 def same_shape(source: str, **tensors: Shaped[Tensor, "..."]) -> None:
-    """Refuse tensors of different shapes, and any whose examples are not along a first axis; nothing is broadcast."""
+    """Reject tensors of different shapes or without a batch axis; shapes are not broadcast."""
     shapes = {symbol: list(tensor.shape) for symbol, tensor in tensors.items()}
     first = next(iter(shapes.values()))
     if first == [] or any(shape != first for shape in shapes.values()):
@@ -129,7 +129,7 @@ def same_shape(source: str, **tensors: Shaped[Tensor, "..."]) -> None:
 
 
 def one_per_example(source: str, **tensors: Shaped[Tensor, "..."]) -> None:
-    """Refuse tensors that do not have one value for each example of the first one."""
+    """Reject tensors that do not have one value for each example of the first one."""
     (of, x), *others = tensors.items()
     for symbol, tensor in others:
         if x.ndim < 1 or tensor.shape != x.shape[:1]:

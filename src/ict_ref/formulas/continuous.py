@@ -1,8 +1,8 @@
-"""What consistency training and distillation become when there is a noise level for every real number.
+"""The losses of consistency training and distillation in continuous time.
 
-Both are pseudo-objectives: their gradient is what one wants, their value means nothing. The network's derivative
-along its path is taken in forward mode, together with its value, so that one call (and one dropout mask) gives both.
-The student may hold nothing that torch cannot differentiate forward, nor what a call changes, such as batch statistics.
+Both are pseudo-objectives: only their gradient is meaningful, not their value. Forward-mode differentiation computes
+the network's value and its derivative along the path in one call, with one dropout mask. The student may contain only
+operations that torch can differentiate forward, and a call must not change it, as batch statistics would.
 """
 
 from collections.abc import Callable
@@ -30,11 +30,16 @@ def continuous_consistency_training_loss(
 
     Source: CM, Appendix B, Theorem 6; iCT, Section 3.1, Figure 1b.
 
-    One value per example, whose gradient is the limit of that of `consistency_training_loss` divided by the cell's
-    width; iCT's weights divide by it already. Only the first f_theta has a gradient. H is the Hessian of `distance` in
-    its first argument where both are f_theta-: 2 I for `squared_l2`, I / c for `pseudo_huber`; a distance such as `l1`,
-    which has none, gives 0. `weights` is lambda(sigma) of each example, and takes up the theorem's 1 / (tau^-1)'(sigma)
-    for sigma = tau(u), u uniform; CM's experiments choose lambda = (tau^-1)', so that it is 1.
+    Return one value per example. Its gradient is the limit of the gradient of `consistency_training_loss`, divided by
+    the width of the interval; iCT's weights already divide by it. Only the first f_theta has a gradient.
+
+    H is the Hessian of `distance` in its first argument where both are f_theta-: 2 I for `squared_l2`, I / c for
+    `pseudo_huber`. A distance without a Hessian, such as `l1`, gives 0.
+
+    `weights` is lambda(sigma) of each example. It includes the theorem's 1 / (tau^-1)'(sigma) for sigma = tau(u), u
+    uniform; CM's experiments choose lambda = (tau^-1)', so that `weights` is 1.
+
+    Raises: ValueError if shapes differ, or if sigma or weights are not positive and finite.
     """
     source = "CM Theorem 6"
     _domain.same_shape(source, x=x, z=z)
@@ -57,8 +62,10 @@ def continuous_consistency_distillation_loss(
 
     Source: CM, Appendix B, Theorem 5.
 
-    One value per example. Here `x` is the noisy example itself, x ~ p_sigma, and the path is Eq. (1)'s. No gradient
-    passes through the score; everything else as in `continuous_consistency_training_loss`.
+    Return one value per example. Here `x` is the noisy example itself, x ~ p_sigma, and the path solves Eq. (1). The
+    score does not receive a gradient. Everything else is as in `continuous_consistency_training_loss`.
+
+    Raises: ValueError if sigma or weights are not one positive, finite value per example.
     """
     source = "CM Theorem 5"
     _domain.one_per_example(source, x=x, sigma=sigma, weights=weights)

@@ -14,7 +14,9 @@ def squared_l2(x: Float[Tensor, " batch *event"], y: Float[Tensor, " batch *even
 
     Source: iCT, Section 2, below Eq. (3).
 
-    The sum over all event axes, not the mean: the mean is this divided by the number of values.
+    The sum runs over all event axes; the mean would be this value divided by the number of values.
+
+    Raises: ValueError if x and y do not have one shape.
     """
     _domain.same_shape("iCT Section 2", x=x, y=y)
     return (x - y).reshape(len(x), -1).square().sum(1)
@@ -25,7 +27,9 @@ def l1(x: Float[Tensor, " batch *event"], y: Float[Tensor, " batch *event"]) -> 
 
     Source: CM, Section 4; iCT, Section 3.3 names it as not twice differentiable.
 
-    The sum over all event axes, not the mean.
+    The sum runs over all event axes; it is not a mean.
+
+    Raises: ValueError if x and y do not have one shape.
     """
     _domain.same_shape("CM Section 4", x=x, y=y)
     return (x - y).reshape(len(x), -1).abs().sum(1)
@@ -42,14 +46,19 @@ def pseudo_huber(
     Source: iCT, Section 3.3, Eq. (8).
 
     The norm runs over all event axes at once. Applying the formula to each element and averaging is a different
-    function, whose c is sqrt(d) times too large: 55 times for 32x32 colour images. Needs c > 0: at c = 0 the gradient
-    has no limit where x = y. Where the square of the norm overflows it is infinite, in float16 from a norm of 256.
+    function, whose c is sqrt(d) times too large: 55 times for 32x32 colour images. Where the square of the norm
+    overflows the result is infinite, in float16 from a norm of 256.
+
+    Raises: ValueError if x and y do not have one shape, or if c <= 0: at c = 0 the gradient has no limit where x = y.
+
+    >>> pseudo_huber(torch.zeros(2, 2), torch.tensor([[0.0, 0.0], [3.0, 4.0]]), c=12.0)
+    tensor([0., 1.])
     """
     _domain.positive("c", c, "iCT Eq. (8)")
     if c * c < torch.finfo(x.dtype).tiny:
         _domain.refuse(f"c^2 > 0 in {x.dtype} (iCT Eq. (8))", f"c = {c}", "compute in float32 or better")
     squared_norm = squared_l2(x, y)
-    # sqrt(s + c^2) - c = s / (sqrt(s + c^2) + c): for s far below c^2 the difference has no digits left.
+    # sqrt(s + c^2) - c = s / (sqrt(s + c^2) + c): for s far below c^2 the difference loses all its digits.
     distance = squared_norm / ((squared_norm + c * c).sqrt() + c)
     return torch.where(squared_norm.isinf(), squared_norm, distance)
 
@@ -58,6 +67,11 @@ def pseudo_huber_constant(dim: int) -> float:
     """Return c = 0.00054 sqrt(d), d the number of values in an example: channels times height times width.
 
     Source: iCT, Section 3.3 and Table 1.
+
+    Raises: ValueError if dim < 1.
+
+    >>> round(pseudo_huber_constant(3 * 32 * 32), 4)
+    0.0299
     """
     if dim < 1:
         _domain.refuse("dim >= 1 (iCT Section 3.3)", f"dim = {dim}", "give channels * height * width")

@@ -1,7 +1,7 @@
-"""Changing given images with a consistency model that was never trained for it.
+"""Edits of given images with a consistency model that was not trained for them.
 
-An operator A is an invertible, here orthogonal, map of the image; a mask marks the coordinates of A x that the model
-makes. All others stay those of the given image: A x = A y there, after every step.
+An operator A is an invertible, here orthogonal, map of the image. A mask marks the coordinates of A x that the model
+generates. All others stay those of the given image: A x = A y there, after every step.
 """
 
 import math
@@ -18,7 +18,7 @@ from ict_ref.formulas._axes import per_example
 from ict_ref.formulas.objective import ConsistencyFunction
 from ict_ref.formulas.sampling import descend
 
-# The luma of a colour, of its red, green and blue. CM, Appendix D.
+# The weights of red, green and blue in the luma. CM, Appendix D.
 LUMA = (0.2989, 0.5870, 0.1140)
 
 
@@ -44,20 +44,22 @@ def edit(
 
     Source: CM, Appendix D, Algorithm 4.
 
-    y is `reference`. It begins with x = A^-1[(A y)(1 - Omega)] and the full sigma_1 z_1. `mask` is Omega, true for
-    what is to be made; it broadcasts against A y. What y holds there is never seen. `sigmas` *descend*, from a
-    sigma_max at which nothing of x is left in the noise.
+    y is `reference`. The first step uses x = A^-1[(A y)(1 - Omega)] and the full sigma_1 z_1. `mask` is Omega, true for
+    the coordinates to generate; it broadcasts against A y. The values of y there have no effect. `sigmas` *descend*,
+    from a sigma_max at which the noise hides x completely.
+
+    Raises: ValueError if shapes differ, if `mask` is not boolean, or if `sigmas` do not descend to at least sigma_min.
     """
     source = "CM Algorithm 4"
     _check(reference, noises, sigmas, sigma_min, source)
     given = operator.forward(reference)
     _covers(mask, given, source)
 
-    def with_given(coordinates: Float[Tensor, " batch *coordinates"]) -> Float[Tensor, " batch *event"]:
+    def with_reference(coordinates: Float[Tensor, " batch *coordinates"]) -> Float[Tensor, " batch *event"]:
         return operator.inverse(torch.where(mask, coordinates, given))
 
-    start = with_given(torch.zeros_like(given))
-    return descend(f, start, noises, sigmas, sigma_min=sigma_min, keep=lambda x: with_given(operator.forward(x)))
+    start = with_reference(torch.zeros_like(given))
+    return descend(f, start, noises, sigmas, sigma_min=sigma_min, keep=lambda x: with_reference(operator.forward(x)))
 
 
 def stroke_edit(
@@ -72,16 +74,18 @@ def stroke_edit(
 
     Source: CM, Appendix D (stroke-guided generation, after SDEdit).
 
-    y is `reference`. Nothing of it is kept but what the noise of `sigmas[0]` leaves. CM calls it Algorithm 4 with A = I
-    and Omega = 1 everywhere; literally that would erase y before the first step, so it is a function of its own. CM's
-    levels are 5.38 and 2.24. From y = 0 it is `multistep_sample`.
+    y is `reference`. The result keeps only the part of y that the noise of `sigmas[0]` leaves. CM calls this Algorithm
+    4 with A = I and Omega = 1 everywhere. Taken literally, that would erase y before the first step, so this is a
+    separate function. CM's noise levels are 5.38 and 2.24. With y = 0 it is `multistep_sample`.
+
+    Raises: ValueError if shapes differ, or if `sigmas` do not descend to at least sigma_min.
     """
     _check(reference, noises, sigmas, sigma_min, "CM Appendix D")
     return descend(f, reference, noises, sigmas, sigma_min=sigma_min)
 
 
 def inpainting_operator() -> Operator:
-    """Return A x = x: the mask marks the pixels to be made.
+    """Return A x = x: the mask marks the pixels to generate.
 
     Source: CM, Appendix D (inpainting).
     """
@@ -93,14 +97,16 @@ def colorization_operator() -> Operator:
 
     Source: CM, Appendix D (colorization).
 
-    Images are [batch, 3, height, width]: red, green and blue, of a gray image three times the same. Channel 0 of A x
-    is the luma, up to its factor; what the other columns are changes no result of `edit`. CM prints the same Q.
+    Images are [batch, 3, height, width]: red, green and blue, equal to each other in a gray image. Channel 0 of A x is
+    the luma, up to its factor. The other columns of Q do not change any result of `edit`. CM prints the same Q.
+
+    The operator's functions raise ValueError for images of any other shape.
     """
     q = _orthogonal(torch.tensor(LUMA, dtype=torch.float64))
 
     def mixed(x: Float[Tensor, " batch channels height width"], matrix: Float64[Tensor, "3 3"]) -> Tensor:
         if x.ndim != 4 or x.shape[1] != 3:
-            _domain.refuse("images [batch, 3, height, width] (CM Appendix D)", f"{list(x.shape)}", "give colours")
+            _domain.refuse("images [batch, 3, height, width] (CM Appendix D)", f"{list(x.shape)}", "give colour images")
         return torch.einsum("blhw,lk->bkhw", x, matrix.to(x))
 
     return Operator(lambda x: mixed(x, q), lambda x: mixed(x, q.mT))
@@ -119,10 +125,12 @@ def super_resolution_operator(patch: int) -> Operator:
 
     Source: CM, Appendix D (super-resolution).
 
-    Images are [batch, channels, height, width], both sides multiples of `patch` = p; pixels of a patch are counted
-    row by row. A x is [batch, channels p^2, height/p, width/p]; of the p^2 coordinates of each channel the first is p
-    times the patch's mean. What the other columns of Q are changes no result of `edit`, whose `reference` has full
-    size: the small image with each pixel repeated.
+    Images are [batch, channels, height, width], both sides multiples of `patch` = p. The pixels of a patch are counted
+    row by row. A x is [batch, channels p^2, height/p, width/p]. The first of the p^2 coordinates of each channel is p
+    times the patch's mean. The other columns of Q do not change any result of `edit`. The `reference` of `edit` has
+    full size: the small image with each pixel repeated.
+
+    Raises: ValueError if patch < 1. The operator's functions raise it for images of any other shape.
     """
     _domain.at_least("patch", patch, 1, "CM Appendix D")
     q = _orthogonal(torch.ones(patch**2).double())
@@ -147,6 +155,8 @@ def super_resolution_mask(channels: int, patch: int) -> Bool[Tensor, " 1 coordin
     """Return Omega[k] = 1 for k = 1, ..., p^2 - 1 of each channel: the patch's mean, k = 0, is kept.
 
     Source: CM, Appendix D (super-resolution).
+
+    Raises: ValueError if channels < 1 or patch < 1.
     """
     _domain.at_least("channels", channels, 1, "CM Appendix D")
     _domain.at_least("patch", patch, 1, "CM Appendix D")
@@ -162,9 +172,11 @@ def slerp(
 
     Source: CM, Appendix D (interpolation): x = f(sigma_max slerp(z1, z2, alpha), sigma_max).
 
-    One angle per example, between the whole flattened examples. Where z1 and z2 are parallel it is the limit, which
-    is linear; alpha outside [0, 1] goes on along the same circle. Needs vectors that are not 0 and not opposite:
-    between opposite ones there is no one shortest way.
+    Each example has one angle, between the whole flattened examples. Where z1 and z2 are parallel the result is the
+    linear limit. An alpha outside [0, 1] continues along the same circle.
+
+    Raises: ValueError if shapes differ, if an example is 0, or if z1 and z2 are opposite, where the shortest path is
+    not unique.
     """
     source = "CM Appendix D"
     _domain.same_shape(source, z1=z1, z2=z2)
@@ -172,19 +184,19 @@ def slerp(
     _domain.finite("alpha", alpha, source)
     flat1, flat2 = z1.reshape(len(z1), -1), z2.reshape(len(z2), -1)
     norm1, norm2 = flat1.norm(dim=1), flat2.norm(dim=1)
-    _domain.all_positive("||z1||", norm1, source, "give noise")
-    _domain.all_positive("||z2||", norm2, source, "give noise")
+    _domain.all_positive("||z1||", norm1, source, "give unit normal noise")
+    _domain.all_positive("||z2||", norm2, source, "give unit normal noise")
     unit1, unit2 = flat1 / norm1[:, None], flat2 / norm2[:, None]
-    # Kahan's angle: the arc cosine of a product near 1 has lost half of its digits.
+    # Kahan's formula for the angle: the arc cosine of a product near 1 loses half of its digits.
     chord, cochord = (unit1 - unit2).norm(dim=1), (unit1 + unit2).norm(dim=1)
-    _domain.all_positive("the angle between z1 and -z2", cochord, source, "no shortest way leads to the opposite")
+    _domain.all_positive("the angle between z1 and -z2", cochord, source, "give vectors that are not opposite")
     psi = 2 * torch.atan2(chord, cochord)
 
-    def share(part: Float[Tensor, " batch"]) -> Float[Tensor, " batch *ones"]:
-        # sin(part psi) / sin(psi), and its limit `part` where psi is 0; torch.sinc(t) = sin(pi t) / (pi t).
-        return per_example(part * torch.sinc(part * psi / math.pi) / torch.sinc(psi / math.pi), z1)
+    def coefficient(fraction: Float[Tensor, " batch"]) -> Float[Tensor, " batch *ones"]:
+        # sin(fraction psi) / sin(psi), and its limit `fraction` where psi is 0; torch.sinc(t) = sin(pi t) / (pi t).
+        return per_example(fraction * torch.sinc(fraction * psi / math.pi) / torch.sinc(psi / math.pi), z1)
 
-    return share(1 - alpha) * z1 + share(alpha) * z2
+    return coefficient(1 - alpha) * z1 + coefficient(alpha) * z2
 
 
 def denoise(
@@ -196,7 +208,10 @@ def denoise(
 
     Source: CM, Appendix D (denoising).
 
-    A sample that could have led to x, not the mean of all that could: that would be a denoiser's D(x, sigma).
+    The result is one sample that could have led to x. It is not the mean of all such samples, which a denoiser's D(x,
+    sigma) estimates.
+
+    Raises: ValueError if sigma is not one positive, finite value per example.
     """
     _domain.one_per_example("CM Appendix D", x=x, sigma=sigma)
     _domain.levels(sigma, "CM Appendix D")

@@ -1,11 +1,12 @@
 """The names of the arguments of all formulas: one name has one meaning.
 
-The paper's symbol comes first where it has one. Index i = 1, ..., N - 1 of the paper counts intervals of the grid.
+An entry begins with the paper's symbol where the paper has one. The paper's index i = 1, ..., N - 1 counts intervals of
+the grid.
 """
 
 GLOSSARY = {
     # examples and noise
-    "x": "a batch of examples, with or without noise as the function says; the first argument of a distance",
+    "x": "a batch of examples, with or without noise; the first argument of a distance",
     "y": "a batch of examples, the second argument of a distance",
     "z": "a batch of unit normal noise",
     "z1": "a batch of unit normal noise at which an interpolation begins",
@@ -36,8 +37,8 @@ GLOSSARY = {
     # curricula and averaging
     "step": "k, the number of updates made so far",
     "total_steps": "K, the number of updates of the whole training",
-    "s0": "where a curriculum starts: N(0) is s0 + 1 for the exponential one, s1 + 1 for the constant one, else s0",
-    "s1": "where a curriculum ends: N(K) = s1 + 1",
+    "s0": "the start of a curriculum: N(0) is s0 + 1 for the exponential one, s1 + 1 for the constant one, else s0",
+    "s1": "the end of a curriculum: N(K) = s1 + 1",
     "mu0": "mu_0, the decay of the teacher's EMA weights at the start",
     "decay": "mu, the fraction of the EMA weights that an update keeps",
     "ema": "EMA weights: the average of a parameter over the updates so far",
@@ -45,7 +46,7 @@ GLOSSARY = {
     # functions that formulas call
     "f": "f(x, sigma), a consistency function to sample or edit with",
     "student": "f_theta(x, sigma), the consistency function that a loss trains",
-    "teacher": "f_theta-(x, sigma), the consistency function whose answer is the student's target",
+    "teacher": "f_theta-(x, sigma), the consistency function whose value is the student's target",
     "network": "F(x, c_noise), the free-form network inside a consistency function",
     "score": "grad_x log p_sigma(x), a function of (x, sigma)",
     "score_value": "the score at (x_hi, sigma_hi)",
@@ -65,7 +66,7 @@ GLOSSARY = {
     "mask": "Omega, true for the coordinates that the model makes",
     "patch": "p, the side of a square of pixels that becomes one pixel of a small image",
     "channels": "the number of channels of an image",
-    # known data, and Proposition 1
+    # data with closed forms, and Proposition 1
     "xi": "the single point that is all the data",
     "theta": "the parameter of the student in Proposition 1",
     "theta_minus": "theta-, the parameter of the teacher in Proposition 1",
@@ -82,5 +83,5 @@ GLOSSARY = {
     "mean2": "the mean of the second set of features",
     "cov2": "the covariance of the second set of features",
     "p": "p(y|x), a classifier's probabilities for each example",
-    "k": "which nearest neighbour of an example is at the edge of its reach",
+    "k": "the rank of the nearest neighbour that bounds the reach of an example",
 }

@@ -1,4 +1,4 @@
-"""The probability flow ODE, Eq. (1), and the steps by which it is solved from one noise level to the next."""
+"""The probability flow ODE, Eq. (1), and the steps that solve it from one noise level to the next."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -24,6 +24,8 @@ def probability_flow_drift(
     Source: iCT, Section 2, Eq. (1).
 
     For a denoiser D it is (x - D(x, sigma)) / sigma, because the score is (D - x) / sigma^2.
+
+    Raises: ValueError if sigma is not one positive, finite value per example.
     """
     _domain.levels(sigma, "iCT Eq. (1)")
     _domain.one_per_example("iCT Eq. (1)", x=x, sigma=sigma)
@@ -41,7 +43,9 @@ def euler_step(
     Source: iCT, Section 2, below Eq. (3).
 
     `score_value` is the score at (x_hi, sigma_hi). The paper has one symbol for this point and for x + sigma_i z of
-    consistency training; they agree for a single data point, and otherwise on average only.
+    consistency training. They agree for a single data point, and otherwise on average only.
+
+    Raises: ValueError if shapes differ, or unless 0 < sigma_lo <= sigma_hi < infinity.
     """
     _check_pair(x_hi, sigma_hi, sigma_lo, "iCT Eq. (3)")
     _domain.same_shape("iCT Eq. (3)", x_hi=x_hi, score_value=score_value)
@@ -58,7 +62,10 @@ def heun_step(
 
     Source: EDM, Algorithm 1; CM, Section 6.1.
 
-    Two evaluations of the score, and an error of third order in the step.
+    The step evaluates the score twice and has an error of third order in the step.
+
+    Raises: ValueError if sigma_lo or sigma_hi is not one value per example, or unless 0 < sigma_lo <= sigma_hi <
+    infinity.
     """
     _check_pair(x_hi, sigma_hi, sigma_lo, "EDM Algorithm 1")
     step = per_example(sigma_lo - sigma_hi, x_hi)
@@ -77,4 +84,4 @@ def _check_pair(
     _domain.levels(sigma_lo, source, "sigma_lo")
     _domain.levels(sigma_hi, source, "sigma_hi")
     if _domain.looks_at(sigma_lo, sigma_hi) and not bool((sigma_lo <= sigma_hi).all()):
-        _domain.refuse(f"sigma_lo <= sigma_hi ({source})", "sigma_lo > sigma_hi", "steps go from more noise to less")
+        _domain.refuse(f"sigma_lo <= sigma_hi ({source})", "sigma_lo > sigma_hi", "step from more noise to less")

@@ -1,8 +1,8 @@
-"""What makes any network F a consistency model, and how the noise level is embedded.
+"""The parameterization that makes any network F a consistency function, and the embeddings of the noise level.
 
-iCT prints only that c_skip(sigma_min) = 1 and c_out(sigma_min) = 0, Eq. (2); the functions are those of the
-consistency models paper. Numbers are rounded to the dtype of sigma before they are used, so that the boundary
-condition holds exactly in every dtype.
+iCT prints only c_skip(sigma_min) = 1 and c_out(sigma_min) = 0, Eq. (2); the functions are those of the consistency
+models paper. Constants are rounded to the dtype of sigma before use, so that the boundary condition holds exactly in
+every dtype.
 """
 
 import math
@@ -28,8 +28,16 @@ def boundary_parameterization(
 
     Source: iCT, Section 2, Eq. (2); CM, Appendix C.
 
-    At sigma_min it is x, bit for bit (but that -0 becomes 0), whatever finite values F has: built in, not learned. The
-    paper writes F(x, sigma); that x is scaled and sigma's logarithm taken first is CM's and EDM's.
+    At sigma_min the result is x, bit for bit (except that -0 becomes 0), for all finite values of F: the condition is
+    built in, not learned. The paper writes F(x, sigma). CM and EDM scale x by c_in and replace sigma by c_noise.
+
+    Raises: ValueError if sigma is not one positive, finite value per example, or if sigma_min or sigma_data is not
+    positive.
+
+    >>> x = torch.tensor([[1.0], [2.0]])
+    >>> f = lambda x, c: x + c[:, None]
+    >>> boundary_parameterization(f, x, torch.tensor([0.002, 80.0]))[0]
+    tensor([1.])
     """
     _domain.one_per_example("iCT Eq. (2)", x=x, sigma=sigma)
     skip = per_example(c_skip(sigma, sigma_min=sigma_min, sigma_data=sigma_data), x)
@@ -48,11 +56,14 @@ def c_skip(
 
     Source: iCT, Section 2, below Eq. (2); CM, Appendix C.
 
-    Exactly 1 at sigma_min. With sigma instead of sigma - sigma_min it would be EDM's, 1 at noise level 0.
+    It is exactly 1 at sigma_min. With sigma instead of sigma - sigma_min it would be EDM's, which is 1 at noise level
+    0.
+
+    Raises: ValueError if sigma, sigma_min or sigma_data is not positive and finite.
     """
     _check(sigma, sigma_min, sigma_data)
     gap = sigma - sigma.new_full((), sigma_min)
-    # sigma_data^2 / (gap^2 + sigma_data^2), divided by sigma_data^2: no square that underflows to 0 / 0.
+    # sigma_data^2 / (gap^2 + sigma_data^2), divided by sigma_data^2, so that squares cannot underflow to 0 / 0.
     return 1 / (1 + (gap / sigma_data) ** 2)
 
 
@@ -66,8 +77,10 @@ def c_out(
 
     Source: iCT, Section 2, below Eq. (2); CM, Appendix C.
 
-    Exactly 0 at sigma_min; sigma_data far above it. The root holds sigma itself, not sigma - sigma_min. iCT prints only
-    what c_skip and c_out are at sigma_min.
+    It is exactly 0 at sigma_min and approaches sigma_data far above it. The root contains sigma itself, not sigma -
+    sigma_min. iCT prints only the values of c_skip and c_out at sigma_min.
+
+    Raises: ValueError if sigma, sigma_min or sigma_data is not positive and finite.
     """
     _check(sigma, sigma_min, sigma_data)
     gap = sigma - sigma.new_full((), sigma_min)
@@ -79,19 +92,23 @@ def c_in(sigma: Float[Tensor, "*shape"], *, sigma_data: float = 0.5) -> Float[Te
 
     Source: EDM, Table 1, which CM, Appendix C takes over; neither it nor iCT print it.
 
-    It gives the network an input of variance 1 where the data have variance sigma_data^2. Not 1 / (sigma^2 +
+    It scales the network's input to variance 1 where the data have variance sigma_data^2. It is not 1 / (sigma^2 +
     sigma_data^2).
+
+    Raises: ValueError if sigma or sigma_data is not positive and finite.
     """
     _check(sigma, None, sigma_data)
     return 1 / torch.hypot(sigma, sigma.new_full((), sigma_data))
 
 
 def c_noise(sigma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return c_noise(sigma) = log(sigma) / 4, what the network is told of the noise level.
+    """Return c_noise(sigma) = log(sigma) / 4, the network's input for the noise level.
 
     Source: EDM, Table 1, which CM, Appendix C takes over; neither it nor iCT print it.
 
-    The natural logarithm. A factor such as 1000 in front belongs to the network's embedding, not here.
+    The logarithm is natural. A factor such as 1000 in front belongs to the network's embedding, not here.
+
+    Raises: ValueError if sigma is not positive and finite.
     """
     _domain.levels(sigma, "CM Appendix C")
     return sigma.log() / 4
@@ -105,8 +122,10 @@ def fourier_embedding(
 
     Source: iCT, Section 3.1, Figure 1a; Tancik et al. 2020.
 
-    Sines first. `frequencies` are w ~ N(0, scale^2), drawn once and never trained; iCT's scale is 0.02 where CM's is
+    Sines come first. `frequencies` are w ~ N(0, scale^2), drawn once and never trained; iCT's scale is 0.02, CM's is
     16. c is `c_noise`, that is c_noise(sigma).
+
+    Raises: ValueError if an argument has not exactly one axis, or contains a NaN or an infinity.
     """
     _one_axis("c_noise", c_noise)
     _one_axis("frequencies", frequencies)
@@ -125,15 +144,15 @@ def positional_embedding(
 
     Source: iCT, Section 3.1, Figure 1a; CM, public ImageNet code.
 
-    Cosines first; the exponent is divided by h, not h - 1. c is `c_noise`, log(sigma) / 4: only then is this embedding
-    as insensitive to the noise level as Fourier features of scale 0.02, as Section 3.1 says. The public ImageNet code
-    of CM embeds 1000 times as much. Needs an even width >= 2 and max_period > 0.
+    Cosines come first; the exponent is divided by h, not h - 1. c is `c_noise`, log(sigma) / 4. Only with this input is
+    the embedding as insensitive to the noise level as Fourier features of scale 0.02, which Section 3.1 states. CM's
+    public ImageNet code embeds 1000 log(sigma) / 4.
+
+    Raises: ValueError unless width is even and at least 2, max_period > 0, and c_noise has one axis of finite values.
     """
     _one_axis("c_noise", c_noise)
     if width < 2 or width % 2:
-        _domain.refuse(
-            "an even width >= 2 (iCT Section 3.1)", f"width = {width}", "half of them are cosines, half sines"
-        )
+        _domain.refuse("an even width >= 2 (iCT Section 3.1)", f"width = {width}", "give as many cosines as sines")
     _domain.positive("max_period", max_period, "iCT Section 3.1")
     half = width // 2
     frequencies = torch.exp(

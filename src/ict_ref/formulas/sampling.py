@@ -1,4 +1,4 @@
-"""From noise to data with a consistency function, in one step or in several."""
+"""Sampling with a consistency function, in one step or in several, and the search for its noise levels."""
 
 import functools
 import math
@@ -23,7 +23,9 @@ def one_step_sample(
 
     Source: iCT, Section 2; CM, Algorithm 1.
 
-    Nothing is clipped.
+    The result is not clipped.
+
+    Raises: ValueError if sigma_max is not positive and finite, or if z has no batch axis.
     """
     _domain.positive("sigma_max", sigma_max, "iCT Section 2")
     _domain.same_shape("iCT Section 2", z=z)
@@ -41,7 +43,9 @@ def renoise(
 
     Source: iCT, Section 2; CM, Algorithm 1.
 
-    Not x + sigma z: x has noise of level sigma_min already, and variances add. Needs sigma >= sigma_min.
+    It is not x + sigma z: x has noise of level sigma_min already, and variances add.
+
+    Raises: ValueError if shapes differ, or unless 0 < sigma_min <= sigma < infinity.
     """
     _domain.same_shape("CM Algorithm 1", x=x, z=z)
     _domain.positive("sigma_min", sigma_min, "iCT Section 2")
@@ -49,9 +53,9 @@ def renoise(
         _domain.refuse(
             f"sigma_min <= sigma < infinity (CM Algorithm 1), sigma_min = {sigma_min}",
             f"sigma = {sigma}",
-            "noise can be added, not taken away",
+            "give a level of sigma_min or more",
         )
-    # The difference of squares as a product: no digits are lost near sigma_min, and no square overflows.
+    # The difference of squares is written as a product: it keeps its digits near sigma_min and cannot overflow.
     return x + math.sqrt(sigma - sigma_min) * math.sqrt(sigma + sigma_min) * z
 
 
@@ -66,9 +70,17 @@ def multistep_sample(
 
     Source: iCT, Section 2; CM, Algorithm 1.
 
-    Here levels *descend*: `sigmas[0]` is sigma_max, and every level costs one evaluation of f. `noises[k]` is the
-    unit normal of level k. The paper's K = 3 is two levels: its last index adds noise of level sigma_min, which is
-    exactly none. Nothing is clipped. Needs sigma_max = sigmas[0] > sigmas[1] > ... >= sigma_min.
+    Here noise levels *descend*: `sigmas[0]` is sigma_max, and every level costs one evaluation of f. `noises[k]` is the
+    unit normal of level k. The paper's K = 3 is two levels: its last index adds noise of level sigma_min, whose factor
+    is exactly 0. The result is not clipped.
+
+    Raises: ValueError unless sigmas[0] > sigmas[1] > ... >= sigma_min > 0 and `noises` has one batch for each of them.
+
+    >>> from ict_ref.formulas import delta_consistency_function
+    >>> f = functools.partial(delta_consistency_function, xi=torch.tensor([1.0, 2.0]))
+    >>> noises, sigmas = torch.ones(2, 1, 2), torch.tensor([80.0, 0.8], dtype=torch.float64)
+    >>> multistep_sample(f, noises, sigmas).round(decimals=2)
+    tensor([[1., 2.]])
     """
     _domain.descending(sigmas, sigma_min, "CM Algorithm 1")
     _domain.one_per_level("CM Algorithm 1", noises, sigmas)
@@ -86,7 +98,7 @@ def descend(
 ) -> Float[Tensor, " batch *event"]:
     """Return the last x of: x = keep(f(start + sigma_1 z_1, sigma_1)); x = keep(f(renoise(x, z_k), sigma_k)).
 
-    What sampling and editing share: sampling starts from 0, and only editing keeps anything.
+    Sampling and editing share this loop: sampling starts from 0, and only editing uses `keep`.
     """
 
     def f_at(x: Float[Tensor, " batch *event"], sigma: float) -> Float[Tensor, " batch *event"]:
@@ -110,10 +122,19 @@ def search_intermediate_sigma(
 
     Source: CM, Section 3 (greedy search of time points); iCT, Appendix B prints the levels it found.
 
-    `sigmas` ascends; `objective` gets levels that descend, as `multistep_sample` takes them, and should be the same
-    number each time: keep the noise fixed. Candidates are the nodes of `sigmas` strictly between `before` and `after`.
-    The node is the best one if the objective falls, then rises along the nodes; for any other objective it is a guess.
-    No level is evaluated twice, and of n nodes about 4 log2(n) are.
+    `sigmas` ascends. `objective` gets descending noise levels, as `multistep_sample` takes them. It must return the
+    same number each time, so keep the noise fixed. Candidates are the nodes of `sigmas` strictly between `before` and
+    `after`.
+
+    The result is the best node if the objective falls, then rises along the nodes; for any other objective it is a
+    guess. The search evaluates each node at most once, and of n nodes about 4 log2(n).
+
+    Raises: ValueError if `sigmas` does not ascend, if `before` or `after` does not descend, if no node lies between
+    them, or if the objective is NaN.
+
+    >>> sigmas = torch.tensor([0.5, 1.0, 2.0, 4.0], dtype=torch.float64)
+    >>> search_intermediate_sigma(lambda levels: abs(float(levels[1]) - 1.1), sigmas, before=(80.0,))
+    1.0
     """
     source = "CM Section 3"
     _domain.ascending(sigmas, source)
@@ -129,7 +150,7 @@ def search_intermediate_sigma(
     if not nodes:
         _domain.refuse(
             f"a node of sigmas between before and after ({source})",
-            f"none between {low} and {high}, in sigmas from {float(sigmas[0])} to {float(sigmas[-1])}",
+            f"0 nodes between {low} and {high}, in sigmas from {float(sigmas[0])} to {float(sigmas[-1])}",
             "give a finer grid, or levels farther apart",
         )
 
@@ -138,7 +159,7 @@ def search_intermediate_sigma(
         got = float(objective(torch.tensor([*before, nodes[j], *after], dtype=torch.float64)))
         if math.isnan(got):
             _domain.refuse(
-                f"an objective that is a number ({source})", f"NaN at sigma = {nodes[j]}", "look at the samples"
+                f"an objective that is a number ({source})", f"NaN at sigma = {nodes[j]}", "check the samples"
             )
         return got
 

@@ -1,8 +1,8 @@
-"""The noise levels, how often each is drawn and how much it weighs.
+"""The noise levels, the probability of each interval between them, and its weight.
 
-Arrays ascend: `sigmas[0]` is sigma_min, `sigmas[-1]` is sigma_max. The paper's index i = 1, ..., N - 1 is here the
-0-based cell i - 1, which lies between `sigmas[cell]` and `sigmas[cell + 1]`; `pmf[cell]` and `weights[cell]` belong
-to it. Everything is float64: neighbouring levels of a fine grid are equal in half precision.
+Arrays ascend: `sigmas[0]` is sigma_min, `sigmas[-1]` is sigma_max. Intervals are counted from 0, where the paper has i
+= 1, ..., N - 1. Interval `index` lies between `sigmas[index]` and `sigmas[index + 1]`; `pmf[index]` and
+`weights[index]` belong to it. Everything is float64: neighbouring levels of a fine grid are equal in half precision.
 """
 
 import math
@@ -25,14 +25,19 @@ def sigma_grid(
 
     Source: iCT, Section 2 and Table 1.
 
-    Both ends are the given numbers exactly, not their rounded roots' powers: at a level below sigma_min the sampler
-    would take the root of a negative number. Needs n >= 2, 0 < sigma_min < sigma_max and rho > 0.
+    Both ends are exactly the given numbers, not powers of their rounded roots. At a level below sigma_min the sampler
+    would take the root of a negative number.
+
+    Raises: ValueError unless n >= 2, 0 < sigma_min < sigma_max, rho > 0, and the n levels are distinct in float64.
+
+    >>> sigma_grid(4, sigma_min=1.0, sigma_max=4.0, rho=1.0)
+    tensor([1., 2., 3., 4.], dtype=torch.float64)
     """
     if n < 2 or n % 1:
         _domain.refuse(
             "a whole n >= 2, the number of levels (iCT Section 2)",
             f"n = {n}",
-            "a grid has at least sigma_min and sigma_max",
+            "give 2 levels or more: sigma_min and sigma_max",
         )
     low, high = _roots(sigma_min, sigma_max, rho)
     fraction = torch.arange(n, dtype=torch.float64) / (n - 1)
@@ -43,11 +48,13 @@ def sigma_grid(
 
 
 def uniform_pmf(sigmas: Float64[Tensor, " n"]) -> Float64[Tensor, " n-1"]:
-    """Return p(i) = 1 / (N - 1), the same for every cell.
+    """Return p(i) = 1 / (N - 1), the same for every interval.
 
     Source: iCT, Table 1, left column: i ~ U[1, N(k) - 1].
 
-    Uniform in the index, not in sigma or log sigma: for the paper's grid most cells lie at high noise levels.
+    It is uniform in the index, not in sigma or log sigma: most intervals of the paper's grid lie at high noise levels.
+
+    Raises: ValueError if `sigmas` is not an ascending grid.
     """
     _domain.ascending(sigmas, "iCT Table 1")
     return torch.ones_like(sigmas[1:]) / (len(sigmas) - 1)
@@ -63,16 +70,21 @@ def lognormal_pmf(
 
     Source: iCT, Section 3.5, Eq. (10).
 
-    The normal distribution of log sigma, cut off outside the grid and gathered in its cells; it sums to 1. The paper
-    prints p over N levels, but sigma_{N+1} does not exist: it is over the N - 1 cells. `sigmas` ascends; on a grid
-    that descends p would be mirrored. Needs p_std > 0 and a grid that carries probability.
+    This is the normal distribution of log sigma, cut off outside the grid and summed over each interval; it sums to 1.
+    The paper prints p over N levels, but sigma_{N+1} does not exist: p is over the N - 1 intervals. `sigmas` ascends;
+    on a descending grid p would be mirrored.
+
+    Raises: ValueError unless `sigmas` ascends, p_std > 0, and the grid carries probability.
+
+    >>> lognormal_pmf(sigma_grid(5)).round(decimals=2)
+    tensor([0.3700, 0.4800, 0.1300, 0.0200], dtype=torch.float64)
     """
     _domain.ascending(sigmas, "iCT Eq. (10)")
     _check_lognormal(p_mean, p_std)
     z = (sigmas.log() - p_mean) / (math.sqrt(2) * p_std)
     low, high = z[:-1], z[1:]
-    # erf(high) - erf(low), written with the tail that is small on this side of the mean: near +-1 the difference of
-    # two erf has lost its digits. erf(t) = 1 - erfc(t) = erfc(-t) - 1.
+    # erf(high) - erf(low), written with the tail that is small on this side of the mean. Near +-1 the difference of two
+    # erf loses its digits. erf(t) = 1 - erfc(t) = erfc(-t) - 1.
     mass = torch.where(
         low + high > 0,
         torch.special.erfc(low) - torch.special.erfc(high),
@@ -90,20 +102,25 @@ def lognormal_pmf(
 
 def index_from_uniform(
     u: Float64[Tensor, " batch"],
-    pmf: Float64[Tensor, " cells"],
+    pmf: Float64[Tensor, " intervals"],
 ) -> Int64[Tensor, " batch"]:
-    """Return the cell j with pmf[0] + ... + pmf[j-1] <= u < pmf[0] + ... + pmf[j], for u uniform on [0, 1).
+    """Return the interval j with pmf[0] + ... + pmf[j-1] <= u < pmf[0] + ... + pmf[j], for u uniform on [0, 1).
 
     Source: iCT, Section 3.5 and Table 1: "i ~ p(i)", by the inverse of its distribution function.
 
-    The cell is 0-based, the paper's i - 1. A cell of probability 0 is never returned.
+    The index is 0-based, the paper's i - 1. It is never that of an interval of probability 0.
+
+    Raises: ValueError if `pmf` is not a probability distribution, or unless 0 <= u < 1.
+
+    >>> index_from_uniform(torch.tensor([0.1, 0.6]).double(), torch.tensor([0.5, 0.0, 0.5]).double())
+    tensor([0, 2])
     """
     _domain.probabilities("pmf", pmf, "iCT Eq. (10)")
     if _domain.looks_at(u) and not bool(((u >= 0) & (u < 1)).all()):
         worst = u[~((u >= 0) & (u < 1))][0]
         _domain.refuse("0 <= u < 1 (iCT Eq. (10))", f"u = {float(worst)}", "draw u uniformly from [0, 1)")
     cdf = pmf.cumsum(0)
-    # Divided by its own last value the sum ends at 1 exactly, above every u, whatever rounding did before.
+    # Divided by its last value the sum ends at exactly 1, above every u, in spite of rounding.
     return torch.searchsorted(cdf / cdf[-1], u, right=True)
 
 
@@ -118,8 +135,10 @@ def log_sigma_density(
 
     Source: iCT, Section 3.5, Figure 4a.
 
-    The law of log sigma for N to infinity where the cell is drawn by `uniform_pmf`. A density of log sigma, not of
-    sigma: the first factor is the Jacobian.
+    It is the distribution of log sigma for N to infinity where `uniform_pmf` draws the interval. It is a density of log
+    sigma, not of sigma: the first factor is the Jacobian.
+
+    Raises: ValueError if log_sigma is not finite, or unless 0 < sigma_min < sigma_max and rho > 0.
     """
     _domain.finite("log_sigma", log_sigma, "iCT Section 3.5")
     sigma = log_sigma.exp()
@@ -128,7 +147,7 @@ def log_sigma_density(
         _domain.refuse(
             "rho such that sigma_min^(1/rho) < sigma_max^(1/rho) in float64 (iCT Section 2)",
             f"rho = {rho}",
-            "the paper's is 7",
+            "the paper uses 7",
         )
     inside = (log_sigma >= math.log(sigma_min)) & (log_sigma <= math.log(sigma_max))
     return torch.where(inside, sigma * sigma ** (1 / rho - 1) / (rho * (high - low)), 0)
@@ -144,8 +163,10 @@ def lognormal_density(
 
     Source: iCT, Section 3.5, Figure 4a.
 
-    The law of log sigma for N to infinity where the cell is drawn by `lognormal_pmf`, but for the cut at the grid's
-    ends, which takes 0.83 % of it for the paper's numbers.
+    It is the distribution of log sigma for N to infinity where `lognormal_pmf` draws the interval. The cut at the
+    grid's ends, which this density does not have, removes 0.83 % for the paper's numbers.
+
+    Raises: ValueError if log_sigma or p_mean is not finite, or unless p_std > 0.
     """
     _check_lognormal(p_mean, p_std)
     _domain.finite("log_sigma", log_sigma, "iCT Section 3.5")
@@ -154,18 +175,25 @@ def lognormal_density(
 
 
 def uniform_weights(sigmas: Float64[Tensor, " n"]) -> Float64[Tensor, " n-1"]:
-    """Return lambda(sigma_i) = 1, one weight per cell.
+    """Return lambda(sigma_i) = 1, one weight per interval.
 
     Source: iCT, Section 3.1 and Table 1, left column.
+
+    Raises: ValueError if `sigmas` is not an ascending grid.
     """
     _domain.ascending(sigmas, "iCT Section 3.1")
     return torch.ones_like(sigmas[1:])
 
 
 def inverse_gap_weights(sigmas: Float64[Tensor, " n"]) -> Float64[Tensor, " n-1"]:
-    """Return lambda(sigma_i) = 1 / (sigma_{i+1} - sigma_i), one weight per cell.
+    """Return lambda(sigma_i) = 1 / (sigma_{i+1} - sigma_i), one weight per interval.
 
     Source: iCT, Section 3.1 and Table 1.
+
+    Raises: ValueError if `sigmas` is not an ascending grid.
+
+    >>> inverse_gap_weights(torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64))
+    tensor([1.0000, 0.5000], dtype=torch.float64)
     """
     _domain.ascending(sigmas, "iCT Section 3.1")
     return 1 / (sigmas[1:] - sigmas[:-1])
@@ -183,4 +211,4 @@ def _roots(sigma_min: float, sigma_max: float, rho: float) -> tuple[float, float
     try:
         return math.pow(sigma_min, 1 / rho), math.pow(sigma_max, 1 / rho)
     except OverflowError:
-        _domain.refuse("rho such that sigma_max^(1/rho) is finite (iCT Section 2)", f"rho = {rho}", "the paper's is 7")
+        _domain.refuse("rho such that sigma_max^(1/rho) is finite (iCT Section 2)", f"rho = {rho}", "the paper uses 7")

@@ -1,4 +1,4 @@
-"""How close two sets of examples are, judged by their features. Features are the caller's: pixels, or a network's."""
+"""Distances between two sets of examples, computed from features that the caller supplies: pixels, or a network's."""
 
 import torch
 from jaxtyping import Float
@@ -17,8 +17,11 @@ def frechet_distance(
 
     Source: iCT, Section 4, Tables 2 and 3 (FID); Heusel et al. 2017, Eq. (6).
 
-    The squared 2-Wasserstein distance of two normal distributions. FID is this distance for the features of one
-    particular network; for any other features it is not FID. The covariances may be singular. In float32 or better.
+    It is the squared 2-Wasserstein distance of two normal distributions. FID is this distance for the features of one
+    particular network; for any other features it is not FID. The covariances may be singular. Use float32 or better.
+
+    Raises: ValueError if shapes differ, if a value is not finite, or if a covariance is not symmetric and positive
+    semidefinite.
     """
     _same_features("FID", mean1=mean1, cov1=cov1, mean2=mean2, cov2=cov2)
     for symbol, tensor in (("mean1", mean1), ("cov1", cov1), ("mean2", mean2), ("cov2", cov2)):
@@ -38,13 +41,16 @@ def precision_recall(
     *,
     k: int = 3,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Return the share of fakes within reach of a real, and the share of reals within reach of a fake.
+    """Return the fraction of fakes within reach of a real, and the fraction of reals within reach of a fake.
 
     Source: iCT, Section 4, Table 3; Kynkaanniemi et al. 2019, Eqs. (1) and (2).
 
-    Within reach of a point: no farther from it than its k-th nearest neighbour in its own set, itself not counted.
-    The first is precision, how many fakes look real; the second recall, how many reals could be fakes. In float32 or
-    better.
+    The reach of an example is its distance to the k-th nearest neighbour in the same set, itself not counted. The first
+    number is precision: the fraction of fakes that look real. The second is recall: the fraction of reals that could be
+    fakes. Use float32 or better.
+
+    Raises: ValueError if the numbers of features differ, if a value is not finite, or unless 1 <= k < the size of each
+    set.
     """
     _same_features("precision and recall", real=real, fake=fake)
     for symbol, points in (("real", real), ("fake", fake)):
@@ -55,7 +61,7 @@ def precision_recall(
                 "give more examples or a smaller k",
             )
         _domain.finite(symbol, points, "precision and recall")
-    return _share_within_reach(fake, real, k), _share_within_reach(real, fake, k)
+    return _fraction_within_reach(fake, real, k), _fraction_within_reach(real, fake, k)
 
 
 def inception_score(p: Float[Tensor, " examples classes"]) -> Float[Tensor, ""]:
@@ -63,15 +69,18 @@ def inception_score(p: Float[Tensor, " examples classes"]) -> Float[Tensor, ""]:
 
     Source: iCT, Section 4, Table 2 (IS); Salimans et al. 2016, Section 4.
 
-    Between 1 and the number of classes. `p` are a classifier's probabilities, not its logits. Over all examples at
-    once: published scores are often the mean over ten parts, which is usually smaller. Only with the probabilities of
-    one particular network is it the Inception score. Its gradient is not finite where a p is 0.
+    The score lies between 1 and the number of classes. `p` are a classifier's probabilities, not its logits. It is
+    computed over all examples at once; published scores are often the mean over ten parts, which is usually smaller.
+    Only with the probabilities of one particular network is it the Inception score. Its gradient is not finite where a
+    p is 0.
+
+    Raises: ValueError if `p` is empty or its rows are not probability distributions.
     """
     if len(p) < 1:
-        _domain.refuse("at least one example in p (IS)", "none", "give a classifier's probabilities")
+        _domain.refuse("at least one example in p (IS)", "an empty p", "give a classifier's probabilities")
     _domain.probabilities("p", p, "IS")
     marginal = p.mean(0)
-    # 0 log 0 = 0. The mean of numbers at the very bottom of the dtype may be 0 where they are not.
+    # 0 log 0 = 0. The mean of the smallest numbers of the dtype may be rounded to 0.
     marginal = marginal.clamp_min(torch.finfo(p.dtype).tiny)
     divergence = (torch.xlogy(p, p) - torch.xlogy(p, marginal)).sum(1)
     return divergence.mean().exp()
@@ -85,9 +94,12 @@ def kernel_distance(
 
     Source: Binkowski et al. 2018, Section 4 (KID); iCT does not print it.
 
-    The unbiased estimate of the squared maximum mean discrepancy, so that it may be negative; over all examples at
-    once, where published numbers are often means over subsets, times 1000. Only with the features of one particular
-    network is it KID.
+    This is the unbiased estimate of the squared maximum mean discrepancy, so it may be negative. It is computed over
+    all examples at once; published numbers are often means over subsets, times 1000. Only with the features of one
+    particular network is it KID.
+
+    Raises: ValueError if the numbers of features differ, if a value is not finite, or if a set has fewer than two
+    examples.
     """
     _same_features("KID", real=real, fake=fake)
     for symbol, points in (("real", real), ("fake", fake)):
@@ -102,7 +114,7 @@ def kernel_distance(
 
 
 def _same_features(source: str, **tensors: Float[Tensor, "..."]) -> None:
-    """Refuse tensors that differ in the number of features, their last axis."""
+    """Reject tensors that differ in the number of features, their last axis."""
     numbers = {symbol: tensor.shape[-1] for symbol, tensor in tensors.items()}
     if len(set(numbers.values())) > 1:
         got = ", ".join(f"{symbol} {number}" for symbol, number in numbers.items())
@@ -128,7 +140,7 @@ def _root(symbol: str, cov: Float[Tensor, " d d"]) -> Float[Tensor, " d d"]:
     return root
 
 
-def _share_within_reach(
+def _fraction_within_reach(
     points: Float[Tensor, " points d"],
     centres: Float[Tensor, " centres d"],
     k: int,
@@ -139,5 +151,5 @@ def _share_within_reach(
 
 
 def _distances(a: Float[Tensor, " m d"], b: Float[Tensor, " n d"]) -> Float[Tensor, " m n"]:
-    # By differences: the expansion ||a||^2 - 2ab + ||b||^2 is not 0 from a point to itself.
+    # Use differences: the expansion ||a||^2 - 2ab + ||b||^2 is not 0 from a point to itself.
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")

@@ -1,10 +1,10 @@
-"""Data for which everything is known: a point, a normal distribution, a mixture; and Proposition 1 on the first.
+"""Closed forms for a point, a normal distribution and a mixture as data, and Proposition 1 on the first.
 
-Section 3.2's toy model is f_theta(x, sigma) = sigma_min/sigma x + (1 - sigma_min/sigma) theta, on data xi: it is
+Section 3.2's toy model is f_theta(x, sigma) = sigma_min/sigma x + (1 - sigma_min/sigma) theta, on data xi. It is
 `delta_consistency_function` with theta for xi. Its grid is *linear*, sigma_i = sigma_min + (i-1)/(N-1) (sigma_max -
-sigma_min), which is `sigma_grid` with rho = 1, so that sigma is uniform on [sigma_min, sigma_max] in the limit.
+sigma_min), which is `sigma_grid` with rho = 1. In the limit sigma is therefore uniform on [sigma_min, sigma_max].
 
-Appendix A has one symbol for Euler's point and for x + sigma_i z, which agree here and not in general; and it writes
+Appendix A has one symbol for Euler's point and for x + sigma_i z, which agree here and not in general. It also writes
 terms of order Delta sigma, and an o(Delta sigma), behind a limit in which they are 0. Eqs. (6) and (7) are meant with
 the limit taken: (7) divides by Delta sigma first.
 """
@@ -31,6 +31,8 @@ def delta_consistency_function(
     Source: iCT, Section 3.2.
 
     With a parameter theta in place of xi it is the section's model f_theta.
+
+    Raises: ValueError if shapes differ, or unless 0 < sigma_min <= sigma < infinity.
     """
     source = "iCT Section 3.2"
     _check(x, sigma, sigma_min, source)
@@ -51,15 +53,17 @@ def gaussian_consistency_function(
 
     Source: iCT, Section 2; its ODE solved in closed form, which the paper does not print.
 
-    It ends at sigma_min, where the noisy data have variance std^2 + sigma_min^2, not at the data. Needs std >= 0; with
-    0 it is `delta_consistency_function`.
+    The path ends at sigma_min, where the noisy data have variance std^2 + sigma_min^2, not at the data. With std = 0 it
+    is `delta_consistency_function`.
+
+    Raises: ValueError if shapes differ, unless std >= 0, or unless 0 < sigma_min <= sigma < infinity.
     """
     source = "iCT Eq. (1)"
     _check(x, sigma, sigma_min, source)
     _check_point("mean", mean, x, source)
     if not 0 <= std < math.inf:
         _domain.refuse(f"std >= 0 ({source})", f"std = {std}", "give a standard deviation")
-    # Rounded first, so that the ratio is exactly 1 at sigma_min in every dtype.
+    # Both are rounded first, so that the ratio is exactly 1 at sigma_min in every dtype.
     s, low = sigma.new_full((), std), sigma.new_full((), sigma_min)
     return mean + per_example(torch.hypot(s, low) / torch.hypot(s, sigma), x) * (x - mean)
 
@@ -76,7 +80,11 @@ def gaussian_mixture_score(
 
     Source: iCT, Section 2; the score of p_sigma for data that are a mixture of normal distributions.
 
-    Of the noisy data, not of the data. `mixture_weights` sum to 1; a component may be a point, stds_m = 0.
+    It is the score of the noisy data, not of the data. `mixture_weights` sum to 1. A component may be a point, stds_m =
+    0.
+
+    Raises: ValueError if shapes differ, if `mixture_weights` do not sum to 1, or if a level or a component is not in
+    its domain.
     """
     source = "iCT Eq. (1)"
     _domain.one_per_example(source, x=x, sigma=sigma)
@@ -93,10 +101,10 @@ def gaussian_mixture_score(
     exponent = standardized.square().sum(2) / 2 + away.shape[2] * scale.log()
     surprisal = exponent - mixture_weights.log()
     _domain.finite("(x - means)^2 / sigma^2", surprisal.amin(1), source)
-    # p(component | x), by its logarithms: far from all means every density is 0 in floating point.
+    # p(component | x) from logarithms: far from all means every density is 0 in floating point.
     responsibility = (-surprisal).softmax(1)[:, :, None]
     pull = responsibility * (standardized / scale[:, :, None])
-    # A component too far away to have a density may be infinitely many standard deviations away: 0 times infinity.
+    # A component of density 0 may be infinitely many standard deviations away: 0 times infinity would be NaN.
     return -torch.where(responsibility > 0, pull, 0.0).sum(1).reshape(x.shape)
 
 
@@ -111,8 +119,11 @@ def ct_loss_limit(
 
     Source: iCT, Section 3.2, Eq. (6), restated as Eq. (11) in Appendix A.
 
-    For theta- != theta, lambda = 1 and the squared l2 metric. The data xi are not in it: with theta- fixed there is
-    nothing to learn. For theta- = theta it is 0, and the gradient's first order is `ct_gradient_limit`.
+    The formula holds for theta- != theta, lambda = 1 and the squared l2 distance. It does not contain the data xi: with
+    theta- fixed the loss does not depend on them. For theta- = theta it is 0, and the gradient's first order is
+    `ct_gradient_limit`.
+
+    Raises: ValueError if an argument is not finite, or unless 0 < sigma_min < sigma_max.
     """
     _check_limit(sigma_min, sigma_max, theta=theta, theta_minus=theta_minus)
     difference = theta - theta_minus
@@ -130,9 +141,11 @@ def ct_gradient_limit(
 
     Source: iCT, Section 3.2, Eq. (7), restated as Eq. (12) in Appendix A.
 
-    For theta- = theta; otherwise it diverges, see `ct_gradient_divergence`. Sigma is uniform on [sigma_min, sigma_max].
-    Undivided, the gradient's limit is 0: Appendix A keeps a Delta sigma behind its limits. L^N is near its limit only
-    for Delta sigma far below sigma_min: for the paper's numbers, N far above 40 000.
+    The formula holds for theta- = theta; otherwise the limit diverges, see `ct_gradient_divergence`. Sigma is uniform
+    on [sigma_min, sigma_max]. Undivided, the gradient's limit is 0: Appendix A keeps a Delta sigma behind its limits.
+    L^N is near its limit only for Delta sigma far below sigma_min: for the paper's numbers, N far above 40 000.
+
+    Raises: ValueError if an argument is not finite, or unless 0 < sigma_min < sigma_max.
     """
     _check_limit(sigma_min, sigma_max, theta=theta, xi=xi)
     return 2 * _mean_slope(sigma_min, sigma_max) * (theta - xi)
@@ -143,8 +156,9 @@ def ct_gradient_divergence(theta: float, theta_minus: float) -> float:
 
     Source: iCT, Section 3.2, Eq. (7), restated as Eq. (12) in Appendix A.
 
-    The data xi and the ends of the grid are not in it. Needs theta- != theta: for theta- = theta the limit is finite,
-    `ct_gradient_limit`.
+    It does not contain the data xi and the ends of the grid.
+
+    Raises: ValueError if an argument is not finite, or if theta- = theta: that limit is finite, `ct_gradient_limit`.
     """
     source = "iCT Section 3.2"
     _domain.finite("theta", theta, source)
@@ -153,7 +167,7 @@ def ct_gradient_divergence(theta: float, theta_minus: float) -> float:
         _domain.refuse(
             "theta_minus != theta (iCT Eq. (7))",
             f"theta = theta_minus = {theta}",
-            "where they are equal the limit is ct_gradient_limit",
+            "use ct_gradient_limit where they are equal",
         )
     return math.copysign(math.inf, theta - theta_minus)
 
@@ -171,8 +185,10 @@ def ct_gradient_leading_term(
     Source: iCT, Appendix A, Eq. (13).
 
     Divided by Delta sigma it is Eq. (7). The paper prints the factor 1 - sigma_min/sigma_i outside the expectation,
-    where sigma_i means nothing; the last line of the proof has it inside. For theta- != theta the leading term is
+    where sigma_i has no meaning; the last line of the proof has it inside. For theta- != theta the leading term is
     `ct_gradient_divergent_term`.
+
+    Raises: ValueError if an argument is not finite, or unless 0 < sigma_min < sigma_max and delta_sigma > 0.
     """
     _check_limit(sigma_min, sigma_max, theta=theta, xi=xi)
     _domain.positive("delta_sigma", delta_sigma, "iCT Eq. (13)")
@@ -190,8 +206,10 @@ def ct_gradient_divergent_term(
 
     Source: iCT, Appendix A, Eq. (13).
 
-    The data xi and Delta sigma are not in it, so that it diverges where it is divided by Delta sigma. For theta- =
-    theta it is 0, and `ct_gradient_leading_term` leads.
+    It does not contain the data xi and Delta sigma, so it diverges when divided by Delta sigma. For theta- = theta it
+    is 0, and the leading term is `ct_gradient_leading_term`.
+
+    Raises: ValueError if an argument is not finite, or unless 0 < sigma_min < sigma_max.
     """
     _check_limit(sigma_min, sigma_max, theta=theta, theta_minus=theta_minus)
     return 2 * _mean_square(sigma_min, sigma_max) * (theta - theta_minus)
@@ -216,12 +234,12 @@ def _check(x: Float[Tensor, " batch *event"], sigma: Float[Tensor, " batch"], si
     _domain.one_per_example(source, x=x, sigma=sigma)
     _domain.levels(sigma, source)
     _domain.positive("sigma_min", sigma_min, source)
-    # Compared in the dtype of sigma, in which the lowest level of a grid is sigma_min itself.
+    # The comparison is in the dtype of sigma, in which the lowest level of a grid is exactly sigma_min.
     if _domain.looks_at(sigma) and not bool((sigma >= sigma.new_full((), sigma_min)).all()):
         _domain.refuse(
             f"sigma >= sigma_min ({source})",
             f"sigma = {float(sigma.min())}, sigma_min = {sigma_min}",
-            "the trajectories of Eq. (1) end at sigma_min",
+            "give levels of sigma_min or more",
         )
 
 

@@ -1,4 +1,4 @@
-"""The inspector: checks anybody's implementation against vectors from 50-digit arithmetic, and by laws.
+"""Checks of any implementation against vectors from 50-digit arithmetic and by laws.
 
 `python -m ict_ref.verify TARGET` is the command; `parametrize_with_checks` is the same for a test suite:
 
@@ -13,10 +13,10 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from ict_ref.verify.check import Result, run
+from ict_ref.verify.check import Result, check_vector
 from ict_ref.verify.check import check as check_implementation
 from ict_ref.verify.laws import LAWS, Law
-from ict_ref.verify.prove import attempt, available, named
+from ict_ref.verify.run_laws import check_law, hypothesis_is_installed, law_name
 from ict_ref.verify.values import ARRAYS, Arrays
 from ict_ref.verify.vectors import VERSION, Vector, functions, vectors
 from ict_ref.verify.versions import chosen, signature
@@ -28,7 +28,7 @@ __all__ = ["Check", "Result", "check_implementation", "parametrize_with_checks"]
 
 
 class Check:
-    """One vector or one law, for one implementation: called, it raises AssertionError with the report's sentence."""
+    """One vector or one law for one implementation; a call raises AssertionError with the report's message."""
 
     def __init__(
         self, function: Callable[..., object], of: Vector | Law, arrays: Arrays, version: int = VERSION
@@ -36,11 +36,11 @@ class Check:
         self.function, self.of, self.arrays, self.version = function, of, arrays, version
 
     def __call__(self) -> None:
-        """Raise AssertionError if the implementation does not return what it should."""
+        """Run the check. Raises AssertionError if the implementation does not return the expected value."""
         if isinstance(self.of, Law):
-            result = attempt(self.of, self.function, self.arrays, version=self.version)
+            result = check_law(self.of, self.function, self.arrays, version=self.version)
         else:
-            result = run(self.function, self.of, self.arrays)
+            result = check_vector(self.function, self.of, self.arrays)
         if result.status == "fail":
             raise AssertionError(result.message)
 
@@ -53,13 +53,14 @@ def parametrize_with_checks(
     waivers: Mapping[str, str] | None = None,
     vectors_version: int = VERSION,
 ) -> "pytest.MarkDecorator":
-    """Return a pytest decorator that calls a test with each check of the functions that an implementation has.
+    """Return a pytest decorator that runs a test with each check of the functions that an implementation has.
 
-    Checks are vectors and, where Hypothesis is installed, laws. `waivers` maps a check's name such as
-    "pseudo_huber#3", or a function's, to the reason why it may fail. A check that is waived by its own name and
-    passes fails the test (a strict xfail); where a function is waived, some of its checks may pass. `vectors_version`
-    is 1 for an implementation with the argument names of version 1. Raises ValueError for an implementation without
-    any of the functions, and for an unknown version.
+    Checks are vectors and, where Hypothesis is installed, laws. `waivers` maps the name of a check such as
+    "pseudo_huber#3", or of a function, to the reason why it may fail. A check that is waived by its name and passes
+    fails the test (a strict xfail). If a function is waived, some of its checks may pass. `vectors_version` is 1 for an
+    implementation with the argument names of version 1.
+
+    Raises: ValueError for an implementation without any of the functions, and for an unknown version.
     """
     import pytest
 
@@ -75,8 +76,8 @@ def parametrize_with_checks(
         if not callable(function):
             continue
         every: list[tuple[str, Vector | Law]] = [(vector.name, vector) for vector in vectors(name, version)]
-        laws = [law for law in LAWS if signature(law.function, version).function == name and available()]
-        every += [(named(law, version), law) for law in laws]
+        laws = [law for law in LAWS if signature(law.function, version).function == name and hypothesis_is_installed()]
+        every += [(law_name(law, version), law) for law in laws]
         for label, of in every:
             reason = waived.get(label) or waived.get(name)
             marks = [pytest.mark.xfail(reason=reason, strict=label in waived)] if reason else []

@@ -1,10 +1,10 @@
-"""What a training step does, told from outside: the network is a spy, which writes down how it is called.
+"""An audit of a training step from outside, through a network that records its calls.
 
 The step is a callable step(network, x, *, step, total_steps) -> loss, one per example or their mean. `network` is the
 free-form F(c_in x, c_noise) of Eq. (2): a torch.nn.Module with a parameter and a dropout layer, called with positional
-arguments. From its calls, from the answers that it chose and from the gradient that comes back to them all else
-follows: levels, noise, data, coefficients, masks, weight and distance. Each finding is a result like that of a vector;
-what cannot be told after an error is left out.
+arguments. The audit derives levels, noise, data, coefficients, masks, weight and distance from three records: the
+calls, the network's outputs and the gradients with respect to them. Each finding is a result like that of a vector.
+Findings that depend on a wrong one are left out.
 """
 
 import math
@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from ict_ref import formulas
 from ict_ref.verify.check import Result, Status
-from ict_ref.verify.spy import (
+from ict_ref.verify.network_spy import (
     TOTAL_STEPS,
-    Observed,
-    Refused,
+    ObservedStep,
     Step,
+    UnreadableStep,
     column,
     data,
     levels,
@@ -35,52 +35,52 @@ from ict_ref.verify.spy import (
 )
 from ict_ref.verify.vectors import deviations
 
-# Steps whose cells are counted, at N = 11 and at N = 161, for which each of 64 examples draws one.
+# The numbers of steps whose intervals are counted, at N = 11 and at N = 161. Each of 64 examples draws one interval.
 DRAWS, LATER_DRAWS = 500, 250
-# Of each test of chance; a right step fails one in 100 000 audits or less.
+# The false alarm rate of each statistical test. A correct step fails in less than one of 100 000 audits.
 FALSE_ALARM = 1e-6
-# float32 levels up to 80 have rounded to 4e-6 of themselves by the time that the network sees them.
+# float32 levels up to 80 have a relative rounding error of 4e-6 when the network gets them.
 RTOL = 1e-4
 # First and last steps of some of the curriculum's eight stages.
 STAGE = TOTAL_STEPS // 8
 CORNERS = (STAGE - 1, STAGE, 2 * STAGE - 1, 2 * STAGE, 5 * STAGE, 8 * STAGE - 1)
 
 
-class Wrong(Exception):  # noqa: N818 - a finding, not an error of ours
-    """A finding, after which the rest cannot be told."""
+class AuditStopped(Exception):  # noqa: N818 - a finding, not an error of ours
+    """A wrong finding on which the rest of the audit depends."""
 
 
 def audit(step: Step, *, seed: int = 0) -> Iterator[Result]:
-    """Return the findings about a training step, in the order in which a step is made."""
+    """Yield the findings about a training step, in the order of its computation."""
     try:
         yield from _findings(step, seed)
-    except Wrong:
-        return  # what follows from a wrong finding cannot be told
+    except AuditStopped:
+        return  # the remaining findings depend on a wrong one
 
 
 def result(name: str, source: str, wrong: str | None, deviation: str | None = None) -> Result:
-    """Return a finding: what is wrong, or that nothing is."""
-    story = f"; {deviations()[deviation]}" if wrong and deviation else ""
-    message = f"step:{name}: {wrong}{story} [{source}]" if wrong else ""
+    """Return a finding: the message `wrong`, or a pass if it is None."""
+    explanation = f"; {deviations()[deviation]}" if wrong and deviation else ""
+    message = f"step:{name}: {wrong}{explanation} [{source}]" if wrong else ""
     status: Status = "fail" if wrong else "pass"
     return Result(f"step:{name}", f"step:{name}", source, status, message=message, deviation=deviation)
 
 
 def off(got: Tensor, expected: Tensor, rtol: float = RTOL) -> bool:
-    """Return whether a tensor is not what it should be."""
+    """Return whether a tensor differs from the expected one."""
     return not torch.allclose(got, expected, rtol=rtol, atol=rtol * float(expected.abs().max()) + 1e-12)
 
 
 def _findings(step: Step, seed: int) -> Iterator[Result]:
     try:
         yield from _observed(step, seed)
-    except Refused as refused:
+    except UnreadableStep as refused:
         yield result("runs", "iCT, Section 2, Eq. (5)", str(refused))
 
 
 def _observed(step: Step, seed: int) -> Iterator[Result]:
     whole = [observe(step, at, seed + at) for at in (0, TOTAL_STEPS // 2, TOTAL_STEPS - 1)]
-    # Every step of a stage has the same grid; a step may draw by its own number.
+    # Every step of a stage has the same grid; a step may use its number as a seed.
     later = TOTAL_STEPS // 2
     counted = [*range(1, 1 + DRAWS), *range(later + 1, later + 1 + LATER_DRAWS)]
     bar = tqdm(counted, "observing", unit=" steps", delay=2, leave=False, disable=None)
@@ -89,11 +89,11 @@ def _observed(step: Step, seed: int) -> Iterator[Result]:
     yield result("runs", "iCT, Section 2, Eq. (5)", None)
     failed = set()
     for seen in whole:
-        for finding in _one(seen, f"at N = {seen.n}: "):
+        for finding in _check_step(seen, f"at N = {seen.n}: "):
             yield finding
             failed |= {(seen.n, finding.id)} if finding.status == "fail" else set()
     yield _curriculum([observe(step, at, seed) for at in CORNERS])
-    # What is wrong with few levels already would be found again by these.
+    # These checks would repeat an error that a grid with few levels shows already.
     if {name for n, name in failed if n == whole[0].n} <= {"step:gradient"}:
         boundary = _boundary(observe(step, 0, seed, loud))
         yield boundary
@@ -104,17 +104,17 @@ def _observed(step: Step, seed: int) -> Iterator[Result]:
         yield _noise(early)
 
 
-def _one(seen: Observed, where: str) -> Iterator[Result]:
-    wrong, slip = _off_grid(seen, where)
-    yield result("c_noise", "CM, Appendix C; iCT, Section 2", wrong, slip)
+def _check_step(seen: ObservedStep, where: str) -> Iterator[Result]:
+    wrong, deviation = _off_grid(seen, where)
+    yield result("c_noise", "CM, Appendix C; iCT, Section 2", wrong, deviation)
     if wrong:
-        raise Wrong
-    grid, upper, lower = _cells(seen)
+        raise AuditStopped
+    grid, upper, lower = _intervals(seen)
     apart = sorted(set((upper - lower).tolist()))
-    wrong = None if apart == [1] else f"{where}the two levels are {apart} cells apart, should be 1"
+    wrong = None if apart == [1] else f"{where}the two levels are {apart} intervals apart, should be 1"
     yield result("neighbours", "iCT, Section 2, Eq. (5)", wrong)
     if wrong:
-        raise Wrong
+        raise AuditStopped
     high, low = grid[upper], grid[lower]
     yield from _inputs(seen, where, high, low)
     yield from _masks_and_gradients(seen, where)
@@ -124,59 +124,60 @@ def _one(seen: Observed, where: str) -> Iterator[Result]:
         yield _gradient(seen, where, high, low, lower)
 
 
-def _cells(seen: Observed) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the grid of N(k), and which of its levels student and teacher have."""
+def _intervals(seen: ObservedStep) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the grid of N(k), and the indices of the student's and the teacher's levels in it."""
     grid = formulas.sigma_grid(seen.n)
     return grid, nearest(grid, levels(seen.student)), nearest(grid, levels(seen.teacher))
 
 
-def _off_grid(seen: Observed, where: str) -> tuple[str | None, str | None]:
-    """Return what is wrong with the levels, and the slip that it is."""
-    grid, upper, lower = _cells(seen)
+def _off_grid(seen: ObservedStep, where: str) -> tuple[str | None, str | None]:
+    """Return the error message about the levels, and the known deviation that explains it."""
+    grid, upper, lower = _intervals(seen)
     if not off(levels(seen.student), grid[upper], 1e-5) and not off(levels(seen.teacher), grid[lower], 1e-5):
         return None, None
     raw = seen.student.noise.double().reshape(-1)
-    slip = "RawSigmaNoise" if not off(raw, grid[nearest(grid, raw)], 1e-5) else None
+    deviation = "RawSigmaNoise" if not off(raw, grid[nearest(grid, raw)], 1e-5) else None
     quarter, logs = raw / 250, grid.log()
-    slip = "ScaledNoise" if not off(quarter, logs[nearest(logs, quarter)], 1e-5) else slip
-    return f"{where}the network is told {float(raw[0]):.6g}, which is log(sigma) / 4 of no level of the grid", slip
+    deviation = "ScaledNoise" if not off(quarter, logs[nearest(logs, quarter)], 1e-5) else deviation
+    wrong = f"{where}the network gets c_noise = {float(raw[0]):.6g}, which is not log(sigma) / 4 of a level of the grid"
+    return wrong, deviation
 
 
-def _curriculum(corners: list[Observed]) -> Result:
-    """Look whether the levels are those of N(k) where a stage of the curriculum begins and ends."""
+def _curriculum(corners: list[ObservedStep]) -> Result:
+    """Check that the levels are those of N(k) where a stage of the curriculum begins and ends."""
     wrong = None
     for seen in corners:
-        _, upper, lower = _cells(seen)
+        _, upper, lower = _intervals(seen)
         if _off_grid(seen, "")[0] or set((upper - lower).tolist()) != {1}:
-            wrong = f"at step {seen.at} of {TOTAL_STEPS} the levels are no neighbours on the grid of N(k) = {seen.n}"
+            wrong = f"at step {seen.at} of {TOTAL_STEPS} the levels are not neighbours on the grid of N(k) = {seen.n}"
             break
     return result("curriculum", "iCT, Section 3.4, Eq. (9)", wrong)
 
 
-def _inputs(seen: Observed, where: str, high: Tensor, low: Tensor) -> Iterator[Result]:
+def _inputs(seen: ObservedStep, where: str, high: Tensor, low: Tensor) -> Iterator[Result]:
     x_lo = noisy(seen.teacher, low)
     z = z_of(seen, high, low)
     found = x_lo - column(low) * z
     plain = seen.student.x.double()
-    wrong, slip = None, None
-    # Rounding of x_hi - x_lo is divided by the gap: the finest cells say least.
+    wrong, deviation = None, None
+    # The rounding error of x_hi - x_lo is divided by the gap, so it is largest in the finest intervals.
     slack = 1e-5 / float((high - low).min())
     if off(found, seen.x, max(RTOL, slack)):
         z_plain = (plain - seen.teacher.x.double()) / column(high - low)
         unscaled = not off(plain - column(high) * z_plain, seen.x, max(RTOL, slack))
-        slip = "NoInputScaling" if unscaled else None
-        wrong = f"{where}the two inputs are not c_in (x + sigma z) of the x that was given and of one z"
-    yield result("one_path", "iCT, Section 2, Eq. (5); CM, Appendix C", wrong, slip)
+        deviation = "NoInputScaling" if unscaled else None
+        wrong = f"{where}the two inputs are not c_in (x + sigma z) of the given x and of one z"
+    yield result("one_path", "iCT, Section 2, Eq. (5); CM, Appendix C", wrong, deviation)
     if wrong:
-        raise Wrong
+        raise AuditStopped
     spread = float(z.square().mean())
-    # 3 072 and more squares of unit normals: eight standard deviations from 1.
+    # The mean of 3 072 or more squares of unit normals may be eight standard deviations from 1.
     limit = 8 * math.sqrt(2 / z.numel()) + slack**2
     wrong = None if abs(spread - 1) < limit else f"{where}z has variance {spread:.3f}, should be 1"
     yield result("unit_noise", "iCT, Section 2", wrong)
 
 
-def _masks_and_gradients(seen: Observed, where: str) -> Iterator[Result]:
+def _masks_and_gradients(seen: ObservedStep, where: str) -> Iterator[Result]:
     same = torch.equal(seen.student.mask, seen.teacher.mask)
     trains = seen.student.training and seen.teacher.training
     wrong = None
@@ -187,16 +188,16 @@ def _masks_and_gradients(seen: Observed, where: str) -> Iterator[Result]:
     yield result("shared_dropout", "iCT, Section 3.1", wrong)
     wrong = None
     if not (seen.student.has_gradient or seen.teacher.has_gradient):
-        wrong = f"{where}no gradient reaches the network from the loss"
+        wrong = f"{where}the loss does not send a gradient to the network"
     elif not seen.student.has_gradient:
-        wrong = f"{where}the call at the larger level has no gradient: it is the student's"
+        wrong = f"{where}the call at the larger level, the student's, does not get a gradient"
     elif seen.teacher.has_gradient:
         wrong = f"{where}the gradient passes through the teacher"
-    slip = "TeacherAtHigherLevel" if wrong and "larger" in wrong else None
-    yield result("stop_gradient", "iCT, Section 2, Eq. (4)", wrong, slip)
+    deviation = "TeacherAtHigherLevel" if wrong and "larger" in wrong else None
+    yield result("stop_gradient", "iCT, Section 2, Eq. (4)", wrong, deviation)
 
 
-def _loss(seen: Observed, where: str, high: Tensor, low: Tensor, cell: Tensor) -> Result:
+def _loss(seen: ObservedStep, where: str, high: Tensor, low: Tensor, cell: Tensor) -> Result:
     student, teacher = values(seen, high, low)
     sigmas = formulas.sigma_grid(seen.n)
     c = formulas.pseudo_huber_constant(seen.x[0].numel())
@@ -213,50 +214,52 @@ def _loss(seen: Observed, where: str, high: Tensor, low: Tensor, cell: Tensor) -
         "squared l2, averaged over the elements": (squared.mean(1), "MeanReduction"),
     }
     for weighting, weight in weights.items():
-        for distance, (value, slip) in distances.items():
+        for distance, (value, deviation) in distances.items():
             per_example = weight * value
             expected = per_example if seen.loss.ndim else per_example.mean()
             if seen.loss.shape == expected.shape and not off(seen.loss, expected, 5e-2 if seen.n > 20 else 1e-2):
                 right = distance == "pseudo-Huber" and weighting != "1"
                 wrong = None if right else f"{where}the loss is {distance} with weight {weighting}"
-                return result("loss", "iCT, Section 3.3, Eq. (8); Section 3.1", wrong, slip if wrong else None)
+                return result("loss", "iCT, Section 3.3, Eq. (8); Section 3.1", wrong, deviation if wrong else None)
     expected = (weights["1 / (sigma_{i+1} - sigma_i)"] * huber).mean()
     wrong = f"{where}got {float(seen.loss.mean()):.6g}, should be {float(expected):.6g}"
     return result("loss", "iCT, Section 3.3, Eq. (8); Section 3.1", wrong)
 
 
-def _gradient(seen: Observed, where: str, high: Tensor, low: Tensor, cell: Tensor) -> Result:
-    """Compare the gradient that came back to the student's answer with that of Eq. (5), example by example."""
+def _gradient(seen: ObservedStep, where: str, high: Tensor, low: Tensor, cell: Tensor) -> Result:
+    """Compare the gradient of the student's output with that of Eq. (5), example by example."""
     student, teacher = values(seen, high, low)
     delta = student - teacher
     c = formulas.pseudo_huber_constant(seen.x[0].numel())
     weight = formulas.inverse_gap_weights(formulas.sigma_grid(seen.n))[cell]
     length = delta.reshape(len(delta), -1).norm(dim=1)
     expected = column(weight * formulas.c_out(high) / torch.hypot(length, torch.tensor(c)) / len(delta)) * delta
-    assert seen.student.output.grad is not None  # noqa: S101 - the caller looked
+    assert seen.student.output.grad is not None  # noqa: S101 - the caller checks it
     got = seen.student.output.grad.double()
     error = (got - expected).reshape(len(got), -1).norm(dim=1)
     size = expected.reshape(len(got), -1).norm(dim=1)
-    # What float32 leaves of a difference of neighbours, which the finest cells divide by least.
+    # The rounding error of float32, relative to the smallest difference of neighbours.
     slack = 1e-2 + 1e-5 / float(length.min())
     worst = int((error / size).argmax())
     wrong = None
     if float(error[worst]) > slack * float(size[worst]):
         ratio = float((got[worst] * expected[worst]).sum()) / float(size[worst]) ** 2
-        wrong = f"{where}the gradient of example {worst} is {ratio:.3g} times what it should be, or points elsewhere"
+        wrong = (
+            f"{where}the gradient of example {worst} is {ratio:.3g} times the expected one, or has another direction"
+        )
     return result("gradient", "iCT, Section 2, Eq. (5); Section 3.3, Eq. (8)", wrong)
 
 
-def _expected_mean(seen: Observed) -> Tensor:
-    """Return the mean of the loss that Eq. (5) makes of the answers."""
-    grid, upper, lower = _cells(seen)
+def _expected_mean(seen: ObservedStep) -> Tensor:
+    """Return the mean of the loss of Eq. (5) for the network's outputs."""
+    grid, upper, lower = _intervals(seen)
     student, teacher = values(seen, grid[upper], grid[lower])
     c = formulas.pseudo_huber_constant(seen.x[0].numel())
     return (formulas.inverse_gap_weights(grid)[lower] * formulas.pseudo_huber(student, teacher, c=c)).mean()
 
 
-def _boundary(seen: Observed) -> Result:
-    """Look whether an answer of 10 000 at sigma_min is heard in the loss."""
+def _boundary(seen: ObservedStep) -> Result:
+    """Check that an output of 10 000 at sigma_min does not change the loss."""
     got, expected = float(seen.loss.mean()), float(_expected_mean(seen))
     wrong = None
     if abs(got - expected) > 0.02 * abs(expected):
@@ -264,48 +267,50 @@ def _boundary(seen: Observed) -> Result:
     return result("boundary", "iCT, Section 2, Eq. (2)", wrong)
 
 
-def _constant(seen: Observed) -> Result:
-    """Look at the distance of student and teacher that are closer to each other than c."""
+def _constant(seen: ObservedStep) -> Result:
+    """Check the distance of a student and a teacher that are closer to each other than c."""
     got, expected = float(seen.loss.mean()), float(_expected_mean(seen))
     wrong = None
     if abs(got - expected) > 0.03 * abs(expected):
         wrong = (
             f"where student and teacher are nearer than c = 0.00054 sqrt(d) the loss is {got:.6g}, should be "
-            f"{expected:.6g}: another constant, or none"
+            f"{expected:.6g}: the constant differs or is missing"
         )
     return result("huber_constant", "iCT, Section 3.3, Eq. (8)", wrong)
 
 
-def _distribution(early: list[Observed], late: list[Observed]) -> Result:
-    """Compare the cells of many draws with p(i) by a chi-square test, for few and for many levels."""
+def _distribution(early: list[ObservedStep], late: list[ObservedStep]) -> Result:
+    """Compare the drawn intervals of many steps with p(i) by a chi-square test, for few and for many levels."""
     source = "iCT, Section 3.5, Eq. (10)"
     for seen in (early, late):
         grid = formulas.sigma_grid(seen[0].n)
-        cells = torch.cat([nearest(grid, levels(one.teacher)) for one in seen])
-        counts = torch.bincount(cells.clamp_max(len(grid) - 2), minlength=len(grid) - 1).double()
+        intervals = torch.cat([nearest(grid, levels(observed.teacher)) for observed in seen])
+        counts = torch.bincount(intervals.clamp_max(len(grid) - 2), minlength=len(grid) - 1).double()
         right = formulas.lognormal_pmf(grid)
         if chi_square_tail(counts, right) > FALSE_ALARM:
             continue
         known = {
-            "uniform over the cells": (formulas.uniform_pmf(grid), None),
+            "uniform over the intervals": (formulas.uniform_pmf(grid), None),
             "p(i) with P_mean = +1.1": (formulas.lognormal_pmf(grid, p_mean=1.1), "MeanSign"),
             "p(i) in reverse": (right.flip(0), "MirroredPmf"),
         }
-        for name, (pmf, slip) in known.items():
+        for name, (pmf, deviation) in known.items():
             if chi_square_tail(counts, pmf) > FALSE_ALARM:
-                return result("p(i)", source, f"at N = {len(grid)}: the cells are drawn {name}", slip)
-        shares = ", ".join(f"{share:.3f}" for share in (counts / counts.sum())[:10].tolist())
-        return result("p(i)", source, f"at N = {len(grid)}: cells are drawn with shares {shares}, should be p(i)")
+                return result("p(i)", source, f"at N = {len(grid)}: the intervals are drawn {name}", deviation)
+        fractions = ", ".join(f"{fraction:.3f}" for fraction in (counts / counts.sum())[:10].tolist())
+        return result(
+            "p(i)", source, f"at N = {len(grid)}: intervals are drawn with frequencies {fractions}, should be p(i)"
+        )
     return result("p(i)", source, None)
 
 
-def _noise(many: list[Observed]) -> Result:
-    """Compare the moments of the noise of many steps with those of unit normals that know nothing of each other."""
+def _noise(many: list[ObservedStep]) -> Result:
+    """Compare the moments of the noise of many steps with those of independent unit normals."""
     parts = []
     for seen in many:
-        grid, upper, lower = _cells(seen)
+        grid, upper, lower = _intervals(seen)
         high, low = grid[upper], grid[lower]
-        # Where the gap is wide, rounding of the inputs does not show.
+        # Wide gaps hide the rounding error of the inputs.
         parts.append(z_of(seen, high, low)[low > 0.5])
     z = torch.cat(parts)
     n = z.numel()
@@ -325,7 +330,7 @@ def _noise(many: list[Observed]) -> Result:
 
 
 def chi_square_tail(counts: Tensor, pmf: Tensor) -> float:
-    """Return the probability of counts as far from N pmf as these, or farther; rare cells are counted together."""
+    """Return the probability of counts as far from N pmf as these, or farther; rare intervals are counted together."""
     expected = counts.sum() * pmf
     rare = expected < 10
     if int(rare.sum()) > 1:

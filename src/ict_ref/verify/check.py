@@ -1,4 +1,4 @@
-"""Run the vectors on an implementation: what it returns, refuses, or does wrong, and by which known slip."""
+"""The check of one vector: call the implementation, find side effects, compare the value, explain a known deviation."""
 
 import copy
 import inspect
@@ -14,16 +14,18 @@ import torch
 from torch import Tensor
 
 from ict_ref import formulas
-from ict_ref.verify.peer import MissingError, PeerError
+from ict_ref.verify.external_process import ExternalTargetError, MissingError
 from ict_ref.verify.values import TORCH, Arrays, Json, decoded, encoded, number
 from ict_ref.verify.vectors import VERSION, Vector, deviations, functions, vectors
 
 Status = Literal["pass", "fail", "missing", "waived"]
+CALLERS_ARGUMENTS = "a function must not change its arguments"
+GLOBAL_STATE = "torch's global state"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one vector, or that a function is missing."""
+    """The result of one vector or law, or of a missing function."""
 
     id: str
     function: str
@@ -39,7 +41,7 @@ class Result:
 
 
 class DifferenceError(Exception):
-    """What an implementation returned is not what it should be; the message says how."""
+    """A returned value differs from the expected one; the message describes the difference."""
 
     def __init__(self, message: str, max_rel_error: float | None = None) -> None:
         super().__init__(message)
@@ -53,13 +55,13 @@ def check(
     arrays: Arrays = TORCH,
     version: int = VERSION,
 ) -> Iterator[Result]:
-    """Return one result for each vector of each function, or one for a function that is missing."""
+    """Yield one result for each vector of each function, or one for a missing function."""
     chosen = list(only) or functions(version)
     for name in chosen:
         function = getattr(namespace, name, None)
         if callable(function):
             for vector in vectors(name, version):
-                result = run(function, vector, arrays)
+                result = check_vector(function, vector, arrays)
                 yield result
                 if result.status == "missing":
                     break
@@ -67,56 +69,89 @@ def check(
             yield Result(name, name, vectors(name, version)[0].source, "missing", message=f"no function {name}")
 
 
-def run(function: Callable[..., object], vector: Vector, arrays: Arrays = TORCH) -> Result:
-    """Return what came of one vector."""
+def check_vector(function: Callable[..., object], vector: Vector, arrays: Arrays = TORCH) -> Result:
+    """Return the result of one vector."""
     passed = Result(vector.name, vector.function, vector.source, "pass", expected=vector.value, rtol=vector.rtol)
-
-    def failed(message: str) -> Result:
-        sentence = f"{vector.name}: {message} [{vector.source}]"
-        return replace(passed, status="fail", message=sentence)
-
     arguments = {name: decoded(value, arrays) for name, value in vector.arguments.items()}
     if mistake := misnamed(function, arguments):
-        return failed(f"cannot be called by the names of the parameters: {mistake}")
+        return _failed(passed, f"cannot be called by the names of the parameters: {mistake}")
+    call = _called(function, arguments, vector, arrays)
+    if call.raised is not None:
+        return _after_exception(passed, vector, call.raised)
+    passed = replace(passed, got=encoded(call.got))
+    if call.changed_arguments:
+        return _failed(passed, f"changed its argument {', '.join(call.changed_arguments)}; {CALLERS_ARGUMENTS}")
+    if call.changed_state:
+        return _failed(passed, f"changed {GLOBAL_STATE}: {', '.join(call.changed_state)}")
+    if vector.result == "invalid":
+        return _failed(passed, f"got {short(encoded(call.got))}, should be refused: {vector.comment}")
+    return _compared(passed, vector, call.got)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The value or exception of a call, and its side effects."""
+
+    got: object = None
+    raised: BaseException | None = None
+    changed_arguments: tuple[str, ...] = ()
+    changed_state: tuple[str, ...] = ()
+
+
+def _called(function: Callable[..., object], arguments: dict[str, object], vector: Vector, arrays: Arrays) -> _Call:
+    """Call the function and record its value or exception, and its side effects."""
     before = {name: copy.deepcopy(value) for name, value in arguments.items() if is_array(value)}
     try:
-        with World() as world:
+        with GlobalStateGuard() as guard:
             got = function(**arguments)
         if vector.apply:
             got = _applied(got, vector, arrays)
-    except MissingError as missing:
-        return Result(vector.function, vector.function, vector.source, "missing", message=str(missing))
-    except PeerError as silent:
-        return failed(str(silent))  # no answer is no refusal
-    except (Exception, SystemExit) as raised:
-        if vector.result == "invalid":
-            return passed
-        said = " ".join(str(raised).split())[:200]
-        return failed(f"raised {type(raised).__name__}: {said}; should be {short(vector.value)}")
-    passed = replace(passed, got=encoded(got))
-    changed = [name for name, value in before.items() if not same(arguments[name], value)]
-    if changed:
-        return failed(f"changed its argument {', '.join(changed)}; arguments are the caller's")
-    if world.changes:
-        return failed(f"changed {', '.join(world.changes)}, which is everybody's")
+    except (Exception, SystemExit) as error:
+        return _Call(raised=error)
+    changed = tuple(name for name, value in before.items() if not equal_arrays(arguments[name], value))
+    return _Call(got, None, changed, tuple(guard.changes))
+
+
+def _failed(result: Result, message: str) -> Result:
+    """Return the result as a failure with this message."""
+    return replace(result, status="fail", message=f"{result.id}: {message} [{result.source}]")
+
+
+def _after_exception(passed: Result, vector: Vector, raised: BaseException) -> Result:
+    """Return the result of a call that raised an exception."""
+    if isinstance(raised, MissingError):
+        return Result(vector.function, vector.function, vector.source, "missing", message=str(raised))
+    if isinstance(raised, ExternalTargetError):
+        return _failed(passed, str(raised))  # a command that fails does not reject the arguments
     if vector.result == "invalid":
-        return failed(f"got {short(encoded(got))}, should be refused: {vector.comment}")
+        return passed
+    text = " ".join(str(raised).split())[:200]
+    return _failed(passed, f"raised {type(raised).__name__}: {text}; should be {short(vector.value)}")
+
+
+def _compared(passed: Result, vector: Vector, got: object) -> Result:
+    """Compare a value with the vector's value and its alternatives."""
     try:
         return replace(passed, max_rel_error=difference(got, vector.value, vector))
     except DifferenceError as wrong:
         if any(agrees(got, alternative, vector) for alternative in vector.alternatives.values()):
             return passed
-        slip = next((name for name, value in vector.deviations.items() if agrees(got, value, vector)), None)
-        story = f"; {deviations(vector.version)[slip]}" if slip else ""
-        # Where six digits agree all are shown.
-        digits = 6 if wrong.max_rel_error is None or wrong.max_rel_error > 1e-5 else 17
-        values = f"got {short(encoded(got), digits)}, should be {short(vector.value, digits)}"
-        sentence = f"{wrong}{values} (rtol {vector.rtol:g}){story}"
-        return replace(failed(sentence), max_rel_error=wrong.max_rel_error, deviation=slip)
+        return _explained(passed, vector, got, wrong)
+
+
+def _explained(passed: Result, vector: Vector, got: object, wrong: DifferenceError) -> Result:
+    """Return the failure, with the known deviation that returns the same value."""
+    deviation = next((name for name, value in vector.deviations.items() if agrees(got, value, vector)), None)
+    explanation = f"; {deviations(vector.version)[deviation]}" if deviation else ""
+    # All digits are shown where the first six agree.
+    digits = 6 if wrong.max_rel_error is None or wrong.max_rel_error > 1e-5 else 17
+    values = f"got {short(encoded(got), digits)}, should be {short(vector.value, digits)}"
+    failed = _failed(passed, f"{wrong}{values} (rtol {vector.rtol:g}){explanation}")
+    return replace(failed, max_rel_error=wrong.max_rel_error, deviation=deviation)
 
 
 def misnamed(function: Callable[..., object], arguments: dict[str, object]) -> str | None:
-    """Return why a function cannot be called by these names, or None if it can, or does not say."""
+    """Return why a function cannot be called by these names; None if it can, or if its signature is not available."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -128,10 +163,10 @@ def misnamed(function: Callable[..., object], arguments: dict[str, object]) -> s
     return None
 
 
-class World:
-    """What a function shares with all others, as it was before; what it changed is named and put back."""
+class GlobalStateGuard:
+    """A context that restores torch's global state; `changes` names the parts that the block changed."""
 
-    def __enter__(self) -> "World":
+    def __enter__(self) -> "GlobalStateGuard":
         self.changes: list[str] = []
         self._before = self._state()
         return self
@@ -140,13 +175,13 @@ class World:
         random, gradients, dtype = self._before
         now = self._state()
         if not torch.equal(random, now[0]):
-            self.changes.append("torch's random state")
+            self.changes.append("the random state")
             torch.set_rng_state(random)
         if gradients != now[1]:
-            self.changes.append("whether torch records gradients")
+            self.changes.append("the gradient mode")
             torch.set_grad_enabled(gradients)
         if dtype != now[2]:
-            self.changes.append("torch's default dtype")
+            self.changes.append("the default dtype")
             torch.set_default_dtype(dtype)
 
     @staticmethod
@@ -155,7 +190,7 @@ class World:
 
 
 def agrees(got: object, value: Json, vector: Vector) -> bool:
-    """Return whether a value is this one, within the vector's tolerance."""
+    """Return whether a value equals this one, within the vector's tolerance."""
     try:
         difference(got, value, vector)
     except DifferenceError:
@@ -164,7 +199,7 @@ def agrees(got: object, value: Json, vector: Vector) -> bool:
 
 
 def difference(got: object, value: Json, vector: Vector) -> float:
-    """Return the largest relative error of what came back, or raise DifferenceError if it is not the value."""
+    """Return the largest relative error of a returned value. Raises DifferenceError if it is outside the tolerance."""
     expected = decoded(value)
     if isinstance(expected, tuple):
         if not isinstance(got, tuple | list) or len(got) != len(expected):
@@ -213,7 +248,7 @@ def _mask(vector: Vector) -> Tensor:
 
 
 def _as_tensor(value: object) -> Tensor:
-    """Return a value as a tensor, Python's numbers as float64, where torch would round them to float32."""
+    """Return a value as a tensor, with Python numbers as float64, which torch would round to float32."""
     found = torch.as_tensor(value)
     return torch.as_tensor(value, dtype=torch.float64) if found.is_floating_point() and not is_array(value) else found
 
@@ -227,14 +262,14 @@ def _is_integer_array(value: object) -> bool:
     return is_array(value) and not torch.as_tensor(value).is_floating_point()
 
 
-def same(a: object, b: object) -> bool:
-    """Return whether two arrays hold the same, a NaN being the same as a NaN."""
+def equal_arrays(a: object, b: object) -> bool:
+    """Return whether two arrays hold equal values, where NaN equals NaN."""
     one, other = torch.as_tensor(a), torch.as_tensor(b)
     return one.shape == other.shape and bool(torch.isclose(one, other, rtol=0, atol=0, equal_nan=True).all())
 
 
 def short(value: Json, digits: int = 6) -> str:
-    """Return a value as a report has it: so many digits, and of a long one the beginning."""
+    """Return a value for a report: numbers with this many digits, and only the beginning of a long array."""
     if isinstance(value, dict) and "tensor" in value:
         complex_numbers = "complex" in str(value["dtype"])
         parts = [] if complex_numbers else torch.as_tensor(decoded(value)).flatten().tolist()

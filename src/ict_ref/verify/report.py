@@ -1,4 +1,4 @@
-"""What came of a verification, as a table to read, as JSON and as JUnit's XML."""
+"""The results of a verification as a table to read, as JSON and as JUnit's XML."""
 
 import json
 from collections import Counter
@@ -10,7 +10,7 @@ import torch
 from ict_ref import __version__
 from ict_ref.verify import trace
 from ict_ref.verify.check import Result, Status
-from ict_ref.verify.prove import names
+from ict_ref.verify.run_laws import law_names
 from ict_ref.verify.target import Target
 from ict_ref.verify.vectors import VERSION, deviations, vectors
 
@@ -20,7 +20,7 @@ WORDS: dict[Status, str] = {"pass": "pass", "fail": "FAIL", "missing": "missing"
 
 
 def header(target: Target, arrays: str, seed: int, laws: str, version: int = VERSION) -> dict[str, object]:
-    """Return what was checked, and with what."""
+    """Return the target of the verification and its settings."""
     return {
         "ict_ref": __version__,
         "vectors": version,
@@ -36,7 +36,7 @@ def header(target: Target, arrays: str, seed: int, laws: str, version: int = VER
 
 
 def rows(results: list[Result], version: int = VERSION) -> list[tuple[str, str, str, str]]:
-    """Return status, function, what passed of how many, and source, one row per function, failures last."""
+    """Return status, function, counts and source, one row per function, failures last."""
     of_function: dict[str, list[Result]] = {}
     for result in results:
         traced = result.id.startswith(f"{trace.FUNCTION}:")
@@ -60,14 +60,14 @@ def rows(results: list[Result], version: int = VERSION) -> list[tuple[str, str, 
 
 
 def kind(result: Result, version: int = VERSION) -> str:
-    """Return whether a result is of a value, of a refusal or of a law."""
-    if result.id in names(version):
+    """Return the column of a result: value, refusal or law."""
+    if result.id in law_names(version):
         return "laws"
     return "refused" if is_refusal(result.id, version) else "right"
 
 
 def is_refusal(name: str, version: int = VERSION) -> bool:
-    """Return whether this is a vector of arguments that must be refused."""
+    """Return whether a name is that of a vector with invalid arguments."""
     function, _, number = name.partition("#")
     if not number:
         return False
@@ -91,26 +91,27 @@ def text(head: dict[str, object], results: list[Result]) -> str:
     ]
     failures = [result for result in results if result.status in ("fail", "waived")]
     lines += [""] if failures else []
-    told: set[str] = set()
+    described: set[str] = set()
     for result in failures:
-        slip = result.deviation
-        # The story of a slip is long: it is told once, and named after that.
-        again = slip is not None and slip in told
-        lines.append(result.message.replace(str(deviations(version)[slip]), slip) if slip and again else result.message)
+        name, message = result.deviation, result.message
+        if name:
+            # The description of a known deviation is long: it is printed once, later only the id.
+            message = message.replace(str(deviations(version)[name]), name) if name in described else message
+            described.add(name)
+        lines.append(message)
         if result.counterexample is not None:
             lines.append(f"  as a vector: {json.dumps(result.counterexample)}")
-        told |= {slip} if slip else set()
     return "\n".join([*lines, "", summary_line(results)])
 
 
 def summary(results: list[Result]) -> dict[Status, int]:
-    """Return how many checks passed, failed and were waived, and how many functions are missing."""
+    """Return the numbers of checks that passed, failed and were waived, and of missing functions."""
     statuses = Counter(result.status for result in results)
     return {status: statuses[status] for status in WORDS}
 
 
 def summary_line(results: list[Result]) -> str:
-    """Return the last line."""
+    """Return the last line of the report."""
     count = summary(results)
     parts = [f"{count['pass']} passed", f"{count['fail']} failed"]
     parts += [f"{count['waived']} waived"] if count["waived"] else []

@@ -1,7 +1,7 @@
-"""What each symbol in a law may be: the only module of the inspector that needs Hypothesis.
+"""The values of each symbol in a law: the only module of `ict_ref.verify` that needs Hypothesis.
 
-One symbol has one meaning in all laws. Values are small in number and simple where they can be, so that what is left
-of a counterexample after shrinking can be read.
+One symbol has one meaning in all laws. Values are few and simple where possible, so that a shrunk counterexample is
+readable.
 """
 
 import math
@@ -16,7 +16,7 @@ from ict_ref.formulas import sigma_grid
 
 
 class Drawn:
-    """The values of the symbols of one example, each drawn when it is first asked for."""
+    """The values of the symbols of one example, each drawn at its first use."""
 
     def __init__(self, draw: Callable[..., Any]) -> None:
         self.draw = draw
@@ -32,7 +32,7 @@ class Drawn:
 @st.composite
 def inputs(draw: Callable[..., Any], symbols: Any) -> Any:
     """Return a dict with a value for each of these symbols."""
-    # Any: a type checker at run time looks into containers at random, which Hypothesis forbids while it draws.
+    # Any: a type checker at run time samples containers at random, which Hypothesis forbids while it draws.
     drawn = Drawn(draw)
     return {symbol: drawn[symbol] for symbol in symbols}
 
@@ -50,7 +50,7 @@ def _per_example(elements: st.SearchStrategy[float]) -> Callable[[Drawn], Tensor
 
 
 def _images(known: Drawn) -> Tensor:
-    """Return values of the shape that all images of this example have."""
+    """Return values of the common shape of all images of this example."""
     count = math.prod(known["shape"])
     values = known.draw(st.lists(_numbers, min_size=count, max_size=count))
     scale: float = known["size"]
@@ -58,7 +58,7 @@ def _images(known: Drawn) -> Tensor:
 
 
 def _features(known: Drawn) -> Tensor:
-    """Return five to nine examples of as many features as the others have, no two of them alike."""
+    """Return five to nine distinct examples with the common number of features."""
     count, generator = known.draw(st.integers(5, 9)), torch.Generator().manual_seed(known.draw(_seeds))
     return torch.randn(count, known["features"], generator=generator, dtype=torch.float64)
 
@@ -86,7 +86,7 @@ def _total_steps(known: Drawn) -> int:
     return least + int(known.draw(st.integers(0, 100)))
 
 
-# Where floating point is narrow, the paper's last grids show it.
+# The paper's last grids show the limits of floating point.
 _numbers_of_levels = st.one_of(st.integers(2, 30), st.sampled_from([321, 1281]))
 _seeds = st.integers(0, 2**32 - 1)
 _numbers = st.floats(-3.0, 3.0, allow_subnormal=False).map(lambda v: round(v, 3))
@@ -107,7 +107,7 @@ SYMBOLS: dict[str, Any] = {
     .filter(any)
     .map(lambda parts: torch.tensor(parts, dtype=torch.float64) / sum(parts)),
     "log_sigma": _vector(st.floats(-12.0, 9.0), 8),
-    "cell": st.integers(0, 1000),
+    "interval": st.integers(0, 1000),
     # curricula
     "s0": st.integers(1, 40),
     "s1": lambda known: known["s0"] + known.draw(st.integers(0, 500)),
@@ -121,7 +121,7 @@ SYMBOLS: dict[str, Any] = {
     "a": st.floats(0.01, 100.0),
     "m": st.integers(1, 7),
     "k": st.integers(1, 3),
-    "share": st.floats(0.0, 1.0),
+    "fraction": st.floats(0.0, 1.0),
     "seed": _seeds,
     "dim": st.integers(1, 10**9),
     "c": st.floats(1e-3, 10.0),
@@ -133,7 +133,7 @@ SYMBOLS: dict[str, Any] = {
     "angle": st.floats(1e-3, 3.0),
     # noise levels, embeddings, images
     "sigma_data": st.floats(0.05, 5.0),
-    # Examples without axes are the vectors' business: an implementation that refuses them should not break every law.
+    # Only vectors test examples without axes: an implementation that rejects them should not break every law.
     "shape": st.sampled_from([(1, 2), (2, 3), (2, 1), (2, 2, 2), (1, 3, 2, 2)]),
     "size": st.sampled_from([1.0, 1e-3, 100.0]),
     "sigma": _per_example(_levels),

@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 class TargetError(Exception):
-    """The target cannot be had; the message is one line for the user."""
+    """The target cannot be loaded; the message is one line for the user."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A namespace, and where it is from."""
+    """A namespace and its origin."""
 
     text: str
     namespace: object
@@ -22,9 +22,11 @@ class Target:
 
 
 def load(text: str) -> Target:
-    """Return what `package.module`, `package.module:attribute` or `path/to/file.py[:attribute]` names.
+    """Return the object that `package.module`, `package.module:attribute` or `path/to/file.py[:attribute]` names.
 
     The working directory is searched first, as `python -m` does.
+
+    Raises: TargetError if it cannot be imported or does not exist.
     """
     place, _, attribute = text.partition(":")
     if not place:
@@ -38,7 +40,7 @@ def load(text: str) -> Target:
     namespace: object = module
     for name in filter(None, attribute.split(".")):
         if not hasattr(namespace, name):
-            raise TargetError(f"{place} has no {attribute}; it has {_some(namespace)}")
+            raise TargetError(f"{place} does not have {attribute}; it has {_some(namespace)}")
         namespace = getattr(namespace, name)
     package = sys.modules.get(place.split(".")[0])
     version = str(getattr(package, "__version__", getattr(module, "__version__", "unknown")))
@@ -53,12 +55,12 @@ def _by_name(name: str) -> object:
 
 def _from_file(path: Path) -> object:
     if not path.is_file():
-        raise TargetError(f"{path} is no file; give a module, or the path of a Python file")
-    # A module beside it can be imported, as if it were run.
+        raise TargetError(f"{path} is not a file; give a module, or the path of a Python file")
+    # Modules in the same folder can be imported, as if the file were run.
     sys.path.insert(0, str(path.resolve().parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise TargetError(f"{path} is no Python file")
+        raise TargetError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)

@@ -1,7 +1,7 @@
-"""One training step on a tiny batch, value after value: the first that differs is the one to mend.
+"""The trace of one training step on a tiny batch: the first value that differs is the one to fix.
 
-`data/trace.json` has the values in the order in which a step computes them, each with its meaning. A namespace is asked
-for those that a formula computes, given the right values before them; a file of somebody's own has as many as it likes.
+`data/trace.json` has the values in the order of computation, each with its meaning. A namespace computes those that are
+formulas, from the correct earlier values. A user's file may have any of the values.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ict_ref.verify.check import Result, run
+from ict_ref.verify.check import Result, check_vector
 from ict_ref.verify.values import TORCH, Arrays, Json, decoded
 from ict_ref.verify.vectors import VERSION, Vector, read
 
@@ -26,8 +26,8 @@ class TraceError(Exception):
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One value of the step, as a vector of what computes it."""
+class TracedValue:
+    """One value of the step, as a vector of the function that computes it."""
 
     vector: Vector
     name: str
@@ -35,7 +35,7 @@ class Entry:
 
 
 @cache
-def entries(version: int = VERSION) -> tuple[Entry, ...]:
+def entries(version: int = VERSION) -> tuple[TracedValue, ...]:
     """Return the values of the step, in order."""
     book = read(FUNCTION, version)
     known: dict[str, Json] = dict(book["inputs"])
@@ -47,7 +47,7 @@ def entries(version: int = VERSION) -> tuple[Entry, ...]:
             0.0, {}, {}, {}, "all", version,
         )  # fmt: skip
         known[row["name"]] = row["value"]
-        found.append(Entry(vector, row["name"], row.get("function")))
+        found.append(TracedValue(vector, row["name"], row.get("function")))
     return tuple(found)
 
 
@@ -57,34 +57,34 @@ def _looked_up(value: Json, known: dict[str, Json]) -> Json:
 
 
 def inputs(version: int = VERSION) -> str:
-    """Return what the step is given, and the names and meanings of its values, as JSON."""
+    """Return the inputs of the step, and the names and meanings of its values, as JSON."""
     book = read(FUNCTION, version)
     values = {row["name"]: row["meaning"] for row in book["values"]}
     return json.dumps({"network": book["network"], "inputs": book["inputs"], "values": values}, indent=1)
 
 
-def follow(namespace: object, arrays: Arrays = TORCH, version: int = VERSION) -> Iterator[Result]:
-    """Return a result for each value that the namespace can compute, up to the first that differs."""
-    for entry in entries(version):
-        function = getattr(namespace, entry.function, None) if entry.function else None
+def check_trace(namespace: object, arrays: Arrays = TORCH, version: int = VERSION) -> Iterator[Result]:
+    """Yield a result for each value that the namespace can compute, up to the first that differs."""
+    for traced in entries(version):
+        function = getattr(namespace, traced.function, None) if traced.function else None
         if callable(function):
-            result = _named(entry, run(function, entry.vector, arrays))
+            result = _named(traced, check_vector(function, traced.vector, arrays))
             yield result
             if result.status == "fail":
                 return
 
 
-def compare(path: Path, rtol: float | None = None, version: int = VERSION) -> Iterator[Result]:
-    """Return a result for each value in a file of somebody's own, up to the first that differs."""
+def compare_file(path: Path, rtol: float | None = None, version: int = VERSION) -> Iterator[Result]:
+    """Yield a result for each value in a user's file, up to the first that differs."""
     given = _read_values(path)
-    known = [entry.name for entry in entries(version)]
+    known = [traced.name for traced in entries(version)]
     if unknown := sorted(given.keys() - set(known)):
-        raise TraceError(f"{path}: no value of the step is called {unknown[0]}; there are {', '.join(known)}")
+        raise TraceError(f"{path}: {unknown[0]} is not a value of the step; the values are {', '.join(known)}")
     if not given:
-        raise TraceError(f"{path}: needs some of the values {', '.join(known)}; got none")
-    for entry in entries(version):
-        if entry.name in given:
-            result = _named(entry, run(_constant(given[entry.name]), _loosened(entry.vector, rtol)))
+        raise TraceError(f"{path}: needs some of the values {', '.join(known)}; got an empty object")
+    for traced in entries(version):
+        if traced.name in given:
+            result = _named(traced, check_vector(_constant(given[traced.name]), _loosened(traced.vector, rtol)))
             yield result
             if result.status == "fail":
                 return
@@ -96,16 +96,16 @@ def _read_values(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise TraceError(f"{path} is no JSON: {error}") from error
+        raise TraceError(f"{path} is not JSON: {error}") from error
     if not isinstance(given, dict):
         raise TraceError(f"{path}: needs an object of names and nested lists; got a {type(given).__name__}")
     return given
 
 
 def _constant(value: Json) -> Callable[..., object]:
-    """Return a function that returns this value whatever it is asked."""
+    """Return a function that returns this value for all arguments."""
     if isinstance(value, list):
-        # A list that is ragged, or not of numbers, stays what it is, and the report says so.
+        # A ragged list, or one with other values than numbers, stays a list, and its check fails.
         with contextlib.suppress(TypeError, ValueError):
             value = torch.tensor(value, dtype=torch.float64 if _has_floats(value) else None)
     return lambda **_: value
@@ -116,17 +116,17 @@ def _has_floats(value: Json) -> bool:
 
 
 def _loosened(vector: Vector, rtol: float | None) -> Vector:
-    """Return the vector with a tolerance for values in a narrower dtype: relative to the largest of them."""
+    """Return the vector with a tolerance for a narrower dtype, relative to the largest value."""
     if rtol is None:
         return vector
     largest = float(torch.as_tensor(decoded(vector.value)).double().abs().max())
     return replace(vector, rtol=rtol, atol=rtol * largest)
 
 
-def _named(entry: Entry, result: Result) -> Result:
-    """Return the result with the value's name; of a failure, what the value is."""
-    name = f"{FUNCTION}:{entry.name}"
-    said = result.message.removeprefix(f"{entry.vector.name}: ")
-    message = f"{name}: the first value of a training step that differs, {entry.vector.comment}: {said}"
-    function = entry.function or FUNCTION
+def _named(traced: TracedValue, result: Result) -> Result:
+    """Return the result with the value's name, and its meaning in the message of a failure."""
+    name = f"{FUNCTION}:{traced.name}"
+    reason = result.message.removeprefix(f"{traced.vector.name}: ")
+    message = f"{name}: the first value of a training step that differs, {traced.vector.comment}: {reason}"
+    function = traced.function or FUNCTION
     return replace(result, id=name, function=function, message=message if result.status == "fail" else "")

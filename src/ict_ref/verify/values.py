@@ -1,8 +1,8 @@
-"""How values stand in a vector's JSON, and what an implementation under test is handed for them.
+"""The encoding of values in a vector's JSON, and their conversion to arguments of an implementation under test.
 
-A number is itself. A tensor is {"tensor": nested lists, "dtype": name}, a tuple {"tuple": list}, what JSON has no
-number for {"float": "nan"}; a function that the formula calls is {"callback": name, its numbers}. Tensors are float64,
-int64 or bool, on the CPU.
+A number is itself. A tensor is {"tensor": nested lists, "dtype": name}, a tuple {"tuple": list}. Numbers that JSON
+cannot hold are {"float": "nan"}. A function that the formula calls is {"callback": name, its numbers}. Tensors are
+float64, int64 or bool, on the CPU.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ict_ref import formulas
 
-# What JSON holds; its type cannot be written down in a form that is checked at run time.
+# A value in JSON; a recursive type cannot be checked at run time.
 Json: TypeAlias = object
 
 DTYPES = {
@@ -41,7 +41,7 @@ def network_bend(x: Tensor, c: Tensor, *, a: float, b: float) -> Tensor:
 
 
 def preconditioned_bend(x: Tensor, sigma: Tensor, *, a: float, b: float) -> Tensor:
-    """Return c_skip(sigma) x + c_out(sigma) F(c_in(sigma) x, c_noise(sigma)), F being `network_bend`."""
+    """Return c_skip(sigma) x + c_out(sigma) F(c_in(sigma) x, c_noise(sigma)) with F = `network_bend`."""
     return formulas.boundary_parameterization(partial(network_bend, a=a, b=b), x, sigma)
 
 
@@ -61,7 +61,7 @@ def valley(levels: Tensor, *, bottom: float, left: float, right: float, position
     return -left * away if away < 0 else right * away
 
 
-# What a vector may hand to a formula as a function. Operators are of our own making: `edit` alone takes them.
+# The functions that a vector may pass to a formula. Only `edit` takes operators.
 CALLBACKS: dict[str, Callable[..., object]] = {
     "bend": bend,
     "network_bend": network_bend,
@@ -81,7 +81,7 @@ OPERATORS: dict[str, Callable[..., formulas.Operator]] = {
 
 @dataclass(frozen=True)
 class Arrays:
-    """What an implementation takes for a tensor, and gives to functions that it is handed."""
+    """The array type of an implementation, for its arguments and for the functions among them."""
 
     name: str
     of: Callable[[Tensor], object]
@@ -111,7 +111,7 @@ def number(value: Json) -> float | int:
 
 
 def decoded(value: Json, arrays: Arrays = TORCH) -> object:
-    """Return the argument, or the value, that stands in a vector."""
+    """Return the argument or value that a vector encodes."""
     if not isinstance(value, dict):
         return tuple(decoded(part, arrays) for part in value) if isinstance(value, list) else value
     if "tensor" in value:
@@ -132,7 +132,7 @@ def decoded(value: Json, arrays: Arrays = TORCH) -> object:
 
 
 def encoded(value: object) -> Json:
-    """Return a value as it stands in a vector; of what has no place there, its text."""
+    """Return the encoding of a value in a vector, or its text if it has no encoding."""
     if isinstance(value, np.ndarray | np.generic):
         value = torch.as_tensor(value)
     if isinstance(value, Tensor):
@@ -153,7 +153,7 @@ def _numbers(value: Json) -> object:
 
 
 def _words(value: object) -> Json:
-    """Return nested lists with what JSON has no number for as words."""
+    """Return nested lists with the numbers that JSON cannot hold as words."""
     if isinstance(value, list):
         return [_words(part) for part in value]
     plain = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))

@@ -1,7 +1,7 @@
-"""The vectors: arguments, what must come back for them, and what known slips return instead.
+"""The vectors: arguments, expected values, and the values that known deviations return.
 
-They are package data in a folder per version. The newest is generated from mpmath oracles by `nox -s vectors`; no
-version is edited by hand, and earlier ones stay as they were published.
+They are package data in a folder per version. `nox -s vectors` generates the newest from mpmath oracles. Versions are
+not edited by hand, and earlier ones stay as they were published.
 """
 
 import json
@@ -14,13 +14,13 @@ from typing import Any, Literal
 from ict_ref.verify.values import Json
 
 Verdict = Literal["valid", "invalid", "acceptable"]
-# Counted up whenever the value, the name or the meaning of any vector or argument changes.
+# A change of the value, the name or the meaning of any vector or argument increases the version.
 VERSION = 2
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """A known slip: what it is, what it does to training, and how common it is."""
+    """A known deviation: its id, its description, its effect on training and its frequency."""
 
     name: str
     function: str
@@ -29,7 +29,7 @@ class Deviation:
     seen_in: str
 
     def __str__(self) -> str:
-        """Return name and story in one line."""
+        """Return id and description in one line."""
         return f"{self.name}: {self.what}; {self.effect}; seen in {self.seen_in}"
 
 
@@ -54,7 +54,7 @@ class Vector:
 
     @property
     def name(self) -> str:
-        """How a report and a waiver name it: pseudo_huber#3."""
+        """The name in reports and waivers: pseudo_huber#3."""
         return f"{self.function}#{self.id}"
 
 
@@ -102,6 +102,6 @@ def functions(version: int = VERSION) -> tuple[str, ...]:
 
 @cache
 def deviations(version: int = VERSION) -> dict[str, Deviation]:
-    """Return the known slips by name."""
-    told = ("function", "what", "effect", "seen_in")
-    return {name: Deviation(name, *(entry[key] for key in told)) for name, entry in read("deviations", version).items()}
+    """Return the known deviations by id."""
+    book, keys = read("deviations", version), ("function", "what", "effect", "seen_in")
+    return {name: Deviation(name, *(entry[key] for key in keys)) for name, entry in book.items()}

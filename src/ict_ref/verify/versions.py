@@ -1,7 +1,7 @@
 """Names and signatures of earlier versions of the vectors, so that laws can call a target that still has them.
 
-Laws and `ict_ref.formulas` use the names of the newest version. A version's own vectors and trace carry its names
-already. A function that is not in the table of a version had the same name and the same arguments in it.
+Laws and `ict_ref.formulas` use the names of the newest version. Each version's vectors and trace contain the names of
+that version. A function that is not in the table of a version had the same name and the same arguments in it.
 """
 
 from collections.abc import Mapping
@@ -12,17 +12,17 @@ from ict_ref.verify.vectors import VERSION
 
 @dataclass(frozen=True)
 class Signature:
-    """A function of today as an earlier version called it."""
+    """The name and the arguments of a current function in an earlier version."""
 
     function: str
-    renamed: Mapping[str, str] = field(default_factory=dict)  # today's argument names, and the earlier ones
-    copied: Mapping[str, str] = field(default_factory=dict)  # earlier arguments, and the ones today with their values
-    fixed: Mapping[str, float] = field(default_factory=dict)  # earlier arguments that change nothing here
+    renamed: Mapping[str, str] = field(default_factory=dict)  # current argument names -> earlier names
+    copied: Mapping[str, str] = field(default_factory=dict)  # earlier arguments -> current arguments of equal value
+    fixed: Mapping[str, float] = field(default_factory=dict)  # earlier arguments without effect here
 
-    def arguments(self, today: Mapping[str, object]) -> dict[str, object]:
-        """Return the arguments of a call, given by today's names."""
-        found = {self.renamed.get(name, name): value for name, value in today.items()}
-        return found | {name: today[source] for name, source in self.copied.items()} | dict(self.fixed)
+    def arguments(self, current: Mapping[str, object]) -> dict[str, object]:
+        """Return the arguments of a call, given by the current names."""
+        found = {self.renamed.get(name, name): value for name, value in current.items()}
+        return found | {name: current[source] for name, source in self.copied.items()} | dict(self.fixed)
 
 
 _CONTINUOUS = {"student": "f", "weights": "weight", "distance": "metric"}
@@ -51,12 +51,15 @@ SIGNATURES: dict[int, Mapping[str, Signature]] = {1: _VERSION_1, VERSION: {}}
 
 
 def signature(function: str, version: int) -> Signature:
-    """Return how a version called a function of today."""
+    """Return the signature of a current function in a version."""
     return SIGNATURES[version].get(function, Signature(function))
 
 
 def chosen(text: str) -> int:
-    """Return the version that a user names. Raises ValueError if there is not such a version."""
+    """Return the version that a user names.
+
+    Raises: ValueError if it does not exist.
+    """
     versions = {str(version): version for version in sorted(SIGNATURES)}
     if text not in versions:
         raise ValueError(f"expected {' or '.join(versions)}, got {text}; leave it out for version {VERSION}")

@@ -1,4 +1,4 @@
-"""Failures that are known and accepted for a while: in TOML, each with a reason, and refused once they no longer fail.
+"""Known failures that are accepted for a while: in TOML, each with a reason, and rejected once they no longer fail.
 
 [[waiver]]
 id = "teacher_ema_decay#3"     # or "teacher_ema_decay" for all of a function
@@ -20,13 +20,16 @@ class WaiverError(Exception):
 
 
 def load(path: Path, version: int = VERSION) -> dict[str, str]:
-    """Return the reason of each waived failure."""
+    """Return the reason of each waived failure.
+
+    Raises: WaiverError if the file cannot be used.
+    """
     try:
         book = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise WaiverError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise WaiverError(f"{path} is no TOML: {error}") from error
+        raise WaiverError(f"{path} is not TOML: {error}") from error
     if strange := sorted(book.keys() - {"waiver"}):
         raise WaiverError(f"{path}: needs [[waiver]] and nothing else; got {strange[0]}")
     entries = book.get("waiver", [])
@@ -38,18 +41,18 @@ def load(path: Path, version: int = VERSION) -> dict[str, str]:
         if not name or not reason:
             raise WaiverError(f"{path}: every [[waiver]] needs an id and a reason; got {entry}")
         if function(name) not in (*functions(version), "step", "trace"):
-            raise WaiverError(f"{path}: {name} is no check; needs a function's name, or one like pseudo_huber#3")
+            raise WaiverError(f"{path}: {name} is not a check; needs a function's name, or one like pseudo_huber#3")
         found[name] = reason
     return found
 
 
 def function(name: str) -> str:
-    """Return the function that a waiver is about."""
+    """Return the function that a waiver names."""
     return re.split("[#:]", name)[0]
 
 
 def applied(results: Iterable[Result], waivers: dict[str, str]) -> list[Result]:
-    """Return the results, failures that are waived marked so, and a failure for each waiver that is not needed."""
+    """Return the results with waived failures marked, and a failure for each waiver that is not needed."""
     found, used = [], set()
     for result in results:
         name = next((name for name in (result.id, result.function) if name in waivers), None)

@@ -1,6 +1,6 @@
-"""An example of a peer in Python, with the standard library alone: `python -m ict_ref.verify --exec "python peer.py"`.
+"""An example in Python that needs the standard library alone: `python -m ict_ref.verify --exec "python peer.py"`.
 
-`--slip` has it use EDM's c_skip, which is 1 at noise level 0, not at sigma_min.
+`--deviation` makes it use EDM's c_skip, which is 1 at noise level 0, not at sigma_min.
 """
 
 import json
@@ -11,12 +11,12 @@ from typing import Any
 
 
 def numbers(tensor: dict[str, Any]) -> list[float]:
-    """Return a vector's tensor of one axis; NaN and infinity stand in it as words."""
+    """Return a vector's tensor of one axis; NaN and infinity are words."""
     return [float(value) for value in tensor["tensor"]]
 
 
 def number(value: float | dict[str, str]) -> float:
-    """Return a number, which is {"float": "nan"} where JSON has none."""
+    """Return a number, which is {"float": "nan"} where JSON cannot hold it."""
     return float(value["float"]) if isinstance(value, dict) else value
 
 
@@ -36,7 +36,7 @@ def mapped(function: Any, value: Any) -> Any:
 
 
 def check(holds: bool, needs: str) -> None:
-    """Refuse what lies outside a formula's domain."""
+    """Reject arguments outside a formula's domain."""
     if not holds:
         raise ValueError(f"needs {needs}")
 
@@ -49,7 +49,7 @@ def level(sigma: float) -> float:
 def c_skip(sigma: Any, sigma_min: Any = 0.002, sigma_data: Any = 0.5) -> Any:
     least, data = number(sigma_min), number(sigma_data)
     check(0 < least < math.inf and 0 < data < math.inf, "positive sigma_min and sigma_data")
-    least = 0.0 if "--slip" in sys.argv else least
+    least = 0.0 if "--deviation" in sys.argv else least
     return mapped(lambda s: 1 / (1 + ((level(s) - least) / data) ** 2), sigma["tensor"])
 
 

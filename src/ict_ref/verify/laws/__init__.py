@@ -1,7 +1,7 @@
-"""The laws that every implementation of a formula obeys, as plain functions: LAWS has them all.
+"""The laws that every implementation of a formula obeys, as plain functions; LAWS has them all.
 
-They hold of the functions of `ict_ref.formulas` (properties/test_laws.py), and `python -m ict_ref.verify` tries them on
-anybody's. A law of two functions takes the other one from the reference.
+They hold for the functions of `ict_ref.formulas` (properties/test_laws.py), and `python -m ict_ref.verify` runs them on
+other implementations. A law of two functions takes the other one from the reference.
 """
 
 from ict_ref.verify.laws import (  # noqa: F401 - each registers its laws

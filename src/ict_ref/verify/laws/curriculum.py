@@ -37,10 +37,10 @@ def begins_with_s0_cells(f: Function, s0: int, s1: int, total_steps: int) -> Non
 
 
 @law("exponential_curriculum")
-def doubles_every_k_prime_steps(f: Function, s0: int, doublings: int, k_prime: int, share: float) -> None:
+def doubles_every_k_prime_steps(f: Function, s0: int, doublings: int, k_prime: int, fraction: float) -> None:
     """s1 = s0 2^m and K = K' (m + 1): N(k) = s0 2^floor(k / K') + 1, up to the cap."""
     total_steps = k_prime * (doublings + 1)
-    step = int(share * total_steps)
+    step = int(fraction * total_steps)
     expected = s0 * (1 << min(step // k_prime, doublings)) + 1
     got = levels(f, step, total_steps=total_steps, s0=s0, s1=s0 << doublings)
     equal(got, expected, f"N({step}) of K = {total_steps} is")
@@ -74,19 +74,19 @@ def is_the_least_number_whose_square_is_reached(f: Function, s0: int, s1: int, t
 
 
 @law("sqrt_curriculum")
-def is_n_where_n_squared_is_reached_exactly(f: Function, s0: int, s1: int, m: int, share: float) -> None:
+def is_n_where_n_squared_is_reached_exactly(f: Function, s0: int, s1: int, m: int, fraction: float) -> None:
     """K = m ((s1 + 1)^2 - s0^2), k = m (n^2 - s0^2): N(k) = n and N(k + 1) = n + 1, no root is rounded up."""
-    n, total_steps = s0 + int(share * (s1 - s0)), m * ((s1 + 1) ** 2 - s0**2)
+    n, total_steps = s0 + int(fraction * (s1 - s0)), m * ((s1 + 1) ** 2 - s0**2)
     step = m * (n**2 - s0**2)
     got = [levels(f, k, s0=s0, s1=s1, total_steps=total_steps) for k in (step, step + 1)]
     equal(got, [n, n + 1], f"N({step}), N({step + 1}) of K = {total_steps} are")
 
 
 @law("square_curriculum")
-def is_n_squared_where_n_is_reached_exactly(f: Function, s0: int, m: int, doublings: int, share: float) -> None:
+def is_n_squared_where_n_is_reached_exactly(f: Function, s0: int, m: int, doublings: int, fraction: float) -> None:
     """s0 = a^2, s1 + 1 = b^2, K = m (b - a), k = m (n - a): N(k) = n^2, and the next step is above."""
     a, b = s0, s0 + doublings + 1
-    n = a + int(share * doublings)
+    n = a + int(fraction * doublings)
     got = [levels(f, m * (n - a) + k, s0=a**2, s1=b**2 - 1, total_steps=m * (b - a)) for k in (0, 1)]
     equal(got[0], n**2, "N =")
     needs(got[1] > got[0], f"N = {got[1]} one step later, should be above {got[0]}")
@@ -101,10 +101,10 @@ def is_exact_at_the_thirds(f: Function, s0: int, s1: int, m: int) -> None:
 
 
 @law("linear_curriculum")
-def has_equal_steps(f: Function, s0: int, s1: int, total_steps: int, share: float) -> None:
+def has_equal_steps(f: Function, s0: int, s1: int, total_steps: int, fraction: float) -> None:
     """N(k) = s0 + ceil(k (s1 + 1 - s0) / K): k = m K / (s1 + 1 - s0) is where N reaches s0 + m."""
     rise = s1 + 1 - s0
-    m = int(share * rise)
+    m = int(fraction * rise)
     equal(levels(f, m * total_steps, s0=s0, s1=s1, total_steps=rise * total_steps), s0 + m, "N =")
 
 

@@ -69,7 +69,7 @@ def hides_no_nan(f: Function, x: Tensor, y: Tensor, c: float) -> None:
 def has_its_gradient(f: Function, x: Tensor, y: Tensor, c: float) -> None:
     """grad d in x is 2 (x - y), sign(x - y) or (x - y) / sqrt(||x - y||^2 + c^2), and minus that in y.
 
-    For equals it is 0, never a NaN (where the arrays know gradients).
+    For equals it is 0, never a NaN (where the arrays carry gradients).
     """
     if not f.differentiates:
         return
@@ -96,7 +96,7 @@ def is_invariant_under_rotation(f: Function, x: Tensor, y: Tensor, c: float, see
     q = rotation(x.shape[1], seed)
     options = constant(f, c)
     got, expected = f(x=x @ q, y=y @ q, **options), f(x=x, y=y, **options)
-    # What rounding of x @ q adds to a distance of nearly equal examples.
+    # The rounding error of x @ q in the distance of nearly equal examples.
     slack = 1e-13 * float(x.abs().max() + y.abs().max()) * x.shape[1]
     close(got, expected, rtol=1e-10, atol=slack * (slack + float(norm(x - y).max())) * (1 / c if options else 1))
 
@@ -132,7 +132,7 @@ def lies_between_the_norm_and_root_d_times_it(f: Function, x: Tensor, y: Tensor)
 def is_twice_differentiable(f: Function, x: Tensor, y: Tensor, c: float) -> None:
     """H = I / r - (x - y) (x - y)^T / r^3, r = sqrt(||x - y||^2 + c^2): eigenvalues c^2 / r^3 once and 1 / r.
 
-    It is positive definite. At x = y it is I / c, which is also its limit there (where arrays have gradients).
+    It is positive definite. At x = y it is I / c, which is also its limit there (where arrays carry gradients).
     """
     if not f.differentiates:
         return
@@ -143,7 +143,7 @@ def is_twice_differentiable(f: Function, x: Tensor, y: Tensor, c: float) -> None
     identity = torch.eye(delta.shape[1], dtype=torch.float64)
     for j, h in enumerate(got):
         expected = identity / r[j] - delta[j][:, None] * delta[j] / r[j] ** 3
-        # What cancels in the direction of x - y has been rounded before.
+        # The terms that cancel in the direction of x - y are rounded before.
         close(h, expected, rtol=1e-9, atol=1e-12 / float(r[j]), what="the Hessian is")
         across = torch.cat([c**2 / r[j : j + 1] ** 3, (1 / r[j]).expand(len(h) - 1)])
         eigenvalues = torch.linalg.eigvalsh((h + h.T) / 2)

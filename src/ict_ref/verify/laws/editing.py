@@ -65,7 +65,7 @@ def has_the_mean_of_each_patch_first(f: Function, seed: int) -> None:
 
 @law("edit")
 def keeps_what_was_given_and_sees_each_example_alone(f: Function, x: Tensor, y: Tensor, levels: Tensor) -> None:
-    """Where the mask is not set the image comes back; and a batch of images, each with its mask, is edited alone."""
+    """The image is unchanged where the mask is not set, and a batch is edited image by image, each with its mask."""
     noises = torch.stack([y + k for k in range(len(levels))])
     mask = torch.arange(x.numel()).reshape(x.shape) % 3 > 0  # another one for each example
     every = {"f": lambda at, _: at / 2, "operator": formulas.inpainting_operator(), "sigmas": levels}
@@ -86,7 +86,7 @@ def begins_at_the_image_that_was_given(f: Function, x: Tensor, levels: Tensor) -
 
 @law("denoise")
 def is_one_call_of_f(f: Function, x: Tensor, sigma: Tensor) -> None:
-    """f(x, sigma), asked once with one level per example."""
+    """f(x, sigma), called once with one level per example."""
     asked: list[Tensor] = []
 
     def function(at: Tensor, level: Tensor) -> Tensor:
@@ -94,12 +94,12 @@ def is_one_call_of_f(f: Function, x: Tensor, sigma: Tensor) -> None:
         return at + 1
 
     equal(f(f=function, x=x, sigma=sigma), x + 1)
-    needs(len(asked) == 1 and torch.equal(asked[0], sigma), "f is not asked once at sigma")
+    needs(len(asked) == 1 and torch.equal(asked[0], sigma), "f is not called once at sigma")
 
 
 @law("super_resolution_mask", "colorization_mask")
 def keeps_the_first_coordinate_alone(f: Function, m: int) -> None:
-    """Of every patch, and of every pixel's colour, the first coordinate is given; the others are to be made."""
+    """The first coordinate of every patch, and of every pixel's colour, is given; the others are generated."""
     mask = f() if f.name == "colorization_mask" else f(channels=m, patch=2)
     expected = [False, True, True] if f.name == "colorization_mask" else [False, True, True, True] * m
     equal(mask.flatten(), torch.tensor(expected), "the mask is")

@@ -1,8 +1,8 @@
-"""What a law is: a statement about one function, true of every implementation, tried on inputs that chance picks.
+"""The definition of a law: a statement about one function, true of every implementation, run on generated inputs.
 
-A law is a plain function law(f, *inputs) which raises BrokenError where `f` breaks it. It takes tensors, whatever
-arrays the implementation works on, and calls `f` by parameter name. The names of its inputs are symbols with one
-meaning in all laws: `strategies.py` says what each may be.
+A law is a plain function law(f, *inputs) which raises BrokenError where `f` breaks it. It takes tensors, for any array
+type of the implementation, and calls `f` by parameter name. The names of its inputs are symbols with one meaning in all
+laws, which `strategies.py` defines.
 """
 
 import inspect
@@ -18,7 +18,7 @@ Statement = TypeVar("Statement", bound=Callable[..., None])
 
 @runtime_checkable
 class Function(Protocol):
-    """An implementation's function as a law calls it: tensors and numbers by name, and tensors or numbers come back."""
+    """The function under test as a law calls it, with tensors and numbers by name, and tensors or numbers as values."""
 
     @property
     def name(self) -> str:
@@ -33,7 +33,7 @@ class Function(Protocol):
 
 
 class BrokenError(Exception):
-    """A law does not hold: what came, and what should have."""
+    """A law does not hold: the message has the value and the expected one."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Law:
 
     @property
     def name(self) -> str:
-        """How a report and a waiver name it: pseudo_huber:is_symmetric."""
+        """The name in reports and waivers: pseudo_huber:is_symmetric."""
         return f"{self.function}:{self.holds.__name__}"
 
     @property
@@ -55,7 +55,7 @@ class Law:
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """What it is to be tried on."""
+        """The names of its inputs."""
         return tuple(inspect.signature(self.holds).parameters)[1:]
 
 
@@ -94,13 +94,13 @@ def close(got: Any, expected: Any, *, rtol: float = 1e-11, atol: float = 0.0, wh
 
 
 def needs(condition: Any, otherwise: str) -> None:
-    """Raise BrokenError, saying what is so `otherwise`, unless a condition holds, of a tensor everywhere."""
+    """Raise BrokenError(otherwise) unless the condition is true, elementwise for tensors."""
     if not bool(condition.all() if isinstance(condition, Tensor) else condition):
         raise BrokenError(otherwise)
 
 
 def refused(call: Callable[[], object], what: str) -> None:
-    """Raise BrokenError unless a call is refused by whatever exception."""
+    """Raise BrokenError unless a call raises an exception."""
     try:
         value = call()
     except BrokenError:
@@ -131,7 +131,7 @@ def norm(x: Tensor) -> Tensor:
 
 
 def rotation(dimension: int, seed: int) -> Tensor:
-    """Return an orthogonal matrix, another for each seed."""
+    """Return an orthogonal matrix that depends on the seed."""
     generator = torch.Generator().manual_seed(seed)
     q: Tensor = torch.linalg.qr(torch.randn(dimension, dimension, generator=generator, dtype=torch.float64))[0]
     return q

@@ -10,23 +10,23 @@ from ict_ref.verify.values import column
 
 
 class Recorder:
-    """f(x, sigma) = theta x / (1 + sigma), which remembers what it was asked."""
+    """f(x, sigma) = theta x / (1 + sigma), with a record of its calls."""
 
     def __init__(self) -> None:
         self.theta = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
-        self.asked: list[tuple[Tensor, Tensor]] = []
+        self.calls: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return f(x, sigma)."""
-        self.asked.append((x.detach(), sigma.detach()))
+        self.calls.append((x.detach(), sigma.detach()))
         return self.theta * x / (1 + column(sigma, x))
 
-    def at(self, x: Tensor, sigma: Tensor, who: str) -> None:
-        """Raise BrokenError unless it was asked once, at (x, sigma)."""
-        equal(len(self.asked), 1, f"a number of calls of the {who} of")
-        equal(list(self.asked[0][1].shape), [len(x)], f"the {who} gets levels in a shape of")
-        close(self.asked[0][1], sigma, rtol=1e-14, what=f"the {who} is asked at sigma =")
-        close(self.asked[0][0], x, rtol=1e-12, atol=1e-12 * float(x.abs().max()), what=f"the {who} is asked at x =")
+    def at(self, x: Tensor, sigma: Tensor, role: str) -> None:
+        """Raise BrokenError unless it was called once, at (x, sigma)."""
+        equal(len(self.calls), 1, f"a number of calls of the {role} of")
+        equal(list(self.calls[0][1].shape), [len(x)], f"the {role} gets levels in a shape of")
+        close(self.calls[0][1], sigma, rtol=1e-14, what=f"the {role} is called at sigma =")
+        close(self.calls[0][0], x, rtol=1e-12, atol=1e-12 * float(x.abs().max()), what=f"the {role} is called at x =")
 
 
 def squared(x: Tensor, y: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def ends(sigmas: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
 
 @law("consistency_training_loss")
 def compares_neighbouring_levels_of_one_path(f: Function, x: Tensor, z: Tensor, index: Tensor, sigmas: Tensor) -> None:
-    """The student is asked at (x + sigma_{i+1} z, sigma_{i+1}), the teacher at (x + sigma_i z, sigma_i)."""
+    """The student is called at (x + sigma_{i+1} z, sigma_{i+1}), the teacher at (x + sigma_i z, sigma_i)."""
     student, teacher = Recorder(), Recorder()
     weights = torch.ones_like(sigmas[1:])
     f(student=student, teacher=teacher, x=x, z=z, index=index, sigmas=sigmas, distance=squared, weights=weights)
@@ -52,7 +52,7 @@ def compares_neighbouring_levels_of_one_path(f: Function, x: Tensor, z: Tensor, 
 
 @law("consistency_training_loss")
 def sends_no_gradient_to_the_teacher(f: Function, x: Tensor, z: Tensor, index: Tensor, sigmas: Tensor) -> None:
-    """d loss / d theta- = 0; d loss / d theta is the student's alone (where the arrays know gradients)."""
+    """d loss / d theta- = 0; d loss / d theta is the student's alone (where the arrays carry gradients)."""
     if not f.differentiates:
         return
     student, teacher, weights = Recorder(), Recorder(), torch.ones_like(sigmas[1:])
@@ -67,7 +67,7 @@ def sends_no_gradient_to_the_teacher(f: Function, x: Tensor, z: Tensor, index: T
 def has_the_gradient_of_the_student_alone(f: Function, x: Tensor, z: Tensor, index: Tensor, sigmas: Tensor) -> None:
     """With one network as student and teacher: d loss / d theta = lambda 2 (f_hi - f_lo) . df_hi / d theta.
 
-    Neither the teacher's call nor the score adds to it (where the arrays know gradients).
+    The teacher's call and the score do not add to it (where the arrays carry gradients).
     """
     if not f.differentiates:
         return
@@ -77,11 +77,11 @@ def has_the_gradient_of_the_student_alone(f: Function, x: Tensor, z: Tensor, ind
     needs(loss.requires_grad, "the loss has no gradient: nothing reaches the student")
     torch.autograd.backward(loss.sum())
     needs(slope.grad is None or float(slope.grad) == 0, "a gradient passes through the score")
-    (x_hi, high), (x_lo, low) = sorted(network.asked, key=lambda call: -float(call[1].sum()))
+    (x_hi, high), (x_lo, low) = sorted(network.calls, key=lambda call: -float(call[1].sum()))
     f_hi, f_lo = (0.7 * at / (1 + column(level, at)) for at, level in ((x_hi, high), (x_lo, low)))
     parts = weights[index] * (2 * (f_hi - f_lo) * f_hi / 0.7).reshape(len(x), -1).sum(1)
     needs(network.theta.grad is not None, "no gradient reaches the student")
-    # What cancels, in an example and between them, has been rounded before.
+    # The terms that cancel, in an example and between examples, are rounded before.
     terms = weights[index] * ((f_hi.abs() + f_lo.abs()) * f_hi.abs()).reshape(len(x), -1).sum(1)
     close(network.theta.grad, parts.sum(), rtol=1e-7, atol=1e-12 * float(terms.sum()), what="a gradient of")
 
@@ -151,20 +151,20 @@ def is_the_other_loss_up_to_o_of_delta_sigma(f: Function, mean: float, std: floa
     For N(mean, std^2), |f_theta|, |f_theta'|, |f_theta''| <= 1 and squared l2 it is at most 3 Delta sigma: Euler's
     point is the mean of x + sigma_i z given x_{i+1}, about which z has a variance of at most 1.
     """
-    coarse, fine = (_difference(f, mean, std, theta, cells) for cells in (64, 128))
-    for ratio, cells in ((coarse, 64), (fine, 128)):
-        needs(abs(ratio) <= 3 / cells + 1e-7, f"(L_CT - L) / Delta sigma = {ratio} for Delta sigma = 1/{cells}")
+    coarse, fine = (_difference(f, mean, std, theta, intervals) for intervals in (64, 128))
+    for ratio, intervals in ((coarse, 64), (fine, 128)):
+        needs(abs(ratio) <= 3 / intervals + 1e-7, f"(L_CT - L) / Delta sigma = {ratio} for Delta sigma = 1/{intervals}")
     # A / N + B / N^2: what is left without the first term. Every |B| that was tried was below 0.13.
     limit = 2 * fine - coarse
     needs(abs(limit) <= 1 / 64**2, f"(L_CT - L) / Delta sigma has the limit {limit}, should be 0")
 
 
-def _difference(f: Function, mean: float, std: float, theta: float, cells: int) -> float:
+def _difference(f: Function, mean: float, std: float, theta: float, intervals: int) -> float:
     """Return (L_CT - L) / Delta sigma on a linear grid from 0.1 to 1.1, one of the two losses being f's."""
     x, z, chances = _normal_nodes(mean, std)
-    sigmas = torch.linspace(0.1, 1.1, cells + 1, dtype=torch.float64)
-    index = torch.arange(cells).repeat_interleave(len(x))
-    x, z, chances = x.repeat(cells, 1), z.repeat(cells, 1), chances.repeat(cells) / cells
+    sigmas = torch.linspace(0.1, 1.1, intervals + 1, dtype=torch.float64)
+    index = torch.arange(intervals).repeat_interleave(len(x))
+    x, z, chances = x.repeat(intervals, 1), z.repeat(intervals, 1), chances.repeat(intervals) / intervals
 
     def student(at: Tensor, sigma: Tensor) -> Tensor:
         return torch.sin(at + theta) / (1 + column(sigma, at))
@@ -180,7 +180,7 @@ def _difference(f: Function, mean: float, std: float, theta: float, cells: int) 
     both = {"student": student, "teacher": teacher, "index": index, "sigmas": sigmas, "distance": squared}
     both |= {"weights": torch.ones_like(sigmas[1:])}
     losses = training(x=x, z=z, **both), matching(score=score, x_hi=x + column(sigmas[index + 1], z) * z, **both)
-    return float((chances * (losses[0] - losses[1])).sum()) * cells
+    return float((chances * (losses[0] - losses[1])).sum()) * intervals
 
 
 def _normal_nodes(mean: float, std: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -205,7 +205,7 @@ def steps_down_by_euler_along_the_score(f: Function, x: Tensor, y: Tensor, index
       weights=weights)  # fmt: skip
     low, high = ends(sigmas, index)
     equal(len(asked), 1, "a number of calls of the score of")
-    close(asked[0], high, rtol=1e-14, what="the score is asked at sigma =")
+    close(asked[0], high, rtol=1e-14, what="the score is called at sigma =")
     student.at(x, high, "student")
     teacher.at(x - column((low - high) / high, x) * y, low, "teacher")
 
@@ -241,9 +241,9 @@ def is_the_residual_of_the_denoiser(f: Function, x: Tensor, y: Tensor, sigma: Te
 
 
 @law("euler_step")
-def is_exact_for_a_single_point(f: Function, z: Tensor, sigma_hi: Tensor, share: float) -> None:
+def is_exact_for_a_single_point(f: Function, z: Tensor, sigma_hi: Tensor, fraction: float) -> None:
     """p_data = delta(x - xi): from xi + sigma_{i+1} z the step leads to xi + sigma_i z."""
-    low, xi = sigma_hi * (0.1 + 0.9 * share), 0.5
+    low, xi = sigma_hi * (0.1 + 0.9 * fraction), 0.5
     x_hi = xi + column(sigma_hi, z) * z
     got = f(x_hi=x_hi, sigma_hi=sigma_hi, sigma_lo=low, score_value=-(x_hi - xi) / column(sigma_hi, z) ** 2)
     size = float(sigma_hi.max()) * float(1 + z.abs().max()) + 1
@@ -258,9 +258,9 @@ def stays_where_the_levels_are_equal(f: Function, x: Tensor, y: Tensor, sigma_hi
 
 
 @law("heun_step")
-def is_the_trapezoidal_rule_on_euler_s_prediction(f: Function, x: Tensor, sigma_hi: Tensor, share: float) -> None:
+def is_the_trapezoidal_rule_on_euler_s_prediction(f: Function, x: Tensor, sigma_hi: Tensor, fraction: float) -> None:
     """x_i is half Euler's point and half the one with the drift at its end, for the score of N(0, I)."""
-    low = sigma_hi * (0.1 + 0.9 * share)
+    low = sigma_hi * (0.1 + 0.9 * fraction)
 
     def score(at: Tensor, sigma: Tensor) -> Tensor:
         return -at / (1 + column(sigma, at) ** 2)
@@ -289,7 +289,7 @@ def is_the_value_for_decay_0(f: Function, ema: Tensor, value: Tensor) -> None:
 
 @law("ema_update")
 def carries_no_gradient(f: Function, ema: Tensor, value: Tensor, decay: float) -> None:
-    """theta- <- stopgrad(...): the EMA weights remember nothing of how they were made (where arrays know gradients)."""
+    """theta- <- stopgrad(...): the EMA weights do not carry a gradient (where the arrays carry gradients)."""
     if f.differentiates:
         now = f(ema=ema, value=value.clone().requires_grad_(), decay=decay)
         needs(not now.requires_grad, "the EMA weights have a gradient")

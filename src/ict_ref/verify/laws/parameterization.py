@@ -58,17 +58,17 @@ def becomes_edm_s_out_without_sigma_min(f: Function, sigma: Tensor, sigma_data: 
 
 
 @law("c_skip")
-def is_symmetric_about_sigma_min(f: Function, sigma_min: float, sigma_data: float, share: float) -> None:
+def is_symmetric_about_sigma_min(f: Function, sigma_min: float, sigma_data: float, fraction: float) -> None:
     """c_skip(sigma_min + t) = c_skip(sigma_min - t): levels below sigma_min are not moved up to it."""
-    t = 0.9 * share * sigma_min
+    t = 0.9 * fraction * sigma_min
     above, below = (f(sigma=one(sigma_min + s * t), sigma_min=sigma_min, sigma_data=sigma_data) for s in (1, -1))
     close(below, above, rtol=1e-12)
 
 
 @law("c_out")
-def changes_its_sign_at_sigma_min(f: Function, sigma_min: float, sigma_data: float, share: float) -> None:
+def changes_its_sign_at_sigma_min(f: Function, sigma_min: float, sigma_data: float, fraction: float) -> None:
     """c_out(sigma_min - t) < 0 < c_out(sigma_min + t)."""
-    t = (0.1 + 0.8 * share) * sigma_min
+    t = (0.1 + 0.8 * fraction) * sigma_min
     above, below = (f(sigma=one(sigma_min + s * t), sigma_min=sigma_min, sigma_data=sigma_data) for s in (1, -1))
     needs((below < 0) & (above > 0), f"c_out is {below.item()} below and {above.item()} above sigma_min")
 
@@ -99,7 +99,7 @@ def is_a_quarter_of_the_logarithm(f: Function, sigma: Tensor, a: float) -> None:
 
 @law("boundary_parameterization")
 def is_x_at_sigma_min(f: Function, x: Tensor, y: Tensor, sigma_min: float, sigma_data: float) -> None:
-    """f(x, sigma_min) = x, whatever F is: nothing of it is heard, to the last bit where c_skip = 1 to the last bit."""
+    """f(x, sigma_min) = x for every F, and bit for bit independent of F where c_skip is exactly 1."""
     level = torch.full((len(x),), sigma_min, dtype=torch.float64)
     loud, silent = (
         f(network=lambda *_, k=k: k * y, x=x, sigma=level, sigma_min=sigma_min, sigma_data=sigma_data)
@@ -120,7 +120,7 @@ def is_affine_in_the_network(f: Function, x: Tensor, y: Tensor, sigma: Tensor, s
 
 @law("boundary_parameterization")
 def lets_the_gradient_through(f: Function, x: Tensor, sigma: Tensor, sigma_data: float) -> None:
-    """F = theta sin: d f / d theta = c_out(sigma) sin(c_in(sigma) x) (where the arrays know gradients)."""
+    """F = theta sin: d f / d theta = c_out(sigma) sin(c_in(sigma) x) (where the arrays carry gradients)."""
     if f.differentiates:
         theta = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
         value = f(network=lambda scaled, _: theta * scaled.sin(), x=x, sigma=sigma, sigma_data=sigma_data)
@@ -134,7 +134,7 @@ def lets_the_gradient_through(f: Function, x: Tensor, sigma: Tensor, sigma_data:
 
 @law("boundary_parameterization")
 def hands_the_network_unit_variance_and_log_sigma(f: Function, x: Tensor, sigma: Tensor, sigma_data: float) -> None:
-    """F is asked once, at x / sqrt(sigma^2 + sigma_data^2) and log(sigma) / 4."""
+    """F is called once, at x / sqrt(sigma^2 + sigma_data^2) and log(sigma) / 4."""
     asked: list[tuple[Tensor, Tensor]] = []
 
     def network(scaled: Tensor, noise: Tensor) -> Tensor:

@@ -29,9 +29,9 @@ class Gaussian:
 
 @law("multistep_sample")
 def has_a_gaussian_s_variance(f: Function, levels: Tensor, mean: float, std: float) -> None:
-    """With a Gaussian's f* the variance of samples is what the recursion of Algorithm 1 says, at any levels."""
+    """With a Gaussian's f* the variance of samples follows the recursion of Algorithm 1, at any levels."""
     exact, count = Gaussian(mean, std), len(levels)
-    # Row 0 answers to no noise at all; row 1 + k to a unit of noise k alone: samples are linear in the noises.
+    # Row 0 has no noise; row 1 + k to a unit of noise k alone: samples are linear in the noises.
     noises = torch.cat([torch.zeros(count, 1), torch.eye(count)], dim=1).double()
     x = f(f=exact, noises=noises, sigmas=levels)
     gains = exact.gain(levels)
@@ -81,7 +81,7 @@ def asks_f_at_sigma_max(f: Function, z: Tensor, sigma_max: float) -> None:
 
     asked = f(f=level, z=z, sigma_max=sigma_max)
     equal(list(seen[0].shape), [len(z)], "f gets levels in a shape of")
-    close(asked, torch.full_like(z, sigma_max), rtol=1e-14, what="f is asked at sigma =")
+    close(asked, torch.full_like(z, sigma_max), rtol=1e-14, what="f is called at sigma =")
 
 
 @law("one_step_sample")
@@ -102,9 +102,9 @@ def adds_variances(f: Function, x: Tensor, z: Tensor, sigma_hi: Tensor) -> None:
 
 
 @law("search_intermediate_sigma")
-def finds_the_bottom_of_a_valley(f: Function, sigmas: Tensor, cell: int, a: float) -> None:
+def finds_the_bottom_of_a_valley(f: Function, sigmas: Tensor, interval: int, a: float) -> None:
     """The arg min over the nodes, wherever it lies, however lopsided the valley is."""
-    bottom = float(sigmas[cell % len(sigmas)])
+    bottom = float(sigmas[interval % len(sigmas)])
 
     def objective(levels: Tensor) -> float:
         away = math.log(float(levels[0]) / bottom)
@@ -114,9 +114,9 @@ def finds_the_bottom_of_a_valley(f: Function, sigmas: Tensor, cell: int, a: floa
 
 
 @law("search_intermediate_sigma")
-def scores_few_levels_and_none_twice(f: Function, sigmas: Tensor, cell: int) -> None:
+def scores_few_levels_and_none_twice(f: Function, sigmas: Tensor, interval: int) -> None:
     """Two scores for each third that is cut off, ln(n) / ln(3/2) times, and at most four at the end."""
-    bottom, asked = float(sigmas[cell % len(sigmas)]), []
+    bottom, asked = float(sigmas[interval % len(sigmas)]), []
 
     def objective(levels: Tensor) -> float:
         asked.append(float(levels[0]))
@@ -137,19 +137,19 @@ def runs_from_one_to_the_other(f: Function, x: Tensor, y: Tensor) -> None:
 
 
 @law("slerp")
-def keeps_the_length_of_unit_vectors(f: Function, x: Tensor, y: Tensor, share: float) -> None:
+def keeps_the_length_of_unit_vectors(f: Function, x: Tensor, y: Tensor, fraction: float) -> None:
     """||z1|| = ||z2|| = 1: every point between has length 1, and alpha backwards is the way back."""
     z1, z2 = (z / column(norm(z), z) for z in _apart(x, y))
-    alpha = torch.full((len(x),), share, dtype=torch.float64)
+    alpha = torch.full((len(x),), fraction, dtype=torch.float64)
     there, back = f(z1=z1, z2=z2, alpha=alpha), f(z1=z2, z2=z1, alpha=1 - alpha)
     close(norm(there), torch.ones(len(x)), rtol=1e-9, what="lengths of")
     close(there, back, rtol=1e-9, atol=1e-9)
 
 
 @law("slerp")
-def turns_by_its_share_of_the_angle(f: Function, angle: float, share: float) -> None:
+def turns_by_its_share_of_the_angle(f: Function, angle: float, fraction: float) -> None:
     """From e1 to cos(t) e1 + sin(t) e2 it leads through cos(alpha t) e1 + sin(alpha t) e2, and on beyond both ends."""
-    alpha = torch.tensor([3 * share - 1], dtype=torch.float64)
+    alpha = torch.tensor([3 * fraction - 1], dtype=torch.float64)
     z1, z2 = (torch.tensor([[math.cos(t), math.sin(t)]], dtype=torch.float64) for t in (0.0, angle))
     turned = alpha * angle
     close(f(z1=z1, z2=z2, alpha=alpha), torch.stack([turned.cos(), turned.sin()], 1), rtol=1e-7, atol=1e-9)

@@ -56,7 +56,7 @@ def scales_with_the_units(f: Function, n: int, sigma_min: float, sigma_max: floa
 
 @law("sigma_grid")
 def is_a_value_of_the_caller_s_own(f: Function, n: int, sigma_min: float, sigma_max: float, rho: float) -> None:
-    """What the caller does to the grid that came does not change the grid that comes next: nothing is shared."""
+    """A change of a returned grid does not change the next returned grid: they share no memory."""
     first = f(n=n, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
     kept = first.clone()
     first.zero_()
@@ -67,7 +67,7 @@ def is_a_value_of_the_caller_s_own(f: Function, n: int, sigma_min: float, sigma_
 def is_normalised_and_positive(f: Function, sigmas: Tensor) -> None:
     """p(i) > 0 for i = 1, ..., N - 1, and sum_i p(i) = 1."""
     p = f(sigmas=sigmas)
-    equal(len(p), len(sigmas) - 1, "a number of cells of")
+    equal(len(p), len(sigmas) - 1, "a number of intervals of")
     needs(p > 0, f"a probability is {float(p.min())}, should be positive")
     close(p.sum(), 1.0, rtol=1e-14 * len(p), what="a sum of")
 
@@ -75,8 +75,8 @@ def is_normalised_and_positive(f: Function, sigmas: Tensor) -> None:
 @law("uniform_pmf")
 def is_the_same_for_every_cell(f: Function, sigmas: Tensor) -> None:
     """p(i) = 1 / (N - 1)."""
-    cells = len(sigmas) - 1
-    close(f(sigmas=sigmas), torch.full((cells,), 1 / cells, dtype=torch.float64), rtol=1e-15)
+    intervals = len(sigmas) - 1
+    close(f(sigmas=sigmas), torch.full((intervals,), 1 / intervals, dtype=torch.float64), rtol=1e-15)
 
 
 @law("uniform_pmf")
@@ -86,11 +86,11 @@ def sees_only_how_many_levels_there_are(f: Function, sigmas: Tensor, a: float) -
 
 
 @law("lognormal_pmf")
-def adds_up_when_cells_merge(f: Function, sigmas: Tensor, p_mean: float, p_std: float, cell: int) -> None:
-    """Without the level between two cells, the merged cell has the sum of their probabilities."""
+def adds_up_when_cells_merge(f: Function, sigmas: Tensor, p_mean: float, p_std: float, interval: int) -> None:
+    """Without the level between two intervals, the merged interval has the sum of their probabilities."""
     if len(sigmas) < 3:
         return
-    level = 1 + cell % (len(sigmas) - 2)
+    level = 1 + interval % (len(sigmas) - 2)
     pmf = f(sigmas=sigmas, p_mean=p_mean, p_std=p_std)
     merged = f(sigmas=torch.cat([sigmas[:level], sigmas[level + 1 :]]), p_mean=p_mean, p_std=p_std)
     expected = torch.cat([pmf[: level - 1], pmf[level - 1 : level + 1].sum().reshape(1), pmf[level + 1 :]])
@@ -117,8 +117,8 @@ def returns_cells_that_can_occur(f: Function, u: Tensor, pmf: Tensor) -> None:
     """pmf[index] > 0, also at both ends of [0, 1)."""
     ends = torch.tensor([0.0, math.nextafter(1.0, 0.0)], dtype=torch.float64)
     index = f(u=torch.cat([u, ends]), pmf=pmf)
-    needs((index >= 0) & (index < len(pmf)), f"an index beyond the {len(pmf)} cells: {index.tolist()}")
-    needs(pmf[index] > 0, f"a cell of probability 0: {index.tolist()}")
+    needs((index >= 0) & (index < len(pmf)), f"an index beyond the {len(pmf)} intervals: {index.tolist()}")
+    needs(pmf[index] > 0, f"an interval of probability 0: {index.tolist()}")
 
 
 @law("index_from_uniform")
@@ -130,24 +130,24 @@ def never_falls(f: Function, u: Tensor, pmf: Tensor) -> None:
 
 @law("index_from_uniform")
 def gives_each_cell_its_share(f: Function, pmf: Tensor) -> None:
-    """Of M equally spaced u, each cell gets M p(i) to within one."""
+    """M equally spaced u give each interval M p(i) indices to within one."""
     m = 1000
     index = f(u=(torch.arange(m, dtype=torch.float64) + 0.5) / m, pmf=pmf)
-    shares = torch.bincount(index, minlength=len(pmf))
-    needs((shares - m * pmf).abs() <= 1.0 + 1e-9, f"of {m} equally spaced u the cells get {shares.tolist()}")
+    fractions = torch.bincount(index, minlength=len(pmf))
+    needs((fractions - m * pmf).abs() <= 1.0 + 1e-9, f"of {m} equally spaced u the intervals get {fractions.tolist()}")
 
 
 @law("index_from_uniform")
 def turns_at_the_distribution_function(f: Function, pmf: Tensor) -> None:
-    """A billionth below pmf[0] + ... + pmf[j] u is in a cell up to j, a billionth above in a later one."""
+    """u is in an interval up to j a billionth below pmf[0] + ... + pmf[j], and in a later one a billionth above."""
     ends = pmf.cumsum(0)[:-1]
     ends = ends[(ends > 1e-6) & (ends < 1 - 1e-6)]
     if len(ends) == 0:
         return
     below, above = f(u=ends - 1e-9, pmf=pmf), f(u=ends + 1e-9, pmf=pmf)
     cdf = pmf.cumsum(0)
-    needs(cdf[below] <= ends + 1e-12, f"u below {ends.tolist()} gives the cells {below.tolist()}")
-    needs(cdf[above] > ends + 1e-12, f"u above {ends.tolist()} gives the cells {above.tolist()}")
+    needs(cdf[below] <= ends + 1e-12, f"u below {ends.tolist()} gives the intervals {below.tolist()}")
+    needs(cdf[above] > ends + 1e-12, f"u above {ends.tolist()} gives the intervals {above.tolist()}")
 
 
 @law("log_sigma_density")
@@ -175,7 +175,7 @@ def is_the_limit_of_the_uniform_schedule(f: Function, sigma_min: float, sigma_ma
     at = torch.linspace(math.log(sigma_min) + 1e-9, math.log(sigma_max) - 1e-9, 4001, dtype=torch.float64)
     cdf = torch.cumulative_trapezoid(f(log_sigma=at, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho), at)
     roots = (at / rho).exp()
-    close(cdf, (roots[1:] - roots[0]) / (roots[-1] - roots[0]), rtol=0.0, atol=1e-4, what="shares of")
+    close(cdf, (roots[1:] - roots[0]) / (roots[-1] - roots[0]), rtol=0.0, atol=1e-4, what="fractions of")
 
 
 @law("lognormal_density")
@@ -234,7 +234,7 @@ def are_positive_and_do_not_rise(f: Function, n: int, sigma_min: float, sigma_ma
 
 @law("uniform_weights", "inverse_gap_weights")
 def belong_to_their_own_cells(f: Function, sigmas: Tensor) -> None:
-    """lambda(sigma_i) sees sigma_i and sigma_{i+1} alone: a part of the grid has that part of the weights."""
+    """lambda(sigma_i) depends on sigma_i and sigma_{i+1} alone: a part of the grid has that part of the weights."""
     if len(sigmas) >= 3:
         close(f(sigmas=sigmas[1:]), f(sigmas=sigmas)[1:], rtol=1e-15)
         close(f(sigmas=sigmas[:-1]), f(sigmas=sigmas)[:-1], rtol=1e-15)
@@ -242,7 +242,7 @@ def belong_to_their_own_cells(f: Function, sigmas: Tensor) -> None:
 
 @law("uniform_pmf", "lognormal_pmf", "uniform_weights", "inverse_gap_weights")
 def are_a_value_of_the_caller_s_own(f: Function, sigmas: Tensor) -> None:
-    """What the caller does to the value that came does not change the value that comes next: nothing is shared."""
+    """A change of a returned value does not change the next returned value: they share no memory."""
     first = f(sigmas=sigmas)
     kept = first.clone()
     first.zero_()

@@ -44,30 +44,31 @@ def is_the_sum_over_common_axes(f: Function, real: Tensor, seed: int) -> None:
 
 
 @law("frechet_distance")
-def is_the_closed_form_of_two_axes(f: Function, real: Tensor, fake: Tensor, share: float) -> None:
+def is_the_closed_form_of_two_axes(f: Function, real: Tensor, fake: Tensor, fraction: float) -> None:
     """2 x 2: tr (C1 C2)^(1/2) = sqrt(tr(C1 C2) + 2 sqrt(det C1 det C2)), to all digits of float64."""
     c1, c2 = (
-        torch.tensor([[1.1 + a, b], [b, 0.7 + a]], dtype=torch.float64) for a, b in ((share, 0.3), (1 - share, -0.1))
+        torch.tensor([[1.1 + a, b], [b, 0.7 + a]], dtype=torch.float64)
+        for a, b in ((fraction, 0.3), (1 - fraction, -0.1))
     )
-    mean1, mean2 = real.new_tensor([0.1, 0.2]), fake.new_tensor([0.3, 0.4 + share])
+    mean1, mean2 = real.new_tensor([0.1, 0.2]), fake.new_tensor([0.3, 0.4 + fraction])
     root = (torch.trace(c1 @ c2) + 2 * (torch.det(c1) * torch.det(c2)).sqrt()).sqrt()
     expected = (mean1 - mean2).square().sum() + torch.trace(c1) + torch.trace(c2) - 2 * root
     close(f(mean1=mean1, cov1=c1, mean2=mean2, cov2=c2), expected, rtol=1e-11, atol=1e-13)
 
 
 @law("precision_recall")
-def tells_small_distances_apart_far_from_the_origin(f: Function, share: float) -> None:
-    """Points a hundred-thousandth apart beside 1 000: ||a||^2 - 2 a . b + ||b||^2 has lost what tells them apart."""
+def tells_small_distances_apart_far_from_the_origin(f: Function, fraction: float) -> None:
+    """Points a hundred-thousandth apart beside 1 000: ||a||^2 - 2 a . b + ||b||^2 loses their distance."""
     line = torch.zeros(40, 2, dtype=torch.float64)
     line[:, 0] = torch.arange(40) * 1e-5
-    line = line + 1000 + share
+    line = line + 1000 + fraction
     above = line + torch.tensor([0.0, 1.5e-5], dtype=torch.float64)
     close(list(map(float, f(real=line, fake=above, k=1))), [0.0, 0.0], what="for a line beside another")
 
 
 @law("precision_recall")
 def is_recall_the_other_way(f: Function, real: Tensor, fake: Tensor, k: int) -> None:
-    """precision(a, b) = recall(b, a), both are shares, and both are 1 for equal sets."""
+    """precision(a, b) = recall(b, a), both are fractions, and both are 1 for equal sets."""
     precision, recall = map(float, f(real=real, fake=fake, k=k))
     needs(0 <= precision <= 1 and 0 <= recall <= 1, f"precision {precision}, recall {recall}")
     other, one = map(float, f(real=fake, fake=real, k=k))
@@ -115,19 +116,19 @@ def is_symmetric_and_does_not_see_rotations(f: Function, real: Tensor, fake: Ten
 
 @law("inception_score")
 def is_of_all_examples_at_once(f: Function, m: int) -> None:
-    """Of one example a class, m times: the score is that of all, not a mean over parts."""
+    """One example per class, 10 m times each, has the score of the whole set, not a mean over parts."""
     p = torch.eye(4, dtype=torch.float64).repeat_interleave(10 * m, dim=0)
     close(f(p=p), 4.0, rtol=1e-10)
 
 
 @law("kernel_distance")
 def sees_every_example(f: Function, m: int) -> None:
-    """One example far from n others: its share of the mean kernel is 2 / n, however many they are."""
+    """The contribution of one example far from n others to the mean kernel is 2 / n, for every n."""
     count = 120 + m
     real = torch.zeros(count, 2, dtype=torch.float64)
     real[-1] = 3.0
     fake = torch.zeros(4, 2, dtype=torch.float64)
-    # k(0, 0) = 1 = k(0, v), so all means are 1 but for the share of k(v, v), which is of one and the same.
+    # k(0, 0) = 1 = k(0, v), so all means are 1: k(v, v) of an example with itself does not count.
     close(f(real=real, fake=fake), 0.0, rtol=0.0, atol=1e-9)
     fake[0] = 3.0
     expected = -2 * (10.0**3 - 1) / (4 * count)
@@ -135,9 +136,9 @@ def sees_every_example(f: Function, m: int) -> None:
 
 
 @law("kernel_distance")
-def grows_with_the_third_power_of_a_shift(f: Function, real: Tensor, share: float) -> None:
+def grows_with_the_third_power_of_a_shift(f: Function, real: Tensor, fraction: float) -> None:
     """Two points at 0 against two at v: 1 + (v . v / d + 1)^3 - 2."""
-    zero, shift = torch.zeros(2, real.shape[1], dtype=torch.float64), 0.1 + 3 * share
+    zero, shift = torch.zeros(2, real.shape[1], dtype=torch.float64), 0.1 + 3 * fraction
     close(f(real=zero, fake=zero + shift), (shift**2 + 1) ** 3 - 1, rtol=1e-12)
 
 

@@ -38,7 +38,7 @@ def keeps_every_quantile(f: Function, z: Tensor, sigma: Tensor, std: float) -> N
 @law("gaussian_consistency_function")
 def does_not_change_along_the_ode(f: Function, x: Tensor, sigma: Tensor, std: float) -> None:
     """(d/dsigma - sigma score . d/dx) f* = 0, by a central difference along Eq. (1)."""
-    sigma = sigma + 0.01  # away from sigma_min, below which there is no f*
+    sigma = sigma + 0.01  # away from sigma_min, below which f* does not exist
     mean, h = torch.zeros_like(x[0]), 1e-4 * sigma
     drift = column(sigma / (std**2 + sigma**2), x) * x
     ahead, behind = (
@@ -48,9 +48,9 @@ def does_not_change_along_the_ode(f: Function, x: Tensor, sigma: Tensor, std: fl
 
 
 @law("gaussian_mixture_score")
-def is_that_of_one_for_equal_components(f: Function, x: Tensor, sigma: Tensor, std: float, share: float) -> None:
+def is_that_of_one_for_equal_components(f: Function, x: Tensor, sigma: Tensor, std: float, fraction: float) -> None:
     """The same component twice, with any weights, is that component: score = (mean - x) / (s^2 + sigma^2)."""
-    mean, part = 0.5 * torch.ones_like(x[0]), 0.1 + 0.8 * share
+    mean, part = 0.5 * torch.ones_like(x[0]), 0.1 + 0.8 * fraction
     got = f(
         x=x,
         sigma=sigma,
@@ -130,10 +130,10 @@ def pulls_theta_to_the_data(f: Function, theta: float, xi: float, sigma_min: flo
 
 
 @law("ct_gradient_leading_term")
-def is_delta_sigma_times_a_slope(f: Function, theta: float, xi: float, sigma_min: float, share: float) -> None:
+def is_delta_sigma_times_a_slope(f: Function, theta: float, xi: float, sigma_min: float, fraction: float) -> None:
     """theta- = theta: Eq. (13) is proportional to Delta sigma, and has the sign of theta - xi."""
     term = partial(f, theta=theta, xi=xi, sigma_min=sigma_min, sigma_max=1.0)
-    step = 1e-6 + share
+    step = 1e-6 + fraction
     got = term(delta_sigma=step)
     close(term(delta_sigma=2 * step), 2 * got, rtol=1e-12)
     needs(got * (theta - xi) >= 0, f"the term is {got} where theta - xi = {theta - xi}")

@@ -1,4 +1,4 @@
-"""What known slips in the model, the objectives, the samplers and the editing return, in 50 digits."""
+"""Known deviations in the model, the objectives, the samplers and the editing, in 50 digits."""
 
 import math
 from collections.abc import Callable
@@ -190,7 +190,7 @@ def upper_level_weights(
     student: Function, teacher: Function, x: Array, z: Array, index: Array, sigmas: Array,
     distance: Function, weights: Array,
 ) -> Array:  # fmt: skip
-    """The weight of the cell above (the last cell keeps its own)."""
+    """The weight of the interval above (unchanged for the last interval)."""
     shifted = Array(weights.shape, (*weights.values[1:], weights.values[-1]))
     return right.consistency_training_loss(student, teacher, x, z, index, sigmas, distance, shifted)
 
@@ -199,7 +199,7 @@ def mirrored_index(
     student: Function, teacher: Function, x: Array, z: Array, index: Array, sigmas: Array,
     distance: Function, weights: Array,
 ) -> Array:  # fmt: skip
-    """The cell and its weight counted from sigma_max down."""
+    """The interval and its weight counted from sigma_max down."""
     mirrored = index.map(lambda j: len(weights) - 1 - j)
     return right.consistency_training_loss(student, teacher, x, z, mirrored, sigmas, distance, weights)
 

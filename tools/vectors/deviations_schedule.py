@@ -1,4 +1,4 @@
-"""What known slips in grids, curricula and probabilities return, in 50 digits (or rounded as the slip rounds)."""
+"""Known deviations in grids, curricula and probabilities, in 50 digits (or with the rounding of the deviation)."""
 
 import math
 import struct
@@ -14,7 +14,7 @@ def single(value: Real) -> Real:
 
 
 def reversed_array(x: Array) -> Array:
-    """The other way round."""
+    """The array in reverse order."""
     return Array(x.shape, tuple(reversed(x.values)), x.dtype)
 
 
@@ -64,7 +64,7 @@ def no_ceil_shift(step: int, total_steps: int, s0: int = 2, s1: int = 150) -> in
     return right.sqrt_curriculum(step, total_steps, s0, s1) - 1
 
 
-def levels_for_cells(sigmas: Array) -> Array:
+def levels_for_intervals(sigmas: Array) -> Array:
     """1/N for each of the N levels."""
     return Array(sigmas.shape, (mpf(1) / len(sigmas),) * len(sigmas))
 
@@ -93,13 +93,13 @@ def untruncated_pmf(sigmas: Array, p_mean: Real = -1.1, p_std: Real = 2.0) -> Ar
     return Array((len(z) - 1,), tuple(right.erf_difference(z[j], z[j + 1]) / 2 for j in range(len(z) - 1)))
 
 
-def cells_from_the_top(u: Array, pmf: Array) -> Array:
-    """The right cell's number counted from sigma_max down."""
+def intervals_from_the_top(u: Array, pmf: Array) -> Array:
+    """The right interval's number counted from sigma_max down."""
     return right.index_from_uniform(u, pmf).map(lambda j: len(pmf) - 1 - j)
 
 
 def left_search(u: Array, pmf: Array) -> Array:
-    """The first cell whose cumulated probability is at least u: one too low at an edge."""
+    """The first interval whose cumulated probability is at least u: one too low at an edge."""
     sums = [mp.fsum(pmf.values[: j + 1]) for j in range(len(pmf))]
     return Array(u.shape, tuple(next(j for j, s in enumerate(sums) if s >= v) for v in u), "int64")
 

@@ -1,13 +1,15 @@
-"""An implementation in any language: a command that answers one JSON object a line.
+"""An implementation in any language: a command that returns one JSON object per line.
 
-It reads {"id": 7, "function": "c_in", "args": {"sigma": {"tensor": [0.1, 80.0], "dtype": "float64"}}} and writes
-{"id": 7, "value": [1.96, 0.0125]}, or {"id": 7, "error": "why"} for what it refuses, or {"id": 7, "missing": true} for
-what it does not have. Arguments stand as in the vectors (see values.py), and only those given are sent. A value is a
-number, nested lists, or stands as in the vectors; several values are {"tuple": [...]}. The command ends at the end of
-its input. Whatever else it has to say goes to its standard error.
+It reads {"id": 7, "function": "c_in", "args": {"sigma": {"tensor": [0.1, 80.0], "dtype": "float64"}}} and writes {"id":
+7, "value": [1.96, 0.0125]}. For arguments that it rejects it writes {"id": 7, "error": "why"}, and for a missing
+function {"id": 7, "missing": true}.
 
-The command is not trusted: every wait has an end, everything that it may send has a limit, and it is killed with its
-children, unless they have left its process group.
+Arguments are encoded as in the vectors (see values.py), and only those given are sent. A value is a number, nested
+lists, or encoded as in the vectors; several values are {"tuple": [...]}. The command ends at the end of its input. It
+writes all other output to its standard error.
+
+The command is not trusted: every wait and every output has a limit. At the end the command and its children are killed,
+except children that have left its process group.
 """
 
 import contextlib
@@ -31,48 +33,50 @@ import torch
 from ict_ref.verify.values import Json, decoded, encoded, number
 from ict_ref.verify.vectors import VERSION, functions, vectors
 
-# No answer to a vector is longer than 100 kB.
+# The longest value of a vector has 100 kB.
 LONGEST_LINE = 4 * 2**20
-LAST_WORDS = 4000
-# So often is a command that gave no answer started again: for one function, and in a row for all of them.
+ERRORS_KEPT = 4000
+# The number of failures after which a command is not started again: for one function, and in a row for all of them.
 TRIES_OF_A_FUNCTION = 3
 TRIES_IN_A_ROW = 6
-# How long a command may take to end once its input has, and how often we look whether it has.
+# The time in seconds that a command has to end after the end of its input, and the interval of polling.
 GRACE = 0.5
 TICK = 0.05
 
 
-class PeerError(Exception):
-    """A peer gave no answer. That is never a refusal: it fails also where a call should be refused."""
+class ExternalTargetError(Exception):
+    """A command did not return a valid result. This never counts as a rejection of arguments, even where one is
+    expected.
+    """
 
 
 class MissingError(Exception):
-    """A peer does not have a function."""
+    """A command does not have a function."""
 
 
 class RefusedError(ValueError):
-    """A peer refused a call, as it should where the arguments lie outside the function's domain."""
+    """A command rejected a call, as it should for arguments outside the function's domain."""
 
 
-class Peer:
-    """A command as an object with functions: `peer.c_in(sigma=...)` asks it, within `seconds`.
+class ExternalTarget:
+    """A command as an object with functions: `target.c_in(sigma=...)` calls it, within `seconds`.
 
-    Use it as a context: when that is left, whatever the command started is killed.
+    Use it as a context: at its end the command and all that it started are killed.
     """
 
     def __init__(self, command: str, *, seconds: float = 10.0, version: int = VERSION) -> None:
         try:
             self.words = shlex.split(command)
         except ValueError as error:
-            raise PeerError(f"{command!r} is no command: {error}") from error
+            raise ExternalTargetError(f"{command!r} is not a command: {error}") from error
         if not self.words:
-            raise PeerError("needs a command; got an empty one; for example 'node peer.js'")
+            raise ExternalTargetError("needs a command; got an empty one; for example 'node peer.js'")
         if not 0 < seconds < math.inf:
-            raise PeerError(f"needs 0 < seconds < infinity for an answer; got {seconds}; 10 are plenty")
+            raise ExternalTargetError(f"needs 0 < seconds < infinity for a call; got {seconds}; give 10")
         self.seconds, self.version = seconds, version
         self._process: subprocess.Popen[bytes] | None = None
-        self._asked = 0
-        self._heard, self._complaints = b"", b""
+        self._calls = 0
+        self._received, self._errors = b"", b""
         self._has: set[str] = set()
         self._failures: Counter[str] = Counter()
         self._failures_in_a_row = 0
@@ -80,12 +84,12 @@ class Peer:
 
     @staticmethod
     def functions(version: int = VERSION) -> tuple[str, ...]:
-        """Return the functions that a peer can be asked for: no vector hands them a function or takes one back."""
+        """Return the functions that a command can compute: their vectors neither contain nor return functions."""
         return _without_callbacks(version)
 
-    def __enter__(self) -> "Peer":
+    def __enter__(self) -> "ExternalTarget":
         if hasattr(signal, "SIGPIPE") and threading.current_thread() is threading.main_thread():
-            # A write to a command that has ended must be an error to report; by default it ends us.
+            # A write to a command that has ended must raise an error; by default SIGPIPE ends this process.
             self._on_broken_pipe = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         try:
             self._start()
@@ -98,7 +102,7 @@ class Peer:
         self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         try:
-            # A command that is idle may end by itself; one that we were interrupted in may be busy for ever.
+            # An idle command may end by itself; after an interruption the command may be busy without end.
             self._stop(GRACE if _type is None else 0.0)
         finally:
             if callable(self._on_broken_pipe) or isinstance(self._on_broken_pipe, int):
@@ -107,7 +111,7 @@ class Peer:
 
     def __getattr__(self, name: str) -> Callable[..., object]:
         if name.startswith("_") or name not in self.functions(self.version):
-            raise AttributeError(f"needs one of Peer.functions(); got {name}")
+            raise AttributeError(f"needs one of ExternalTarget.functions(); got {name}")
 
         def call(**arguments: object) -> object:
             return self._call(name, arguments)
@@ -116,13 +120,13 @@ class Peer:
 
     def _call(self, name: str, arguments: dict[str, object]) -> object:
         if self._failures_in_a_row >= TRIES_IN_A_ROW:
-            raise PeerError(f"not asked: the peer had given no answer {TRIES_IN_A_ROW} times in a row")
+            raise ExternalTargetError(f"not called: the command had failed {TRIES_IN_A_ROW} times in a row")
         if self._failures[name] >= TRIES_OF_A_FUNCTION:
-            raise PeerError(f"not asked: the peer had given no answer for {name} {TRIES_OF_A_FUNCTION} times")
+            raise ExternalTargetError(f"not called: the command had failed for {name} {TRIES_OF_A_FUNCTION} times")
         try:
             answer = self._answer(name, arguments)
             if answer.get("missing") is True and name in self._has:
-                raise PeerError(f"the peer says that it has no {name}, which it had answered before")
+                raise ExternalTargetError(f"the command reports {name} as missing, which it had computed before")
             if isinstance(answer.get("error"), str):
                 self._succeeded(name)
                 raise RefusedError(answer["error"])
@@ -130,12 +134,14 @@ class Peer:
                 self._failures_in_a_row = 0
                 raise MissingError(f"no function {name}")
             if "value" not in answer:
-                raise PeerError(f"the peer answered {_excerpt(answer)}, which has no value, error (a text) or missing")
+                raise ExternalTargetError(
+                    f"the command sent {_excerpt(answer)}, without value, error (a text) or missing"
+                )
             value = received(answer["value"])
-        except PeerError:
+        except ExternalTargetError:
             self._failures[name] += 1
             self._failures_in_a_row += 1
-            # What it says from now on may belong to any question: ask a new one the next.
+            # Later output could belong to an earlier call: start a new process for the next one.
             self._stop()
             raise
         self._succeeded(name)
@@ -146,73 +152,74 @@ class Peer:
         self._failures_in_a_row = 0
 
     def _answer(self, name: str, arguments: dict[str, object]) -> dict[str, Json]:
-        """Return the object that the peer answers, whatever it says, or raise PeerError."""
+        """Return the object that the command sends for a call. Raises ExternalTargetError if it does not send one."""
         process = self._process or self._start()
-        self._asked += 1
-        question = {"id": self._asked, "function": name, "args": {key: encoded(arguments[key]) for key in arguments}}
-        line = self._exchange(process, json.dumps(question, allow_nan=False).encode() + b"\n")
+        self._calls += 1
+        request = {"id": self._calls, "function": name, "args": {key: encoded(arguments[key]) for key in arguments}}
+        line = self._exchange(process, json.dumps(request, allow_nan=False).encode() + b"\n")
         try:
             answer = json.loads(line.decode())
         except (ValueError, RecursionError) as error:
-            raise PeerError(f"the peer answered {_excerpt(line)}, which is no JSON") from error
+            raise ExternalTargetError(f"the command sent {_excerpt(line)}, which is not JSON") from error
         if not isinstance(answer, dict):
-            raise PeerError(f"the peer answered {_excerpt(line)}, which is no JSON object")
-        if isinstance(answer.get("id"), bool) or answer.get("id") != self._asked:
-            raise PeerError(
-                f"the peer answered {_excerpt(line)}, which has not the id {self._asked} that was asked; "
-                "one line for each question"
+            raise ExternalTargetError(f"the command sent {_excerpt(line)}, which is not a JSON object")
+        if isinstance(answer.get("id"), bool) or answer.get("id") != self._calls:
+            raise ExternalTargetError(
+                f"the command sent {_excerpt(line)}, whose id is not {self._calls}; write one line for each call"
             )
         return answer
 
-    def _exchange(self, process: subprocess.Popen[bytes], question: bytes) -> bytes:
-        """Return the next line that the peer writes once it is asked."""
+    def _exchange(self, process: subprocess.Popen[bytes], request: bytes) -> bytes:
+        """Send a request and return the next line that the command writes."""
         stdin, stdout, stderr = _pipes(process)
         deadline = time.monotonic() + self.seconds
         with selectors.DefaultSelector() as selector:
             selector.register(stdin, selectors.EVENT_WRITE)
             selector.register(stdout, selectors.EVENT_READ)
             selector.register(stderr, selectors.EVENT_READ)
-            while b"\n" not in self._heard:
-                if len(self._heard) > LONGEST_LINE:
-                    raise PeerError(f"the peer wrote more than {LONGEST_LINE >> 20} MiB without an end of line")
+            while b"\n" not in self._received:
+                if len(self._received) > LONGEST_LINE:
+                    raise ExternalTargetError(
+                        f"the command wrote more than {LONGEST_LINE >> 20} MiB without an end of line"
+                    )
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise PeerError(
-                        f"the peer gave no answer within {self.seconds:g} s{self._last_words()}; "
-                        "does it flush what it writes after each line?"
+                    raise ExternalTargetError(
+                        f"the command did not answer within {self.seconds:g} s{self._last_error()}; "
+                        "check that it flushes its output after each line"
                     )
                 ready = [key.fileobj for key, _ in selector.select(min(left, TICK))]
-                # What it had to say before it ended was read first, as nothing is ready any more. Its children may
-                # hold the pipe open.
+                # All output from before its end has been read, because nothing is ready. Its children may hold the
+                # pipe open.
                 if not ready and process.poll() is not None:
                     self._has_ended(process)
                 if stderr in ready and not self._listen(stderr):
                     selector.unregister(stderr)
                 if stdout in ready:
-                    said = os.read(stdout.fileno(), 65536)
-                    self._heard += said
-                    if not said:
+                    received_bytes = os.read(stdout.fileno(), 65536)
+                    self._received += received_bytes
+                    if not received_bytes:
                         self._has_ended(process)
                 if stdin in ready:
-                    question = _written(stdin, question)
-                    if not question:
+                    request = _written(stdin, request)
+                    if not request:
                         selector.unregister(stdin)
-        line, _, self._heard = self._heard.partition(b"\n")
+        line, _, self._received = self._received.partition(b"\n")
         return line
 
     def _listen(self, stderr: IO[bytes]) -> bool:
-        """Keep the end of what the peer complains of; return False once it has closed its standard error."""
-        said = os.read(stderr.fileno(), 65536)
-        self._complaints = (self._complaints + said)[-LAST_WORDS:]
-        return bool(said)
+        """Keep the end of the command's error output; return False at its end."""
+        received_bytes = os.read(stderr.fileno(), 65536)
+        self._errors = (self._errors + received_bytes)[-ERRORS_KEPT:]
+        return bool(received_bytes)
 
     def _has_ended(self, process: subprocess.Popen[bytes]) -> NoReturn:
-        """Raise PeerError for a peer that has ended, or is about to: it has closed its standard output."""
-        with contextlib.suppress(subprocess.TimeoutExpired):  # which `returncode` tells
+        """Raise ExternalTargetError for a command that has ended or has closed its standard output."""
+        with contextlib.suppress(subprocess.TimeoutExpired):  # `returncode` shows it
             process.wait(GRACE)
         _, _, stderr = _pipes(process)
         with contextlib.suppress(BlockingIOError):  # all is read
-            # As much as a pipe holds, and no more: a child of the peer may write for ever.
+            # Read at most the capacity of a pipe: a child of the command may write without end.
             for _ in range(16):
                 if not self._listen(stderr):
                     break
@@ -223,16 +230,16 @@ class Peer:
             how = f"was killed by {_signal(-status)}"
         else:
             how = f"ended with exit status {status}"
-        raise PeerError(f"the peer {how} and gave no answer{self._last_words()}")
+        raise ExternalTargetError(f"the command {how} and did not answer{self._last_error()}")
 
-    def _last_words(self) -> str:
-        lines = [line.strip() for line in self._complaints.decode(errors="replace").splitlines()]
+    def _last_error(self) -> str:
+        lines = [line.strip() for line in self._errors.decode(errors="replace").splitlines()]
         lines = [line for line in lines if line]
         return f"; its last line of errors: {_excerpt(lines[-1])}" if lines else ""
 
     def _start(self) -> subprocess.Popen[bytes]:
         try:
-            # A session of its own is a process group that can be killed as one, and that no Ctrl-C reaches but ours.
+            # A new session is a process group that can be killed as one and that does not receive Ctrl-C.
             process = subprocess.Popen(  # noqa: S603
                 self.words,  # the user's own command
                 bufsize=0,
@@ -243,15 +250,15 @@ class Peer:
             )
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
-            raise PeerError(f"{self.words[0]} cannot be started: {why}") from error
+            raise ExternalTargetError(f"{self.words[0]} cannot be started: {why}") from error
         self._process = process
-        self._heard, self._complaints = b"", b""
+        self._received, self._errors = b"", b""
         for pipe in _pipes(process):
             os.set_blocking(pipe.fileno(), False)
         return process
 
     def _stop(self, grace: float = 0.0) -> None:
-        """Kill the peer and its children; before that it has `grace` seconds to see that its input has ended."""
+        """Kill the command and its children, `grace` seconds after the end of its input."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -262,7 +269,7 @@ class Peer:
                 with contextlib.suppress(subprocess.TimeoutExpired):  # then it is killed
                     process.wait(grace)
         finally:
-            # Nobody is left, or as macOS says it, nobody whom a signal could reach.
+            # All processes have ended; macOS raises PermissionError then.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -271,14 +278,14 @@ class Peer:
 
 
 def received(value: Json) -> object:
-    """Return the value that a peer's JSON stands for, or raise PeerError."""
+    """Return the value that a command's JSON encodes. Raises ExternalTargetError if it does not encode one."""
     try:
         return _received(value)
     except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
-        # RuntimeError: also too deep a nest, and what torch says of it.
-        raise PeerError(
-            f"the peer answered the value {_excerpt(value)}, which is no number, no nested lists of numbers "
-            "and nothing that ict_ref/verify/values.py describes"
+        # RuntimeError: also raised for lists that are nested too deeply.
+        raise ExternalTargetError(
+            f"the command sent the value {_excerpt(value)}, which is not a number, nested lists of numbers "
+            "or an encoding of ict_ref/verify/values.py"
         ) from error
 
 
@@ -286,17 +293,17 @@ def _received(value: Json) -> object:
     if isinstance(value, list):
         return torch.tensor(_numbers(value), dtype=_dtype(value))
     if not isinstance(value, dict):
-        # JSON has one kind of number: a whole one beyond int64 is how a language with floats alone may write 1e20.
+        # JSON has one kind of number: a language with floats alone may write 1e20 as a whole number beyond int64.
         return float(value) if isinstance(value, int) and not -(2**63) <= value < 2**63 else value
     if value.keys() == {"tuple"} and isinstance(value["tuple"], list):
         return tuple(_received(part) for part in value["tuple"])
     if value.keys() in ({"tensor", "dtype"}, {"float"}):
         return decoded(value)
-    raise ValueError("none of the encodings of a value")
+    raise ValueError("not an encoding of a value")
 
 
 def _dtype(value: list[Json]) -> torch.dtype:
-    """Return the dtype of nested lists: whole numbers may be indices, and where they are not they compare as floats."""
+    """Return the dtype of nested lists: int64 for whole numbers, bool for truth values, else float64."""
     leaves = list(_leaves(value))
     if leaves and all(isinstance(leaf, bool) for leaf in leaves):
         return torch.bool
@@ -333,20 +340,20 @@ def _has_callback(value: Json) -> bool:
     return isinstance(value, list) and any(map(_has_callback, value))
 
 
-def _written(stdin: IO[bytes], question: bytes) -> bytes:
-    """Return what of a question is still to be written."""
+def _written(stdin: IO[bytes], request: bytes) -> bytes:
+    """Write a part of a request and return the rest."""
     try:
-        return question[os.write(stdin.fileno(), question[:65536]) :]
+        return request[os.write(stdin.fileno(), request[:65536]) :]
     except BlockingIOError:
-        return question
+        return request
     except BrokenPipeError:
-        # It reads no more. Whether it has ended, or hangs, shows where its answer is waited for.
+        # The command does not read. The wait for its output finds out whether it has ended or hangs.
         return b""
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
     pipes = process.stdin, process.stdout, process.stderr
-    return cast(tuple[IO[bytes], IO[bytes], IO[bytes]], pipes)  # Popen was asked for all three
+    return cast(tuple[IO[bytes], IO[bytes], IO[bytes]], pipes)  # Popen opened all three
 
 
 def _signal(number: int) -> str:
@@ -359,6 +366,6 @@ def _signal(number: int) -> str:
 def _excerpt(said: object) -> str:
     text = said.decode(errors="replace") if isinstance(said, bytes) else said if isinstance(said, str) else repr(said)
     text = " ".join(text[:1000].split())
-    # What is no printable character could turn a terminal upside down.
+    # Other than printable characters could change the terminal's state.
     text = "".join(c if c.isprintable() else "?" for c in text)
     return repr(text) if len(text) <= 80 else repr(text[:80]) + "..."

@@ -1,4 +1,4 @@
-"""A network that writes down how a training step calls it, and answers what an audit wants it to."""
+"""A network that records how a training step calls it, and returns outputs that an audit chooses."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ DROPOUT = 0.5
 
 Step: TypeAlias = Callable[..., object]
 Answer: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""What the network answers to its input and c_noise, both in float64."""
+"""The network's output for its input and c_noise, both in float64."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the network, and its answer, which is part of the step's graph."""
+    """One call of the network with its output, which is part of the step's graph."""
 
     x: Tensor
     noise: Tensor
@@ -30,7 +30,7 @@ class Call:
 
     @property
     def has_gradient(self) -> bool:
-        """Whether the loss's gradient has passed through the answer: neither under no_grad nor once detached."""
+        """Whether the loss's gradient has reached the output: it was neither computed under no_grad nor detached."""
         return self.output.requires_grad and self.output.grad is not None
 
 
@@ -40,12 +40,12 @@ def plain(x: Tensor, noise: Tensor) -> Tensor:
 
 
 def loud(x: Tensor, noise: Tensor) -> Tensor:
-    """Return the same, but 10 000 more at sigma_min, where c_out = 0 keeps it from being heard."""
+    """Return the same plus 10 000 at sigma_min, where c_out = 0 hides it from the loss."""
     return plain(x, noise) + 1e4 * column(((4 * noise).exp() - 0.002).abs() < 1e-5)
 
 
 def quiet(data: Tensor) -> Answer:
-    """Return an answer with which f(x, sigma) = data (1 + 0.002 sigma^(1/7)): neighbours are less than c apart."""
+    """Return a function with which f(x, sigma) = data (1 + 0.002 sigma^(1/7)): neighbours are less than c apart."""
 
     def answer(x: Tensor, noise: Tensor) -> Tensor:
         sigma = (4 * noise).exp()
@@ -57,8 +57,8 @@ def quiet(data: Tensor) -> Answer:
     return answer
 
 
-class Spy(nn.Module):
-    """F(x, c) = theta answer(x, c), with a dropout layer that acts on nothing but the record."""
+class NetworkSpy(nn.Module):
+    """F(x, c) = theta answer(x, c), with a dropout layer that affects only the record."""
 
     def __init__(self, answer: Answer = plain) -> None:
         super().__init__()
@@ -68,15 +68,15 @@ class Spy(nn.Module):
         self.calls: list[Call] = []
 
     def forward(self, x: Tensor, noise: Tensor, *others: object, **options: object) -> Tensor:
-        """Return F(x, c). Masks that are handed over count as those of the call, else the dropout layer's do."""
-        own: Tensor = self.dropout(torch.ones(4096))
-        handed = _truth_values([*others, *options.values()])
-        mask = torch.cat([mask.flatten() for mask in handed]) if handed else own
+        """Return F(x, c). The call's masks are those among its arguments, else the dropout layer's."""
+        drawn: Tensor = self.dropout(torch.ones(4096))
+        given = _truth_values([*others, *options.values()])
+        mask = torch.cat([mask.flatten() for mask in given]) if given else drawn
         answer = self.answer(x.detach().double(), noise.detach().double().reshape(-1)).to(x.dtype)
         output = self.theta.to(x.dtype) * answer
         if output.requires_grad:
             output.retain_grad()
-        self.calls.append(Call(x.detach(), noise.detach(), output, mask, self.training or bool(handed)))
+        self.calls.append(Call(x.detach(), noise.detach(), output, mask, self.training or bool(given)))
         return output
 
 
@@ -88,8 +88,8 @@ def _truth_values(value: object) -> list[Tensor]:
 
 
 @dataclass(frozen=True)
-class Observed:
-    """What came of one step."""
+class ObservedStep:
+    """The record of one step."""
 
     at: int
     x: Tensor
@@ -99,38 +99,38 @@ class Observed:
     loss: Tensor
 
 
-class Refused(Exception):  # noqa: N818 - a finding, not an error of ours
-    """The step could not be run, or its network was called in no way that can be read."""
+class UnreadableStep(Exception):  # noqa: N818 - a finding, not an error of ours
+    """The step raised an exception, or the calls of its network cannot be interpreted."""
 
 
 def data(seed: int) -> Tensor:
-    """Return the images that a step is given."""
+    """Return the images for a step."""
     return torch.rand(SHAPE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def observe(step: Step, at: int, seed: int, answer: Answer = plain) -> Observed:
-    """Run the step once on known data, and return what its network saw."""
+def observe(step: Step, at: int, seed: int, answer: Answer = plain) -> ObservedStep:
+    """Run the step once on known data and return the record of its network."""
     torch.manual_seed(seed)
     x = data(seed)
-    spy = Spy(answer).train()
+    network = NetworkSpy(answer).train()
     try:
-        loss = torch.as_tensor(step(spy, x.clone(), step=at, total_steps=TOTAL_STEPS))
+        loss = torch.as_tensor(step(network, x.clone(), step=at, total_steps=TOTAL_STEPS))
         if loss.requires_grad:
             loss.mean().backward()  # type: ignore[no-untyped-call]
     except (Exception, SystemExit) as error:
-        said = " ".join(str(error).split())[:200]
-        raise Refused(f"step {at} raised {type(error).__name__}: {said}") from error
-    if len(spy.calls) != 2:
-        raise Refused(f"the network was called {len(spy.calls)} times, should be 2: student and teacher")
-    for call in spy.calls:
+        text = " ".join(str(error).split())[:200]
+        raise UnreadableStep(f"step {at} raised {type(error).__name__}: {text}") from error
+    if len(network.calls) != 2:
+        raise UnreadableStep(f"the network was called {len(network.calls)} times, should be 2: student and teacher")
+    for call in network.calls:
         if call.x.shape != x.shape or call.noise.numel() != len(x):
-            raise Refused(
+            raise UnreadableStep(
                 f"the network was called with x {list(call.x.shape)} and noise {list(call.noise.shape)}, "
                 f"should be {list(x.shape)} and [{len(x)}]"
             )
-    by_level = sorted(spy.calls, key=lambda call: float(call.noise.double().mean()))
+    by_level = sorted(network.calls, key=lambda call: float(call.noise.double().mean()))
     n = formulas.exponential_curriculum(at, total_steps=TOTAL_STEPS)
-    return Observed(at, x.double(), n, by_level[1], by_level[0], loss.detach().double())
+    return ObservedStep(at, x.double(), n, by_level[1], by_level[0], loss.detach().double())
 
 
 def levels(call: Call) -> Tensor:
@@ -139,22 +139,22 @@ def levels(call: Call) -> Tensor:
 
 
 def column(sigma: Tensor) -> Tensor:
-    """Return one number per example, to be broadcast to images."""
+    """Return one number per example, in a shape that broadcasts to images."""
     return sigma.reshape(-1, 1, 1, 1)
 
 
 def nearest(grid: Tensor, values: Tensor) -> Tensor:
-    """Return which level of the grid each value is nearest to."""
+    """Return the index of the level of the grid that is nearest to each value."""
     return (values[:, None] - grid).abs().argmin(1)
 
 
 def noisy(call: Call, sigma: Tensor) -> Tensor:
-    """Return x_sigma, from what the network was called with, c_in x_sigma."""
+    """Return x_sigma from the network's input c_in x_sigma."""
     return call.x.double() / column(formulas.c_in(sigma))
 
 
-def values(seen: Observed, high: Tensor, low: Tensor) -> tuple[Tensor, Tensor]:
-    """Return f of student and teacher, which the right coefficients make of the answers."""
+def values(seen: ObservedStep, high: Tensor, low: Tensor) -> tuple[Tensor, Tensor]:
+    """Return f of student and teacher, computed from the network's outputs with the correct coefficients."""
 
     def f(call: Call, sigma: Tensor) -> Tensor:
         skip, out = column(formulas.c_skip(sigma)), column(formulas.c_out(sigma))
@@ -163,6 +163,6 @@ def values(seen: Observed, high: Tensor, low: Tensor) -> tuple[Tensor, Tensor]:
     return f(seen.student, high), f(seen.teacher, low)
 
 
-def z_of(seen: Observed, high: Tensor, low: Tensor) -> Tensor:
-    """Return the noise of the step, which leads from one input to the other."""
+def z_of(seen: ObservedStep, high: Tensor, low: Tensor) -> Tensor:
+    """Return the noise of the step, from the difference of its two inputs."""
     return (noisy(seen.student, high) - noisy(seen.teacher, low)) / column(high - low)

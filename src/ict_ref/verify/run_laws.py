@@ -1,4 +1,4 @@
-"""Try the laws on an implementation: for each, many examples, and of one that breaks it the smallest."""
+"""The check of the laws of an implementation: many examples for each, and the smallest counterexample."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -10,34 +10,42 @@ import torch
 from torch import Tensor
 
 from ict_ref.formulas import Operator
-from ict_ref.verify.check import Result, World, is_array, misnamed, same
+from ict_ref.verify.check import (
+    CALLERS_ARGUMENTS,
+    GLOBAL_STATE,
+    GlobalStateGuard,
+    Result,
+    equal_arrays,
+    is_array,
+    misnamed,
+)
 from ict_ref.verify.laws import LAWS, BrokenError, Law
 from ict_ref.verify.laws.law import shown
 from ict_ref.verify.values import TORCH, Arrays, encoded
 from ict_ref.verify.vectors import VERSION, vectors
 from ict_ref.verify.versions import signature
 
-EXAMPLES, MANY = 50, 1000
+EXAMPLES, THOROUGH_EXAMPLES = 50, 1000
 
 
-def available() -> bool:
-    """Return whether Hypothesis, which picks the examples, is installed."""
+def hypothesis_is_installed() -> bool:
+    """Return whether Hypothesis, which generates the examples, is installed."""
     return find_spec("hypothesis") is not None
 
 
-def named(law: Law, version: int = VERSION) -> str:
-    """Return the name of a law in a version of the vectors, after the function that it has there."""
+def law_name(law: Law, version: int = VERSION) -> str:
+    """Return the name of a law in a version of the vectors, which contains the function's name in that version."""
     return replace(law, function=signature(law.function, version).function).name
 
 
 @cache
-def names(version: int = VERSION) -> frozenset[str]:
+def law_names(version: int = VERSION) -> frozenset[str]:
     """Return the names of all laws."""
-    return frozenset(named(law, version) for law in LAWS)
+    return frozenset(law_name(law, version) for law in LAWS)
 
 
-class Subject:
-    """A function under test as a law calls it: tensors go in and tensors come out, whatever arrays it works on."""
+class FunctionUnderTest:
+    """A function under test that takes and returns tensors, for any array type of the implementation."""
 
     def __init__(self, function: Callable[..., object], name: str, arrays: Arrays, version: int = VERSION) -> None:
         self.function, self.name, self.arrays, self.version = function, name, arrays, version
@@ -48,33 +56,35 @@ class Subject:
         return self.arrays is TORCH
 
     def __call__(self, **arguments: object) -> object:
-        """Return the function's value: tensors for arrays and lists, numbers as they are."""
+        """Return the function's value: tensors for arrays and lists, numbers unchanged."""
         arguments = signature(self.name, self.version).arguments(arguments)
-        # One network as student and teacher is one network there, too.
+        # One network as student and teacher stays one network.
         once = {id(value): self._handed(value) for value in arguments.values() if callable(value)}
         handed = {name: once.get(id(value)) or self._handed(value) for name, value in arguments.items()}
         before = {name: torch.as_tensor(value).detach().clone() for name, value in handed.items() if is_array(value)}
-        with World() as world:
+        with GlobalStateGuard() as guard:
             got = self.function(**handed)
-        if world.changes:
-            raise BrokenError(f"it changed {', '.join(world.changes)}, which is everybody's")
-        changed = [name for name, value in before.items() if not same(handed[name], value)]
+        if guard.changes:
+            raise BrokenError(f"the function changed {GLOBAL_STATE}: {', '.join(guard.changes)}")
+        changed = [name for name, value in before.items() if not equal_arrays(handed[name], value)]
         if changed:
-            raise BrokenError(f"it changed its argument {', '.join(changed)}; arguments are the caller's")
+            raise BrokenError(f"the function changed its argument {', '.join(changed)}; {CALLERS_ARGUMENTS}")
         if isinstance(got, tuple):
             return tuple(map(_received, got))
         if hasattr(got, "forward") and hasattr(got, "inverse"):
-            return Operator(*(Subject(getattr(got, way), way, self.arrays).apply for way in ("forward", "inverse")))
+            return Operator(
+                *(FunctionUnderTest(getattr(got, way), way, self.arrays).apply for way in ("forward", "inverse"))
+            )
         return _received(got)
 
     def apply(self, value: Tensor) -> Tensor:
-        """Return what a function of one array makes of it."""
+        """Return the value of a function of one array."""
         found: Tensor = _received(self.function(self.arrays.of(value.clone())))
         return found
 
     def _handed(self, value: object) -> object:
         if isinstance(value, Tensor):
-            return self.arrays.of(value.clone())  # a clone lets gradients through, and keeps the layout
+            return self.arrays.of(value.clone())  # a clone passes gradients and keeps the layout
         if isinstance(value, Operator):
             return Operator(self.arrays.wrapped(value.forward), self.arrays.wrapped(value.inverse))  # type: ignore[arg-type]
         return self.arrays.wrapped(value) if callable(value) else value
@@ -90,7 +100,7 @@ def _received(value: Any) -> Any:
     return torch.as_tensor(value, dtype=torch.float64) if found.is_floating_point() else found
 
 
-def prove(
+def check_laws(
     namespace: object,
     *,
     only: Iterable[str] = (),
@@ -99,18 +109,18 @@ def prove(
     seed: int = 0,
     version: int = VERSION,
 ) -> Iterator[Result]:
-    """Return what came of every law of the functions that are there."""
+    """Yield the result of every law of the functions that exist."""
     wanted = set(only)
     for law in LAWS:
         name = signature(law.function, version).function
         function = getattr(namespace, name, None)
         if callable(function) and (not wanted or name in wanted):
             if misnamed(function, vectors(name, version)[0].arguments):
-                continue  # the vectors say so; no law could be tried
-            yield attempt(law, function, arrays, examples=examples, seed=seed, version=version)
+                continue  # the vectors report it, and laws cannot be run
+            yield check_law(law, function, arrays, examples=examples, seed=seed, version=version)
 
 
-def attempt(
+def check_law(
     law: Law,
     function: Callable[..., object],
     arrays: Arrays = TORCH,
@@ -119,15 +129,15 @@ def attempt(
     seed: int = 0,
     version: int = VERSION,
 ) -> Result:
-    """Return what came of one law; with seed 0 always the same examples are tried."""
+    """Return the result of one law; seed 0 always uses the same examples."""
     import hypothesis
     from hypothesis.errors import Flaky
 
     from ict_ref.verify.strategies import inputs
 
-    subject = Subject(function, law.function, arrays, version)
-    name, of = named(law, version), signature(law.function, version).function
-    last: dict[str, object] = {}
+    tested = FunctionUnderTest(function, law.function, arrays, version)
+    name, of = law_name(law, version), signature(law.function, version).function
+    last_inputs: dict[str, object] = {}
 
     @hypothesis.settings(
         max_examples=examples,
@@ -139,25 +149,25 @@ def attempt(
         verbosity=hypothesis.Verbosity.quiet,
     )
     @hypothesis.given(inputs(law.symbols))
-    def tried(values: dict[str, object]) -> None:
-        last.clear()
-        last.update(values)
-        law.holds(subject, **values)
+    def law_holds_for(values: dict[str, object]) -> None:
+        last_inputs.clear()
+        last_inputs.update(values)
+        law.holds(tested, **values)
 
     if seed:
-        tried = hypothesis.seed(seed)(tried)
+        law_holds_for = hypothesis.seed(seed)(law_holds_for)
     source = vectors(law.function)[0].source
     try:
-        tried()
+        law_holds_for()
     except (Exception, SystemExit) as error:
         if isinstance(error, Flaky):
-            wrong = "the same arguments give another value the second time"
+            wrong = "the same arguments give a different value the second time"
         elif isinstance(error, BrokenError):
             wrong = str(error)
         else:
             wrong = f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        at = ", ".join(f"{symbol} = {shown(value)}" for symbol, value in last.items())
+        at = ", ".join(f"{symbol} = {shown(value)}" for symbol, value in last_inputs.items())
         message = f"{name}: {wrong}; at {at}; the law: {law.text} [{source}]"
-        example = {symbol: encoded(value) for symbol, value in last.items()}
+        example = {symbol: encoded(value) for symbol, value in last_inputs.items()}
         return Result(name, of, source, "fail", counterexample=example, message=message)
     return Result(name, of, source, "pass")

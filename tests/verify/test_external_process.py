@@ -1,4 +1,4 @@
-"""A peer is asked in JSON: what it answers is checked, and nothing that it does instead harms or outlives the check."""
+"""A command is checked through JSON; a faulty command neither harms nor outlives the check."""
 
 import os
 import shlex
@@ -13,20 +13,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from ict_ref.verify import peer as module
+from ict_ref.verify import external_process as module
 from ict_ref.verify.__main__ import main
 from ict_ref.verify.check import Result, check
-from ict_ref.verify.peer import MissingError, Peer, PeerError, RefusedError, received
+from ict_ref.verify.external_process import (
+    ExternalTarget,
+    ExternalTargetError,
+    MissingError,
+    RefusedError,
+    received,
+)
 from ict_ref.verify.vectors import vectors
 
 PEERS = Path(__file__).parent / "implementations"
 # Without the site module Python starts in a few hundredths of a second.
 PYTHON = [sys.executable, "-I", "-S"]
 GOOD = shlex.join([*PYTHON, str(PEERS / "peer.py")])
-SLIPPING = f"{GOOD} --slip"
+DEVIATING = f"{GOOD} --deviation"
 
-# Answers pseudo_huber_constant; what it does when it is asked for c_in is filled in.
-# Every process writes down its number.
+# Computes pseudo_huber_constant; the action for c_in is filled in. Every process records its number.
 BROKEN = """
 import json, math, os, signal, subprocess, sys, time
 def born():
@@ -51,12 +56,12 @@ OTHER = "pseudo_huber_constant"
 
 @pytest.fixture
 def pids(tmp_path: Path) -> Iterator[Path]:
-    """Return the file of process numbers, and fail if any of them is left behind."""
+    """Return the file of process numbers; fail if one of the processes still runs at the end."""
     file = tmp_path / "pids"
     yield file
     numbers = [int(line) for line in file.read_text().split()]
     assert numbers
-    # A killed child's child is buried by init, in its own time.
+    # init reaps a grandchild some time after its end.
     deadline = time.monotonic() + 2
     while any(map(alive, numbers)) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -64,7 +69,7 @@ def pids(tmp_path: Path) -> Iterator[Path]:
 
 
 def alive(pid: int) -> bool:
-    """Return whether a process runs; a dead one that nobody has buried does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -77,14 +82,14 @@ def alive(pid: int) -> bool:
 
 
 def broken(pids: Path, instead: str, at_start: str = "") -> str:
-    """Return the command of a peer that does something else when it is asked for c_in."""
+    """Return the command of an implementation that does something else when it is called for c_in."""
     script = pids.parent / "broken.py"
     script.write_text(BROKEN.format(pids=str(pids), instead=instead, at_start=at_start))
     return shlex.join([*PYTHON, str(script)])
 
 
 def results(command: str, *only: str, seconds: float = 5.0) -> list[Result]:
-    with Peer(command, seconds=seconds) as peer:
+    with ExternalTarget(command, seconds=seconds) as peer:
         return list(check(peer, only=only or peer.functions()))
 
 
@@ -96,18 +101,18 @@ def statuses(found: list[Result], function: str) -> set[str]:
     return {result.status for result in found if result.function == function}
 
 
-def test_a_good_peer_passes_every_vector_of_what_it_has_and_the_rest_is_missing_once() -> None:
+def test_a_good_command_passes_every_vector_of_its_functions_and_the_rest_is_missing_once() -> None:
     found = results(GOOD)
     assert failures(found) == []
     passed = {result.function for result in found if result.status == "pass"}
     assert passed == {"c_skip", "c_noise", "pseudo_huber_constant", "pseudo_huber", "uniform_weights"}
     missing = [result for result in found if result.status == "missing"]
-    assert sorted([*passed, *(result.id for result in missing)]) == sorted(Peer.functions())
+    assert sorted([*passed, *(result.id for result in missing)]) == sorted(ExternalTarget.functions())
     assert {result.message for result in missing} == {f"no function {result.function}" for result in missing}
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-def test_a_peer_in_javascript_passes_every_vector_of_what_it_has() -> None:
+def test_a_command_in_javascript_passes_every_vector_of_its_functions() -> None:
     found = results(f"node {shlex.quote(str(PEERS / 'peer.js'))}")
     assert failures(found) == []
     assert {result.function for result in found if result.status == "pass"} == {
@@ -116,23 +121,23 @@ def test_a_peer_in_javascript_passes_every_vector_of_what_it_has() -> None:
     }  # fmt: skip
 
 
-def test_a_known_slip_of_a_peer_fails_with_its_name() -> None:
-    found = results(SLIPPING, "c_skip", "c_noise")
+def test_a_known_deviation_of_a_command_fails_with_its_id() -> None:
+    found = results(DEVIATING, "c_skip", "c_noise")
     assert {result.deviation for result in found if result.status == "fail"} == {"EdmSkip"}
     assert sum(result.deviation == "EdmSkip" for result in found) >= 5
     assert statuses(found, "c_noise") == {"pass"}
 
 
-def test_peers_are_asked_for_what_takes_and_returns_no_functions() -> None:
-    names = Peer.functions()
+def test_commands_are_called_for_functions_without_callbacks_only() -> None:
+    names = ExternalTarget.functions()
     assert {"sigma_grid", "precision_recall", "colorization_mask"} <= set(names)
     assert not {"denoise", "edit", "inpainting_operator", "search_intermediate_sigma"} & set(names)
-    with Peer(GOOD) as peer, pytest.raises(AttributeError, match="needs one of"):
+    with ExternalTarget(GOOD) as peer, pytest.raises(AttributeError, match="needs one of"):
         peer.denoise(x=torch.ones(1))
 
 
-def test_what_a_peer_refuses_and_what_it_lacks_are_errors_of_their_own() -> None:
-    with Peer(GOOD) as peer:
+def test_rejections_and_missing_functions_raise_different_errors() -> None:
+    with ExternalTarget(GOOD) as peer:
         with pytest.raises(RefusedError, match=r"^needs dim >= 1$"):
             peer.pseudo_huber_constant(dim=0)
         with pytest.raises(MissingError, match=r"^no function c_in$"):
@@ -141,75 +146,73 @@ def test_what_a_peer_refuses_and_what_it_lacks_are_errors_of_their_own() -> None
 
 
 @pytest.mark.parametrize(
-    ("instead", "says"),
+    ("instead", "message"),
     [
-        ("os.write(2, b'warming'); time.sleep(60)", "no answer within 0.8 s; its last line of errors: 'warming'"),
-        ("sys.exit(3)", "the peer ended with exit status 3 and gave no answer"),
-        ("sys.exit(0)", "the peer ended with exit status 0 and gave no answer"),
-        ("raise RuntimeError('no')", "exit status 1 and gave no answer; its last line of errors: 'RuntimeError: no'"),
-        ("os.kill(os.getpid(), signal.SIGSEGV)", "the peer was killed by SIGSEGV and gave no answer"),
-        ("print('{\"id\"', end='', flush=True); sys.exit(4)", "the peer ended with exit status 4 and gave no answer"),
-        ("print('hello', flush=True)", "the peer answered 'hello', which is no JSON"),
-        ("print(flush=True)", "the peer answered '', which is no JSON"),
-        ("print('[' * 100000, flush=True)", "which is no JSON"),
-        ("print('9' * 5000, flush=True)", "which is no JSON"),
-        ("os.write(1, bytes([255, 254, 10]))", "which is no JSON"),
-        ("print('\\x1b[2J', flush=True)", "the peer answered '?[2J', which is no JSON"),
-        ("print(3, flush=True)", "the peer answered '3', which is no JSON object"),
-        ("say(id=id - 1, value=[1.0])", "which has not the id "),
-        ("say(id=str(id), value=[1.0])", "which has not the id "),
-        ("say(value=[1.0])", "which has not the id "),
-        ("say(id=id)", "which has no value, error (a text) or missing"),
-        ("say(id=id, error=None)", "which has no value, error (a text) or missing"),
-        ("say(id=id, value=[1.0, None])", "the peer answered the value '[1.0, None]', which is no number"),
-        ("say(id=id, value=[[1.0], [1.0, 2.0]])", "which is no number, no nested lists of numbers"),
-        ("say(id=id, value={'callback': 'bend', 'a': 1.0, 'b': 1.0})", "which is no number, no nested lists"),
-        ("say(id=id, value={'tensor': [1.0], 'dtype': 'float63'})", "which is no number, no nested lists"),
-        ("say(id=id, value=10**400)", "which is no number, no nested lists"),
-        ("[os.write(1, b'x' * 65536) for _ in range(1000)]", "the peer wrote more than 4 MiB without an end of line"),
-        ("[print('x') for _ in range(10**8)]", "the peer answered 'x', which is no JSON"),
-        ("[say(id=id, value=[1.0]) for _ in range(10**8)]", "which has not the id "),
-        ("[os.write(2, b'x' * 65536) for _ in range(10**8)]", "the peer gave no answer within 0.8 s"),
-        ("os.close(1); time.sleep(60)", "the peer closed its standard output and gave no answer"),
-        ("os.close(0); time.sleep(60)", "the peer gave no answer within 0.8 s"),
-        ("signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)", "within 0.8 s; does it flush what it "),
-        ("subprocess.Popen(['sleep', '60']); sys.exit(5)", "the peer ended with exit status 5 and gave no answer"),
-        ("os.fork() and sys.exit(6); born(); time.sleep(60)", "the peer ended with exit status 6 and gave no answer"),
+        ("os.write(2, b'warming'); time.sleep(60)", "did not answer within 0.8 s; its last line of errors: 'warming'"),
+        ("sys.exit(3)", "the command ended with exit status 3 and did not answer"),
+        ("sys.exit(0)", "the command ended with exit status 0 and did not answer"),
+        ("raise RuntimeError('no')", "exit status 1 and did not answer; its last line of errors: 'RuntimeError: no'"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "the command was killed by SIGSEGV and did not answer"),
+        ("print('{\"id\"', end='', flush=True); sys.exit(4)", "ended with exit status 4 and did not answer"),
+        ("print('hello', flush=True)", "the command sent 'hello', which is not JSON"),
+        ("print(flush=True)", "the command sent '', which is not JSON"),
+        ("print('[' * 100000, flush=True)", "which is not JSON"),
+        ("print('9' * 5000, flush=True)", "which is not JSON"),
+        ("os.write(1, bytes([255, 254, 10]))", "which is not JSON"),
+        ("print('\\x1b[2J', flush=True)", "the command sent '?[2J', which is not JSON"),
+        ("print(3, flush=True)", "the command sent '3', which is not a JSON object"),
+        ("say(id=id - 1, value=[1.0])", ", whose id is not "),
+        ("say(id=str(id), value=[1.0])", ", whose id is not "),
+        ("say(value=[1.0])", ", whose id is not "),
+        ("say(id=id)", ", without value, error (a text) or missing"),
+        ("say(id=id, error=None)", ", without value, error (a text) or missing"),
+        ("say(id=id, value=[1.0, None])", "the command sent the value '[1.0, None]', which is not a number"),
+        ("say(id=id, value=[[1.0], [1.0, 2.0]])", "which is not a number, nested lists of numbers"),
+        ("say(id=id, value={'callback': 'bend', 'a': 1.0, 'b': 1.0})", "which is not a number, nested lists"),
+        ("say(id=id, value={'tensor': [1.0], 'dtype': 'float63'})", "which is not a number, nested lists"),
+        ("say(id=id, value=10**400)", "which is not a number, nested lists"),
+        ("[os.write(1, b'x' * 65536) for _ in range(1000)]", "wrote more than 4 MiB without an end of line"),
+        ("[print('x') for _ in range(10**8)]", "the command sent 'x', which is not JSON"),
+        ("[say(id=id, value=[1.0]) for _ in range(10**8)]", ", whose id is not "),
+        ("[os.write(2, b'x' * 65536) for _ in range(10**8)]", "the command did not answer within 0.8 s"),
+        ("os.close(1); time.sleep(60)", "the command closed its standard output and did not answer"),
+        ("os.close(0); time.sleep(60)", "the command did not answer within 0.8 s"),
+        ("signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)", "within 0.8 s; check that it flushes "),
+        ("subprocess.Popen(['sleep', '60']); sys.exit(5)", "the command ended with exit status 5 and did not answer"),
+        ("os.fork() and sys.exit(6); born(); time.sleep(60)", "ended with exit status 6 and did not answer"),
     ],
 )  # fmt: skip
-def test_a_broken_peer_fails_with_a_clear_sentence_also_where_it_should_refuse_and_the_others_are_asked(
-    pids: Path, monkeypatch: pytest.MonkeyPatch, instead: str, says: str
+def test_a_broken_command_fails_with_a_clear_message_and_its_other_functions_are_checked(
+    pids: Path, monkeypatch: pytest.MonkeyPatch, instead: str, message: str
 ) -> None:
     monkeypatch.setattr(module, "TRIES_OF_A_FUNCTION", 1)
     start = time.monotonic()
     found = results(broken(pids, instead), "c_in", OTHER, seconds=0.8)
     assert time.monotonic() - start < 8
-    # A flood of right answers is right once: the next is then one that nobody asked for.
+    # Only the first of a flood of correct lines is valid: the others do not belong to a call.
     assert statuses(found, "c_in") <= ({"fail", "pass"} if "10**8" in instead else {"fail"})
     assert {result.status for result in found if result.id in ("c_in#8", "c_in#13")} == {"fail"}
-    assert says in " ".join(failures(found)).replace("\n", " ")
-    assert "not asked: the peer had given no answer for c_in 1 times" in failures(found)[-1]
+    assert message in " ".join(failures(found)).replace("\n", " ")
+    assert "not called: the command had failed for c_in 1 times" in failures(found)[-1]
     assert statuses(found, OTHER) == {"pass"}
 
 
-def test_a_peer_that_always_hangs_is_started_a_few_times_and_given_up(
-    pids: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_that_always_hangs_is_restarted_a_few_times_only(pids: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TRIES_IN_A_ROW", 4)
     found = results(broken(pids, "pass", at_start=HANG), "c_in", OTHER, "c_out", seconds=0.1)
     assert {result.status for result in found} == {"fail"}
-    assert sum("no answer within 0.1 s" in message for message in failures(found)) == 4
-    assert "not asked: the peer had given no answer 4 times in a row" in failures(found)[-1]
+    assert sum("did not answer within 0.1 s" in message for message in failures(found)) == 4
+    assert "not called: the command had failed 4 times in a row" in failures(found)[-1]
     assert len(pids.read_text().split()) <= 4
 
 
-def test_a_peer_that_exits_at_once_fails_every_row(pids: Path) -> None:
+def test_a_command_that_exits_at_once_fails_every_row(pids: Path) -> None:
     found = results(broken(pids, "pass", at_start="sys.exit('no licence')"), "c_in", OTHER)
     assert {result.status for result in found} == {"fail"}
-    assert "exit status 1 and gave no answer; its last line of errors: 'no licence'" in failures(found)[0]
+    assert "exit status 1 and did not answer; its last line of errors: 'no licence'" in failures(found)[0]
 
 
-def test_a_peer_that_fails_once_is_started_again_and_asked_on(pids: Path) -> None:
+def test_a_command_that_fails_once_is_restarted(pids: Path) -> None:
     found = results(broken(pids, "sys.exit(3) if id == 9 else say(id=id, error='')"), OTHER, "c_in")
     assert statuses(found, OTHER) == {"pass"}
     assert "exit status 3" in failures(found)[0]
@@ -218,30 +221,36 @@ def test_a_peer_that_fails_once_is_started_again_and_asked_on(pids: Path) -> Non
     assert len(pids.read_text().split()) == 2
 
 
-def test_a_peer_that_no_longer_has_what_it_answered_fails(pids: Path) -> None:
+def test_a_command_that_loses_a_function_fails(pids: Path) -> None:
     found = results(broken(pids, "say(id=id, error='') if id < 3 else say(id=id, missing=True)"), "c_in")
-    assert "says that it has no c_in, which it had answered before" in failures(found)[2]
+    assert "reports c_in as missing, which it had computed before" in failures(found)[2]
     assert {result.status for result in found} == {"fail"}
 
 
 @pytest.mark.parametrize("words", ["no/such/command at all", str(PEERS), ""])
 def test_a_command_that_cannot_be_started_is_a_usage_error(words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(PeerError, match=r"cannot be started: |needs a command"), Peer(words):
+    with (
+        pytest.raises(ExternalTargetError, match=r"cannot be started: |needs a command"),
+        ExternalTarget(words),
+    ):
         pass
     assert main(["--exec", words]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", ["python 'peer.py", "cat \0"])
-def test_a_command_that_is_none_is_refused(command: str) -> None:
-    with pytest.raises(PeerError, match=r"is no command: No closing quotation|embedded null byte"), Peer(command):
+def test_an_invalid_command_line_is_rejected(command: str) -> None:
+    with (
+        pytest.raises(ExternalTargetError, match=r"is not a command: No closing quotation|embedded null byte"),
+        ExternalTarget(command),
+    ):
         pass
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
-def test_an_answer_must_have_a_time_limit(seconds: float) -> None:
-    with pytest.raises(PeerError, match="needs 0 < seconds < infinity"):
-        Peer(GOOD, seconds=seconds)
+def test_a_call_must_have_a_time_limit(seconds: float) -> None:
+    with pytest.raises(ExternalTargetError, match="needs 0 < seconds < infinity"):
+        ExternalTarget(GOOD, seconds=seconds)
 
 
 def test_an_interrupted_check_leaves_no_process_behind(pids: Path) -> None:
@@ -257,7 +266,7 @@ def test_an_interrupted_check_leaves_no_process_behind(pids: Path) -> None:
     }
     try:
         deadline = time.monotonic() + 30
-        # Each writes down its number when it starts, and again when it is asked.
+        # Each records its number at its start and at its first call.
         while not pids.exists() or len(pids.read_text().split()) < 4:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -271,8 +280,8 @@ def test_an_interrupted_check_leaves_no_process_behind(pids: Path) -> None:
             run.wait()
 
 
-def test_a_peer_that_has_ended_does_not_end_the_command(pids: Path) -> None:
-    # The command leaves SIGPIPE as it is by default, so that `| head` ends it; a peer's pipe must not.
+def test_a_command_that_has_ended_does_not_end_the_check(pids: Path) -> None:
+    # The checker keeps the default of SIGPIPE, so that `| head` ends it; the pipe of the command must not end it.
     command = broken(pids, "os.close(0); sys.exit(3)", at_start="os.close(0); sys.exit(3)")
     done = subprocess.run(
         [sys.executable, "-m", "ict_ref.verify", "--exec", command, "--only", "c_in"],
@@ -283,29 +292,31 @@ def test_a_peer_that_has_ended_does_not_end_the_command(pids: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (1, "")
     assert "\n0 passed, 13 failed" in done.stdout
-    assert "the peer ended with exit status 3 and gave no answer" in done.stdout
+    assert "the command ended with exit status 3 and did not answer" in done.stdout
 
 
-def test_the_command_checks_a_peer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_checks_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--exec", GOOD, "--only", "c_noise", "c_in"]) == 0
-    told = capsys.readouterr().out
-    assert f"target {GOOD}, version unknown, {sys.executable}" in told
-    assert f"{len(vectors('c_noise'))} passed, 0 failed, 1 functions missing" in told
-    assert main(["--exec", SLIPPING, "--only", "c_skip"]) == 1
+    out = capsys.readouterr().out
+    assert f"target {GOOD}, version unknown, {sys.executable}" in out
+    assert f"{len(vectors('c_noise'))} passed, 0 failed, 1 functions missing" in out
+    assert main(["--exec", DEVIATING, "--only", "c_skip"]) == 1
     assert "EdmSkip: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         ([], "needs a TARGET, --exec COMMAND or --trace FILE"),
         (["ict_ref.formulas", "--exec", GOOD], "needs a TARGET, --exec COMMAND or --trace FILE"),
-        (["--exec", GOOD, "--only", "denoise"], "cannot hand functions to a command, which denoise would need"),
+        (["--exec", GOOD, "--only", "denoise"], "cannot send functions to a command, which denoise would need"),
     ],
 )
-def test_a_target_is_a_module_or_a_command(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_target_is_a_module_or_a_command(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == 2
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -320,7 +331,7 @@ def test_a_target_is_a_module_or_a_command(arguments: list[str], says: str, caps
         ({"tensor": [0.5], "dtype": "float32"}, torch.tensor([0.5])),
     ],
 )
-def test_lists_are_tensors_of_what_is_in_them(value: object, expected: torch.Tensor) -> None:
+def test_lists_become_tensors_of_the_narrowest_dtype(value: object, expected: torch.Tensor) -> None:
     found = received(value)
     assert isinstance(found, torch.Tensor)
     assert found.dtype == expected.dtype
@@ -334,8 +345,8 @@ def test_numbers_and_several_values_are_themselves() -> None:
     assert received(10**20) == 1e20
 
 
-def test_a_question_larger_than_a_pipe_is_asked_and_answered() -> None:
-    with Peer(GOOD) as peer:
+def test_a_request_larger_than_a_pipe_is_sent_and_answered() -> None:
+    with ExternalTarget(GOOD) as peer:
         got = peer.c_noise(sigma=torch.ones(20_000, dtype=torch.float64))
     assert isinstance(got, torch.Tensor)
     assert torch.equal(got, torch.zeros(20_000, dtype=torch.float64))
@@ -343,6 +354,6 @@ def test_a_question_larger_than_a_pipe_is_asked_and_answered() -> None:
 
 def test_the_handling_of_broken_pipes_is_put_back() -> None:
     before = signal.getsignal(signal.SIGPIPE)
-    with Peer(GOOD):
+    with ExternalTarget(GOOD):
         assert signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN
     assert signal.getsignal(signal.SIGPIPE) == before
