@@ -83,7 +83,7 @@ def _arrays(path: Path, wanted: tuple[str, ...]) -> Arrays:
     """Return those of these arrays that are there; of none wanted, the names alone, each with nothing."""
     with refuse_damaged(path), path.open("rb") as file:
         if not zipfile.is_zipfile(file):
-            raise ValueError("it is damaged, or no .npz")
+            raise ValueError("it is damaged or not an .npz")
         file.seek(0)
         with np.load(file, allow_pickle=False) as archive:
             if not wanted:
