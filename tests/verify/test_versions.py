@@ -132,7 +132,7 @@ def test_a_file_of_values_is_compared_with_the_version_that_is_chosen(
     (tmp_path / "mine.json").write_text(json.dumps({"n": values["n"], "average": values["average"]["tensor"]}))
     assert main(["--trace", str(tmp_path / "mine.json"), "--vectors-version", "1"]) == 0
     assert main(["--trace", str(tmp_path / "mine.json")]) == 2
-    assert "no value of the step is called average" in capsys.readouterr().err
+    assert "average is not a value of the step" in capsys.readouterr().err
     assert main(["--trace-inputs", "--vectors-version", "1"]) == 0
     assert "average" in json.loads(capsys.readouterr().out)["values"]
 
