@@ -59,7 +59,7 @@ INPAINT = ["--task", "inpaint", "--labels", "3"]
         ),
         (["grey", "8.png", *INPAINT, "--msk", "left"], "unknown option --msk; perhaps you meant --mask"),
         (["grey", *INPAINT], "--task inpaint needs an IMAGE: files, folders, .npz or digits:held-out; got none"),
-        (["grey", "8.png", *INPAINT, "--out", "there"], "there is there, and nothing is overwritten"),
+        (["grey", "8.png", *INPAINT, "--out", "there"], "--out: expected a new path, got there."),
         (["nowhere", "8.png", *INPAINT], "nowhere does not exist"),
         (["8.png", "8.png", *INPAINT], "8.png is damaged or not safetensors"),
         (["grey", "nowhere.png", *INPAINT], "nowhere.png does not exist"),

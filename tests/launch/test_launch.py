@@ -127,7 +127,7 @@ def test_a_second_signal_stops_at_once_and_handlers_are_put_back() -> None:
     [
         (KeyboardInterrupt(), 130, "the same command resumes from the last checkpoint"),
         (KeyboardInterrupt(signal.SIGTERM), 143, "the same command resumes from the last checkpoint"),
-        (MemoryError("1 TiB"), 2, "not enough memory: 1 TiB"),
+        (MemoryError("1 TiB"), 2, "not enough memory on this machine: 1 TiB"),
         (FloatingPointError("the loss is nan"), 1, "the loss is nan"),
         (OSError(28, "No space left on device"), 2, "cannot use the run folder: No space left on device"),
         (PermissionError(13, "Permission denied", "/x/y"), 2, "cannot use /x/y: Permission denied"),
