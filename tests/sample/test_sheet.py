@@ -207,7 +207,7 @@ def test_without_a_size_there_are_ten_rows_of_eight_or_a_row_for_each_class(netw
         (["--run", "net.safetensors", "--labels", "10"], "--labels: expected classes from 0 to 9, got 10"),
         (["--run", "net.safetensors", "--labels", "3", "3"], "got 3 3, one of them twice"),
         (["--run", "plain.safetensors", "--labels", "0"], "--labels: expected a model with labels"),
-        (["--run", "net.safetensors", "--out", "taken"], "net-sheet.json is there, and nothing is overwritten"),
+        (["--run", "net.safetensors", "--out", "taken"], "--out: expected a new path, got net-sheet.json."),
     ],
 )
 def test_what_cannot_be_on_a_sheet_is_one_line_and_status_2(
