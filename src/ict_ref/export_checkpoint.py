@@ -1,4 +1,4 @@
-"""Write a run's network to a file of its own: `python -m ict_ref.export_checkpoint RUN --out FILE`."""
+"""Export of a run's network to its own file: `python -m ict_ref.export_checkpoint RUN --out FILE`."""
 
 import sys
 from collections.abc import Sequence
@@ -25,16 +25,16 @@ and then, in Python:
 
 @dataclass(frozen=True)
 class Options:
-    """Write the averaged student of a run folder, as it was last saved, to a file of its own.
+    """Write the last saved EMA weights of a run to their own file.
 
-    The file is safetensors, with the network's options in its metadata, and a quarter of the checkpoint's size. The run
-    is only read, and may still be training.
+    The file is safetensors with the network's options in its metadata, a quarter of the checkpoint's size. The run is
+    only read and may still be training.
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")]
-    """File to write; it is not overwritten."""
+    """New file to write."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def export_run(options: Options) -> int:
-    """Write the network of the run and return the exit status."""
+    """Write the network of the run and return the exit status.
+
+    Raises:
+        ValueError: The output exists or the run has no usable checkpoint.
+        OSError: A file cannot be read or written.
+    """
     refuse_place(options.out)
     from ict_ref.checkpoint.load import load_ema
     from ict_ref.checkpoint.network_file import export
@@ -52,7 +57,7 @@ def export_run(options: Options) -> int:
 
     options.out.parent.mkdir(parents=True, exist_ok=True)
     export(weights, options.out)
-    print(f"the average after step {step} of {options.run} is written to {options.out}")
+    print(f"wrote the EMA weights after step {step} of {options.run} to {options.out}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Read a network that others have published: `python -m ict_ref.import_checkpoint FILE --out FOLDER`."""
+"""Import of published networks: `python -m ict_ref.import_checkpoint FILE --out FOLDER`."""
 
 import json
 import pickle
@@ -15,7 +15,7 @@ import tyro
 from ict_ref.utils.command_line import guarded
 from ict_ref.utils.option_parser import Flag, metavar, parse_options
 
-# torch is imported once the arguments are known to be good: help and errors come at once.
+# torch is imported after the arguments are checked, so that help and errors appear at once.
 if TYPE_CHECKING:
     from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 
@@ -42,33 +42,33 @@ class Options:
       openai     UNetModel of openai/consistency_models or openai/guided-diffusion (ADM)
       edm        SongUNet of NVlabs/edm, configured as NCSN++
       score_sde  NCSNpp of yang-song/score_sde_pytorch, also in its {"model": ..., "ema": ...}
-    Channels, levels, blocks, attention, classes and AdaGN are read from names and shapes. The options supply the rest,
-    by default as in the released networks. Every tensor is used once, or nothing is written.
+    Channels, resolution stages, blocks, attention, classes and AdaGN are read from names and shapes. The options supply
+    the rest, by default as in the released networks. The import fails unless every tensor is used exactly once.
 
-    No pickle is executed. EDM's .pkl files are pickles of whole objects: where such a file is trusted, in EDM's own
-    environment, save net.model.state_dict() by torch.save, and import that.
+    Pickles are not executed. EDM's .pkl files are pickles of whole objects. If you trust such a file, save
+    net.model.state_dict() with torch.save in EDM's own environment, and import the result.
 
-    A consistency model's F is ours. Networks of others have another parameterization: EDM has another c_skip and c_out,
-    and score_sde divides F by sigma.
+    The free-form network F of published consistency models can be used as it is. Other networks have another
+    parameterization: EDM has another c_skip and c_out, and score_sde divides F by sigma.
     """
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     """File to read."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
-    """Folder to write to; nothing is overwritten."""
+    """Folder to write to; existing files are not overwritten."""
     format: Literal["auto", "openai", "edm", "score_sde"] = "auto"
-    """Format of the file; auto: by the names of its tensors."""
+    """Format of the file; auto: detected from the names of its tensors."""
     size: Annotated[int | None, metavar("N")] = None
-    """Pixels a side; by default 64 for openai and 32 for score_sde."""
+    """Image side in pixels; by default 64 for openai and 32 for score_sde."""
     time_scale: Annotated[float | None, metavar("X")] = None
-    """Factor on log(sigma)/4 before it is embedded; by default 1000 for openai, 1 for edm and 4 for score_sde."""
+    """Factor on log(sigma)/4 before the embedding; by default 1000 for openai, 1 for edm and 4 for score_sde."""
     head_channels: int = 64
-    """Channels of one head of openai's attention; 0: one head."""
+    """Channels per attention head for openai; 0: one head."""
     qkv: Literal["q-k-v", "head-first"] = "q-k-v"
-    """Rows of openai's attention: all of q, of k, of v, as in consistency_models, or head by head, as in
-    guided-diffusion without use_new_attention_order."""
+    """Order of rows in openai's attention. q-k-v: all of q, then k, then v, as in consistency_models; head-first: head
+    by head, as in guided-diffusion without use_new_attention_order."""
     average: Flag = True
-    """Take the trained network from a file that also has its average."""
+    """Take the trained weights instead of the EMA weights from a file with both."""
     dropout: float = 0.0
     """Dropout rate for further training."""
     dropout_max_resolution: int = 16
@@ -81,11 +81,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def import_network(options: Options) -> int:
-    """Write the network in the file, print a summary and return the exit status."""
+    """Write the network in the file, print a summary and return the exit status.
+
+    Raises:
+        ValueError: The output exists, or the file is not a supported network.
+        OSError: A file cannot be read or written.
+    """
     target = options.out / "network.safetensors"
     for file in (target, options.out / "network.json"):
         if file.exists():
-            raise ValueError(f"{file} exists and is not overwritten; choose another --out")
+            raise ValueError(
+                f"--out: expected a new path, got {file}. Existing files are not overwritten; choose another --out."
+            )
     weights = load(options)
     about = write(weights, options.out)
     parameters = sum(tensor.numel() for name, tensor in weights.state.items() if not name.endswith(".frequencies"))
@@ -94,12 +101,17 @@ def import_network(options: Options) -> int:
     images = f"{weights.channels} x {weights.size} x {weights.size}"
     print(f"{name}: {parameters:,} parameters, images of {images}, {labels}")
     print("\n".join(f"  {key} = {json.dumps(value)}" for key, value in about["network"].items()))
-    print(f"written to {target}")
+    print(f"wrote {target}")
     return 0
 
 
 def load(options: Options) -> "NetworkCheckpoint":
-    """Return the network in the file. Raises ValueError or OSError for what the user must mend."""
+    """Return the network in the file.
+
+    Raises:
+        ValueError: The file is not a supported network, or the options do not fit it.
+        OSError: The file cannot be read.
+    """
     from ict_ref.networks.published import read, state_dict_in
     from ict_ref.networks.published.common import ImportOptions
 
@@ -119,39 +131,50 @@ def load(options: Options) -> "NetworkCheckpoint":
 
 
 def content(file: Path) -> object:
-    """Return what a file of torch.save or safetensors holds, executing nothing."""
+    """Return the content of a file of torch.save or safetensors without executing code.
+
+    Raises:
+        ValueError: The file is damaged, has another format, or is a pickle with other objects than tensors.
+        OSError: The file cannot be read.
+    """
     import safetensors
     import safetensors.torch
     import torch
 
     if file.exists() and not file.is_file() and not file.is_dir():
-        raise ValueError("is no file but a pipe or a device; save it to a file")
+        raise ValueError("expected a regular file, got a pipe or a device. Save its content to a file.")
     with file.open("rb") as stream:
         start = stream.read(16)
     if start[8:9] == b"{":  # a length of eight bytes, then JSON
         try:
             return safetensors.torch.load_file(file)
         except safetensors.SafetensorError as error:
-            raise ValueError(f"is damaged or not safetensors ({error}); fetch it again") from None
+            raise ValueError(f"expected safetensors, got a damaged file ({error}). Download it again.") from None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch has to say of a file goes into our one line
+            warnings.simplefilter("ignore")  # the message below replaces torch's warnings
             return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a file that is not one of torch's makes its reader raise
+    except Exception as error:  # a file of another format may raise any exception in torch
         whole_archive = start[:2] == b"PK" and isinstance(error, pickle.UnpicklingError)
         if start[:1] == b"\x80" or whole_archive:
             named = re.search(r"GLOBAL ([\w.]+)", str(error))
             of = f" ({named[1]})" if named else ""
             raise ValueError(
-                f"is a pickle with more than tensors in it{of}, which could execute code: it is not read; where it is "
-                "trusted, in the environment of the code that wrote it, save the network's state dict, for EDM "
-                "torch.save(pickle.load(open(FILE, 'rb'))['ema'].model.state_dict(), 'network.pt'), and import that"
+                f"expected tensors, got a pickle with other objects{of}. It is not read: it could execute code. "
+                "If you trust it, save the state dict in the environment of the code that wrote it, and import that; "
+                "for EDM: torch.save(pickle.load(open(FILE, 'rb'))['ema'].model.state_dict(), 'network.pt')."
             ) from None
-        raise ValueError("is no file of torch.save or safetensors, or is damaged; fetch it again") from None
+        expected = "expected a file of torch.save or safetensors, got another format or a damaged file"
+        raise ValueError(f"{expected}. Download it again.") from None
 
 
 def write(weights: "NetworkCheckpoint", folder: Path) -> dict[str, Any]:
-    """Write the two files and return what the readable one says."""
+    """Write both files and return the content of the readable one.
+
+    Raises:
+        ValueError: The network has values that are not finite.
+        OSError: A file cannot be written.
+    """
     from ict_ref.checkpoint.network_file import description, export, refuse_infinite
     from ict_ref.utils.atomic import write_atomically
 

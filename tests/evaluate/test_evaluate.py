@@ -460,7 +460,7 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     there.write_text("mine")
     asked = ["digits:train", "--reference", "digits:held-out"]
     for option in ("--json", "--save-stats"):
-        assert "nothing is overwritten" in refused(capsys, *asked, option, there)
+        assert "Existing files are not overwritten" in refused(capsys, *asked, option, there)
     assert "a name that ends in .npz" in refused(capsys, *asked, "--save-stats", tmp_path / "stats")
     assert "needs SAMPLES, or --save-stats" in refused(capsys, *asked[1:])
     assert there.read_text() == "mine"

@@ -94,14 +94,14 @@ def test_a_good_score_is_above_the_bars_and_each_bar_can_be_missed() -> None:
     ):
         assert below_thresholds(bad, THRESHOLDS) == [complaint]
     assert below_thresholds(dataclasses.replace(GOOD, accuracy=0.0, recall=0.0), Acceptance()) == []
-    # At the bar is not below it; and precision has none.
+    # A score equal to its threshold passes; precision does not have a threshold.
     at = Score("at", frechet_distance=2.5, precision=0.0, recall=0.15, accuracy=0.85)
     assert below_thresholds(at, THRESHOLDS) == []
 
 
-def test_the_table_has_a_row_for_each_score_and_one_for_the_bars() -> None:
+def test_the_table_has_a_row_for_each_score_and_one_for_the_thresholds() -> None:
     lines = table([GOOD, dataclasses.replace(GOOD, name="unlabelled", accuracy=None)], THRESHOLDS).splitlines()
-    assert [line.split()[0] for line in lines] == ["Frechet", "good", "unlabelled", "acceptance"]
+    assert [line.split()[0] for line in lines] == ["Frechet", "good", "unlabelled", "thresholds"]
     assert lines[1].split()[1:] == ["1.000", "0.600", "0.500", "0.900"]
     heads = ["distance", "recall", "accuracy"]
     ends = {head: lines[0].index(head) + len(head) for head in heads}

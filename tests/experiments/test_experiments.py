@@ -410,8 +410,8 @@ def test_without_names_all_run(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (["--only"], "--only: expected one of delta, gaussian, mixture, levels, teacher-ema, huber, got nothing"),
         (["--josn", "x"], "unknown option --josn; perhaps you meant --json"),
-        (["--json", "old.json"], "nothing is overwritten"),
-        (["--json", "dangling.json"], "nothing is overwritten"),
+        (["--json", "old.json"], "Existing files are not overwritten"),
+        (["--json", "dangling.json"], "Existing files are not overwritten"),
         (["--json", "nowhere/found.json"], "make the folder first"),
     ],
 )

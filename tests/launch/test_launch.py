@@ -51,9 +51,10 @@ def test_a_run_trains_samples_and_scores_and_the_same_command_finds_it_done(
     with Image.open(tmp_path / "run" / "samples.png") as sheet:
         # Three sets of 8 columns and 10 rows; 8 pixels of 5 and a gap of 5 each; margins of 26, a title of 28.
         assert sheet.size == (3 * (26 + 8 * 45), 28 + 10 * 45)
+    assert first.out.splitlines()[-1].startswith("preset minimal: its samples are not yet digits")
     before = files(tmp_path)
     assert main(command) == 0
-    assert "going on after step 40 of 40" in capsys.readouterr().out
+    assert "resumed after step 40 of 40" in capsys.readouterr().out
     assert files(tmp_path) == before
 
 
@@ -74,9 +75,9 @@ def test_the_scores_and_the_picture_are_of_the_average_and_of_the_held_out_image
         name: images(model, labels, levels, count=599, event=(1, 8, 8), seed=5, clip=False)
         for name, levels in {"one step": [20.0], "two steps, sigma 0.5": [20.0, 0.5]}.items()
     }
-    judge = Evaluator(dataset.held_out)
-    scores = [judge.score(name, pixels, labels) for name, pixels in made.items()]
-    scores += judge.baselines(dataset.train, labels, seed=5)
+    evaluator = Evaluator(dataset.held_out)
+    scores = [evaluator.score(name, pixels, labels) for name, pixels in made.items()]
+    scores += evaluator.baselines(dataset.train, labels, seed=5)
     assert json.loads((tmp_path / "scores.json").read_text()) == [dataclasses.asdict(score) for score in scores]
     sample_sheet({**made, "real images, held out": dataset.held_out.pixels}, labels, tmp_path / "again.png")
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "samples.png").read_bytes()
@@ -127,9 +128,9 @@ def test_a_second_signal_stops_at_once_and_handlers_are_put_back() -> None:
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        (KeyboardInterrupt(), 130, "the same command goes on from what was saved"),
-        (KeyboardInterrupt(signal.SIGTERM), 143, "the same command goes on from what was saved"),
-        (MemoryError("1 TiB"), 2, "not enough memory: 1 TiB"),
+        (KeyboardInterrupt(), 130, "the same command resumes from the last checkpoint"),
+        (KeyboardInterrupt(signal.SIGTERM), 143, "the same command resumes from the last checkpoint"),
+        (MemoryError("1 TiB"), 2, "not enough memory on this machine: 1 TiB"),
         (FloatingPointError("the loss is nan"), 1, "the loss is nan"),
         (OSError(28, "No space left on device"), 2, "cannot use the run folder: No space left on device"),
         (PermissionError(13, "Permission denied", "/x/y"), 2, "cannot use /x/y: Permission denied"),
@@ -170,7 +171,7 @@ def test_a_run_without_labels_works(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_a_run_below_its_acceptance_thresholds_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--config", "minimal", "--train.steps", "8", "--acceptance.accuracy", "0.99", "--out", str(tmp_path)]
     assert main(command) == 1
-    assert "one-step samples fail: accuracy" in capsys.readouterr().err
+    assert "one-step samples miss acceptance thresholds: accuracy" in capsys.readouterr().err
 
 
 def test_the_run_folder_is_named_by_preset_and_configuration() -> None:
@@ -356,7 +357,7 @@ def stopped(folder: Path, number: signal.Signals) -> tuple[int, str]:
 def test_a_run_stopped_by_ctrl_c_saves_says_how_to_go_on_and_does(tmp_path: Path) -> None:
     status, err = stopped(tmp_path, signal.SIGINT)
     assert status == 130
-    said = re.search(r"stopped by SIGINT and saved after step (\d+) of 120 in .*; the same command goes on from", err)
+    said = re.search(r"stopped by SIGINT and saved after step (\d+) of 120 in .*; the same command resumes there", err)
     assert said is not None, err
     with contextlib.ExitStack() as stack:
         trainer, _ = prepare(parse([*ARGUMENTS, str(tmp_path)]), ProcessGroup(), stack)
@@ -429,7 +430,7 @@ def cifar(place: Path) -> str:
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_a_run_on_prepared_data_is_killed_goes_on_and_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
+def test_a_run_on_prepared_data_is_killed_resumes_and_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
     data = cifar(tmp_path)
     options = ["cifar10", "--data.path", data, "--data.flip", "--record.save-every", "5"]
     command = ["--config", "minimal", *SMALL, *options, "--out"]
@@ -453,8 +454,8 @@ def test_a_run_on_prepared_data_is_killed_goes_on_and_ends_as_if_nothing_had_bee
         [sys.executable, "-m", "ict_ref.launch", *moved, str(folder)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "going on after step" in done.stdout
-    assert "not scored, and not held to acceptance thresholds: there are no held-out images" in done.stdout
+    assert "resumed after step" in done.stdout
+    assert "samples are not scored or compared with acceptance thresholds" in done.stdout
     for name in ("checkpoint-00000040.safetensors", "samples.png"):
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not (folder / "scores.json").exists()
@@ -471,8 +472,8 @@ def test_a_run_with_held_out_images_is_scored_by_them(tmp_path: Path) -> None:
     command = ["--config", "minimal", "--train.steps", "8", "--data.name", "folder", "--data.path", train]
     assert main([*command, "--data.held-out", rest, "--out", str(tmp_path / "run")]) == 0
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
-    judge = Evaluator(load(parse([*command, "--data.held-out", rest]).config.data).held_out)
-    real = judge.score("real images", load(parse(command).config.data).train.pixels, torch.tensor(labels))
+    evaluator = Evaluator(load(parse([*command, "--data.held-out", rest]).config.data).held_out)
+    real = evaluator.score("real images", load(parse(command).config.data).train.pixels, torch.tensor(labels))
     assert scores[2] == dataclasses.asdict(real)
     assert main([*command, "--data.no-labels", "--data.held-out", rest, "--out", str(tmp_path / "plain")]) == 0
     assert json.loads((tmp_path / "plain" / "scores.json").read_text())[0]["accuracy"] is None
@@ -500,7 +501,7 @@ def capture_checksum(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["folder"], "data.path needs the folder of folder that python -m ict_ref.prepare made; got none"),
+        (["folder"], "--data.path: expected the folder of folder, got nothing"),
         (
             ["folder", "--data.path", "nowhere"],
             "expected a prepared folder, got nowhere, which does not exist. Run",

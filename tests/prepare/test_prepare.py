@@ -268,7 +268,7 @@ def test_whatever_moment_it_is_stopped_at_the_same_command_ends_with_the_same_by
         if status == 0:
             break
         assert status == 130
-        assert "the same command goes on" in capsys.readouterr().err
+        assert "the same command resumes" in capsys.readouterr().err
         assert prepare(source, "--out", out) == 0
         assert files(out) == files(tmp_path / "whole"), moment
         moments += 1
@@ -348,7 +348,7 @@ def test_a_full_disk_is_one_line_and_the_command_goes_on_once_there_is_room(tmp_
     )
     assert limited.returncode == 2
     (line,) = limited.stderr.splitlines()
-    assert f"cannot use {tmp_path / 'out'}: {os.strerror(errno.EFBIG)}; mended, the same command goes on" in line
+    assert f"cannot use {tmp_path / 'out'}: {os.strerror(errno.EFBIG)}. Fix this; then the same" in line
     assert done(tmp_path / "out") == 512
     assert prepare(source, "--out", tmp_path / "out") == 0
     assert prepare(source, "--out", tmp_path / "whole") == 0
@@ -361,7 +361,7 @@ def test_too_small_a_disk_is_refused_before_anything_is_written(
     monkeypatch.setattr("ict_ref.prepare.writer.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
     source = write_images(tmp_path / "source", random_images(3, 3, 4, 4))
     assert prepare(source, "--out", tmp_path / "out") == 2
-    assert "MB; its disk has 0.0 MB left" in capsys.readouterr().err
+    assert "of free space for" in capsys.readouterr().err
     assert files(tmp_path / "out") == {}
 
 
@@ -428,13 +428,13 @@ def bad_journal(source: Path, out: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (more_images, "is of another recipe: files is"),
-        (another_size, "is of another recipe: size is None there and 2 here; choose another --out"),
+        (more_images, "has another recipe: expected files "),
+        (another_size, "has another recipe: expected size 2, got None. Choose another --out"),
         (a_cut, "images.npy is truncated or damaged"),
-        (a_stranger, "has thesis.tex in it"),
-        (no_about, "has images.npy and neither data.json nor a journal"),
+        (a_stranger, " with thesis.tex. Choose another --out."),
+        (no_about, "expected data.json or a journal beside images.npy, got neither"),
         (bad_about, "data.json is damaged"),
-        (begun_otherwise, "is of another recipe: size is 9 there and None here"),
+        (begun_otherwise, "has another recipe: expected size None, got 9"),
         (bad_journal, "journal.partial is damaged"),
     ],
 )
@@ -545,74 +545,86 @@ def with_empty_class(folder: Path) -> Path:
 
 
 BAD: list[tuple[Callable[[Path], Path], str]] = [
-    (lambda place: place / "nowhere", "there is no"),
-    (lambda place: place, "is empty: needs images (.bmp, .gif"),
-    (lambda place: write_folder(place / "a", {"notes.txt": b""}) / "notes.txt", "needs a folder, .tar.gz, .npz or"),
+    (lambda place: place / "nowhere", "nowhere, which does not exist"),
+    (lambda place: place, "expected images (.bmp, .gif"),
+    (lambda place: write_folder(place / "a", {"notes.txt": b""}) / "notes.txt", "expected a folder, .tar.gz, .npz or"),
     *((lambda place, share=share: cut_archive(place, share), "a.tar.gz") for share in (0, 0.001, 0.3, 0.7, 0.999)),
     (lambda place: archive_with(place, data_batch_2=b""), "data_batch_2 in"),
     (
         lambda place: write_archive(place / "a.tar.gz", "cifar-10-batches-py/..", cifar("python", PIXELS, LABELS)),
-        "lacks",
+        "expected the member",
     ),
-    (lambda place: write_archive(place / "a.tgz", "cifar-100-python", {"train": b""}), "lacks cifar-10-batches-"),
+    (
+        lambda place: write_archive(place / "a.tgz", "cifar-100-python", {"train": b""}),
+        "the member cifar-10-batches-",
+    ),
     (
         lambda place: python_with(place, cut(python_batch(PIXELS, LABELS), 0.5)),
         "data_batch_3 cannot be used: pickle data",
     ),
     (
         lambda place: python_with(place, pickle.dumps(Evil(), 2)),
-        "data_batch_3 cannot be used: its pickle names posix.sy",
+        "data_batch_3 cannot be used: expected a pickle of NumPy arrays, got the name posix.sy",
     ),
     (
         lambda place: python_with(place, b"\x80\x02cnumpy\nload\n."),
-        "data_batch_3 cannot be used: its pickle names numpy",
+        "data_batch_3 cannot be used: expected a pickle of NumPy arrays, got the name numpy",
     ),
     (lambda place: python_with(place, b"\x80\x02]."), "data_batch_3 cannot be used"),
     (
         lambda place: python_with(place, b"\x80\x02" + python_2({b"labels": [1]}) + b"."),
         "data_batch_3 cannot be used: b'da",
     ),
-    (lambda place: python_with(place, python_batch(PIXELS[:, :, :16], LABELS)), "needs uint8 data of 3072 columns"),
+    (lambda place: python_with(place, python_batch(PIXELS[:, :, :16], LABELS)), "expected uint8 data of 3072 columns"),
     (
         lambda place: python_with(place, python_batch(PIXELS, LABELS[1:])),
-        "needs a list of 17 whole numbers",
+        "expected a list of 17 integer labels",
     ),
-    (lambda place: python_with(place, python_batch(PIXELS, [10, *LABELS[1:]])), "with a label from 0 to 9 each"),
+    (
+        lambda place: python_with(place, python_batch(PIXELS, [10, *LABELS[1:]])),
+        "expected images with labels from 0 to 9",
+    ),
     (
         lambda place: binary_with(place, binary_batch(PIXELS, LABELS)[:-1]),
-        "data_batch_3.bin cannot be used: needs rows",
+        "data_batch_3.bin cannot be used: expected rows",
     ),
     (lambda place: binary_with(place, binary_batch(PIXELS, [10, *LABELS[1:]])), "data_batch_3.bin cannot be used"),
     (lambda place: binary_with(place, b""), "data_batch_3.bin cannot be used"),
-    (lambda place: write_folder(place / "a", {"data_batch_1": b""}), "lacks data_batch_2"),
+    (lambda place: write_folder(place / "a", {"data_batch_1": b""}), "expected data_batch_2 in this folder"),
     *((lambda place, share=share: cut_npz(place, share), "batch_1.npz") for share in (0, 0.1, 0.5, 0.95)),
     (lambda place: npz_with(place, labels=np.array([Evil(), 1])), "batch_1.npz cannot be used: Object arrays cannot"),
-    (lambda place: npz_with(place, data=np.array([[Evil(), 1]])), "batch_1.npz cannot be used: `data` needs uint8"),
-    (lambda place: npz_with(place, labels=np.array([0, 1])), "`labels` needs numbers from 1 to 1000; got 0 to 1"),
-    (lambda place: npz_with(place, labels=np.array([1, 1001])), "`labels` needs numbers from 1 to 1000; got 1 to 1001"),
-    (lambda place: npz_with(place, labels=np.array([1])), "`labels` needs 2 whole numbers"),
-    (lambda place: npz_with(place, labels=np.array([0.5, 1])), "`labels` needs 2 whole numbers"),
+    (
+        lambda place: npz_with(place, data=np.array([[Evil(), 1]])),
+        "batch_1.npz cannot be used: expected `data`",
+    ),
+    (lambda place: npz_with(place, labels=np.array([0, 1])), "expected `labels` from 1 to 1000, got 0 to 1"),
+    (lambda place: npz_with(place, labels=np.array([1, 1001])), "expected `labels` from 1 to 1000, got 1 to 1001"),
+    (lambda place: npz_with(place, labels=np.array([1])), "expected `labels` of 2 integers"),
+    (lambda place: npz_with(place, labels=np.array([0.5, 1])), "expected `labels` of 2 integers"),
     (
         lambda place: npz_with(place, data=np.zeros((2, 12287), np.uint8)),
-        "npz needs rows of three square",
+        "expected rows of three square channels",
     ),
-    (lambda place: npz_with(place, data=np.zeros((2, 12288))), "`data` needs uint8 (images, bytes); got float64"),
-    (lambda place: write_folder(place / "a", {"x.npz": b""}), "has no files train....npz"),
+    (lambda place: npz_with(place, data=np.zeros((2, 12288))), "expected `data` of uint8 (images, bytes), got float64"),
+    (lambda place: write_folder(place / "a", {"x.npz": b""}), "expected files train....npz, got other files"),
     (
         lambda place: write_images(place / "a", random_images(2, 3, 8, 9)),
-        "00000.png is 9x8 and not square; crop by --s",
+        "00000.png: expected a square image, got 9x8. Crop it with --s",
     ),
-    (lambda place: images_with(place, "x.png", encoded("PNG", size=(9, 9))), "x.png is 9x9, and those before it 8x8;"),
+    (
+        lambda place: images_with(place, "x.png", encoded("PNG", size=(9, 9))),
+        "x.png: expected 8x8 like the images before it, got 9x9. Give --size",
+    ),
     (lambda place: images_with(place, "x.png", cut(noise("PNG"), 0.6)), "x.png is not an image that can be used"),
     (lambda place: images_with(place, "x.jpg", cut(noise("JPEG"), 0.8)), "x.jpg is not an image that can be used"),
     (lambda place: images_with(place, "x.png", b""), "x.png is not an image that can be used"),
     (lambda place: images_with(place, "x.png", encoded("PNG", "I;16")), "mode I;16 has more than 8 bits per channel"),
     (
         lambda place: images_with(place, "c/x.png", encoded("PNG")),
-        "needs class folders or images; got both: c and 00000",
+        "expected class folders or images, got both: c and 00000",
     ),
-    (lambda place: write_images(place / "a" / "b", random_images(1, 3, 4, 4), [0]).parent, "it has a folder c0"),
-    (lambda place: with_empty_class(place / "a"), "empty needs the images of one class; it has no images"),
+    (lambda place: write_images(place / "a" / "b", random_images(1, 3, 4, 4), [0]).parent, "got a folder c0"),
+    (lambda place: with_empty_class(place / "a"), "empty: expected the images of one class, got no images"),
 ]
 
 
@@ -646,19 +658,19 @@ def test_a_member_that_would_leave_the_folder_is_not_written(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "needs a SOURCE, or --check FOLDER"),
-        (["a", "--check", "b"], "needs a SOURCE, or --check FOLDER"),
+        ([], "SOURCE: expected either SOURCE or --check, got nothing"),
+        (["a", "--check", "b"], "SOURCE: expected either SOURCE or --check, got both"),
         (["--sizes", "3", "a"], "unknown option --sizes; perhaps you meant --size"),
         (["--size", "0", "a"], "--size: expected an integer >= 1, got 0"),
         (["--workers", "x", "a"], "--workers: expected an integer, got x"),
         (["--split", "val", "a"], "--split: expected one of train, test, got val"),
         (["--check", "nowhere"], "expected a prepared folder, got nowhere, which does not exist"),
-        (["images", "--split", "test"], "--split is for published files"),
-        (["images", "--out", "a.tar.gz"], "a.tar.gz is a file"),
-        (["images", "--out", "images"], "images lies in images; choose an --out beside it"),
-        (["images", "--out", "./images/x/y"], "images/x/y lies in images"),
-        (["images", "--out", "others"], "others has 00000.png in it"),
-        (["a.tar.gz", "--size", "64"], "--size and --grey are for folders of images"),
+        (["images", "--split", "test"], "--split: expected a published file, got the folder of images images"),
+        (["images", "--out", "a.tar.gz"], "--out: expected a folder, got the file a.tar.gz"),
+        (["images", "--out", "images"], "--out: expected a folder outside SOURCE, got images in images"),
+        (["images", "--out", "./images/x/y"], "--out: expected a folder outside SOURCE, got images/x/y in images"),
+        (["images", "--out", "others"], "--out: expected an empty folder or prepared data, got others with 00000.png"),
+        (["a.tar.gz", "--size", "64"], "--size and --grey: expected a folder of images"),
         (["images", "--out", "/proc/nowhere"], "cannot use /proc/nowhere: No such file"),
     ],
 )
@@ -686,7 +698,7 @@ def test_parquet_without_pyarrow_says_what_to_install(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     source = write_folder(tmp_path / "a", {"train-00000-of-00001.parquet": b""})
     assert prepare(source, "--out", tmp_path / "out") == 2
-    assert "Parquet needs pyarrow; python -m pip install 'ict_ref[parquet]'" in capsys.readouterr().err
+    assert "Install it with python -m pip install 'ict_ref[parquet]'." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])

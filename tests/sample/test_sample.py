@@ -124,10 +124,10 @@ def test_samples_that_were_stopped_are_not_mixed_with_others(
     parts.mkdir()
     (parts / "about.json").write_text((tmp_path / "b.npz.json").read_text())
     assert main([str(run), "--seed", "3", "--out", str(tmp_path / "a.npz")]) == 2
-    assert "a.npz.parts has samples of a run that was stopped; seed is 0 there and 3 here" in capsys.readouterr().err
+    assert "with another seed: expected 3, got 0" in capsys.readouterr().err
     (parts / "about.json").unlink()
     assert main([str(run), "--out", str(tmp_path / "a.npz")]) == 2
-    assert "a.npz.parts is in the way" in capsys.readouterr().err
+    assert "a.npz.parts, got other files. Move it" in capsys.readouterr().err
 
 
 def test_two_at_once_do_not_write_the_same_parts(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,16 +193,16 @@ def test_a_network_file_in_colour_without_labels(tmp_path: Path) -> None:
         (["--labels", "10"], "--labels: expected classes from 0 to 9, got 10"),
         (["--labels", "-1"], "--labels: expected classes from 0 to 9, got -1"),
         (["--count", "0"], "--count: expected an integer >= 1, got 0"),
-        (["--count", "20000", "--out", "big.png"], "a grid needs --count <= 10000; got 20000"),
+        (["--count", "20000", "--out", "big.png"], "--count: expected at most 10000 samples in a grid, got 20000"),
         (["--seed", "-1"], "--seed: expected an integer >= 0, got -1"),
         (["--conut", "3"], "unknown option --conut; perhaps you meant --count"),
         (["--processes", "-2"], "--processes: expected an integer >= 0, got -2"),
-        (["--wait"], "--wait is for jobs; give --slurm too"),
-        (["--job.nodes", "2"], "--job is for jobs; give --slurm too"),
-        (["--out", "there.npz"], "there.npz is there, and nothing is overwritten"),
-        (["--out", "there.png"], "there.png.json is there, and nothing is overwritten"),
-        (["--out", "a.jpg"], "--out needs FILE.npz, FILE.png or a folder; got a.jpg"),
-        (["--out", "there.npz/a.npz"], "needs a folder that can be written to"),
+        (["--wait"], "--wait: expected --slurm too, got --wait alone. Add --slurm."),
+        (["--job.nodes", "2"], "--job.*: expected --slurm too, got --job.* alone. Add --slurm."),
+        (["--out", "there.npz"], "--out: expected a new path, got there.npz."),
+        (["--out", "there.png"], "--out: expected a new path, got there.png.json."),
+        (["--out", "a.jpg"], "--out: expected FILE.npz, FILE.png or a folder, got a.jpg"),
+        (["--out", "there.npz/a.npz"], "--out: expected a path in a writable folder"),
         (["--device", "cuda"], "--machine.device: expected a GPU"),
     ],
 )

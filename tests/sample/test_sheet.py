@@ -172,7 +172,7 @@ def test_a_title_that_is_wider_than_its_images_is_not_cut(tmp_path: Path) -> Non
     short, long = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("short", "long"))
     assert short.shape == (28 + 45, 26 + 45, 3)
     assert 26 + 130 < long.shape[1] < 26 + 180
-    assert (long[:28, 71:] < 128).any()  # the title goes on where the image has ended
+    assert (long[:28, 71:] < 128).any()  # the title is wider than the image
     assert (long[:28, -1] == 255).all()
 
 
@@ -207,7 +207,7 @@ def test_without_a_size_there_are_ten_rows_of_eight_or_a_row_for_each_class(netw
         (["--run", "net.safetensors", "--labels", "10"], "--labels: expected classes from 0 to 9, got 10"),
         (["--run", "net.safetensors", "--labels", "3", "3"], "got 3 3, one of them twice"),
         (["--run", "plain.safetensors", "--labels", "0"], "--labels: expected a model with labels"),
-        (["--run", "net.safetensors", "--out", "taken"], "net-sheet.json is there, and nothing is overwritten"),
+        (["--run", "net.safetensors", "--out", "taken"], "--out: expected a new path, got taken/net-sheet.json."),
     ],
 )
 def test_what_cannot_be_on_a_sheet_is_one_line_and_status_2(

@@ -82,7 +82,7 @@ def test_stopped_it_goes_on_and_scores_nothing_twice(
 
     monkeypatch.setattr(finding, "measure", counted)
     assert main([*command, "--out", str(tmp_path / "stopped")]) == 130
-    assert "stopped; the same command goes on" in capsys.readouterr().err
+    assert "stopped; the same command resumes" in capsys.readouterr().err
     assert len(scores(tmp_path / "stopped")) == 3
     assert main([*command, "--out", str(tmp_path / "stopped")]) == 0
     total = calls.count("samples") - 1
@@ -123,14 +123,14 @@ def test_a_level_after_two_that_are_known(run: Path, tmp_path: Path) -> None:
         (["--count", "0"], "--count: expected an integer >= 1, got 0"),
         (["--count", "1"], "at least 2 images"),
         (["--before", "5", "80"], "needs before descending strictly"),
-        (["--after", "79.9999"], "a node of sigmas between before and after"),
+        (["--after", "79.9999"], "between before and after"),
         (["--device", "gpu"], "--device: expected one of cpu, cuda, got gpu"),
-        (["--device", "cuda"], "--device cuda needs a GPU"),
+        (["--device", "cuda"], "--device: expected a GPU"),
         (["--labels", "11"], "--labels: expected classes from 0 to 9, got 11"),
         (["--reference", "nowhere"], "nowhere does not exist"),
         (["--features", "nowhere"], "there is no nowhere"),
-        (["--out", "mine"], "mine is there, and no search that can go on"),
-        (["--out", "file"], "file is there, and no search that can go on"),
+        (["--out", "mine"], "--out: expected a new folder or a search that can resume, got mine."),
+        (["--out", "file"], "--out: expected a new folder or a search that can resume, got file."),
     ],
 )
 def test_bad_input_is_one_line(
@@ -159,5 +159,5 @@ def test_a_folder_of_another_search_is_left_as_it_is(
     assert main([str(run), *OPTIONS, "--nodes", "4", "--out", str(tmp_path / "s")]) == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "s").iterdir()}
     assert main([str(run), *OPTIONS, "--nodes", "5", "--out", str(tmp_path / "s")]) == 2
-    assert "s is another search: nodes is 4 there and 5 here" in capsys.readouterr().err
+    assert "s has another search: expected nodes 5, got 4" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in (tmp_path / "s").iterdir()} == before

@@ -35,7 +35,7 @@ def test_the_profiles_that_come_with_it_are_good(name: str, tmp_path: Path) -> N
     assert load_profile(path).processes == {"a100": 8, "cpu": 1}[name]
 
 
-def test_the_sbatch_file_says_all_that_was_asked(
+def test_the_sbatch_file_has_all_options(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -83,17 +83,17 @@ def test_the_presets_are_listed_with_what_the_paper_says(capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("nodes = ", "needs a TOML file; profile.toml is none"),
-        ("node = 2", "profile.toml has an unknown field node; perhaps nodes"),
-        ("zebra = 2", "profile.toml has an unknown field zebra; there are nodes, processes_per_node"),
-        ('nodes = "two"', "profile.toml: nodes needs an integer; got 'two'"),
-        ("nodes = true", "profile.toml: nodes needs an integer; got True"),
-        ("partition = 3", "profile.toml: partition needs a string; got 3"),
-        ('setup = "module load"', "profile.toml: setup needs a list of strings; got 'module load'"),
-        ("nodes = 0", "job.nodes needs an integer >= 1; got 0"),
-        ('gpu_type = "a100"', "job.gpu_type needs job.gpus_per_node too; got a100"),
-        ("minutes = 2", "job.signal_seconds needs fewer than the 120 of job.minutes; got 120"),
-        ('sbatch = ["--"]', "job.sbatch needs options such as name=value; got --"),
+        ("nodes = ", "--profile: expected a TOML file, got profile.toml"),
+        ("node = 2", "profile.toml has an unknown field node; perhaps you meant nodes"),
+        ("zebra = 2", "profile.toml has an unknown field zebra; known fields: nodes, processes_per_node"),
+        ('nodes = "two"', "profile.toml: nodes: expected an integer, got 'two'"),
+        ("nodes = true", "profile.toml: nodes: expected an integer, got True"),
+        ("partition = 3", "profile.toml: partition: expected a string, got 3"),
+        ('setup = "module load"', "profile.toml: setup: expected a list of strings, got 'module load'"),
+        ("nodes = 0", "--job.nodes: expected an integer >= 1, got 0"),
+        ('gpu_type = "a100"', "--job.gpu-type: expected a value only with --job.gpus-per-node, got a100"),
+        ("minutes = 2", "--job.signal-seconds: expected fewer than the 120 seconds of --job.minutes, got 120"),
+        ('sbatch = ["--"]', "--job.sbatch: expected options such as name=value, got --"),
     ],
 )
 def test_a_profile_that_is_wrong_is_one_line(
@@ -110,17 +110,17 @@ def test_a_profile_that_is_wrong_is_one_line(
     ("options", "says"),
     [
         (["--profile", "nowhere.toml", "--slurm"], "cannot use nowhere.toml: No such file or directory"),
-        (["--slurm", "--processes", "2"], "--processes is for this machine; with --slurm give --job.nodes"),
-        (["--wait"], "--wait is for jobs; give --slurm too"),
-        (["--job.nodes", "2"], "--job is for jobs; give --slurm too"),
+        (["--slurm", "--processes", "2"], "--processes: expected 0 with --slurm, got 2. Use --job.nodes"),
+        (["--wait"], "--wait: expected --slurm too, got --wait alone. Add --slurm."),
+        (["--job.nodes", "2"], "--job.*: expected --slurm too, got --job.* alone. Add --slurm."),
         (["--slurm", "--job.node", "2"], "unknown option --job.node; perhaps you meant --job.nodes"),
         (["--slurm", "--job.nodes", "3"], "--train.noise-shards: expected a multiple of 3 (3 processes with 1 micro"),
         (["--slurm", "--method.rho", "-1"], "--method.rho: expected 0 < rho < infinity"),
         (["--slurm", "--data.name", "folder", "--data.path", "nowhere"], "got nowhere, which does not exist"),
-        (["--slurm"], "needs sbatch and srun; this machine has none; submit where SLURM is, or leave out --slurm"),
+        (["--slurm"], "--slurm: expected sbatch and srun on this machine, got no sbatch or srun. Submit on"),
     ],
 )
-def test_what_cannot_be_submitted_is_one_line(
+def test_a_rejected_submission_is_one_line(
     options: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -38,5 +38,5 @@ def test_the_first_process_of_another_start_takes_a_port_anew(tmp_path: Path) ->
 
 def test_who_never_sees_the_port_says_what_may_be_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ict_ref.slurm.worker.PATIENCE", 0.2)
-    with pytest.raises(TimeoutError, match=r"7_port_0 is not there: is the run folder one that all nodes see\?"):
+    with pytest.raises(TimeoutError, match=r"7_port_0 does not appear on this node. Use a run folder"):
         agreed_port(tmp_path / "7_port_0", first=False)

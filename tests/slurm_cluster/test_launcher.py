@@ -131,7 +131,7 @@ def went_on(folder: Path, whole: bytes) -> str:
     """Return what a run has said that was interrupted and has ended with the bits of the whole one."""
     said = logs(folder)
     assert last(folder) == whole, said
-    assert "going on after step" in said
+    assert "resumed after step" in said
     assert json.loads(next(folder.glob("slurm/*/*_0_ended.json")).read_text()) == {"status": 0}
     return said
 
@@ -245,7 +245,7 @@ def test_what_sbatch_refuses_is_one_line_and_leaves_nothing(
     done = launch(folder, *options)
     assert done.returncode == 2, done.stdout
     (line,) = done.stderr.splitlines()
-    assert line.startswith("ict_ref.launch: sbatch refuses the job: ")
+    assert line.startswith("ict_ref.launch: sbatch rejects the job: ")
     assert says in line
     assert not list(folder.glob("slurm/*"))
 
@@ -263,7 +263,7 @@ def test_without_a_controller_it_is_one_line(slurm: Cluster, runs: Path, tmp_pat
     )
     assert done.returncode == 2, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()
-    assert "sbatch refuses the job: no controller of SLURM answers" in line
+    assert "sbatch rejects the job: SLURM's controller does not answer" in line
     assert "Unable to contact slurm controller" in line
 
 
@@ -285,11 +285,11 @@ def test_a_run_is_in_the_queue_once_and_a_cancelled_one_is_called_so(slurm: Clus
     again = launch(folder)
     assert again.returncode == 2, again.stdout
     (line,) = again.stderr.splitlines()
-    assert f"job {job} of {folder} is PENDING (JobHeldUser): it does this" in line
+    assert f"expected no job of {folder} in the queue, got job {job} (PENDING (JobHeldUser))" in line
     subprocess.run(["scancel", job], check=True)  # noqa: S607
     out, err = first.communicate(timeout=60)
     assert first.returncode == 143, out + err
-    assert f"job {job} was cancelled; the same command goes on from what is saved" in err
+    assert f"job {job} was cancelled; the same command resumes from the last checkpoint" in err
     assert "failed" not in err
 
 

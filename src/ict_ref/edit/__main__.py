@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: Options) -> int:
     refuse_place(options.folder)
-    # Here, because torch takes seconds, and errors should come at once.
+    # This import loads torch, so it follows the checks of the options.
     from ict_ref.edit.work import work
 
     return work(options)

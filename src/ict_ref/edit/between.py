@@ -1,4 +1,4 @@
-"""From one sample to another, along the great circle between their noises (CM, Appendix D)."""
+"""Interpolation of samples along the great circle between their noises (CM, Appendix D)."""
 
 from collections.abc import Callable
 
@@ -23,9 +23,9 @@ def between(
     chosen: range,
     after: Callable[[], object],
 ) -> UInt8[Tensor, " rows {steps} *event"]:
-    """Return a row of images for each of these samples, from that of the first seed to that of the second.
+    """Return a row of images for each chosen sample, from the first seed's sample to the second's.
 
-    The ends are the samples that both seeds give in one step.
+    Both ends are one-step samples. `after` is called after each evaluation of the network.
     """
     device = next(trained.model.parameters()).device
     f = function_of(trained, None if labels is None else labels.to(device), after)

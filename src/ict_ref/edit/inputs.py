@@ -1,4 +1,4 @@
-"""The images that are given, their labels, and the mask."""
+"""The input images, their labels and the mask."""
 
 from pathlib import Path
 
@@ -13,17 +13,20 @@ from ict_ref.data.image_files import read_pixels
 from ict_ref.utils.rng import stream
 
 HELD_OUT = "digits:held-out"
-# Of the bundled digits so many are taken unless told otherwise: as many as there are classes.
+# Default number of bundled digits, equal to the number of classes.
 FEW = 10
 
 
 def given_images(
     names: tuple[str, ...], trained: PretrainedModel, *, count: int | None, patch: int = 1
 ) -> tuple[UInt8[Tensor, " n channels height width"], Int64[Tensor, " n"] | None]:
-    """Return the images, `count` of them evenly from the first to the last, and their labels if they bring them.
+    """Return `count` images, evenly chosen, and their labels if they have labels.
 
-    Grey ones are expanded for a model of colours. They have the model's size, or all the size of its patches. Raises
-    ValueError for images that the model cannot take.
+    Grey images are expanded for a colour model. All images have the model's size, or that size divided by `patch`.
+
+    Raises:
+        ValueError: The images do not fit the model or each other, or `count` is too large.
+        OSError: A file cannot be read.
     """
     channels, height, width = trained.event
     sets = [_read(name) for name in names]
@@ -34,22 +37,23 @@ def given_images(
         if size not in allowed:
             sizes = " or ".join(f"{w}x{h}" for h, w in sorted(allowed, reverse=True))
             raise ValueError(
-                f"{name} has images of {size[1]}x{size[0]}; the model needs {sizes}; python -m ict_ref.prepare --size "
-                "crops a folder"
+                f"{name}: expected images of {sizes} for the model, got {size[1]}x{size[0]}. "
+                "Crop a folder with python -m ict_ref.prepare --size."
             )
         if size != first:
             raise ValueError(
-                f"{name} has images of {size[1]}x{size[0]}, and {names[0]} of {first[1]}x{first[0]}: needs one size"
+                f"{name}: expected images of {first[1]}x{first[0]} as in {names[0]}, got {size[1]}x{size[0]}. "
+                "Give images of one size."
             )
         if images.event[0] > channels:
-            raise ValueError(f"{name} is in colour, and the model is for grey images; convert it to grey")
+            raise ValueError(f"{name}: expected grey images for the model, got colour. Convert them to grey.")
     array = np.concatenate([np.repeat(each.array, channels // each.event[0], axis=1) for each in sets])
     own = bool(sets[0].classes) and set(names) == {HELD_OUT}
     labels = torch.cat([each.labels for each in sets]) if own else torch.zeros(len(array), dtype=torch.int64)
     if count is None:
         count = min(len(array), FEW) if own else len(array)
     if count > len(array):
-        raise ValueError(f"--count needs at most the {len(array)} images that there are; got {count}")
+        raise ValueError(f"--count: expected at most {len(array)}, the number of images, got {count}")
     some = Images(array, labels, 0).evenly(count)
     return some.pixels, some.labels if own else None
 
@@ -57,13 +61,20 @@ def given_images(
 def given_labels(
     wanted: tuple[int, ...], own: Int64[Tensor, " n"] | None, trained: PretrainedModel, count: int
 ) -> Int64[Tensor, " {count}"] | None:
-    """Return a label for each image: those wanted, one for all or one for each, else their own; None without labels."""
+    """Return one label per image: the wanted ones, else the images' own; None for a model without labels.
+
+    `wanted` has one label for all images or one per image.
+
+    Raises:
+        ValueError: The number of labels is wrong, labels are missing, or the model does not have such a class.
+    """
     if wanted and len(wanted) not in (1, count):
-        raise ValueError(f"--labels needs one for all {count} images or one for each; got {len(wanted)}")
+        raise ValueError(f"--labels: expected one label for all {count} images or one per image, got {len(wanted)}")
     if not wanted and trained.classes:
         if own is None:
             raise ValueError(
-                f"{trained.name} was trained with labels: it needs --labels, one for all images or one for each"
+                f"--labels: expected one label for all images or one per image, got nothing. {trained.name} was "
+                "trained with labels."
             )
         wanted = tuple(own.tolist())
     return trained.labels(count, wanted)
@@ -72,7 +83,12 @@ def given_labels(
 def mask_of(
     word: str, event: tuple[int, int, int], *, count: int, seed: int
 ) -> Bool[Tensor, " {count} 1 height width"]:
-    """Return what is to be made of each image: a half, the middle, random pixels, or what is white in a file."""
+    """Return a mask of the pixels to make: a half, the middle, random pixels, or the white pixels of a file.
+
+    Raises:
+        ValueError: The word is not a known mask or a usable mask file.
+        OSError: The file cannot be read.
+    """
     _, height, width = event
     mask = torch.zeros(count, 1, height, width, dtype=torch.bool)
     match word:
@@ -87,7 +103,7 @@ def mask_of(
         case "center":
             mask[..., height // 4 : height - height // 4, width // 4 : width - width // 4] = True
         case "random":
-            # One toss for each pixel, its own for each image.
+            # Each pixel of each image has its own random bit.
             tosses = [stream(seed, "edit", step=k).integers(2, size=(1, height, width)) for k in range(count)]
             mask |= torch.from_numpy(np.stack(tosses)) == 1
         case _:
@@ -97,16 +113,17 @@ def mask_of(
 
 def _mask_file(path: Path, size: tuple[int, int]) -> Bool[Tensor, " 1 1 height width"]:
     if not path.is_file():
-        raise ValueError(f"--mask needs left, right, top, bottom, center, random or an image file; got {path}")
+        raise ValueError(f"--mask: expected left, right, top, bottom, center, random or an image file, got {path}")
     pixels = read_pixels(path)
     if pixels.shape[:2] != (1, 1):
-        raise ValueError(f"--mask needs one image in black and white: white is made; {path} is none")
+        got = f"{pixels.shape[0]} with {pixels.shape[1]} channels"
+        raise ValueError(f"--mask: expected one black and white image in {path}, got {got}. White pixels are made.")
     if pixels.shape[2:] != size:
         got = f"{pixels.shape[3]}x{pixels.shape[2]}"
-        raise ValueError(f"--mask {path} is {got}; it needs the size of the images, {size[1]}x{size[0]}")
+        raise ValueError(f"--mask: expected the size of the images, {size[1]}x{size[0]}, got {got} in {path}")
     white = pixels >= 128
     if not white.any():
-        raise ValueError(f"--mask {path} marks nothing: what is white is made, and it has no white pixel")
+        raise ValueError(f"--mask: expected white pixels in {path}, got only black ones. White pixels are made.")
     return white
 
 

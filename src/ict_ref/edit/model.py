@@ -1,4 +1,4 @@
-"""The trained model as the formulas take it."""
+"""The trained model as a consistency function."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from ict_ref.formulas.objective import ConsistencyFunction
 def function_of(
     trained: PretrainedModel, labels: Int64[Tensor, " some"] | None, after: Callable[[], object]
 ) -> ConsistencyFunction:
-    """Return f(x, sigma) for these labels, cut to [-1, 1] where the run's samples are; it calls `after` each time."""
+    """Return f(x, sigma) for these labels, clipped to [-1, 1] if the run clips samples; each call calls `after`."""
 
     def f(x: Float[Tensor, " some *event"], sigma: Float[Tensor, " some"]) -> Float[Tensor, " some *event"]:
         value: Tensor = trained.model(x, sigma, labels)

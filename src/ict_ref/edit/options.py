@@ -1,4 +1,4 @@
-"""Options of `python -m ict_ref.edit`. Nothing here imports torch: help and errors come at once."""
+"""Options of `python -m ict_ref.edit`, without an import of torch, so that help and errors appear at once."""
 
 import math
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ import tyro
 from ict_ref.utils.option_parser import Flag, Model, Several, expect, metavar
 
 Name = Literal["inpaint", "colorize", "superres", "stroke", "denoise", "interpolate"]
-# CM, Appendix D: the levels of stroke-guided generation, and the number of levels of everything else.
+# CM, Appendix D: the noise levels of stroke-guided generation, and the number of levels of the other tasks.
 STROKE, LEVELS = (5.38, 2.24), 40
 DENOISE = 0.5
-# An option, and the one task that it is for.
+# The task of each option that belongs to one task.
 ONLY_FOR = {"mask": "inpaint", "patch": "superres", "noisy": "denoise", "steps": "interpolate"}
 EPILOG = """
-The command writes a new folder: edit.png, the first ten images as given, as the model sees them, and as they became;
-the results in images/ and images.npz; and edit.json, all settings.
+The command writes a new folder. edit.png shows the first ten images: the input, the model's view of it and the result.
+images/ and images.npz hold the results, and edit.json holds all settings.
 
 exit status: 0 written; 2 rejected, nothing is written and one line gives the reason; 130 stopped by Ctrl-C
 
@@ -33,67 +33,71 @@ examples:
 
 @dataclass(frozen=True)
 class Options:
-    """Change given images by a trained model, which was not trained to do so (CM, Algorithm 4 and Appendix D).
+    """Edit images with a trained model that was not trained for this task (CM, Algorithm 4).
 
-      inpaint      makes the pixels that --mask marks; keeps all others exactly
-      colorize     makes the colours of grey images; keeps each pixel's luma, to rounding
-      superres     makes the details within patches of --patch pixels a side; keeps each patch's mean, to rounding. The
-                   means of an image of the model's size are taken first, so that the result can be compared with it;
-                   an image smaller by --patch is taken as the means
-      stroke       makes an image guided by a rough one: larger --sigmas keep less of it
-      denoise      removes noise of the level --sigma, which it adds first unless the image is --noisy
-      interpolate  goes from the sample of one --seed to that of another, label by label; takes no IMAGE
+      inpaint      makes the pixels that --mask marks, and keeps all others exactly
+      colorize     makes the colours of grey images, and keeps each pixel's luma up to rounding
+      superres     makes the details within patches of --patch pixels a side, and keeps each patch's mean up to
+                   rounding; images of the model's size are averaged first, and smaller images are used as the means
+      stroke       makes an image guided by a rough one; larger --sigmas keep less of it
+      denoise      removes noise of level --sigma, which is added first unless the image is --noisy
+      interpolate  interpolates between the samples of two values of --seed for each label, without an IMAGE
 
-    IMAGE is an image file, a folder of images, an .npz with arr_0, or digits:held-out, the bundled digits that no model
-    was trained on. Images have the model's size (python -m ict_ref.prepare --size crops a folder); grey ones are
-    expanded for a model of colours. A model that was trained with labels needs --labels, unless the images are
-    digits:held-out. Image k's noise depends on --seed and k alone, and is that of sample k.
+    IMAGE is an image file, a folder of images, an .npz with arr_0, or digits:held-out, the bundled digits outside the
+    training set. Images must have the model's size (crop a folder with python -m ict_ref.prepare --size). Grey images
+    are expanded for a colour model. A model with labels needs --labels, unless the images are digits:held-out. The
+    noise of image k depends only on --seed and k, and equals that of sample k.
     """
 
     model: Model
-    """A run's folder, or a network file."""
+    """Run folder or network file."""
     task: Name
-    """Change to make."""
+    """Task to run."""
     images: Annotated[tyro.conf.Positional[tuple[str, ...]], metavar("[IMAGE ...]")] = ()
-    """Images to change, for all tasks but interpolate."""
+    """Images to edit, for all tasks except interpolate."""
     out: Annotated[Path | None, metavar("FOLDER")] = None
     """New folder for the results; by default edits/MODEL-TASK."""
     sigmas: Annotated[
         Several[float], tyro.conf.arg(metavar="SIGMA ...", aliases=["--sigma"], help_behavior_hint="")
     ] = ()
-    """Noise levels, descending; by default the paper's grid of 40 from sigma_max to sigma_min; stroke: 5.38 2.24, which
-    were chosen for 256x256 pixels, and smaller images drown in it; denoise: 0.5."""
+    """Descending noise levels; by default the paper's grid of 40 from sigma_max to sigma_min. Default for stroke: 5.38
+    2.24, chosen for 256x256 pixels and too large for smaller images. Default for denoise: 0.5."""
     labels: Annotated[Several[int], metavar("CLASS ...")] = ()
-    """Classes: one for all images, or one for each."""
+    """Classes: one for all images, or one per image."""
     seeds: Annotated[Several[int], tyro.conf.arg(name="seed", metavar="S ...", help_behavior_hint="")] = ()
     """Seed of the noise; by default 0; interpolate: 0 1."""
     count: Annotated[int | None, metavar("N")] = None
-    """Number of images, evenly chosen; by default all, and 10 of the digits."""
+    """Number of images, evenly chosen; by default all images, or 10 of digits:held-out."""
     mask: Annotated[str | None, metavar("WHERE")] = None
-    """inpaint: left, right (the default), top, bottom, center, random, or an image, white where to make pixels."""
+    """inpaint: left, right (the default), top, bottom, center, random, or an image whose white pixels are made."""
     patch: Annotated[int | None, metavar("P")] = None
-    """superres: pixels a side of a patch; by default 2."""
+    """superres: side of a patch in pixels; by default 2."""
     noisy: Flag = False
-    """denoise: the images have the noise already."""
+    """denoise: the images already have the noise."""
     steps: Annotated[int | None, metavar("N")] = None
-    """interpolate: images in a row, ends included; by default 9."""
+    """interpolate: images in a row with both ends; by default 9."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where to compute."""
+    """Device."""
 
     def __post_init__(self) -> None:
         for option, task in ONLY_FOR.items():
             if getattr(self, option) not in (None, False) and self.task != task:
-                raise ValueError(f"--{option} is for --task {task}; got --task {self.task}")
+                raise ValueError(f"--{option}: expected --task {task}, got --task {self.task}. Leave --{option} out.")
         for option, least in (("count", 1), ("patch", 2), ("steps", 2)):
             value = getattr(self, option)
             expect(value is None or value >= least, f"--{option}", f"an integer >= {least}", value)
         if self.task == "interpolate":
             if self.images:
-                raise ValueError(f"--task interpolate makes images of noise, and needs none; got {self.images[0]}")
+                raise ValueError(f"IMAGE: expected nothing for --task interpolate, got {self.images[0]}. Leave it out.")
             if self.sigmas:
-                raise ValueError("--task interpolate makes images in one step, from sigma_max; it takes no --sigmas")
+                raise ValueError(
+                    f"--sigmas: expected nothing for --task interpolate, got {shown(self.sigmas)}. "
+                    "It samples in one step from sigma_max."
+                )
         elif not self.images:
-            raise ValueError(f"--task {self.task} needs an IMAGE: files, folders, .npz or digits:held-out; got none")
+            raise ValueError(
+                f"IMAGE: expected files, folders, .npz or digits:held-out for --task {self.task}, got nothing"
+            )
         number, wanted = len(self.chosen_seeds), 2 if self.task == "interpolate" else 1
         expect(number == wanted, "--seed", f"{wanted} for --task {self.task}", number)
         for seed in self.chosen_seeds:
@@ -120,5 +124,5 @@ class Options:
 
 
 def shown(sigmas: tuple[float, ...]) -> str:
-    """Return the levels as one would type them."""
+    """Return the levels in the format of the command line."""
     return " ".join(f"{sigma:g}" for sigma in sigmas)

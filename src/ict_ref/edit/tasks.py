@@ -1,4 +1,4 @@
-"""What is kept of an image and what is made, task by task. Each formula is one of `ict_ref.formulas.editing`."""
+"""The editing tasks, each by a formula of `ict_ref.formulas.editing`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,16 +30,16 @@ Change: TypeAlias = Callable[
     [ConsistencyFunction, Float[Tensor, " some *event"], Float[Tensor, " levels some *event"], slice],
     Float[Tensor, " some *event"],
 ]
-"""What is made with f of these of the images, and of the noise of each level."""
-# What the model does not see, in a picture: no grey, which an image could have.
+"""Function (f, images, noise of each level, slice of the images) that returns the edited images."""
+# Colour of masked pixels in a picture; it is not grey, because images may be grey.
 UNSEEN = (70, 110, 190)
-# Rows of the picture of what was made.
+# Largest number of rows in the picture.
 ROWS = 10
 
 
 @dataclass(frozen=True)
 class Levels:
-    """The noise levels of a task, from the largest down, and where they come from."""
+    """The descending noise levels of a task, with sigma_min and the seed of their noise."""
 
     sigmas: Float64[Tensor, " levels"]
     sigma_min: float
@@ -52,7 +52,7 @@ class Levels:
 
 @dataclass(frozen=True)
 class Task:
-    """Images, what is done to them, and what of them is shown beside what is made."""
+    """Input images, the function that edits them, and the pictures shown beside the result."""
 
     y: UInt8[Tensor, " n channels height width"]
     beside: dict[str, UInt8[Tensor, " n _ height width"]]
@@ -62,7 +62,7 @@ class Task:
 def inpaint(
     images: UInt8[Tensor, " n channels height width"], mask: Bool[Tensor, " n 1 height width"], at: Levels
 ) -> Task:
-    """Return the task that makes the pixels of the mask, and keeps all others exactly."""
+    """Return the task that makes the pixels of the mask and keeps all others exactly."""
     colours = images.expand(-1, 3, -1, -1)
     seen = torch.where(mask, torch.tensor(UNSEEN, dtype=torch.uint8).reshape(1, 3, 1, 1), colours)
     return Task(
@@ -75,9 +75,15 @@ def inpaint(
 
 
 def colorize(images: UInt8[Tensor, " n channels height width"], at: Levels) -> Task:
-    """Return the task that keeps the luma of each pixel, to rounding; of a colour only its grey is seen."""
+    """Return the task that makes colours and keeps the luma of each pixel up to rounding.
+
+    The model sees only the grey value of colour images.
+
+    Raises:
+        ValueError: The model is for grey images.
+    """
     if images.shape[1] != 3:
-        raise ValueError("--task colorize needs a model of colour images; this one is of grey ones")
+        raise ValueError("--task: expected a model of colour images for colorize, got a model of grey images")
     weights = torch.tensor(LUMA, dtype=torch.float64)
     grey = torch.einsum("nchw,c->nhw", images.double(), weights / weights.sum())
     y = grey.round().to(torch.uint8)[:, None].repeat(1, 3, 1, 1)
@@ -90,9 +96,9 @@ def colorize(images: UInt8[Tensor, " n channels height width"], at: Levels) -> T
 
 
 def super_resolve(images: UInt8[Tensor, " n channels height width"], side: int, patch: int, at: Levels) -> Task:
-    """Return the task that keeps the mean of each patch, to rounding.
+    """Return the task that makes details and keeps the mean of each patch up to rounding.
 
-    Of images with `side` pixels a side the means are taken first; others are the means, a pixel of them a patch.
+    Images with `side` pixels a side are averaged first. Each pixel of smaller images is the mean of a patch.
     """
     full = images.shape[-1] == side
     means = F.avg_pool2d(images.double(), patch).round().to(torch.uint8) if full else images
@@ -110,7 +116,7 @@ def super_resolve(images: UInt8[Tensor, " n channels height width"], side: int, 
 
 
 def stroke(images: UInt8[Tensor, " n channels height width"], at: Levels) -> Task:
-    """Return the task that keeps of each image what is left of it in the noise of the first level."""
+    """Return the task that makes an image from the input with noise of the first level (stroke guidance)."""
     shown = images[:ROWS]
     z = noise(at.seed, range(len(shown)), tuple(shown.shape[1:]))
     seen = to_uint8(to_float(shown) + float(at.sigmas[0]) * z)
@@ -122,7 +128,7 @@ def stroke(images: UInt8[Tensor, " n channels height width"], at: Levels) -> Tas
 
 
 def remove_noise(images: UInt8[Tensor, " n channels height width"], noisy: bool, at: Levels) -> Task:
-    """Return the task that takes noise of the one level away, which it adds before unless the images are noisy."""
+    """Return the task that removes noise of one level, which it adds first unless the images are noisy."""
     sigma = float(at.sigmas[0])
 
     def with_noise(y: Float[Tensor, " some *event"], z: Float[Tensor, " some *event"]) -> Float[Tensor, " some *event"]:
@@ -139,7 +145,7 @@ def remove_noise(images: UInt8[Tensor, " n channels height width"], noisy: bool,
 
 
 def _keeping(operator: Operator, mask: Bool[Tensor, "..."], least: Callable[[Tensor], Tensor], at: Levels) -> Change:
-    """Return Algorithm 4, then what it made moved back among the pixel values."""
+    """Return Algorithm 4, followed by `into_range`."""
     return lambda f, y, noises, _: into_range(
         edit(f, y, operator, mask.to(y.device), noises, at.sigmas, sigma_min=at.sigma_min), y, least
     )
@@ -148,10 +154,11 @@ def _keeping(operator: Operator, mask: Bool[Tensor, "..."], least: Callable[[Ten
 def into_range(
     x: Float[Tensor, " some *event"], y: Float[Tensor, " some *event"], least: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, " some *event"]:
-    """Return the last point on the way from y to x at which no value of a group has left [-1, 1]; y is within.
+    """Return the last point on the segment from y to x at which each group of values is within [-1, 1].
 
-    `least` gives each value the smallest of its group. A group is what shares a known coordinate: its values have left
-    the range together or not at all, so that y's patch means and lumas stay, which clipping x alone would change.
+    y is within the range. `least` replaces each value by the smallest of its group. The values of a group share a known
+    coordinate and a common fraction of the way, so patch means and lumas of y do not change. Clipping x would change
+    them.
     """
     share = torch.where(x > 1, (1 - y) / (x - y), torch.where(x < -1, (-1 - y) / (x - y), 1.0))
     return y + least(share) * (x - y)

@@ -1,4 +1,4 @@
-"""One run of the command: what is read, made and written."""
+"""One run of the command: reading, editing and writing images."""
 
 import json
 import math
@@ -27,23 +27,30 @@ from ict_ref.utils.progress import bar
 
 @dataclass(frozen=True)
 class Made:
-    """What was made, and how it is shown."""
+    """The results of a task, the columns of its picture and its settings."""
 
     pixels: UInt8[Tensor, " n channels height width"]
     labels: Int64[Tensor, " n"] | None
     columns: list[tuple[str, UInt8[Tensor, " rows _ height width"]]]
     names: list[str]
     about: dict[str, object]
-    """What the options do not say: numbers that were chosen for them."""
+    """Settings beyond the options, such as default values."""
 
 
 def work(options: Options) -> int:
-    """Run the task, write what it made, say where, and return the exit status."""
+    """Run the task, write its results, print their paths and return the exit status.
+
+    Raises:
+        ValueError: The model, the images or an option cannot be used.
+        OSError: A file cannot be read or written.
+    """
     if options.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda needs a GPU; there is none")
+        raise ValueError("--device: expected a GPU that torch can use for cuda, got a CPU only. Leave the option out.")
     trained = load_pretrained(options.model, options.device)
     if trained.event[0] not in (1, 3):
-        raise ValueError(f"needs a model of grey or colour images; {trained.name} is of {trained.event[0]} channels")
+        raise ValueError(
+            f"RUN|FILE: expected a model of grey or colour images, got {trained.name} of {trained.event[0]} channels"
+        )
     made = _interpolated(options, trained) if options.task == "interpolate" else _edited(options, trained)
     _write(options, trained, made)
     print(f"{options.task}: {len(made.pixels)} images by {trained.name}")
@@ -58,7 +65,7 @@ def _edited(options: Options, trained: PretrainedModel) -> Made:
     patch = options.patch or 2
     side = trained.event[2]
     if options.task == "superres" and side % patch:
-        raise ValueError(f"--patch needs a divisor of {side}, the side of the model's images; got {patch}")
+        raise ValueError(f"--patch: expected a divisor of {side}, the side of the model's images, got {patch}")
     images, own = given_images(
         options.images,
         trained,
@@ -99,7 +106,7 @@ def run(
     chosen: range,
     after: Callable[[], object] = lambda: None,
 ) -> UInt8[Tensor, " some channels height width"]:
-    """Return what the task makes of these of its images; pixels are rounded to the nearest of 256."""
+    """Return the results of the task for the chosen images, rounded to 8 bits."""
     device = next(trained.model.parameters()).device
     some = slice(chosen.start, chosen.stop)
     f = function_of(trained, None if labels is None else labels[some].to(device), after)
@@ -108,12 +115,16 @@ def run(
 
 
 def levels(options: Options, trained: PretrainedModel) -> Levels:
-    """Return the noise levels: those wanted, or the task's. Raises ValueError for those that the model has not."""
+    """Return the given noise levels, or those of the task.
+
+    Raises:
+        ValueError: A level is outside the range of training.
+    """
     low, high = trained.method.sigma_min, trained.method.sigma_max
     if options.sigmas:
         if not low <= options.sigmas[-1] <= options.sigmas[0] <= high:
             raise ValueError(
-                f"--sigmas needs levels from {high:g} to {low:g}, as the model saw; got {shown(options.sigmas)}"
+                f"--sigmas: expected levels from {high:g} to {low:g} as in training, got {shown(options.sigmas)}"
             )
         sigmas = torch.tensor(options.sigmas, dtype=torch.float64)
     elif options.task in ("stroke", "denoise"):
@@ -145,7 +156,7 @@ def _interpolated(options: Options, trained: PretrainedModel) -> Made:
 
 
 def _write(options: Options, trained: PretrainedModel, made: Made) -> None:
-    options.folder.mkdir(parents=True)  # not there before: nothing is overwritten
+    options.folder.mkdir(parents=True)  # fails if the folder exists, so nothing is overwritten
     write_pngs(made.pixels, options.folder / "images")
     write_npz(made.pixels, options.folder / "images.npz", made.labels)
     shown = [(title, [image[None] for image in images[:ROWS]]) for title, images in made.columns]

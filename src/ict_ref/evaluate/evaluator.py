@@ -105,7 +105,7 @@ def table(scores: list[Score], acceptance: Acceptance) -> str:
     if acceptance != Acceptance():
         lines.append(
             row(
-                "acceptance",
+                "thresholds",
                 bar("<=", acceptance.frechet_distance),
                 "",
                 bar(">=", acceptance.recall),

@@ -1,6 +1,6 @@
 """Train, sample and score: `python -m ict_ref.launch --config digits`.
 
-Started again with the same configuration, it goes on where it was stopped.
+The same command resumes a run that was stopped.
 """
 
 import os
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatched(given: Sequence[str]) -> int:
-    """Do what the arguments say, here, in several processes, or by submitting it."""
+    """Run in this process, in several processes or as a SLURM job, as the arguments require."""
     if "--list" in given:
         from ict_ref.launch.presets_table import table
 

@@ -1,6 +1,6 @@
 """Options of `python -m ict_ref.launch`: a preset, changes of its fields, and where to run.
 
-Nothing here imports torch: help and errors come at once.
+This module does not import torch, so that help and errors appear at once.
 """
 
 import dataclasses
@@ -26,19 +26,20 @@ else:
 
 @dataclass(frozen=True)
 class Launch(Placement):
-    """Train a consistency model, make samples of it in one and two steps, and score them.
+    """Train a consistency model, sample from it in one and two steps, and score the samples.
 
-    The run has a folder of its own with its configuration, metrics, checkpoints, samples.png and scores.json. The same
-    command goes on where it was stopped. Without more words it runs here, on every visible GPU, else on the CPU; with
-    --slurm it is submitted. --list lists the presets. Exit status: 0 done; 1 below the bars, or a loss that is not
-    finite; 2 refused; 3 another process of the run was lost; 130 stopped by Ctrl-C, 143 by SIGTERM, 140 by SIGUSR2.
+    Each run has its own folder with its configuration, metrics, checkpoints, samples.png and scores.json. The same
+    command resumes a run that was stopped. By default a run uses one process per visible GPU, or one CPU process. With
+    --slurm the run is submitted as a job. --list prints the presets. Exit status: 0 done; 1 acceptance thresholds
+    missed, or a loss that is not finite; 2 rejected; 3 another process of the run was lost; 130 stopped by Ctrl-C, 143
+    by SIGTERM, 140 by SIGUSR2.
     """
 
     preset: Annotated[Preset, tyro.conf.arg(name="config", help_behavior_hint="(required)")]
     """Preset to start from; every option below changes one of its fields."""
     config: Annotated[Config, tyro.conf.arg(name="")]
     out: Annotated[Path | None, metavar("FOLDER")] = None
-    """Run folder; by default runs/PRESET-DIGITS, the digits differing between configurations."""
+    """Run folder; by default runs/PRESET-DIGITS, where DIGITS identify the configuration."""
 
     def folder(self) -> Path:
         """Return the run folder."""
@@ -46,34 +47,44 @@ class Launch(Placement):
             return self.out
         preset = PRESETS[self.preset]()
         as_preset = dataclasses.replace(self.config, sample=preset.sample, acceptance=preset.acceptance)
-        # Version 0.1.0 named folders by sampling and thresholds too: a run that it began is continued where it is.
+        # Version 0.1.0 named folders by sampling and thresholds too. Its runs are resumed in their folders.
         of_0_1_0 = [digest_of_0_1_0(dataclasses.asdict(config)) for config in (self.config, as_preset)]
         folders = [Path("runs") / f"{self.preset}-{digest}" for digest in (*of_0_1_0, self.config.digest())]
         return next((folder for folder in folders if folder.exists()), folders[-1])
 
 
 def parse(arguments: Sequence[str]) -> Launch:
-    """Return the run that the arguments describe. Raises ValueError with one line, or exits 0 after --help."""
+    """Return the run that the arguments describe, or exit 0 after --help.
+
+    Raises:
+        ValueError: An option is unknown or its value is not allowed; the message is one line.
+        OSError: The prepared data cannot be read.
+    """
     launch = parse_options(Launch, with_current_options(arguments), "ict_ref.launch", default=_default)
     launch.refuse_contradictions()
     return dataclasses.replace(launch, config=with_checksum(launch.config))
 
 
 def _default(given: Given) -> Launch:
-    """Return the run of the given preset (of digits for the help) and profile, which the other options change."""
+    """Return the run of the given preset and profile, before the other options; the help shows the preset digits."""
     preset, profile = given.get(("preset",), "digits"), given.get(("profile",))
     return Launch(preset, PRESETS[preset](), job=load_profile(profile))
 
 
 def with_checksum(config: Config) -> Config:
-    """Return the configuration with its data's checksum, which makes it the same wherever they lie.
+    """Return the configuration with the checksum of its data, which identifies them in any folder.
 
-    Raises ValueError or OSError if there are no prepared data where it says.
+    Raises:
+        ValueError: `data.path` is empty or its folder does not hold prepared data.
+        OSError: The prepared data cannot be read.
     """
     data = config.data
     if data.name == "digits":
         return config
     if not data.path:
-        raise ValueError(f"data.path needs the folder of {data.name} that python -m ict_ref.prepare made; got none")
+        raise ValueError(
+            f"--data.path: expected the folder of {data.name}, got nothing. "
+            "Make that folder with python -m ict_ref.prepare."
+        )
     checksum = data.checksum or read_about(Path(data.path)).checksum()
     return dataclasses.replace(config, data=dataclasses.replace(data, checksum=checksum))

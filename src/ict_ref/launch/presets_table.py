@@ -10,7 +10,7 @@ from ict_ref.utils.rng import stream
 
 
 def table() -> str:
-    """Return a line for each preset: what it trains on, how much, how large, and what the paper got of it."""
+    """Return one line per preset: data, batch size, iterations, parameters and the FID that the paper prints."""
     head = ("preset", "data", "batch", "iterations", "parameters", "FID in the paper, 1 and 2 steps")
     rows = [head, *(_row(name, preset()) for name, preset in PRESETS.items())]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
@@ -22,7 +22,7 @@ def table() -> str:
 
 
 def parameters(config: Config) -> int:
-    """Return how many parameters the network of a preset has."""
+    """Return the number of parameters of the configured network."""
     (channels, size, _), classes = PUBLISHED.get(config.data.name, ((1, 8, 8), 10))
     with torch.device("meta"):
         network = build_network(

@@ -1,4 +1,4 @@
-"""A run in this process, alone or one of several: train, and in the first process sample and score."""
+"""A run in this process, as rank 0 or another rank: training in all ranks, sampling and scoring in rank 0."""
 
 import contextlib
 import dataclasses
@@ -13,28 +13,32 @@ from ict_ref.utils import command_line
 from ict_ref.utils.command_line import FAILED, REFUSED
 from ict_ref.utils.signals import StopRequest
 
-# torch is imported once the arguments are known to be good: help and errors come at once.
+# torch is imported after the arguments are checked, so that help and errors appear at once.
 if TYPE_CHECKING:
     from ict_ref.data.dataset import Dataset
     from ict_ref.distributed.process_group import ProcessGroup
     from ict_ref.training.trainer import Trainer
 
 NAME = "ict_ref.launch"
+MINIMAL_NOTE = (
+    "preset minimal: its samples are not yet digits; it only checks that a run works. "
+    "Train digits with python -m ict_ref.launch --config digits."
+)
 
 
 def execute(launch: Launch) -> int:
-    """Run in this process, alone or as one of those that the environment speaks of, and return the exit status."""
+    """Run in this process, as the rank that the environment sets, and return the exit status."""
     return guarded(lambda: run(launch))
 
 
 def guarded(action: Callable[[], int]) -> int:
-    """Do it and return its exit status; a ValueError is a defect of ours, unless something has said what it refuses."""
-    stopped = "stopped at once; the same command goes on from what was saved, if anything was"
+    """Run `action` and return its exit status; a ValueError that reaches this function is a defect and is raised."""
+    stopped = "stopped at once; the same command resumes from the last checkpoint, or starts again without one"
     return command_line.guarded(NAME, action, refused=(), stopped=stopped, files="the run folder")
 
 
 def run(launch: Launch) -> int:
-    """Train, and in the first process sample and score; return the exit status."""
+    """Train, then sample and score in the first process; return the exit status."""
     from ict_ref.distributed.process_group import joined
 
     with contextlib.ExitStack() as folder:
@@ -45,13 +49,15 @@ def run(launch: Launch) -> int:
             except (ValueError, OverflowError) as error:
                 return say(REFUSED, str(error))
             status = train(launch, trainer)
-        return status if status or not world.first else judge(launch, trainer, dataset)
+        return status if status or not world.first else sample_and_score(launch, trainer, dataset)
 
 
 def prepare(launch: Launch, world: "ProcessGroup", folder: contextlib.ExitStack) -> "tuple[Trainer, Dataset]":
-    """Return what the run needs, as it was last saved, its folder held until the stack ends.
+    """Return the trainer, resumed from its last checkpoint, and the data; `folder` holds the lock of the run folder.
 
-    Raises ValueError or OSError for what the user must mend.
+    Raises:
+        ValueError: The configuration, the data or the run folder cannot be used; the message is one line.
+        OSError: A file cannot be read or written.
     """
     import torch
 
@@ -79,12 +85,12 @@ def prepare(launch: Launch, world: "ProcessGroup", folder: contextlib.ExitStack)
         if world.size > 1:
             print(f"{world.size} processes on {world.device.type}, {config.train.batch_size // world.size} images each")
         if trainer.step > 0:
-            print(f"going on after step {trainer.step} of {config.train.steps}")
+            print(f"resumed after step {trainer.step} of {config.train.steps}")
     return trainer, dataset
 
 
 def train(launch: Launch, trainer: "Trainer") -> int:
-    """Train to the end, or until a signal; return 0, or the exit status of the signal."""
+    """Train until the last step or a signal; return 0, or the exit status of the signal."""
     from ict_ref.training.loop import fit
 
     stop = StopRequest()
@@ -92,15 +98,15 @@ def train(launch: Launch, trainer: "Trainer") -> int:
         finished = fit(trainer, launch.folder(), stop, show_samples=lambda path: show_samples(launch, trainer, path))
     if finished:
         return 0
-    # Another process of the run may have been told, and not this one.
+    # Another rank may have received the signal instead of this one.
     number = stop.signal or signal.SIGTERM
     where = f"after step {trainer.step} of {launch.config.train.steps} in {launch.folder()}"
-    message = f"stopped by {number.name} and saved {where}; the same command goes on from there"
+    message = f"stopped by {number.name} and saved {where}; the same command resumes there"
     return say(128 + number, message)
 
 
 def show_samples(launch: Launch, trainer: "Trainer", path: Path) -> None:
-    """Save a picture of what the average makes of the noise that every such picture is made of."""
+    """Save a picture of samples from the EMA weights; every picture of a run uses the same noise."""
     from ict_ref.sample.images import one_and_two_steps, shown_labels
     from ict_ref.sample.sheet import sample_sheet
 
@@ -110,10 +116,10 @@ def show_samples(launch: Launch, trainer: "Trainer", path: Path) -> None:
     sample_sheet(one_and_two_steps(trainer.ema, labels, config, count=count, event=trainer.event), labels, path)
 
 
-def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
-    """Sample from the average, save picture and scores, print the table and return the exit status.
+def sample_and_score(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
+    """Sample from the EMA weights, save picture and scores, print the table and return the exit status.
 
-    Without held-out images there are no scores, and acceptance thresholds are ignored.
+    Without held-out images this function writes only the picture and ignores acceptance thresholds.
     """
     from ict_ref.evaluate.evaluator import Evaluator, below_thresholds, table
     from ict_ref.sample.images import one_and_two_steps
@@ -123,23 +129,31 @@ def judge(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
     config, folder, held_out = launch.config, launch.folder(), dataset.held_out
     if len(held_out) == 0:
         show_samples(launch, trainer, folder / "samples.png")
-        print("\nnot scored, and not held to acceptance thresholds: there are no held-out images (--data.held-out)")
-        print(f"samples: {folder / 'samples.png'}")
+        print("\nsamples are not scored or compared with acceptance thresholds: --data.held-out leaves 0 images")
+        _print_end(launch)
         return 0
     labels = held_out.labels if config.data.labels else None
     made = one_and_two_steps(trainer.ema, labels, config, count=len(held_out), event=trainer.event)
     sample_sheet({**made, "real images, held out": held_out.pixels}, labels, folder / "samples.png")
 
-    referee = Evaluator(held_out)
-    scores = [referee.score(name, pixels, labels) for name, pixels in made.items()]
-    baselines = referee.baselines(dataset.train, labels, config.train.seed)
+    evaluator = Evaluator(held_out)
+    scores = [evaluator.score(name, pixels, labels) for name, pixels in made.items()]
+    baselines = evaluator.baselines(dataset.train, labels, config.train.seed)
     content = [dataclasses.asdict(score) for score in scores + baselines]
     write_atomically(folder / "scores.json", json.dumps(content, indent=2).encode() + b"\n")
-    print(f"\n{len(held_out)} images each, judged by as many held-out real ones\n")
+    print(f"\n{len(held_out)} images each, scored against {len(held_out)} held-out real images\n")
     print(table(scores + baselines, config.acceptance))
-    print(f"\nsamples: {folder / 'samples.png'}")
+    print()
+    _print_end(launch)
     missed = below_thresholds(scores[0], config.acceptance)
-    return say(FAILED, f"one-step samples fail: {'; '.join(missed)}") if missed else 0
+    return say(FAILED, f"one-step samples miss acceptance thresholds: {'; '.join(missed)}") if missed else 0
+
+
+def _print_end(launch: Launch) -> None:
+    """Print the path of the samples and, for the preset minimal, a note on their quality."""
+    print(f"samples: {launch.folder() / 'samples.png'}")
+    if launch.preset == "minimal" and launch.config.data.name == "digits":
+        print(MINIMAL_NOTE)
 
 
 def say(status: int, message: str) -> int:

@@ -15,10 +15,10 @@ from ict_ref.utils.command_line import REFUSED
 
 
 def submit_run(launch: Launch) -> int:
-    """Submit the run and return the exit status: of the submission, or with --wait of the run."""
+    """Submit the run and return the exit status of the submission, or with --wait that of the run."""
     launch = dataclasses.replace(launch, out=launch.folder().resolve())
     if launch.job.gpus_per_node and launch.config.machine.device == "auto":
-        # GPUs that are asked for and cannot be used shall be no job on CPUs.
+        # A job that requests GPUs must fail without them, instead of training on CPUs.
         machine = dataclasses.replace(launch.config.machine, device="cuda")
         launch = dataclasses.replace(launch, config=dataclasses.replace(launch.config, machine=machine))
     try:
@@ -39,7 +39,7 @@ def submit_run(launch: Launch) -> int:
 
 
 def as_slurm_task(launch: Launch) -> SlurmTask:
-    """Return the run as SLURM sees it."""
+    """Return the run as a SLURM task."""
     return SlurmTask(
         name="ict_ref.launch",
         folder=launch.folder(),
@@ -52,7 +52,12 @@ def as_slurm_task(launch: Launch) -> SlurmTask:
 
 
 def refuse_what_the_job_would(launch: Launch) -> None:
-    """Raise ValueError for what the job would refuse, hours later in the queue."""
+    """Check the run as the job will check it, before it waits in the queue.
+
+    Raises:
+        ValueError: The data, the objective, the number of processes or a missing package would end the job.
+        OSError: The data cannot be read.
+    """
     from ict_ref.data.dataset import load
     from ict_ref.distributed.process_group import ProcessGroup
     from ict_ref.training.loss import check_objective
@@ -69,12 +74,12 @@ def refuse_what_the_job_would(launch: Launch) -> None:
 
 
 def progress(metrics: Path) -> tuple[int, str]:
-    """Return the last step in the metrics, and what they say of it."""
+    """Return the last step in the metrics, and a summary of its values."""
     lines = metrics.read_bytes().splitlines() if metrics.exists() else []
     for line in reversed(lines):
         try:
             last = json.loads(line)
         except ValueError:
-            continue  # it is being written
+            continue  # this line is still being written
         return last["step"], f"N {last['levels']}, loss {last['loss']:.4g}"
     return 0, ""

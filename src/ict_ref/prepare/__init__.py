@@ -1,1 +1,1 @@
-"""The command `python -m ict_ref.prepare`: turn a published data set into one array."""
+"""The command `python -m ict_ref.prepare`, which converts a published data set into one array."""

@@ -1,4 +1,4 @@
-"""Convert a data set to one array that is read by memory map: `python -m ict_ref.prepare SOURCE --out FOLDER`."""
+"""Conversion of a data set to one memory-mapped array: `python -m ict_ref.prepare SOURCE --out FOLDER`."""
 
 import math
 import sys
@@ -13,7 +13,7 @@ from ict_ref.utils.command_line import guarded
 from ict_ref.utils.option_parser import parse_options
 from ict_ref.utils.progress import bar
 
-# torch is imported once the arguments are known to be good: help and errors come at once.
+# torch is imported after the arguments are checked, so that help and errors appear at once.
 if TYPE_CHECKING:
     from ict_ref.prepare.sources import Source
 
@@ -25,13 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return guarded(
         NAME,
         lambda: prepare(parse_options(PrepareOptions, arguments, NAME, EPILOG)),
-        stopped="stopped; the same command goes on from what is safe on disk",
-        after_repair="; mended, the same command goes on",
+        stopped="stopped; the same command resumes from the images on disk",
+        after_repair=". Fix this; then the same command resumes.",
     )
 
 
 def prepare(options: PrepareOptions) -> int:
-    """Prepare or check the data and return the exit status."""
+    """Prepare or check the data and return the exit status.
+
+    Raises:
+        ValueError: The source or the output folder cannot be used.
+        OSError: A file cannot be read or written.
+    """
     if options.check is not None:
         return check(options.check)
     from ict_ref.prepare.sources import find
@@ -40,7 +45,7 @@ def prepare(options: PrepareOptions) -> int:
     assert options.source is not None  # noqa: S101 (or there is a folder to check)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, of odd but whole images: not one line among a million images
+            warnings.simplefilter("ignore")  # Pillow warns of unusual images that it reads correctly
             source = find(options.source, split=options.split, size=options.size, grey=options.grey)
             print(described(source))
             return 0 if options.out is None else write_prepared(source, options.out, options.workers)
@@ -50,7 +55,7 @@ def prepare(options: PrepareOptions) -> int:
 
 
 def described(source: "Source") -> str:
-    """Return what was found, in two lines."""
+    """Return a description of the data set in two lines."""
     shape = "x".join(map(str, source.shape))
     size = source.count * math.prod(source.shape) / 1e6
     classes = f"in {source.classes} classes" if source.classes else "without classes"
@@ -60,7 +65,12 @@ def described(source: "Source") -> str:
 
 
 def check(folder: Path) -> int:
-    """Compare the arrays with their checksums and return the exit status."""
+    """Compare the arrays with their checksums and return the exit status.
+
+    Raises:
+        ValueError: The folder is not prepared data or an array is damaged.
+        OSError: A file cannot be read.
+    """
     about, _, _ = open_arrays(folder)
     size = sum((folder / name).stat().st_size for name in about.sha256)
     with bar(size, "checking", "B") as shown:

@@ -1,4 +1,4 @@
-"""The journal of a folder that is being prepared: the recipe, and how many images are safe on disk."""
+"""The journal of unfinished prepared data: the recipe, and the number of images that are safe on disk."""
 
 import json
 from pathlib import Path
@@ -8,22 +8,30 @@ from ict_ref.utils.atomic import write_atomically
 
 
 def refuse_another_recipe(here: Recipe, there: Recipe, folder: Path) -> None:
-    """Raise ValueError unless the folder holds the work of this recipe."""
+    """Reject a folder whose recipe differs.
+
+    Raises:
+        ValueError: The recipes differ.
+    """
     for name in [*there, *here]:
         if there.get(name) != here.get(name):
             raise ValueError(
-                f"{folder} is of another recipe: {name} is {there.get(name)} there and {here.get(name)} here; choose "
-                "another --out, or delete it"
+                f"--out: {folder} has another recipe: expected {name} {here.get(name)}, got {there.get(name)}. "
+                "Choose another --out, or delete the folder."
             )
 
 
 def read_journal(folder: Path) -> tuple[Recipe, int]:
-    """Return the recipe of the work that was begun and how many images are safe on disk."""
+    """Return the recipe of unfinished data and the number of images that are safe on disk.
+
+    Raises:
+        ValueError: The journal is damaged.
+    """
     try:
         tree = json.loads((folder / JOURNAL).read_bytes())
         return dict(tree["recipe"]), int(tree["done"])
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{folder / JOURNAL} is damaged; delete {folder} and prepare the data again") from None
+        raise ValueError(f"{folder / JOURNAL} is damaged. Delete {folder} and prepare the data again.") from None
 
 
 def write_journal(recipe: Recipe, folder: Path, done: int) -> None:

@@ -1,4 +1,4 @@
-"""Options of `python -m ict_ref.prepare`. Nothing here imports torch: help and errors come at once."""
+"""Options of `python -m ict_ref.prepare`, without an import of torch, so that help and errors appear at once."""
 
 import os
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ examples:
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """Convert a data set to one array that training reads by memory map, with labels, checksums and the recipe.
+    """Convert a data set to one memory-mapped array for training, with labels, checksums and the recipe.
 
     The kind of SOURCE follows from its files:
       cifar-10-python.tar.gz, cifar-10-binary.tar.gz    CIFAR-10 as published, or the folder unpacked from it
@@ -36,11 +36,11 @@ class PrepareOptions:
 
     Images are made RGB (--grey: one channel). With --size S, an image is halved (BOX) while its short side is at least
     2 S, resized (BICUBIC) so that its short side is S, and cropped to the middle square, as the authors of consistency
-    models did to ImageNet. EXIF orientation is not applied: an image is taken as it is stored.
+    models did to ImageNet. Images are used as they are stored, without EXIF orientation.
 
-    Without --out the command prints what it found and writes nothing. With it, FOLDER gets images.npy (uint8, count x
-    channels x S x S), labels.npy (int64; if there are classes) and data.json. It can be stopped at any time: the same
-    command continues, and ends with the same bytes. A FOLDER with anything else in it is rejected and left as it is.
+    Without --out the command describes the data set and writes nothing. With it, FOLDER gets images.npy (uint8, count x
+    channels x S x S), labels.npy (int64; if there are classes) and data.json. You can stop it at any time. The same
+    command resumes and writes the same bytes. A FOLDER with other files is rejected and left unchanged.
     """
 
     source: Annotated[tyro.conf.Positional[Path | None], metavar("SOURCE")] = None
@@ -50,7 +50,7 @@ class PrepareOptions:
     split: Literal["train", "test"] = "train"
     """Split of a published set."""
     size: Annotated[int | None, metavar("S")] = None
-    """Side of the images; without it, all must have one size."""
+    """Side of the images in pixels; without it, all images must have one size."""
     grey: Flag = False
     """One channel instead of three."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
@@ -63,6 +63,11 @@ class PrepareOptions:
             value = getattr(self, name)
             expect(value is None or value >= 1, f"--{name}", "an integer >= 1", value)
         if (self.source is None) == (self.check is None):
-            raise ValueError("needs a SOURCE, or --check FOLDER; see python -m ict_ref.prepare --help")
+            got = "nothing" if self.source is None else "both"
+            raise ValueError(
+                f"SOURCE: expected either SOURCE or --check, got {got}; see python -m ict_ref.prepare --help"
+            )
         if self.source and self.out and self.source.resolve() in (self.out.resolve() / "data.json").parents:
-            raise ValueError(f"{self.out} lies in {self.source}; choose an --out beside it")
+            raise ValueError(
+                f"--out: expected a folder outside SOURCE, got {self.out} in {self.source}. Choose another --out."
+            )

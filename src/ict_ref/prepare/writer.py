@@ -1,7 +1,7 @@
-"""Writing a prepared folder: part by part, resumable, and renamed when it is whole.
+"""Resumable writing of a prepared folder, part by part.
 
-FOLDER is worked in under names that end in .partial, and renamed when whole. The journal holds how many images are safe
-on disk; started again, the command continues behind them, and ends with the same bytes.
+Unfinished files have names that end in .partial and are renamed when complete. The journal holds the number of images
+that are safe on disk. A resumed command continues after these images and writes the same bytes.
 """
 
 import contextlib
@@ -24,14 +24,19 @@ from ict_ref.utils.atomic import locked, write_atomically
 from ict_ref.utils.progress import bar
 
 PARTIAL, LOCK = IMAGES + ".partial", "lock.partial"
-# Images that each worker may be ahead of what is written: more would fill the memory.
+# Largest number of images that a worker may be ahead of the writer, which limits memory.
 AHEAD = 512
 
 
 def write_prepared(source: Source, folder: Path, workers: int) -> int:
-    """Make the prepared folder, or go on making it, and return the exit status."""
+    """Write or resume the prepared folder and return the exit status.
+
+    Raises:
+        ValueError: The folder holds other files or another recipe, or its disk is too small.
+        OSError: A file cannot be read or written.
+    """
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; choose a folder with --out")
+        raise ValueError(f"--out: expected a folder, got the file {folder}. Choose another --out.")
     folder.mkdir(parents=True, exist_ok=True)
     _refuse_strange(folder)
     with _held(folder):
@@ -46,7 +51,7 @@ def write_prepared(source: Source, folder: Path, workers: int) -> int:
 
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Hold the folder, so that no two commands write into it."""
+    """Lock the folder, so that only one command writes into it."""
     with locked(folder, LOCK):
         try:
             yield
@@ -58,22 +63,26 @@ def _refuse_strange(folder: Path) -> None:
     ours = {ABOUT, IMAGES, LABELS, JOURNAL, PARTIAL, LOCK, *(name + ".tmp" for name in (ABOUT, LABELS, JOURNAL))}
     strange = {path.name for path in folder.iterdir()} - ours
     if strange:
-        raise ValueError(f"{folder} has {min(strange)} in it, which is not of prepared data; choose another --out")
+        raise ValueError(
+            f"--out: expected an empty folder or prepared data, got {folder} with {min(strange)}. Choose another --out."
+        )
 
 
 def _state(source: Source, folder: Path) -> str:
-    """Return "new", "begun" or "whole". Raises ValueError if it is of another recipe, or of none."""
+    """Return "new", "begun" or "whole". Raises ValueError for another recipe or a missing one."""
     names = {path.name for path in folder.iterdir()}
     if ABOUT in names:
         refuse_another_recipe(source.recipe, read_about(folder).recipe, folder)
-        (folder / JOURNAL).unlink(missing_ok=True)  # we were killed between the two
+        (folder / JOURNAL).unlink(missing_ok=True)  # an earlier process ended between the two writes
         return "whole"
     if JOURNAL in names:
         refuse_another_recipe(source.recipe, read_journal(folder)[0], folder)
         return "begun"
     arrays = names & {IMAGES, LABELS, PARTIAL}
     if arrays:
-        raise ValueError(f"{folder} has {min(arrays)} and neither {ABOUT} nor a journal; choose another --out")
+        raise ValueError(
+            f"--out: expected {ABOUT} or a journal beside {min(arrays)}, got neither in {folder}. Choose another --out."
+        )
     return "new"
 
 
@@ -82,11 +91,14 @@ def _refuse_full_disk(source: Source, folder: Path) -> None:
     needed = source.count * (math.prod(source.shape) + 8) + 4096 - there
     free = shutil.disk_usage(folder).free
     if free < needed and not (folder / IMAGES).exists():
-        raise ValueError(f"{folder} needs {needed / 1e6:,.1f} MB; its disk has {free / 1e6:,.1f} MB left")
+        raise ValueError(
+            f"--out: expected {needed / 1e6:,.1f} MB of free space for {folder}, got {free / 1e6:,.1f} MB. "
+            "Free space, or choose another --out."
+        )
 
 
 def _write_images(source: Source, folder: Path, workers: int) -> None:
-    """Write what is missing of the images, part by part, each safe on disk before the journal says so."""
+    """Write the missing images part by part; the journal counts a part after it is safe on disk."""
     if (folder / IMAGES).exists():
         return
     header = _header((source.count, *source.shape), np.dtype(np.uint8))
@@ -115,7 +127,7 @@ def _write_images(source: Source, folder: Path, workers: int) -> None:
 
 
 def _read(parts: Iterable[Part], workers: int) -> Iterator[UInt8[np.ndarray, " n channels height width"]]:
-    """Yield the parts in their order, `workers` at a time being read ahead. Pillow decodes without Python's lock."""
+    """Yield the parts in order, and read ahead in `workers` threads; Pillow decodes without Python's lock."""
     pool = ThreadPoolExecutor(workers)
     waiting: deque[tuple[int, Future[UInt8[np.ndarray, " n channels height width"]]]] = deque()
     try:
@@ -130,7 +142,7 @@ def _read(parts: Iterable[Part], workers: int) -> Iterator[UInt8[np.ndarray, " n
 
 
 def _finish(source: Source, folder: Path) -> None:
-    """Give the files their names; data.json comes last, and makes the folder a prepared one."""
+    """Rename the files and write data.json last, which marks the folder as complete."""
     if (folder / PARTIAL).exists():
         (folder / PARTIAL).rename(folder / IMAGES)
     if source.labels is not None:
@@ -144,7 +156,7 @@ def _finish(source: Source, folder: Path) -> None:
 
 
 def _header(shape: tuple[int, ...], dtype: np.dtype[np.uint8] | np.dtype[np.int64]) -> bytes:
-    """Return how a .npy file of this array begins."""
+    """Return the header of a .npy file for this array."""
     file = io.BytesIO()
     descr = np.lib.format.dtype_to_descr(dtype)
     np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})

@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatched(given: Sequence[str]) -> int:
-    """Do what the arguments say, here, in several processes, or by submitting it."""
+    """Sample in this process, in several processes or as a SLURM job, as the arguments require."""
     sampling = parse(given)
     if sampling.slurm:
         from ict_ref.sample.submit import submit_sampling

@@ -1,7 +1,7 @@
-"""Images from a consistency model, in one step or in several. Image k depends on the seed and on k alone.
+"""Images from a consistency model in one or more steps; image k depends only on the seed and k.
 
-Its noise to the bit; its pixels too, but for the rounding of the network's sums, which may differ where the last batch
-is shorter than the others.
+The noise of image k is always the same to the bit. Its pixels may differ by the network's rounding if it belongs to a
+shorter last batch.
 """
 
 import math
@@ -18,9 +18,9 @@ from ict_ref.formulas import multistep_sample
 from ict_ref.networks.model import ConsistencyModel
 from ict_ref.utils.rng import stream
 
-# Values of the images that are made at once: 170 of 32x32 in colour, which the largest network has memory for.
+# Largest number of values in a batch: 170 colour images of 32x32, which fit in memory with the largest network.
 VALUES = 1 << 19
-# Images that are made at once at the most: who is asked to stop finishes these first.
+# Largest number of images in a batch; a process finishes its batch before it stops.
 MOST = 1024
 # Images in a picture.
 SHOWN = 80
@@ -36,7 +36,7 @@ def images(
     seed: int,
     clip: bool = True,
 ) -> UInt8[Tensor, " {count} *event"]:
-    """Return images 0 to `count` - 1, made at these descending noise levels. See `some_images`."""
+    """Return images 0 to `count` - 1, made at these descending noise levels, batch by batch as `some_images` does."""
     made = [
         some_images(model, labels, sigmas, chosen, event=event, seed=seed, clip=clip)
         for chosen in together(count, event)
@@ -55,10 +55,10 @@ def some_images(
     seed: int,
     clip: bool = True,
 ) -> UInt8[Tensor, " some *event"]:
-    """Return these images, made at once; pixels are rounded to the nearest of 256.
+    """Return the chosen images as one batch, rounded to 8 bits.
 
-    `labels` are of all images, from the first. The same seed gives the same noise, so that images of one and of two
-    steps can be laid side by side. `clip` cuts each step's result to [-1, 1], which the formula does not.
+    `labels` has an entry for every image, not only for the chosen ones. The noise depends only on the seed, so images
+    of one and two steps are comparable. With `clip` each step's result is clipped to [-1, 1], unlike in the formula.
     """
     dtype, device = next(model.parameters()).dtype, next(model.parameters()).device
     noises = torch.stack([noise(seed, chosen, event, level) for level in range(len(sigmas))])
@@ -73,7 +73,7 @@ def some_images(
 
 
 def together(count: int, event: tuple[int, ...]) -> list[range]:
-    """Return which of `count` images are made at once: by the size of an image alone, not by who makes them."""
+    """Return the batches of `count` images; they depend only on the shape of an image, not on the process."""
     size = max(1, min(MOST, VALUES // math.prod(event)))
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
@@ -86,7 +86,7 @@ def one_and_two_steps(
     count: int,
     event: tuple[int, ...],
 ) -> dict[str, UInt8[Tensor, " {count} *event"]]:
-    """Return images made in one step and, of the same noise, in two, under what they are called."""
+    """Return images made in one step and in two steps from the same noise, by title."""
     high, middle = config.method.sigma_max, config.sample.two_step_sigma
     levels = {"one step": [high], f"two steps, sigma {middle}": [high, middle]}
     seed, clip = config.train.seed, config.sample.clip
@@ -97,12 +97,12 @@ def one_and_two_steps(
 
 
 def shown_labels(classes: int, config: Config) -> tuple[int, Int64[Tensor, " n"] | None]:
-    """Return how many samples a picture shows, and their classes: some of each of the first ten."""
+    """Return the number of samples in a picture and their classes, evenly from the first ten."""
     labels = torch.arange(SHOWN) * min(classes, 10) // SHOWN if config.data.labels else None
     return SHOWN, labels
 
 
 def noise(seed: int, chosen: range, event: tuple[int, ...], level: int = 0) -> Float[Tensor, " some *event"]:
-    """Return a level's noise of these images: of each a pure function of the seed, its number and the level's."""
+    """Return the noise of the chosen images for sampling step `level`, a pure function of seed, image and step."""
     draws = [stream(seed, "sample", step=k, shard=level).standard_normal(event, dtype=np.float32) for k in chosen]
     return torch.from_numpy(np.stack(draws))

@@ -1,4 +1,4 @@
-"""Samples by one process or several: each makes its share of the batches, the first puts them where they belong."""
+"""Sampling in one or more processes: each makes a fraction of the batches, and the first writes the result."""
 
 import contextlib
 import json
@@ -22,17 +22,22 @@ from ict_ref.utils.progress import bar
 from ict_ref.utils.signals import StopRequest
 
 NAME = "ict_ref.sample"
-# Columns of a grid whose columns are classes.
+# Largest number of classes that a grid shows as columns.
 WIDEST = 20
 
 
 def execute(sampling: Sampling) -> int:
-    """Make samples in this process; what the user can mend is one line, and a status."""
-    return guarded(NAME, lambda: make(sampling), stopped="stopped at once; the same command goes on")
+    """Make samples in this process, and convert expected errors to one line and an exit status."""
+    return guarded(NAME, lambda: make(sampling), stopped="stopped at once; the same command resumes")
 
 
 def make(sampling: Sampling) -> int:
-    """Make samples, alone or as one of the processes that the environment speaks of; return the exit status."""
+    """Make samples as the rank that the environment sets, and return the exit status.
+
+    Raises:
+        ValueError: The model, its noise levels or labels, or the output path cannot be used.
+        OSError: A file cannot be read or written.
+    """
     if sampling.threads:
         torch.set_num_threads(sampling.threads)
     with contextlib.ExitStack() as held, joined(Machine(device=sampling.device)) as world:
@@ -48,7 +53,7 @@ def make(sampling: Sampling) -> int:
         if world.first:
             parts.begin(about)
             held.enter_context(parts.held())
-        world.any(False)  # the others wait until it has
+        world.any(False)  # the other ranks wait for the first
         stop = StopRequest()
         with stop.listening():
             _make_missing(parts, recipe, world, stop)
@@ -56,7 +61,7 @@ def make(sampling: Sampling) -> int:
         if stopped:
             number = stop.signal or 15
             return say(
-                NAME, 128 + number, f"stopped, {parts.made()} of {sampling.count} made; the same command goes on"
+                NAME, 128 + number, f"stopped, {parts.made()} of {sampling.count} made; the same command resumes"
             )
         if world.first:
             write(parts, sampling, about, recipe.labels)
@@ -66,13 +71,17 @@ def make(sampling: Sampling) -> int:
 
 
 def recipe_of(sampling: Sampling, trained: PretrainedModel) -> Recipe:
-    """Return how the samples are made. Raises ValueError for what the model cannot have."""
+    """Return the recipe of the samples.
+
+    Raises:
+        ValueError: The model does not support the noise levels or labels.
+    """
     clip = {"as-trained": None, "yes": True, "no": False}[sampling.clip]
     return Recipe(trained, sampling.count, sampling.sigmas, sampling.labels, sampling.seed, clip)
 
 
 def write(parts: Parts, sampling: Sampling, about: dict[str, Any], labels: Int64[Tensor, " n"] | None) -> None:
-    """Put the samples where they belong, and what they are beside them; then the parts are not needed any more."""
+    """Write the samples and their description, then remove the parts."""
     pixels, place = parts.gathered(), sampling.place
     if place.suffix == ".npz":
         write_npz(pixels, place, labels)
@@ -85,7 +94,7 @@ def write(parts: Parts, sampling: Sampling, about: dict[str, Any], labels: Int64
 
 
 def columns(labels: Int64[Tensor, " n"] | None) -> int | None:
-    """Return in how many columns samples are laid out: one for each class, if they are few and each comes in turn."""
+    """Return the number of columns of a grid: one per class if at most WIDEST classes alternate, else None."""
     if labels is None:
         return None
     turn = len(set(labels.tolist()))
@@ -93,7 +102,7 @@ def columns(labels: Int64[Tensor, " n"] | None) -> int | None:
 
 
 def _make_missing(parts: Parts, recipe: Recipe, world: ProcessGroup, stop: StopRequest) -> None:
-    """Make this process's batches that are not there yet, until asked to stop."""
+    """Make the missing batches of this process until a signal."""
     missing = parts.missing(world.rank, world.size)
     total = sum(len(parts.batches[number]) for number in missing)
     with bar(total, "sampling", "images", shown=world.first) as progress:

@@ -1,4 +1,4 @@
-"""Options of `python -m ict_ref.sample`. Nothing here imports torch: help and errors come at once."""
+"""Options of `python -m ict_ref.sample`, without an import of torch, so that help and errors appear at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,81 +18,93 @@ examples:
   python -m ict_ref.sample RUN --sigmas 80 0.821 --count 50000 --out samples.npz
   python -m ict_ref.sample net.safetensors --labels 207 88 --out dogs-and-macaws --processes 4
 """
-# Files that are not written; a folder is not called so.
+# Suffixes of unsupported file formats, which are also rejected as names of folders.
 OTHER_FILES = ".bmp .gif .jpeg .jpg .json .npy .pt .safetensors .tif .tiff .webp .zip"
-# More than this in a grid nobody looks at.
+# Largest number of samples in a grid.
 MOST_IN_A_GRID = 10_000
 
 
 @dataclass(frozen=True)
 class Sampling(Placement):
-    """Make images from the averaged weights of a run, or from a network file, in one step or in several.
+    """Make images from the EMA weights of a run, or from a network file, in one or more steps.
 
-    Sample k depends on the seed and on k alone: not on how many are made, at once or by how many processes, and its
-    noise is the same for any number of steps. Pixels are rounded to the nearest of 256. Beside the images a .json says
-    how they were made. Stopped, the same command goes on.
+    Sample k depends only on the seed and k, not on the number of samples, processes or batches. Its noise is the same
+    for any number of steps. Pixels are rounded to 8 bits. A .json file beside the images describes how they were made.
+    The same command resumes after a stop.
     """
 
     model: Model
-    """A run's folder, whose average is taken as it was last saved, or a network that import_checkpoint or
-    export_checkpoint wrote."""
+    """Folder of a run, whose last saved EMA weights are used, or a network file of import_checkpoint or
+    export_checkpoint."""
     out: Annotated[Path | None, metavar("FOLDER|FILE")] = None
-    """FOLDER of PNGs, named by their number; FILE.npz, arr_0 [n, height, width, 3] of bytes (arr_1 classes), as public
-    FID tools read it; or FILE.png, all in one grid. Nothing is overwritten. Default: MODEL-samples.png."""
+    """FOLDER for numbered PNGs; FILE.npz with arr_0 [n, height, width, 3] of uint8 (arr_1: classes), the format of
+    public FID tools; or FILE.png for one grid. Existing files are not overwritten. Default: MODEL-samples.png."""
     sigmas: Annotated[tuple[float, ...], metavar("SIGMA ...")] = ()
-    """Noise levels, descending, one for each step; the first is sigma_max. Default: one step from the model's (80)."""
+    """Descending noise levels, one per step, starting at sigma_max. Default: one step at the model's sigma_max (80)."""
     count: int = 64
-    """How many."""
+    """Number of samples."""
     labels: Annotated[tuple[int, ...], metavar("CLASS ...")] = ()
-    """Classes, in turn: sample k is of the (k mod their number)th. Default: all of the model's."""
+    """Classes; with n classes, sample k has class number k mod n of this list. Default: all classes of the model."""
     seed: int = 0
-    """Of the noise."""
+    """Seed of the noise."""
     clip: Literal["as-trained", "yes", "no"] = "as-trained"
-    """Clip to [-1, 1] after each step, as the authors' CM code does and the formula does not; as-trained: by the run's
-    sample.clip, which is yes unless changed."""
+    """Clip to [-1, 1] after each step, as in the authors' CM code but not in the formula; as-trained: as set by the
+    run's sample.clip, by default yes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: every visible GPU, else the CPU."""
+    """Device; auto: every visible GPU, else the CPU."""
     threads: int = 0
-    """CPU threads of one process; 0 leaves the number to torch."""
+    """CPU threads per process; 0: torch's default."""
 
     @property
     def place(self) -> Path:
-        """Return where the samples go."""
+        """Return the path of the samples."""
         return self.out or Path(f"{self.model.resolve().name.removesuffix('.safetensors')}-samples.png")
 
     @property
     def parts(self) -> Path:
-        """Return where samples wait until all are made."""
+        """Return the folder of finished batches, which exists until all samples are made."""
         return self.place.with_name(f"{self.place.name}.parts")
 
     @property
     def about(self) -> Path:
-        """Return the file that says how they were made."""
+        """Return the path of the file that describes how the samples were made."""
         one_file = self.place.suffix in (".npz", ".png")
         return self.place.with_name(f"{self.place.name}.json") if one_file else self.place / "about.json"
 
 
 def parse(arguments: Sequence[str]) -> Sampling:
-    """Return the options. Raises ValueError with one line, or exits 0 after --help."""
+    """Return the options, or exit 0 after --help.
+
+    Raises:
+        ValueError: An option is unknown or its value is not allowed; the message is one line.
+        OSError: The profile cannot be read.
+    """
     sampling = parse_options(Sampling, arguments, "ict_ref.sample", EPILOG, default=_default)
     _refuse(sampling)
     return sampling
 
 
 def _default(given: Given) -> Sampling:
-    """Return the options with the job of the given profile, which the other options change."""
+    """Return the options with the job of the given profile, before the other options."""
     return Sampling(given.get(("model",), Path()), job=load_profile(given.get(("profile",))))
 
 
 def _refuse(sampling: Sampling) -> None:
-    """Raise ValueError for what cannot be made, or would be written over something."""
+    """Raise ValueError for a value that is not allowed, or an output path that exists."""
     for name, least in (("count", 1), ("seed", 0), ("threads", 0)):
         value = getattr(sampling, name)
         expect(value >= least, f"--{name}", f"an integer >= {least}", value)
     if sampling.place.suffix == ".png" and sampling.count > MOST_IN_A_GRID:
-        raise ValueError(f"a grid needs --count <= {MOST_IN_A_GRID}; got {sampling.count}; name a folder or an .npz")
-    if sampling.place.suffix.lower() in OTHER_FILES.split():
-        raise ValueError(f"--out needs FILE.npz, FILE.png or a folder; got {sampling.place}")
+        raise ValueError(
+            f"--count: expected at most {MOST_IN_A_GRID} samples in a grid, got {sampling.count}. "
+            "Choose a folder or an .npz file as --out."
+        )
+    expect(
+        sampling.place.suffix.lower() not in OTHER_FILES.split(),
+        "--out",
+        "FILE.npz, FILE.png or a folder",
+        sampling.place,
+    )
     sampling.refuse_contradictions("dry_run")
     for place in (sampling.place, sampling.about):
         if place.parent != sampling.place:

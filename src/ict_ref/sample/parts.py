@@ -1,4 +1,4 @@
-"""Samples that wait, in files that are never half-written, until all are made: what is stopped goes on."""
+"""Finished batches of samples in files that are written atomically, so that sampling can be resumed."""
 
 import json
 import shutil
@@ -18,13 +18,17 @@ from ict_ref.utils.atomic import locked, write_atomically
 
 @dataclass(frozen=True)
 class Parts:
-    """A folder with a file for each batch, whoever has made it, and one that says what they are."""
+    """A folder with one file per finished batch, from any process, and a file that describes them."""
 
     folder: Path
     batches: Sequence[range]
 
     def begin(self, about: dict[str, Any]) -> None:
-        """Make the folder, or go on with what is there. Raises ValueError if that is something else."""
+        """Create the folder, or check that an existing one has the same description.
+
+        Raises:
+            ValueError: The folder holds other samples or other files.
+        """
         file = self.folder / "about.json"
         if not self.folder.exists():
             self.folder.mkdir(parents=True)
@@ -34,27 +38,32 @@ class Parts:
             there = json.loads(file.read_text())
         except (OSError, ValueError):
             raise ValueError(
-                f"{self.folder} is in the way, and holds no samples; move it, or choose another --out"
+                f"--out: expected a folder of samples at {self.folder}, got other files. Move it, or choose another "
+                "--out."
             ) from None
         for name in about:
             if there.get(name) != about[name]:
                 raise ValueError(
-                    f"{self.folder} has samples of a run that was stopped; {name} is {there.get(name)} there and "
-                    f"{about[name]} here; remove it, or choose another --out"
+                    f"--out: {self.folder} has samples of a stopped command with another {name}: "
+                    f"expected {about[name]}, got {there.get(name)}. Remove it, or choose another --out."
                 )
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the folder while the block runs. Raises ValueError if somebody else does."""
+        """Lock the folder while the block runs.
+
+        Raises:
+            ValueError: Another process has locked it.
+        """
         with locked(self.folder, "lock"):
             yield
 
     def missing(self, rank: int = 0, size: int = 1) -> list[int]:
-        """Return which batches this one of so many processes still has to make."""
+        """Return the numbers of the batches that rank `rank` of `size` ranks still has to make."""
         return [number for number in range(rank, len(self.batches), size) if not self._file(number).exists()]
 
     def made(self) -> int:
-        """Return how many samples there are."""
+        """Return the number of finished samples."""
         lacking = set(self.missing())
         return sum(len(batch) for number, batch in enumerate(self.batches) if number not in lacking)
 

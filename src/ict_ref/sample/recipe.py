@@ -1,4 +1,4 @@
-"""How samples are made of a trained model: sample k depends on this and on k alone."""
+"""The recipe of samples from a trained model; sample k depends only on the recipe and k."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,22 +16,26 @@ from ict_ref.sample.images import some_images, together
 
 @dataclass(frozen=True)
 class Recipe:
-    """Raises ValueError for levels or labels that the model cannot have."""
+    """A trained model and all settings of its samples.
+
+    Raises:
+        ValueError: The model does not support the noise levels or labels.
+    """
 
     trained: PretrainedModel
     count: int
     sigmas: Sequence[float] = ()
-    """Descending noise levels, one for each step; none: one step, from the model's sigma_max."""
+    """Descending noise levels, one per step; empty: one step at the model's sigma_max."""
     wanted: tuple[int, ...] = ()
-    """Classes, in turn; none: all of the model's."""
+    """Classes in alternation; empty: all classes of the model."""
     seed: int = 0
     clip: bool | None = None
-    """Whether each step's result is cut to [-1, 1]; None: as the run does."""
+    """Whether each step's result is clipped to [-1, 1]; None: as in the run."""
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise ValueError(f"--count needs an integer >= 1; got {self.count}")
-        # The sampler itself refuses bad levels, before there is anything to sample.
+            raise ValueError(f"--count: expected an integer >= 1, got {self.count}")
+        # The sampler itself rejects bad levels here, on an empty batch.
         nothing, levels = torch.zeros(len(self.levels), 0, 1), torch.tensor(self.levels, dtype=torch.float64)
         multistep_sample(lambda x, _: x, nothing, levels, sigma_min=self.trained.model.sigma_min)
         self.trained.labels(1, self.wanted)
@@ -43,21 +47,21 @@ class Recipe:
 
     @property
     def clips(self) -> bool:
-        """Return whether each step's result is cut to [-1, 1]."""
+        """Return whether each step's result is clipped to [-1, 1]."""
         return self.trained.sample.clip if self.clip is None else self.clip
 
     @property
     def labels(self) -> Int64[Tensor, " count"] | None:
-        """Return the class of each sample, None for a model without labels."""
+        """Return the class of each sample, or None for a model without labels."""
         return self.trained.labels(self.count, self.wanted)
 
     @property
     def batches(self) -> list[range]:
-        """Return which samples are made at once."""
+        """Return the samples of each batch."""
         return together(self.count, self.trained.event)
 
     def make(self, chosen: range) -> UInt8[Tensor, " some channels height width"]:
-        """Return these samples."""
+        """Return the chosen samples as one batch."""
         return some_images(
             self.trained.model,
             self.labels,
@@ -69,7 +73,7 @@ class Recipe:
         )
 
     def described(self) -> dict[str, Any]:
-        """Return all that the samples depend on."""
+        """Return everything on which the samples depend, for their description."""
         every = "all, in turn" if self.trained.classes else None
         return {
             "network_sha256": checksum("", self.trained.model.state_dict()),

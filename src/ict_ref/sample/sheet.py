@@ -24,8 +24,9 @@ def sample_sheet(
     rows: int = ROWS,
     columns: int = COLUMNS,
 ) -> None:
-    """Save a PNG with sets of images side by side, each under its title: the first images of each of the first
-    classes, a row per class; without labels, the first images. Image k stands in the same place in each set.
+    """Save a PNG with titled sets of images side by side, in which image k has the same place in each set.
+
+    With labels each row shows the first images of one class. Without labels the sheet shows the first images.
     """
     if labels is None:
         count = min(rows * columns, *(len(images) for images in blocks.values()))
@@ -45,9 +46,9 @@ def draw_sheet(
     *,
     side: int = SIDE,
 ) -> None:
-    """Save a PNG with blocks of images side by side, each under its title, each row beside its name.
+    """Save a PNG with titled blocks of images side by side, and a name at the left of each row.
 
-    A block is a list of rows of at most `columns` images; small images are magnified to about `side` pixels.
+    A block is a list of rows of at most `columns` images. Small images are magnified to about `side` pixels.
     """
     drawn = [(title, _block(rows, columns, side)) for title, rows in blocks]
     font = ImageFont.load_default(size=14)
@@ -70,7 +71,7 @@ def draw_sheet(
 
 
 def _block(rows: Sequence[UInt8[Tensor, " _ channels height width"]], columns: int, side: int) -> Image.Image:
-    """Return the images in rows, each pixel magnified to a square; of two or more than three channels, the first."""
+    """Return the rows as one picture with magnified pixels; images without three channels show the first channel."""
     pixel = max(1, min(side // 8, side // rows[0].shape[-1]))
     height, width = (pixel * length + GAP for length in rows[0].shape[-2:])
     canvas = np.full((len(rows) * height, columns * width, 3), 255, dtype=np.uint8)

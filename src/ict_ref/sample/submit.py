@@ -1,4 +1,4 @@
-"""Samples by a SLURM job: `python -m ict_ref.sample --slurm`."""
+"""Sampling as a SLURM job: `python -m ict_ref.sample --slurm`."""
 
 import dataclasses
 from functools import partial
@@ -13,13 +13,16 @@ from ict_ref.slurm.worker import SlurmTask
 
 
 def submit_sampling(sampling: Sampling) -> int:
-    """Submit it and return the exit status: of the submission, or with --wait of the job.
+    """Submit the job and return the exit status of the submission, or with --wait that of the job.
 
-    Raises ValueError for what the job would refuse, hours later in the queue.
+    Raises:
+        ValueError: The job would reject its options later, or SLURM rejects the job.
+        OSError: A file cannot be read or written.
     """
     sampling = dataclasses.replace(sampling, model=sampling.model.resolve(), out=sampling.place.resolve())
     if sampling.job.gpus_per_node and sampling.device == "auto":
-        sampling = dataclasses.replace(sampling, device="cuda")  # or else CPUs would do, and nobody would know
+        # A job that requests GPUs must fail without them, instead of sampling on CPUs.
+        sampling = dataclasses.replace(sampling, device="cuda")
     recipe = recipe_of(sampling, load_pretrained(sampling.model))
     work = SlurmTask(
         name=NAME,
@@ -39,7 +42,7 @@ def submit_sampling(sampling: Sampling) -> int:
 
 
 def progress(folder: Path, batches: list[range]) -> tuple[int, str]:
-    """Return how many samples are made; at the end their parts are gone."""
+    """Return the number of finished samples, also after the parts are removed."""
     total = sum(len(batch) for batch in batches)
     made = Parts(folder, batches).made() if folder.exists() else 0
     done = folder.with_name(folder.name.removesuffix(".parts")).exists()

@@ -9,7 +9,7 @@ from ict_ref.search.options import EPILOG, SearchOptions
 from ict_ref.utils.command_line import guarded
 from ict_ref.utils.option_parser import parse_options
 
-# torch is imported once the arguments are known to be good: help and errors come at once.
+# torch is imported after the arguments are checked, so that help and errors appear at once.
 if TYPE_CHECKING:
     from ict_ref.search.find import Found
 
@@ -21,12 +21,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return guarded(
         NAME,
         lambda: search(parse_options(SearchOptions, arguments, NAME, EPILOG)),
-        stopped="stopped; the same command goes on",
+        stopped="stopped; the same command resumes",
     )
 
 
 def search(options: SearchOptions) -> int:
-    """Search, print the table and return the exit status."""
+    """Search, print the table and return the exit status.
+
+    Raises:
+        ValueError: The model, the reference, the levels or the folder cannot be used.
+        OSError: A file cannot be read or written.
+    """
     from ict_ref.search.find import find
 
     found = find(options)
@@ -36,13 +41,13 @@ def search(options: SearchOptions) -> int:
 
 
 def _drawn(options: SearchOptions, found: "Found") -> str:
-    """Draw the curve if matplotlib is installed, and return the end of the line that names the files."""
+    """Draw the curve if matplotlib is installed, and return the end of the list of files."""
     try:
         from ict_ref.search.curve import write_curve
     except ModuleNotFoundError as error:
         if not str(error.name).startswith("matplotlib"):
             raise
-        return "; for a picture of the curve: pip install 'ict_ref[figures]', and the same command"
+        return "; to draw the curve, install 'ict_ref[figures]' with pip and run the same command"
     caption = (
         f"Frechet distance ({options.features}) of {options.count} samples of {options.model} to {options.reference}, "
         f"by the level of one more step than {[*found.before, *found.after]}."
@@ -52,14 +57,14 @@ def _drawn(options: SearchOptions, found: "Found") -> str:
 
 
 def table(found: "Found") -> str:
-    """Return the scored levels, from the highest, the best marked, and the result."""
+    """Return a table of the scored noise levels in descending order, with the best one marked, and the result."""
     lines = [f"{'sigma':>12}{'Frechet distance':>20}"]
     for sigma, value in sorted(found.levels.items(), reverse=True):
         mark = "  <- best" if sigma == found.sigma else ""
         lines.append(f"{sigma:>12.5g}{value:>20.5f}{mark}")
     if not falls_then_rises([found.levels[sigma] for sigma in sorted(found.levels)]):
         lines.append(
-            "\nThe scores do not only fall, then rise: the best may be another; more samples tell levels apart."
+            "\nThe scores have more than one minimum, so another level may be better. Increase --count to reduce noise."
         )
     steps = len(found.before) + len(found.after)
     lines.append(
@@ -70,7 +75,7 @@ def table(found: "Found") -> str:
 
 
 def falls_then_rises(scores: Sequence[float]) -> bool:
-    """Return whether the scores have one valley, as the search takes for granted."""
+    """Return whether the scores have one minimum, as the ternary search assumes."""
     best = scores.index(min(scores))
     descends = all(a >= b for a, b in pairwise(scores[: best + 1]))
     return descends and all(a <= b for a, b in pairwise(scores[best:]))

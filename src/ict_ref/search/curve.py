@@ -1,4 +1,4 @@
-"""The scores along the grid, as a picture."""
+"""A picture of the scores along the grid."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from ict_ref.utils.panel import Figure, Panel
 
 
 def write_curve(folder: Path, levels: dict[float, float], *, best: float, without: float, caption: str) -> None:
-    """Write curve.png and curve.svg: the score of each level, the best one, and that without one more step."""
+    """Write curve.png and curve.svg with the scores by level, the best one, and the score without a further step."""
     ordered = tuple(sorted(levels.items()))
     panel = Panel(
         title="score by the level of one more step",
@@ -24,5 +24,5 @@ def write_curve(folder: Path, levels: dict[float, float], *, best: float, withou
         dots=("best",),
     )
     for suffix, content in files(Figure("", caption, (panel,))).items():
-        if suffix != ".csv":  # scores.csv has them
+        if suffix != ".csv":  # scores.csv has the points
             write_atomically(folder / f"curve{suffix}", content)

@@ -1,4 +1,4 @@
-"""The search: levels are scored by the Frechet distance of the samples that they make, always of the same noise."""
+"""The search over noise levels, scored by the Frechet distance of samples from the same noise."""
 
 import math
 from collections.abc import Sequence
@@ -34,11 +34,11 @@ class Found:
     before: tuple[float, ...]
     after: tuple[float, ...]
     levels: dict[float, float]
-    """Frechet distance at every level that was scored."""
+    """Frechet distance by scored noise level."""
 
 
 class Scorer:
-    """Frechet distance of samples by their noise levels, each computed once."""
+    """A cached function from sampling noise levels to the Frechet distance of their samples."""
 
     def __init__(
         self, trained: PretrainedModel, options: SearchOptions, before: tuple[float, ...], nodes: int, place: Scored
@@ -80,18 +80,20 @@ class Scorer:
 
 
 def find(options: SearchOptions) -> Found:
-    """Return the best level, and leave it in the folder with all scores.
+    """Return the best noise level, and write it with all scores to the folder.
 
-    Raises ValueError for levels, labels or a reference that the model cannot have.
+    Raises:
+        ValueError: The model does not support the levels, labels, reference or device, or the folder is in use.
+        OSError: A file cannot be read or written.
     """
     if options.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda needs a GPU that torch can use; it sees none; leave the option out")
+        raise ValueError("--device: expected a GPU that torch can use for cuda, got a CPU only. Leave the option out.")
     trained = load_pretrained(options.model, options.device)
     method = trained.method
     before, after = options.before or (method.sigma_max,), options.after
     nodes = options.nodes or method.s1 + 1
     grid = sigma_grid(nodes, sigma_min=method.sigma_min, sigma_max=method.sigma_max, rho=method.rho)
-    # Rejected before there is a folder: levels that do not descend, or with no node between them.
+    # Reject levels that do not descend or have no node between them, before the folder is created.
     search_intermediate_sigma(lambda _: 0.0, grid, before=before, after=after)
     place = Scored(options.folder)
     score = Scorer(trained, options, before, nodes, place)
@@ -121,12 +123,12 @@ def find(options: SearchOptions) -> Found:
 
 
 def most_scores(nodes: int) -> int:
-    """Return how many nodes a ternary search scores at the most: two each time that it drops a third, and the rest."""
+    """Return the largest number of nodes that a ternary search scores: two per step, and the last few."""
     return 2 * math.ceil(math.log(max(nodes, 2), 1.5)) + 4
 
 
 def _reference(place: str, features: Features, recipe: Recipe) -> tuple[Measured, int]:
-    """Return what samples are compared with, and in how many channels. Raises ValueError if they cannot be."""
+    """Return the reference and the number of channels. Raises ValueError for a reference that does not fit."""
     known = load(place, features) if is_statistics(place) else None
     images = sampled(recipe)
     if known is None:
@@ -135,5 +137,9 @@ def _reference(place: str, features: Features, recipe: Recipe) -> tuple[Measured
         return measure(real, features, channels=channels, classify=False, what="reference"), channels
     channels, number = channels_and_number(features, {"samples": images}, least=2)
     if len(known.mean) != number:
-        raise ValueError(f"{place} has statistics of {len(known.mean)} features; {features.name} has {number} here")
+        raise ValueError(
+            f"--reference: expected statistics of {number} features ({features.name}), got {len(known.mean)} in "
+            f"{place}. "
+            "Give images, or statistics of these features."
+        )
     return known, channels

@@ -1,4 +1,4 @@
-"""Options of `python -m ict_ref.search`. Nothing here imports torch: help and errors come at once."""
+"""Options of `python -m ict_ref.search`, without an import of torch, so that help and errors appear at once."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,44 +14,45 @@ exit status: 0 found; 2 rejected, one line gives the reason; 130 stopped by Ctrl
 examples:
   python -m ict_ref.search runs/digits-c86323d6 --reference digits:held-out --count 2000
   python -m ict_ref.search RUN --reference cifar10.npz --features inception-2015-12-05.pt --device cuda
-  python -m ict_ref.search RUN --reference REF --before 80 0.821   the third step, once the second is known
+  python -m ict_ref.search RUN --reference REF --before 80 0.821   the third step after the second
 """
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Find the noise level of the second step: the node of the training grid at which two-step samples have the
-    smallest Frechet distance to a reference, by the ternary search of the consistency models paper (Section 3), with
-    the same noise for every level. The paper's levels were found so (iCT, Appendix B: 0.821 on CIFAR-10, 1.526 on
-    ImageNet 64x64).
+    """Find the noise level of the second sampling step.
 
-    The search finds the best node if the score falls, then rises along the grid; of another curve its result is a
-    guess. Its folder has every score (scores.csv), their curve (curve.png, curve.svg) and the result (search.json).
-    After a stop, the same command continues; no level is scored twice.
+    The result is the node of the training grid at which two-step samples have the smallest Frechet distance to a
+    reference. The method is the ternary search of the consistency models paper (Section 3), with the same noise for
+    every level. iCT found its levels in this way (Appendix B: 0.821 on CIFAR-10, 1.526 on ImageNet 64x64).
+
+    The search finds the best node if the score first falls and then rises along the grid; otherwise its result may not
+    be the best. Its folder has every score (scores.csv), their curve (curve.png, curve.svg) and the result
+    (search.json). The same command resumes after a stop and scores each level once.
     """
 
     model: Model
-    """A run's folder or a network file."""
+    """Run folder or network file."""
     reference: Annotated[str, tyro.conf.arg(metavar="REFERENCE")]
-    """Real images, or their statistics, as python -m ict_ref.evaluate takes them."""
+    """Real images or their statistics, as for python -m ict_ref.evaluate."""
     features: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "pixels"
     """pixels, digits, or a TorchScript file."""
     count: int = 10_000
     """Number of samples at each level."""
     before: Annotated[Several[float], metavar("SIGMA ...")] = ()
-    """Noise levels before the one that is searched; by default sigma_max."""
+    """Noise levels of the steps before the searched one; by default sigma_max."""
     after: Annotated[Several[float], metavar("SIGMA ...")] = ()
-    """Noise levels after it; by default none."""
+    """Noise levels of the steps after the searched one; by default empty."""
     nodes: Annotated[int | None, metavar("N")] = None
-    """Number of nodes of the grid; by default that at the end of training, s1 + 1."""
+    """Number of nodes of the grid; by default s1 + 1, the number at the end of training."""
     labels: Annotated[Several[int], metavar("CLASS ...")] = ()
-    """Classes, in turn; by default all."""
+    """Classes in alternation; by default all."""
     seed: int = 0
     """Seed of the noise."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where to compute."""
+    """Device."""
     out: Annotated[Path | None, metavar("FOLDER")] = None
-    """New folder, or that of the same search; by default MODEL-search."""
+    """New folder, or the folder of the same search; by default MODEL-search."""
 
     def __post_init__(self) -> None:
         expect(self.count >= 1, "--count", "an integer >= 1", self.count)

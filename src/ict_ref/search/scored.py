@@ -1,4 +1,4 @@
-"""Scores of levels, kept in a folder as they come: what is stopped goes on, and nothing is scored twice."""
+"""Storage of scores in a folder, so that a search can be resumed and scores each level once."""
 
 import csv
 import json
@@ -14,14 +14,15 @@ COLUMNS = ("sigmas", "frechet_distance")
 
 @dataclass(frozen=True)
 class Scored:
-    """A folder with scores.csv, a row for each list of levels that was scored, and search.json, what they are."""
+    """A folder with scores.csv, one row per scored list of noise levels, and search.json, their description."""
 
     folder: Path
 
     def begin(self, about: dict[str, Any]) -> dict[tuple[float, ...], float]:
-        """Make the folder, or go on with one of the same search; return what is scored.
+        """Create the folder or resume the same search, and return the scores so far.
 
-        Raises ValueError if it holds something else.
+        Raises:
+            ValueError: The folder holds another search or other files.
         """
         file = self.folder / ABOUT
         if not self.folder.exists():
@@ -33,12 +34,14 @@ class Scored:
             rows = csv.DictReader(scores.read_text().splitlines() if scores.exists() else [])
             known = {_levels(row["sigmas"]): float(row["frechet_distance"]) for row in rows}
         except (OSError, ValueError, KeyError, TypeError):
-            raise ValueError(f"{self.folder} is there, and no search that can go on; choose another --out") from None
+            raise ValueError(
+                f"--out: expected a new folder or a search that can resume, got {self.folder}. Choose another --out."
+            ) from None
         for name in about:
             if there.get(name) != about[name]:
                 raise ValueError(
-                    f"{self.folder} is another search: {name} is {there.get(name)} there and {about[name]} here; "
-                    "choose another --out"
+                    f"--out: {self.folder} has another search: expected {name} {about[name]}, got {there.get(name)}. "
+                    "Choose another --out."
                 )
         return known
 
@@ -48,7 +51,7 @@ class Scored:
         write_atomically(self.folder / SCORES, "\n".join([*rows, ""]).encode())
 
     def finish(self, about: dict[str, Any], found: dict[str, Any]) -> None:
-        """Write what was found beside what was searched."""
+        """Write the result and the description of the search."""
         content = {"search": about, "found": found}
         write_atomically(self.folder / ABOUT, json.dumps(content, indent=2).encode() + b"\n")
 

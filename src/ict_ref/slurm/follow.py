@@ -1,4 +1,4 @@
-"""Follows a submitted job to its end: how far it is, and who failed if it did."""
+"""Progress of a submitted job until it ends, and the process that failed."""
 
 import json
 import signal
@@ -16,20 +16,20 @@ from ict_ref.utils.command_line import say
 from ict_ref.utils.progress import bar
 from ict_ref.utils.signals import LOST
 
-# Seconds between looks at the queue and at the metrics.
+# Seconds between two reads of the queue and the metrics.
 PAUSE = 2.0
-# How long to wait for the file in which a process that has ended says how.
+# Seconds to wait for the result file of a process that has ended.
 LATE = 10.0
 LAST_LINES = 12
-# The exit status of what is cancelled: that of SIGTERM, by which it ends.
+# Exit status of a cancelled job, which ends by SIGTERM.
 CANCELLED = 128 + signal.SIGTERM
 
 
 def follow_job(job: "submitit.Job[int]", work: SlurmTask) -> int:
-    """Show the work's progress until SLURM has the job no more, and return its exit status.
+    """Show the progress of the work until its job leaves SLURM's queue, and return its exit status.
 
-    A node that fails, a preemption or a time limit is no end: SLURM starts the job again. Ctrl-C stops following, not
-    the job.
+    SLURM restarts the job after a node failure, a preemption or a time limit, and following continues. Ctrl-C stops
+    following, not the job.
     """
     try:
         with bar(work.total, f"job {job.job_id}", work.unit, run=True) as shown:
@@ -38,24 +38,24 @@ def follow_job(job: "submitit.Job[int]", work: SlurmTask) -> int:
                 time.sleep(PAUSE)
             _show(shown, "ended", work)
     except KeyboardInterrupt:
-        return say(work.name, 130, f"job {job.job_id} goes on; scancel {job.job_id} ends it")
+        return say(work.name, 130, f"job {job.job_id} continues; end it with scancel {job.job_id}")
     return _verdict(job, work)
 
 
 def job_state(job_id: str) -> str | None:
-    """Return what SLURM does with the job, None if it has ended. A controller that does not answer is asked again."""
+    """Return the job's state, or None if the job has ended; UNKNOWN means that the controller did not answer."""
     state = _last_state(job_id)
     return None if state in ENDED else state
 
 
 def _last_state(job_id: str) -> str:
-    """Return the job's state, also one that it ended in; COMPLETED if SLURM knows no more of it."""
+    """Return the job's current or final state; COMPLETED for a job that SLURM has forgotten."""
     command = ["squeue", "-h", "-j", job_id, "-t", "all", "-o", "%T %r"]
     asked = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own command)
     if asked.returncode and "Invalid job id" not in asked.stderr:
         return "UNKNOWN"
     state, _, reason = (asked.stdout.splitlines() or ["COMPLETED"])[0].partition(" ")
-    # Why it waits: some reasons will never be gone by themselves.
+    # The reason is shown because some reasons never end without the user.
     return f"PENDING ({reason})" if state == "PENDING" and reason not in ("", "None") else state
 
 
@@ -63,16 +63,17 @@ ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_ME
 
 
 def _show(shown: "tqdm[Any]", state: str, work: SlurmTask) -> None:
-    # Work that was started again begins where it was saved: the bar goes back with it.
+    # Restarted work resumes from its last checkpoint, so the count may decrease.
     shown.n, words = work.progress()
     shown.set_postfix_str(", ".join(filter(None, (state, words))), refresh=False)
     shown.update(0)
 
 
 def _verdict(job: "submitit.Job[int]", work: SlurmTask) -> int:
-    """Return the exit status of the work, and of a failed one name the process and show the end of its log."""
+    """Return the exit status of the work; after a failure, print the end of the log of the process that failed."""
     if _last_state(job.job_id) == "CANCELLED":
-        return say(work.name, CANCELLED, f"job {job.job_id} was cancelled; the same command goes on from what is saved")
+        cancelled = f"job {job.job_id} was cancelled; the same command resumes from the last checkpoint"
+        return say(work.name, CANCELLED, cancelled)
     until = time.monotonic() + LATE
     ends = [_end(job.paths.folder, job.job_id, rank, until) for rank in range(work.job.processes)]
     outcomes = [None if end is None else _outcome(end) for end in ends]
@@ -80,7 +81,7 @@ def _verdict(job: "submitit.Job[int]", work: SlurmTask) -> int:
         print(f"job {job.job_id} has ended; see {work.folder}")
         return 0
     rank = _culprit(outcomes, _log(job, 0))
-    tail = "\n".join(_told(_log(job, rank))[-LAST_LINES:])
+    tail = "\n".join(_relevant_lines(_log(job, rank))[-LAST_LINES:])
     said = outcomes[rank] or "left no result"
     print(
         f"{tail}\n{work.name}: job {job.job_id} has failed in process {rank} of {len(outcomes)}: {said}; "
@@ -91,8 +92,8 @@ def _verdict(job: "submitit.Job[int]", work: SlurmTask) -> int:
     return 1 if end is None else int(end["status"]) or 1
 
 
-def _told(log: str) -> list[str]:
-    """Return the lines of a log, without the traceback of an exit status of which the process has said why."""
+def _relevant_lines(log: str) -> list[str]:
+    """Return the lines of a log, without the traceback of a RunFailedError, whose reason is already in the log."""
     lines = log.splitlines()
     if f"{RunFailedError.__name__}: " in log:
         first = next((k for k, line in enumerate(lines) if line.startswith("Traceback ")), len(lines))
@@ -101,7 +102,7 @@ def _told(log: str) -> list[str]:
 
 
 def _end(folder: Path, job_id: str, rank: int, until: float) -> dict[str, Any] | None:
-    """Return what a process that has ended noted of it, None if it did not."""
+    """Return the content of a process's result file, or None if it does not appear in time."""
     file = ending(folder, job_id, rank)
     while not file.exists() and time.monotonic() < until:
         time.sleep(0.2)
@@ -112,15 +113,15 @@ def _end(folder: Path, job_id: str, rank: int, until: float) -> dict[str, Any] |
 
 
 def _outcome(end: dict[str, Any]) -> str:
-    """Return "" for a process that ended well, else what went wrong."""
+    """Return "" for a process that succeeded, else its error or exit status."""
     return str(end.get("error", f"exit status {end['status']}")) if end["status"] else ""
 
 
 def _culprit(outcomes: list[str | None], log: str) -> int:
-    """Return which process failed for reasons of its own: one that says so, else one that left no word.
+    """Return the rank that failed first: the first with an error in its result file, else one without a result.
 
-    Of several without a word it is the one that srun, which speaks in the first one's log, names first. Who only lost
-    another one is innocent.
+    Among several ranks without a result it is the one that srun names first in the log of rank 0. Ranks that ended only
+    because another process was lost are not considered.
     """
     guilty = [rank for rank, outcome in enumerate(outcomes) if outcome not in ("", f"exit status {LOST}")]
     said = [rank for rank in guilty if outcomes[rank] is not None]

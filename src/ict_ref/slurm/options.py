@@ -1,4 +1,4 @@
-"""What a SLURM job of a run asks for: options, and profiles of clusters as TOML files."""
+"""Options of SLURM jobs, and profiles of clusters as TOML files."""
 
 import dataclasses
 import difflib
@@ -12,101 +12,119 @@ from ict_ref.utils.option_parser import Flag, expect, metavar
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """The SLURM job of a run that is submitted (--slurm). None of this changes what is learned."""
+    """The resources of a SLURM job (--slurm). These options do not change the result of a run."""
 
     nodes: int = 1
-    """Nodes."""
+    """Number of nodes."""
     processes_per_node: int = 0
-    """Processes on each node; 0: one for each GPU, one where there is none."""
+    """Processes on each node; 0: one per GPU, or one without GPUs."""
     gpus_per_node: int = 0
     """GPUs on each node."""
     gpu_type: str = ""
-    """Kind of GPU, as the cluster calls it (a100)."""
+    """Type of GPU as named by the cluster, such as a100."""
     cpus_per_process: int = 1
     """CPU cores of each process."""
     memory_gb: int = 0
-    """Memory on each node in GB; 0: all that it has."""
+    """Memory on each node in GB; 0: all of the node's memory."""
     minutes: int = 60
-    """Time limit of one start. At it the job saves, queues itself again and goes on, as often as it takes."""
+    """Time limit of one start in minutes. At the limit the job saves and queues itself again, without a limit on the
+    number of starts."""
     signal_seconds: int = 120
-    """Seconds before the time limit at which the job is told to save; more than the longest step and saving take. SLURM
-    may tell it a minute early."""
+    """Seconds between the signal to save and the time limit; choose more than the longest step plus saving. SLURM may
+    send the signal up to a minute early."""
     partition: str = ""
-    """Partition; without, the cluster's own."""
+    """Partition; empty: the cluster's default."""
     account: str = ""
-    """Account; without, yours."""
+    """Account; empty: your default account."""
     qos: str = ""
     """Quality of service."""
     constraint: str = ""
-    """Features that nodes must have."""
+    """Features that the nodes must have."""
     setup: tuple[str, ...] = ()
-    """Shell lines before the processes start, such as 'module load cuda'. One that fails ends the job."""
+    """Shell lines to run before the processes start, such as 'module load cuda'. A failing line ends the job."""
     sbatch: tuple[str, ...] = ()
-    """More options of sbatch, such as reservation=maintenance or exclusive."""
+    """Further sbatch options, such as reservation=maintenance or exclusive."""
 
     def __post_init__(self) -> None:
         for name in ("nodes", "cpus_per_process", "minutes", "signal_seconds"):
-            _needs(getattr(self, name) >= 1, "an integer >= 1", name, getattr(self, name))
+            expect(getattr(self, name) >= 1, _option(name), "an integer >= 1", getattr(self, name))
         for name in ("processes_per_node", "gpus_per_node", "memory_gb"):
-            _needs(getattr(self, name) >= 0, "an integer >= 0", name, getattr(self, name))
-        _needs(self.gpus_per_node > 0 or not self.gpu_type, "job.gpus_per_node too", "gpu_type", self.gpu_type)
-        shorter = self.signal_seconds < 60 * self.minutes
-        _needs(shorter, f"fewer than the {60 * self.minutes} of job.minutes", "signal_seconds", self.signal_seconds)
+            expect(getattr(self, name) >= 0, _option(name), "an integer >= 0", getattr(self, name))
+        typed_only_with_gpus = self.gpus_per_node > 0 or not self.gpu_type
+        expect(typed_only_with_gpus, "--job.gpu-type", "a value only with --job.gpus-per-node", self.gpu_type)
+        limit = 60 * self.minutes
+        expected = f"fewer than the {limit} seconds of --job.minutes"
+        expect(self.signal_seconds < limit, "--job.signal-seconds", expected, self.signal_seconds)
         for option in self.sbatch:
-            _needs(bool(option.lstrip("-").split("=")[0]), "options such as name=value", "sbatch", option)
+            expect(bool(option.lstrip("-").split("=")[0]), "--job.sbatch", "options such as name=value", option)
 
     @property
     def tasks(self) -> int:
-        """Return how many processes a node has."""
+        """Return the number of processes on each node."""
         return self.processes_per_node or max(1, self.gpus_per_node)
 
     @property
     def processes(self) -> int:
-        """Return how many processes the run has."""
+        """Return the number of processes on all nodes."""
         return self.nodes * self.tasks
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Options of a command that works here, in one process or several, or as a SLURM job."""
+    """Options of a command that runs here, in one process or several, or as a SLURM job."""
 
     processes: int = 0
-    """Processes of this machine that share the work; 0: one for each visible GPU, one without GPUs."""
+    """Number of processes on this machine; 0: one per visible GPU, or one without GPUs."""
     slurm: Flag = False
-    """Submit a SLURM job, described by the options of job, print where to look, and return."""
+    """Submit a SLURM job with the options of job, print its folder and log, and return."""
     profile: Annotated[Path | None, metavar("FILE")] = None
     """TOML file with fields of job, for a cluster (--slurm); options take precedence over it."""
     wait: Flag = False
     """Follow the job to its end and return its status (--slurm)."""
     dry_run: Flag = False
-    """Print the configuration or the sbatch file (--slurm), and do nothing."""
+    """Print the configuration or the sbatch file (--slurm), and exit."""
     job: Job = field(default_factory=Job)
 
     def refuse_contradictions(self, *of_jobs: str) -> None:
-        """Raise ValueError for a wrong number of processes, and for options of jobs, as these are, without --slurm."""
+        """Reject a negative number of processes, and contradictions between --slurm and the other options.
+
+        `of_jobs` names further fields that need --slurm.
+
+        Raises:
+            ValueError: An option contradicts another.
+        """
         expect(self.processes >= 0, "--processes", "an integer >= 0", self.processes)
         if self.slurm and self.processes:
-            raise ValueError("--processes is for this machine; with --slurm give --job.nodes and --job.gpus-per-node")
+            raise ValueError(
+                f"--processes: expected 0 with --slurm, got {self.processes}. "
+                "Use --job.nodes and --job.gpus-per-node instead."
+            )
         for name in ("wait", "profile", "job", *of_jobs):
             if not self.slurm and getattr(self, name) not in (False, None, Job()):
-                raise ValueError(f"--{name.replace('_', '-')} is for jobs; give --slurm too")
+                option = "--job.*" if name == "job" else f"--{name.replace('_', '-')}"
+                raise ValueError(f"{option}: expected --slurm too, got {option} alone. Add --slurm.")
 
 
 def load_profile(path: Path | None) -> Job:
-    """Return the job of a profile, or the default one. Raises ValueError for a file that is not a profile."""
+    """Return the job of a profile, or the default job without a profile.
+
+    Raises:
+        ValueError: The file is not TOML, or a field is unknown or has a wrong value.
+        OSError: The file cannot be read.
+    """
     if path is None:
         return Job()
     try:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"--profile needs a TOML file; {path} is none ({error})") from None
+        raise ValueError(f"--profile: expected a TOML file, got {path} ({error})") from None
     fields = {field.name: field for field in dataclasses.fields(Job)}
     values: dict[str, Any] = {}
     for name, value in content.items():
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
-            hint = f"perhaps {near[0]}" if near else f"there are {', '.join(fields)}"
-            raise ValueError(f"--profile {path} has an unknown field {name}; {hint}")
+            hint = f"perhaps you meant {near[0]}" if near else f"known fields: {', '.join(fields)}"
+            raise ValueError(f"--profile: {path} has an unknown field {name}; {hint}")
         kind = type(fields[name].default)
         if kind is tuple and isinstance(value, list) and all(isinstance(line, str) for line in value):
             values[name] = tuple(value)
@@ -114,10 +132,10 @@ def load_profile(path: Path | None) -> Job:
             values[name] = value
         else:
             wanted = {int: "an integer", str: "a string", tuple: "a list of strings"}[kind]
-            raise ValueError(f"--profile {path}: {name} needs {wanted}; got {value!r}")
+            raise ValueError(f"--profile: {path}: {name}: expected {wanted}, got {value!r}")
     return Job(**values)
 
 
-def _needs(holds: bool, invariant: str, name: str, got: object) -> None:
-    if not holds:
-        raise ValueError(f"job.{name} needs {invariant}; got {got}")
+def _option(name: str) -> str:
+    """Return the option of a field of Job as the user types it."""
+    return f"--job.{name.replace('_', '-')}"

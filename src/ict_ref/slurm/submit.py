@@ -1,4 +1,4 @@
-"""Submits work as a SLURM job, says where to look, and follows it: the --slurm of commands."""
+"""Submission of work as a SLURM job: the option --slurm of commands."""
 
 import contextlib
 import io
@@ -15,14 +15,16 @@ from submitit.slurm.slurm import _make_sbatch_string
 from ict_ref.slurm.follow import follow_job, job_state
 from ict_ref.slurm.worker import SlurmTask, Task
 
-# A job queues itself again at every time limit; submitit wants a number.
+# A job queues itself again at every time limit; submitit requires a maximum.
 AS_OFTEN_AS_IT_TAKES = 100_000
 
 
 def submit(work: SlurmTask, *, wait: bool) -> int:
-    """Submit the work and return the exit status: of the submission, or with `wait` of the work.
+    """Submit the work and return the exit status of the submission, or with `wait` that of the work.
 
-    Raises ValueError for what SLURM refuses, OSError for a folder that cannot be written.
+    Raises:
+        ValueError: SLURM is not available or rejects the job, or a job of the same work is in the queue.
+        OSError: The folder cannot be written.
     """
     refuse_without_sbatch()
     refuse_a_second_job(work)
@@ -31,33 +33,44 @@ def submit(work: SlurmTask, *, wait: bool) -> int:
     nodes, processes = (_number(n, word) for n, word in ((work.job.nodes, "node"), (work.job.processes, "process")))
     print(f"job {job.job_id} submitted: {nodes}, {processes}")
     print(f"{work.kind:<10} {work.folder}\nlog        {log}")
-    print(f"follow it  tail -F {log}   (or squeue -j {job.job_id}; end it by scancel {job.job_id})", flush=True)
+    print(f"follow it  tail -F {log}   (or squeue -j {job.job_id}; end it with scancel {job.job_id})", flush=True)
     return follow_job(job, work) if wait else 0
 
 
 def refuse_without_sbatch() -> None:
-    """Raise ValueError where nothing can be submitted."""
-    if shutil.which("sbatch") is None or shutil.which("srun") is None:
-        raise ValueError("needs sbatch and srun; this machine has none; submit where SLURM is, or leave out --slurm")
+    """Reject a submission on a machine without SLURM.
+
+    Raises:
+        ValueError: sbatch or srun is missing.
+    """
+    if missing := [command for command in ("sbatch", "srun") if shutil.which(command) is None]:
+        raise ValueError(
+            f"--slurm: expected sbatch and srun on this machine, got no {' or '.join(missing)}. "
+            "Submit on a machine of the cluster, or leave out --slurm."
+        )
 
 
 def refuse_a_second_job(work: SlurmTask) -> None:
-    """Raise ValueError if a job of the same work is in the queue: it would do it again, or be in its way."""
+    """Reject work that a job in the queue already does.
+
+    Raises:
+        ValueError: A job of the same folder is in the queue.
+    """
     for folder in sorted((work.folder / "slurm").glob("*")):
         if folder.name.isdecimal() and (state := job_state(folder.name)) not in (None, "UNKNOWN"):
             raise ValueError(
-                f"job {folder.name} of {work.folder} is {state}: it does this; follow it by squeue -j {folder.name}, "
-                f"or end it by scancel {folder.name} first"
+                f"--slurm: expected no job of {work.folder} in the queue, got job {folder.name} ({state}). "
+                f"Follow it with squeue -j {folder.name}, or end it with scancel {folder.name} first."
             )
 
 
 def job_folder(work: SlurmTask) -> Path:
-    """Return where submitit puts logs and results; %j is the job's number."""
+    """Return the folder of submitit's logs and results; %j is the job's number."""
     return work.folder / "slurm" / "%j"
 
 
 def parameters(work: SlurmTask) -> dict[str, Any]:
-    """Return what submitit is told of the job."""
+    """Return the parameters of the job for submitit."""
     job = work.job
     more: dict[str, Any] = {"requeue": True}
     for option in job.sbatch:
@@ -79,7 +92,7 @@ def parameters(work: SlurmTask) -> dict[str, Any]:
         "timeout_min": job.minutes,
         "stderr_to_stdout": True,
         "slurm_signal_delay_s": job.signal_seconds,
-        # A process that is gone takes the others with it: they would wait for it.
+        # The end of one process ends the others, which would otherwise wait for it.
         "slurm_srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={job.cpus_per_process}"],
         "slurm_setup": ["set -e", *job.setup],
         "slurm_additional_parameters": more,
@@ -88,7 +101,7 @@ def parameters(work: SlurmTask) -> dict[str, Any]:
 
 
 def sbatch_file(work: SlurmTask) -> str:
-    """Return the file that would be given to sbatch."""
+    """Return the content of the file for sbatch."""
     names = {"name": "job_name", "timeout_min": "time", "tasks_per_node": "ntasks_per_node", "mem_gb": "mem"}
     given = {names.get(key, key.removeprefix("slurm_")): value for key, value in parameters(work).items()}
     given["mem"] = f"{work.job.memory_gb}GB"
@@ -104,7 +117,7 @@ def _submitted(work: SlurmTask) -> submitit.Job[int]:
     before = set(work.folder.glob("slurm/*"))
     cluster = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
     try:
-        # Submitted from within a job it is another job. submitit repeats what sbatch says.
+        # A submission from within a job must not inherit its environment. submitit prints sbatch's errors again.
         with contextlib.redirect_stderr(io.StringIO()), submitit.helpers.clean_env():
             os.environ |= cluster
             return executor.submit(Task(work.action))
@@ -112,21 +125,18 @@ def _submitted(work: SlurmTask) -> submitit.Job[int]:
         for left in set(work.folder.glob("slurm/*")) - before:
             left.unlink()
         for folder in (work.folder / "slurm", work.folder):
-            with contextlib.suppress(OSError):  # it has other files, too
+            with contextlib.suppress(OSError):  # the folder has other files
                 folder.rmdir()
-        raise ValueError(f"sbatch refuses the job: {_first_complaint(str(error))}") from None
+        raise ValueError(f"sbatch rejects the job: {_errors_of_sbatch(str(error))}") from None
 
 
-def _first_complaint(text: str) -> str:
-    """Return what sbatch said, on one line."""
+def _errors_of_sbatch(text: str) -> str:
+    """Return the errors of sbatch on one line."""
     lines = [line.split("error:", 1)[-1].strip() for line in text.splitlines() if "error:" in line]
     said = "; ".join(dict.fromkeys(lines)) or " ".join(text.split())
-    nobody = any(words in said for words in ("Unable to contact", "DNS SRV", "stat file"))
-    return (
-        f"no controller of SLURM answers; does this machine belong to the cluster, and SLURM_CONF? ({said})"
-        if nobody
-        else said
-    )
+    if any(words in said for words in ("Unable to contact", "DNS SRV", "stat file")):
+        return f"SLURM's controller does not answer; check SLURM_CONF and that this machine is in the cluster ({said})"
+    return said
 
 
 def _number(count: int, word: str) -> str:

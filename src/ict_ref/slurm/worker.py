@@ -1,4 +1,4 @@
-"""What is done as a SLURM job, and what each process of one does: submitit finds it on its node and calls it."""
+"""Resumable work as a SLURM job, and the function that submitit calls in each process of the job."""
 
 import json
 import os
@@ -16,55 +16,58 @@ from ict_ref.slurm.options import Job
 from ict_ref.utils.atomic import write_atomically
 from ict_ref.utils.command_line import FAILED
 
-# Asked to stop, a process has saved and then waits to be ended: whoever ends it, or starts it again, is in charge.
+# Exit statuses of work that has saved after a signal of SLURM. Its process then waits until SLURM ends it.
 STOPPED_BY_SLURM = (128 + signal.SIGTERM, 128 + signal.SIGUSR2)
 
-# Seconds until what the first process has written is seen on the other nodes.
+# Seconds to wait until the other nodes see a file of the first process.
 PATIENCE = 300.0
 
 
 class RunFailedError(Exception):
-    """A process ended with this exit status; it has said why."""
+    """An exit status other than 0 whose reason the process has already printed."""
 
 
 @dataclass(frozen=True)
 class SlurmTask:
-    """What a command has done by a job; done again where it was stopped, it goes on."""
+    """A resumable unit of work that a command runs as a SLURM job."""
 
     name: str
-    """What the command calls itself when it speaks."""
+    """Name of the command in its messages."""
     folder: Path
-    """Where its logs go, below slurm; all nodes see it."""
+    """Folder that all nodes share; its subfolder slurm holds the logs."""
     kind: str
-    """What that folder is called."""
+    """Description of the folder, such as "run folder"."""
     job: Job
     action: Callable[[], int]
-    """What each process does; returns an exit status. Found by its name on the nodes."""
+    """Function that each process calls, which returns an exit status. The nodes import it by name."""
     total: int
     """Number of units that `progress` counts."""
     progress: Callable[[], tuple[int, str]]
-    """Number of finished units, and a word on them."""
+    """Function that returns the number of finished units and a short description."""
     unit: str = "steps"
 
 
 class Task:
-    """Work as a job; started again by SLURM, it is the same work.
+    """A callable for submitit that runs an action and queues its job again at the time limit.
 
-    SIGUSR2, at the time limit, saves at the end of the step in all processes, and then the first one queues the job
-    again. SIGTERM (requeued by hand, preempted, cancelled) saves likewise and queues nothing: SLURM knows whether the
-    job shall run again.
+    On SIGUSR2, at the time limit, all processes save at the end of the step, and the first one queues the job again.
+    On SIGTERM (requeued, preempted or cancelled) they save and queue nothing, because SLURM decides on a restart.
     """
 
     def __init__(self, action: Callable[[], int]) -> None:
         self.action = action
 
     def __call__(self) -> int:
-        """Run this process's share and return the exit status 0; raises RunFailedError for any other."""
-        # submitit's own, which calls `checkpoint` and queues the job again.
+        """Run the action in this process and return the exit status 0.
+
+        Raises:
+            RunFailedError: The action returned another exit status.
+        """
+        # This handler of submitit calls `checkpoint` and queues the job again.
         queue_again = signal.getsignal(signal.SIGUSR2)
         here = submitit.JobEnvironment()
         end = ending(here.paths.folder, here.job_id, here.global_rank)
-        end.unlink(missing_ok=True)  # of the start before
+        end.unlink(missing_ok=True)  # the result of an earlier start
         submitit.helpers.TorchDistributedEnvironment().export(overwrite=True, set_cuda_visible_devices=False)
         start = os.environ.get("SLURM_RESTART_COUNT", "0")
         os.environ["MASTER_PORT"] = agreed_port(
@@ -87,14 +90,17 @@ class Task:
         return status
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """Return what is queued again. Nothing is saved here: the work has saved itself."""
+        """Return the submission that is queued again; the action has already saved its state."""
         return submitit.helpers.DelayedSubmission(self)
 
 
 def agreed_port(file: Path, *, first: bool) -> str:
-    """Return a port that was free on the first process's node, which writes it for the others.
+    """Return a free port on the node of the first process, which writes it to `file` for the others.
 
-    submitit's is a function of the job's number, and may be somebody else's.
+    submitit derives its port from the job's number, so that port may be in use.
+
+    Raises:
+        TimeoutError: The file does not appear in time.
     """
     if first:
         with socket.socket() as some:
@@ -103,11 +109,11 @@ def agreed_port(file: Path, *, first: bool) -> str:
     until = time.monotonic() + PATIENCE
     while not file.exists():
         if time.monotonic() > until:
-            raise TimeoutError(f"{file} is not there: is the run folder one that all nodes see?")
+            raise TimeoutError(f"{file} does not appear on this node. Use a run folder that all nodes share.")
         time.sleep(0.1)
     return file.read_text()
 
 
 def ending(folder: Path, job_id: str, rank: int) -> Path:
-    """Return where a process of a job notes how it ended, in JSON; a file that is read here executes nothing."""
+    """Return the path of a process's result file, which is JSON, so that reading it executes no code."""
     return folder / f"{job_id}_{rank}_ended.json"

@@ -1,4 +1,4 @@
-"""A figure as PNG and SVG by matplotlib, and the CSV of its points. The same figure gives the same bytes."""
+"""Reproducible PNG and SVG drawings of a figure by matplotlib, and its points as CSV."""
 
 import csv
 import io
@@ -16,12 +16,12 @@ from matplotlib.ticker import StrMethodFormatter
 from ict_ref.utils.panel import Figure, Panel
 
 SUFFIXES = (".csv", ".svg", ".png")
-# Okabe and Ito's, which the colour-blind can tell apart, without their yellow, which is too light for lines.
+# The palette of Okabe and Ito for colour-blind readers, without yellow, which is too light for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# Where there are more curves than colours, the next ones are dashed.
+# Curves after the last colour reuse the colours with dashed lines.
 DASHES = ("-", "--", ":")
 MARKERS = "osD^vPX"
-# Inches; and letters of the caption on an inch.
+# Lengths in inches, and caption letters per inch.
 PANEL, LEGEND, HEIGHT, LINE, LETTERS = 4.2, 1.9, 3.7, 0.17, 14
 STYLE: dict[str, object] = {
     "axes.grid": True,
@@ -37,7 +37,7 @@ STYLE: dict[str, object] = {
     "savefig.dpi": 200,
     "svg.hashsalt": "ict_ref",
 }
-# What is written in ASCII is drawn as in print; what belongs together stays so when a caption is broken into lines.
+# ASCII names become typographic symbols; no-break spaces keep expressions on one line of a caption.
 SIGNS = (
     (r"\bsigma'", "\N{GREEK SMALL LETTER SIGMA}\N{PRIME}"),
     (r"\bsigma\b", "\N{GREEK SMALL LETTER SIGMA}"),
@@ -51,18 +51,18 @@ SIGNS = (
 
 
 class Look(NamedTuple):
-    """How a curve is drawn, in matplotlib's terms."""
+    """The style of a curve in matplotlib's terms."""
 
     colour: str
     line: str
     marker: str
     inside: str
-    """Colour inside markers."""
+    """Fill colour of the markers."""
 
 
 def files(figure: Figure) -> dict[str, bytes]:
-    """Return the content of the figure's files, by their suffixes."""
-    # Without the style the user's matplotlibrc would have a say.
+    """Return the content of each file of the figure by suffix; equal figures give equal bytes."""
+    # The explicit style overrides the user's matplotlibrc.
     with matplotlib.style.context(["default", STYLE]):
         drawing = drawn(figure)
         about = {"Title": figure.words.partition(". ")[0], "Description": figure.caption}
@@ -73,7 +73,7 @@ def files(figure: Figure) -> dict[str, bytes]:
 
 
 def table(figure: Figure) -> str:
-    """Return the points of all curves as CSV, with all their digits."""
+    """Return the points of all curves as CSV in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("panel", "curve", "x", "y"))
@@ -84,7 +84,7 @@ def table(figure: Figure) -> str:
 
 
 def drawn(figure: Figure) -> Drawing:
-    """Return the drawing: panels side by side, the legend on their right, the caption below."""
+    """Return a drawing with the panels side by side, the legend on their right and the caption below."""
     count = len(figure.panels)
     width = PANEL * count + LEGEND
     caption = textwrap.fill(typeset(figure.words), round(LETTERS * width))
@@ -101,7 +101,7 @@ def drawn(figure: Figure) -> Drawing:
 
 
 def draw_panel(axes: Axes, panel: Panel, looks: dict[str, Look]) -> None:
-    """Draw the curves as they look, and name the axes."""
+    """Draw the curves in their styles, and label the axes."""
     for name, points in panel.curves.items():
         x, y = ([point[axis] for point in points] for axis in (0, 1))
         look = looks[name]
@@ -118,7 +118,7 @@ def draw_panel(axes: Axes, panel: Panel, looks: dict[str, Look]) -> None:
 
 
 def looks_of(figure: Figure) -> dict[str, Look]:
-    """Return how each curve is drawn, the same in all panels: dots in the colours of the lines, from the first."""
+    """Return the style of each curve, the same in all panels; dots reuse the colours of the lines in order."""
     lines, dots = itertools.cycle(itertools.product(DASHES, COLOURS)), itertools.cycle(COLOURS)
     markers = itertools.cycle(MARKERS)
     looks: dict[str, Look] = {}
@@ -135,7 +135,7 @@ def looks_of(figure: Figure) -> dict[str, Look]:
 
 
 def typeset(text: str) -> str:
-    """Return the text with the signs of print."""
+    """Return the text with typographic symbols."""
     for pattern, sign in SIGNS:
         text = re.sub(pattern, sign, text)
     return text

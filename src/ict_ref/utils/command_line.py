@@ -1,4 +1,4 @@
-"""Parts of all commands: expected errors as one line and an exit status, and places for new files."""
+"""Functions of all commands: expected errors as one line and an exit status, and checks of output paths."""
 
 import os
 import signal
@@ -23,8 +23,8 @@ def guarded(
 ) -> int:
     """Run `action` and return its exit status. Convert expected errors and signals to one line and a status.
 
-    `refused` are errors that tell the user what to do, `stopped` is printed after Ctrl-C, `files` is the subject of an
-    error of the operating system that names no file, and `after_repair` ends its line.
+    `refused` lists exceptions whose message is already written for the user. `stopped` is the message after Ctrl-C.
+    `files` replaces a missing file name in an OSError, and `after_repair` is appended to that line.
     """
     try:
         status = action()
@@ -37,43 +37,43 @@ def guarded(
     except refused as error:
         return say(name, REFUSED, str(error))
     except MemoryError as error:
-        return say(name, REFUSED, f"this machine has not enough memory: {error}")
+        return say(name, REFUSED, f"not enough memory on this machine: {error}")
     except OSError as error:
         return say(name, REFUSED, f"cannot use {error.filename or files}: {error.strerror or error}{after_repair}")
     except FloatingPointError as error:
         return say(name, FAILED, str(error))
     except LostProcessError as error:
         # The launcher of the processes reports which of them failed; this one did not.
-        return LOST if started_by_launcher() else say(name, LOST, f"another process is gone ({error})")
+        return LOST if started_by_launcher() else say(name, LOST, f"another process was lost ({error})")
     except RuntimeError as error:
         if not _is_of_memory(error):
             raise
-        return say(name, REFUSED, f"there is not enough memory: {str(error).splitlines()[0]}")
+        return say(name, REFUSED, f"not enough memory: {str(error).splitlines()[0]}")
     except KeyboardInterrupt as error:
         number = error.args[0] if error.args else signal.SIGINT
         return say(name, 128 + number, stopped)
 
 
 def _is_of_memory(error: RuntimeError) -> bool:
-    """Return whether torch failed to allocate memory, of the host or of a GPU."""
+    """Return whether torch failed to allocate host or GPU memory."""
     import torch
 
-    # Any call may allocate, so none can be wrapped. The host's allocator raises a bare RuntimeError, and so does the
-    # driver of a GPU outside of torch's allocator: only their words distinguish them from other errors.
+    # Any call may allocate, so single calls cannot be wrapped. The host's allocator raises a bare RuntimeError, and so
+    # does a GPU driver outside torch's allocator. Only the text distinguishes these errors.
     words = ("can't allocate memory", "out of memory")
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def say(name: str, status: int, message: str) -> int:
-    """Print one line to standard error, and return the status."""
+    """Print one line to standard error and return the status."""
     print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
     return status
 
 
 def leave(status: int) -> NoReturn:
-    """End this process with the status; one of several ends at once.
+    """End this process with the status, at once if it is one rank of several.
 
-    torch's threads may abort a process that ends while they do (pytorch/pytorch#190489), after its work is done.
+    During a normal exit torch's threads may abort the process although its work is done (pytorch/pytorch#190489).
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         sys.stdout.flush()
@@ -83,11 +83,17 @@ def leave(status: int) -> NoReturn:
 
 
 def refuse_place(path: Path, option: str = "--out") -> None:
-    """Raise ValueError unless a new file or folder can be made here."""
+    """Reject a path at which a new file or folder cannot be created.
+
+    Raises:
+        ValueError: The path exists, or the nearest existing folder above it is not writable.
+    """
     if os.path.lexists(path):
-        raise ValueError(f"{path} is there, and nothing is overwritten; choose another {option}")
+        raise ValueError(
+            f"{option}: expected a new path, got {path}. Existing files are not overwritten; choose another {option}."
+        )
     above = path.absolute().parent
     while not above.exists():
         above = above.parent
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise ValueError(f"{option} {path} needs a folder that can be written to; {above} is none")
+        raise ValueError(f"{option}: expected a path in a writable folder, got {path}. Choose another than {above}.")

@@ -1,7 +1,7 @@
-"""Command lines as dataclasses: fields are options, their types say what is accepted, their docstrings are the help.
+"""Command lines as dataclasses: fields are options, types define the accepted values, docstrings are the help.
 
-Fields are declared as tyro reads them, and tyro writes the help. The words are read here, because tyro reports an error
-only as a drawn box and then exits, and because a default may depend on an option (a preset, a profile).
+Fields are declared for tyro, and tyro writes the help. This module parses the command line instead of tyro for two
+reasons: tyro prints errors as a box and exits, and a default may depend on an option (a preset or a profile).
 """
 
 import contextlib
@@ -36,10 +36,10 @@ class Option:
     path: tuple[str, ...]
     name: str
     kind: Any
-    """Type of one value; of a flag its value."""
+    """Type of one value; for a flag, its value."""
     least: int = 0
     most: int = 0
-    """Number of values."""
+    """Largest number of values; `least` is the smallest."""
     several: bool = False
     """Whether the value is a tuple."""
     positional: bool = False
@@ -47,7 +47,11 @@ class Option:
     nullable: bool = False
 
     def value(self, words: Sequence[str]) -> Any:
-        """Return the value of these words. Raises ValueError for too few, or for one of another type."""
+        """Return the value of these words.
+
+        Raises:
+            ValueError: There are too few words, or one has another type.
+        """
         if self.most == 0:
             return self.kind
         if len(words) < self.least:
@@ -56,7 +60,11 @@ class Option:
         return values if self.several and values != (None,) else values[0]
 
     def converted(self, word: str) -> Any:
-        """Return the value of a word. Raises ValueError for a word of another type."""
+        """Return the value of a word.
+
+        Raises:
+            ValueError: The word has another type or is not one of the choices.
+        """
         if word == "None" and self.nullable:
             return None
         choices = get_args(self.kind)
@@ -66,7 +74,7 @@ class Option:
             raise ValueError(self.expected(word) + _hint(word, choices)) from None
 
     def expected(self, got: str) -> str:
-        """Return the line for words that are not what is expected."""
+        """Return the message that states the expected value and what was given."""
         what = f"one of {', '.join(choices)}" if (choices := get_args(self.kind)) else WORDS.get(self.kind, "a value")
         if self.several and not choices:
             what = f"{self.most if self.least > 1 else ''} {what.split()[1]}s".strip()
@@ -81,11 +89,13 @@ def parse_options(
     *,
     default: Callable[[Given], T] | None = None,
 ) -> T:
-    """Return the options on the command line, by default that of this process; print the help and exit 0 if asked to.
+    """Return the options in `arguments` (by default `sys.argv`), or print the help and exit 0 for --help.
 
-    `name` is the command's, as in `python -m NAME`; the epilog ends its help. `default` returns the options to which
-    the given ones are applied; without it `kind` may not have groups. Raises ValueError with one line for words that
-    are not options or their values, and whatever the dataclass raises.
+    `name` is the command's, as in `python -m NAME`; `epilog` is the end of its help. `default` returns the options to
+    which the given ones are applied; `kind` may have groups only with a `default`.
+
+    Raises:
+        ValueError: A word is not an option or not an allowed value, or the dataclass rejects its fields.
     """
     try:
         given, wants_help = _read(sys.argv[1:] if arguments is None else arguments, list(options_of(kind)))
@@ -105,22 +115,26 @@ def parse_options(
 
 
 def metavar(name: str) -> Any:
-    """Return what `Annotated` needs for a name of the value in the help, where the docstring states the default."""
+    """Return an annotation that names the value in the help, for options whose docstring states the default."""
     return tyro.conf.arg(metavar=name, help_behavior_hint="")
 
 
 Model = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FILE")]
-"""A trained model: the folder of a run, or a network file."""
+"""Positional argument for a trained model: a run folder or a network file."""
 
 
 def expect(holds: bool, option: str, expected: str, got: object) -> None:
-    """Raise ValueError for a value of an option that is not what is expected."""
+    """Reject an option's value unless a condition holds.
+
+    Raises:
+        ValueError: `holds` is false; the message is *option: expected X, got Y*.
+    """
     if not holds:
         raise ValueError(f"{option}: expected {expected}, got {got}")
 
 
 def options_of(kind: Any, path: tuple[str, ...] = (), prefix: str = "") -> Iterator[Option]:
-    """Yield the options of a dataclass, and those of its groups."""
+    """Yield the options of a dataclass and of its groups."""
     hints = get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
         extras: tuple[Any, ...] = ()
@@ -151,7 +165,7 @@ def options_of(kind: Any, path: tuple[str, ...] = (), prefix: str = "") -> Itera
 
 
 def _read(words: Iterable[str], options: Sequence[Option]) -> tuple[Given, bool]:
-    """Return the values of the words, and whether the help is requested, at which reading ends.
+    """Return the values by field path, and whether --help occurs, which ends parsing.
 
     Raises ValueError for words that are not options or their values.
     """
@@ -198,7 +212,7 @@ def _hint(word: str, known: Iterable[str]) -> str:
 
 
 def _is_option(word: str) -> bool:
-    """Return whether the word looks like an option; a negative number does not."""
+    """Return whether the word starts with a dash and is neither "-" nor a negative number."""
     return word.startswith("-") and word != "-" and not _takes(Option((), "", float), word)
 
 
@@ -211,7 +225,7 @@ def _takes(option: Option, word: str) -> bool:
 
 
 def _replaced(default: Any, given: Given) -> Any:
-    """Return the dataclass with the given values in its fields and in those of its groups."""
+    """Return a copy of the dataclass with the given values in its fields and groups."""
     changes: dict[str, Any] = {}
     for name in {path[0] for path in given}:
         inner = {path[1:]: value for path, value in given.items() if path[0] == name}

@@ -1,4 +1,4 @@
-"""What a figure shows: curves with their names, axes and caption. How it is drawn is another module's business."""
+"""The content of a figure: panels with named curves and axes, and a caption."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,35 +10,35 @@ Points = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes."""
+    """One pair of axes with its curves."""
 
     title: str
-    """What is shown, in a few words."""
+    """Short title."""
     x: str
-    """Name of the horizontal axis, with its unit where it has one."""
+    """Name of the horizontal axis, with its unit if it has one."""
     y: str
     """Name of the vertical axis."""
     curves: dict[str, Points]
-    """(x, y) in the order in which they are joined, under what the legend calls them."""
+    """Points (x, y) by name in the legend, in the order in which a line joins them."""
     x_scale: Scale = "linear"
     y_scale: Scale = "linear"
     marks: Sequence[str] = field(default=())
-    """Curves whose points are marked: measured, not computed at will."""
+    """Names of curves with markers, which show measured points."""
     dots: Sequence[str] = field(default=())
-    """Curves that are points alone, not joined: the first in the colour of the first line, and so on."""
+    """Names of curves drawn as points without a line; they reuse the colours of the lines in order."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What one number of the paper stands for: panels side by side, and a caption that says how they were made."""
+    """Panels side by side, and a caption that describes how they were made."""
 
     number: str
-    """As in the paper: 1a. Empty: it is none of the paper's."""
+    """Number in the paper, such as 1a; empty for a figure that is not in the paper."""
     caption: str
-    """What is seen; for an experiment its data, its size, and what the paper's was."""
+    """Description; for an experiment also its data and size, and those in the paper."""
     panels: tuple[Panel, ...]
 
     @property
     def words(self) -> str:
-        """Return what stands below it."""
+        """Return the text below the panels."""
         return f"Figure {self.number}. {self.caption}" if self.number else self.caption

@@ -1,4 +1,4 @@
-"""Progress bars: a count, the bar and the time left."""
+"""Progress bars with a count and the remaining time."""
 
 import sys
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ BAR = "{desc} {n_fmt}/{total_fmt} {unit} |{bar:20}|{postfix}, {remaining} left"
 def bar(
     counted: int | Sequence[Any], what: str, unit: str, *, initial: int = 0, run: bool = False, shown: bool = True
 ) -> "tqdm[Any]":
-    """Return a bar over a number of units, or around a sequence, that appears after two seconds and does not stay.
+    """Return a progress bar over a number of units or a sequence; it appears after two seconds and is erased.
 
-    The bar of a whole `run` appears at once and stays, and writes a line each ten seconds where there is no screen.
+    With `run` the bar appears at once and stays. Without a terminal such a bar writes one line every ten seconds.
     """
     return tqdm(
         None if isinstance(counted, int) else counted,
         total=counted if isinstance(counted, int) else len(counted),
         desc=what,
         unit=unit,
-        unit_scale=unit in ("B", "pairs"),  # these are millions
+        unit_scale=unit in ("B", "pairs"),  # these counts reach millions
         initial=initial,
         disable=not shown,
         delay=0 if run else 2,

@@ -1,7 +1,7 @@
-"""Data sets as they are published, and folders of images: what is in them, in which order, and how pixels are read.
+"""Readers of published data sets and of folders of images.
 
-Nothing that is read can execute code: pickles may name NumPy arrays and nothing else, arrays hold no objects, and
-members of archives are read by name and never extracted.
+Reading never executes code: pickles may name only NumPy arrays, arrays with objects are rejected, and members of
+archives are read by name and never extracted.
 """
 
 from pathlib import Path
@@ -19,26 +19,34 @@ def find(
     size: int | None = None,
     grey: bool = False,
 ) -> Source:
-    """Return the data set at this path, whose kind is seen from its files.
+    """Return the data set at this path; its kind follows from its files.
 
-    Raises ValueError, by the name of the file, for what cannot be used.
+    Raises:
+        ValueError: The path does not exist, an option does not fit it, or a file cannot be used.
+        OSError: A file cannot be read.
     """
     if not path.exists():
-        raise ValueError(f"needs a data set; there is no {path}")
+        raise ValueError(f"SOURCE: expected a data set, got {path}, which does not exist")
     published = _published(path, split)
     if published is not None:
         if size is not None or grey:
-            raise ValueError(f"--size and --grey are for folders of images; {path} is taken as it was published")
+            raise ValueError(
+                f"--size and --grey: expected a folder of images, got the published {path}. Leave these options out."
+            )
         return published
     if path.is_file():
-        raise ValueError(f"needs a folder, .tar.gz, .npz or .parquet; got {path}; see python -m ict_ref.prepare --help")
+        raise ValueError(
+            f"SOURCE: expected a folder, .tar.gz, .npz or .parquet, got {path}; see python -m ict_ref.prepare --help"
+        )
     if split != "train":
-        raise ValueError(f"--split is for published files; {path} is a folder of images: name the folder of the split")
+        raise ValueError(
+            f"--split: expected a published file, got the folder of images {path}. Give the folder of the split."
+        )
     return image_folder.from_folder(path, size, grey)
 
 
 def _published(path: Path, split: Split) -> Source | None:
-    """Return CIFAR-10 or the downsampled ImageNet, if this is one of them."""
+    """Return CIFAR-10 or the downsampled ImageNet, or None for other files."""
     names = [file.name for file in path.iterdir()] if path.is_dir() else [path.name]
     if path.is_file() and path.name.endswith((".tar.gz", ".tgz")):
         return cifar.from_archive(path, split)

@@ -1,4 +1,4 @@
-"""CIFAR-10 as its authors publish it: batches of pickles or of plain bytes, in an archive or unpacked."""
+"""Reader of CIFAR-10 as its authors publish it: batches of pickles or plain bytes, in an archive or unpacked."""
 
 import gzip
 import io
@@ -27,7 +27,7 @@ PIXELS = 3 * 32 * 32
 
 
 def folder_kind(names: list[str]) -> Kind | None:
-    """Return which kind of batches a folder with these files has, if any."""
+    """Return the kind of batches in a folder with these files, or None."""
     for kind, files in FILES.items():
         if not {*files["train"], *files["test"]}.isdisjoint(names):
             return kind
@@ -35,17 +35,25 @@ def folder_kind(names: list[str]) -> Kind | None:
 
 
 def from_folder(path: Path, kind: Kind, split: Split) -> Source:
-    """Return the batches in a folder, in order."""
+    """Return the batches in a folder, in order.
+
+    Raises:
+        ValueError: A batch is missing or damaged.
+    """
     missing = [name for name in FILES[kind][split] if not (path / name).is_file()]
     if missing:
-        raise ValueError(f"{path} lacks {missing[0]}")
+        raise ValueError(f"{path}: expected {missing[0]} in this folder, got other files")
     return _source(path, kind, split, {name: (path / name).read_bytes() for name in FILES[kind][split]})
 
 
 def from_archive(path: Path, split: Split) -> Source:
-    """Return the batches in an archive, in order. Members are read by name; nothing is extracted."""
+    """Return the batches in an archive, in order; members are read by name and not extracted.
+
+    Raises:
+        ValueError: The archive is damaged or a batch is missing.
+    """
     with refuse_damaged(path):
-        # The whole first, for gzip's own checksum stands at its end.
+        # The whole file is decompressed first, because gzip's checksum is at its end.
         content = gzip.decompress(path.read_bytes())
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
             members = {member.name: member for member in archive if member.isfile()}
@@ -55,7 +63,7 @@ def from_archive(path: Path, split: Split) -> Source:
                 member = members.get(f"{INNER[kind]}/{name}")
                 file = archive.extractfile(member) if member else None
                 if file is None:
-                    raise ValueError(f"it lacks {INNER[kind]}/{name}")
+                    raise ValueError(f"expected the member {INNER[kind]}/{name}, got other members")
                 batches[name] = file.read()
     return _source(path, kind, split, batches)
 
@@ -68,7 +76,7 @@ def _source(path: Path, kind: Kind, split: Split, batches: Mapping[str, bytes]) 
         with refuse_damaged(place):
             pixels, classes = read(content)
             if len(pixels) == 0 or classes.min() < 0 or classes.max() > 9:
-                raise ValueError(f"needs images with a label from 0 to 9 each; got {len(pixels)} and {classes}")
+                raise ValueError(f"expected images with labels from 0 to 9, got {len(pixels)} images, labels {classes}")
         parts.append(Part(len(pixels), partial(pixels.reshape, -1, *SHAPE)))
         labels.append(classes)
     sizes = [(name, len(content)) for name, content in batches.items()]
@@ -84,9 +92,9 @@ def _source(path: Path, kind: Kind, split: Split, batches: Mapping[str, bytes]) 
 
 
 def _binary(content: bytes) -> tuple[UInt8[np.ndarray, " n d"], Int64[np.ndarray, " n"]]:
-    """Return pixels and labels of rows of a byte for the label and 3072 for the image."""
+    """Return pixels and labels from rows of one byte for the label and 3072 bytes for the image."""
     if len(content) % (1 + PIXELS):
-        raise ValueError(f"needs rows of {1 + PIXELS} bytes; got {len(content)} bytes in all")
+        raise ValueError(f"expected rows of {1 + PIXELS} bytes, got {len(content)} bytes in total")
     rows = np.frombuffer(content, np.uint8).reshape(-1, 1 + PIXELS)
     return rows[:, 1:], rows[:, 0].astype(np.int64)
 
@@ -95,19 +103,19 @@ def _python(content: bytes) -> tuple[UInt8[np.ndarray, " n d"], Int64[np.ndarray
     batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
     pixels, labels = batch[b"data"], np.array(batch[b"labels"])
     if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape == (len(pixels), PIXELS)):
-        raise ValueError(f"needs uint8 data of {PIXELS} columns; got {getattr(pixels, 'dtype', type(pixels))}")
+        raise ValueError(f"expected uint8 data of {PIXELS} columns, got {getattr(pixels, 'dtype', type(pixels))}")
     if labels.dtype != np.int64 or labels.shape != (len(pixels),):
-        raise ValueError(f"needs a list of {len(pixels)} whole numbers as labels; got {labels.dtype} {labels.shape}")
+        raise ValueError(f"expected a list of {len(pixels)} integer labels, got {labels.dtype} {labels.shape}")
     return np.ascontiguousarray(pixels), labels
 
 
 def _empty(*_: object) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Return an array that the state in the pickle is put into; stands for NumPy's private _reconstruct."""
+    """Return an array for the state in the pickle; replaces NumPy's private _reconstruct."""
     return np.empty(0, np.uint8)
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Reads pickles of plain objects and NumPy arrays. Any other name in them could execute code, and is refused."""
+    """An unpickler of plain objects and NumPy arrays that rejects all other names, which could execute code."""
 
     ALLOWED: Mapping[tuple[str, str], Callable[..., Any]] = {
         ("numpy.core.multiarray", "_reconstruct"): _empty,
@@ -117,7 +125,11 @@ class _ArraysOnly(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str, /) -> Callable[..., Any]:
-        """Return what a name in the pickle stands for."""
+        """Return the object for a name in the pickle.
+
+        Raises:
+            UnpicklingError: The name is not that of a NumPy array.
+        """
         if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"its pickle names {module}.{name}, and CIFAR-10's name NumPy arrays alone")
+            raise pickle.UnpicklingError(f"expected a pickle of NumPy arrays, got the name {module}.{name}")
         return self.ALLOWED[module, name]

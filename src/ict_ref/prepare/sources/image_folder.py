@@ -1,4 +1,4 @@
-"""A folder of images, or of one folder of images per class, as ImageNet is published."""
+"""Reader of a folder of images, or of one folder of images per class, as ImageNet is published."""
 
 import os
 from functools import partial
@@ -16,26 +16,31 @@ IMAGES_PER_PART = 512
 
 
 def from_folder(path: Path, size: int | None, grey: bool) -> Source:
-    """Return the images, sorted by class folder and name; a class is the index of its folder's name."""
+    """Return the images, sorted by class folder and name; a class is the index of its folder's name.
+
+    Raises:
+        ValueError: The folder mixes images and folders, has empty folders, or holds images that cannot be used.
+        OSError: A file cannot be read.
+    """
     classes, found = _listed(path)
     if classes and found:
-        raise ValueError(f"{path} needs class folders or images; got both: {classes[0]} and {found[0][0]}")
+        raise ValueError(f"{path}: expected class folders or images, got both: {classes[0]} and {found[0][0]}")
     labels: list[int] = []
     for label, name in enumerate(bar(classes, "listing", "folders")):
         folders, images = _listed(path / name)
         if folders or not images:
             wrong = f"a folder {folders[0]}" if folders else "no images"
-            raise ValueError(f"{path / name} needs the images of one class; it has {wrong}")
+            raise ValueError(f"{path / name}: expected the images of one class, got {wrong}")
         found += [(f"{name}/{image}", length) for image, length in images]
         labels += [label] * len(images)
     if not found:
-        raise ValueError(f"{path} is empty: needs images ({', '.join(SUFFIXES)}), or class folders of images")
+        raise ValueError(f"{path}: expected images ({', '.join(SUFFIXES)}) or class folders, got an empty folder")
     names = [name for name, _ in found]
     colour = "grey" if grey else "RGB"
     if size is None:
         channels, height, width = _decoded(path, names[:1], size, grey)[0].shape
         if height != width:
-            raise ValueError(f"{path / names[0]} is {width}x{height} and not square; crop by --size")
+            raise ValueError(f"{path / names[0]}: expected a square image, got {width}x{height}. Crop it with --size.")
         words = f"images, {colour}, of their own size"
     else:
         channels, height, width = (1 if grey else 3), size, size
@@ -65,14 +70,14 @@ def _decoded(
         image = decode(folder / name, str(folder / name), size=size, grey=grey)
         shape = shape or image.shape
         if image.shape != shape:
-            sizes = f"{image.shape[2]}x{image.shape[1]}, and those before it {shape[2]}x{shape[1]}"
-            raise ValueError(f"{folder / name} is {sizes}; images of mixed sizes need --size")
+            sizes = f"{shape[2]}x{shape[1]} like the images before it, got {image.shape[2]}x{image.shape[1]}"
+            raise ValueError(f"{folder / name}: expected {sizes}. Give --size for images of mixed sizes.")
         images.append(image)
     return np.stack(images)
 
 
 def _listed(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
-    """Return the sorted folders and images in a folder, images with their length; hidden and other files are left."""
+    """Return the sorted folders and the sorted images with their sizes in bytes, without hidden and other files."""
     folders, images = [], []
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -1,4 +1,4 @@
-"""CIFAR-10 as Hugging Face publishes it: Parquet files with a PNG and a label per row."""
+"""Reader of CIFAR-10 from Hugging Face: Parquet files with a PNG and a label per row."""
 
 import io
 from functools import partial
@@ -15,11 +15,16 @@ from ict_ref.utils.archive import refuse_damaged
 
 
 def from_parquet(path: Path, split: Split) -> Source:
-    """Return the rows of a file, or of a folder's files, in order."""
+    """Return the rows of a file, or of a folder's files, in order.
+
+    Raises:
+        ValueError: pyarrow is missing, or a file is missing, damaged or has another format.
+    """
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
-        raise ValueError(f"{path}: Parquet needs pyarrow; python -m pip install 'ict_ref[parquet]'") from None
+        install = "Install it with python -m pip install 'ict_ref[parquet]'."
+        raise ValueError(f"{path}: expected pyarrow for Parquet, got an environment without it. {install}") from None
     files = of_split(path, ".parquet", split)
     labels, parts = [], []
     for file in files:
@@ -51,10 +56,10 @@ def _labels(file: Path) -> Int64[np.ndarray, " n"]:
     with refuse_damaged(file), pq.ParquetFile(file) as table:
         names = table.schema_arrow.names
         if not {"img", "label"} <= set(names):
-            raise ValueError(f"needs columns img and label; got {', '.join(names)}")
+            raise ValueError(f"expected columns img and label, got {', '.join(names)}")
         labels: Int64[np.ndarray, " n"] = np.array(table.read(["label"]).column("label").to_pylist(), np.int64)
         if len(labels) == 0 or labels.min() < 0 or labels.max() > 9:
-            raise ValueError(f"needs labels from 0 to 9; got {labels}")
+            raise ValueError(f"expected labels from 0 to 9, got {labels}")
         return labels
 
 
@@ -68,6 +73,6 @@ def _pixels(file: Path, group: int) -> UInt8[np.ndarray, " n channels height wid
         place = f"{file}, group {group}, row {number}"
         image = decode(row, place, size=None, grey=False)
         if image.shape != SHAPE:
-            raise ValueError(f"{place} needs an image of 3x32x32; got {image.shape}")
+            raise ValueError(f"{place}: expected an image of 3x32x32, got {image.shape}")
         pixels.append(image)
     return np.stack(pixels)

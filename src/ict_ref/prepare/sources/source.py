@@ -1,4 +1,4 @@
-"""A data set before it is prepared."""
+"""The description of a data set before preparation."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ Split = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class Part:
-    """Some images in a row, read when they are needed."""
+    """A range of consecutive images that are read on demand."""
 
     count: int
     read: Callable[[], UInt8[np.ndarray, " n channels height width"]]
@@ -26,7 +26,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set before it is prepared. The recipe tells it, and what is made of it, from every other."""
+    """A data set before preparation; the recipe identifies it and its conversion."""
 
     words: str
     recipe: Recipe
@@ -45,7 +45,7 @@ class Source:
 def recipe(
     reader: str, path: Path, files: Iterable[tuple[str, int]], **options: str | int | None
 ) -> dict[str, str | int | None]:
-    """Return a recipe: the reader, the name of the source, a digest of its files' names and sizes, and the options."""
+    """Return a recipe of reader, source name, options, and a digest of the files' names and sizes."""
     digest = hashlib.sha256()
     for name, size in files:
         digest.update(os.fsencode(f"{name}\0{size}\n"))
@@ -53,19 +53,21 @@ def recipe(
 
 
 def of_split(path: Path, suffix: str, split: Split) -> list[Path]:
-    """Return the file, or those of the split in this folder, `train...` or `test...` and `val...`, by their numbers.
+    """Return the file, or the folder's files of the split (`train...`, or `test...` and `val...`), by their numbers.
 
-    Raises ValueError if there are none.
+    Raises:
+        ValueError: The folder does not have such a file.
     """
     if path.is_file():
         return [path]
     starts = ("train",) if split == "train" else ("test", "val")
     found = [file for file in path.iterdir() if file.name.startswith(starts) and file.name.endswith(suffix)]
     if not found:
-        raise ValueError(f"{path} has no files {' or '.join(start + '...' + suffix for start in starts)}; name a file")
+        expected = " or ".join(start + "..." + suffix for start in starts)
+        raise ValueError(f"{path}: expected files {expected}, got other files. Give a file instead.")
     return sorted(found, key=lambda file: [int(part) if part.isdigit() else part for part in _words(file.name)])
 
 
 def _words(name: str) -> list[str]:
-    """Return a name cut before and after each number: text, number, text, ..."""
+    """Return a name split before and after each number: text, number, text, ..."""
     return re.split(r"(\d+)", name)
