@@ -39,13 +39,13 @@ def score(samples: Measured, reference: Measured, *, k: int) -> Scores:
     distance = frechet_distance(samples.mean, samples.covariance, reference.mean, reference.covariance)
     left_out, compared = [], None
     if reference.features is None or samples.features is None:
-        left_out.append("kernel distance, precision and recall need the reference's features; it has only moments")
+        left_out.append("kernel distance, precision and recall need the reference's features, but it has only moments")
     else:
         total = pairs(len(reference.features), len(samples.features))
         with bar(total, "comparing", "pairs") as progress:
             compared = compare(reference.features, samples.features, k=k, progress=progress.update)
     if samples.probabilities is None:
-        left_out.append("the inception score needs probabilities of classes; these features give none")
+        left_out.append("the inception score needs probabilities of classes, which these features do not provide")
     p = samples.probabilities
     return Scores(
         frechet_distance=float(distance),
