@@ -225,7 +225,7 @@ def test_a_run_makes_as_many_samples_as_the_reference_has_in_one_step(tmp_path: 
 def test_saved_statistics_stand_for_the_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, fake = tmp_path / "stats.npz", npz(FAKE, tmp_path / "fake.npz")
     assert evaluate("--reference", "digits:held-out", "--features", "digits", "--save-stats", file) == 0
-    assert capsys.readouterr().out == f"statistics of 599 images of digits:held-out are written to {file}\n"
+    assert capsys.readouterr().out == f"wrote statistics of 599 images of digits:held-out to {file}\n"
     features, _ = find_features("digits")(BOTH.held_out.pixels, classify=False)
     with np.load(file, allow_pickle=False) as stats:
         np.testing.assert_allclose(stats["mu"], features.double().numpy().mean(0), rtol=1e-12)
@@ -376,31 +376,31 @@ def test_sets_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.Capture
     good, held_out = npz(FAKE, tmp_path / "good.npz"), ["--reference", "digits:held-out"]
     large = npz(colours(5, 0, 16), tmp_path / "large.npz")
     one, three = npz(FAKE[:1], tmp_path / "one.npz"), npz(FAKE[:3], tmp_path / "three.npz")
-    assert "one size; got 8x8 and 16x16" in refused(capsys, "digits:train", "--reference", large)
-    assert "grey images of 8x8 pixels; got 16x16" in refused(capsys, large, *held_out, "--features", "digits")
-    assert "samples need at least 4 images" in refused(capsys, three, *held_out)
-    assert "reference need at least 2 images" in refused(capsys, good, "--reference", one, "--k", 1)
-    assert "samples need at least 2 images" in refused(capsys, run, *held_out, "--count", 1, "--k", 1)
+    assert "one size for pixels, got 8x8 and 16x16" in refused(capsys, "digits:train", "--reference", large)
+    assert "grey images of 8x8 pixels for digits, got 16x16" in refused(
+        capsys, large, *held_out, "--features", "digits"
+    )
+    assert "samples: expected at least 4 images" in refused(capsys, three, *held_out)
+    assert "reference: expected at least 2 images" in refused(capsys, good, "--reference", one, "--k", 1)
+    assert "samples: expected at least 2 images" in refused(capsys, run, *held_out, "--count", 1, "--k", 1)
     assert evaluate(three, *held_out, "--k", 2) == 0
-    assert "is a run's folder" in refused(capsys, good, "--reference", run)
+    assert "got the run folder" in refused(capsys, good, "--reference", run)
 
 
 def test_statistics_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good, stats = npz(FAKE, tmp_path / "good.npz"), tmp_path / "stats.npz"
     first, second = saved(Public(), tmp_path), saved(FeaturesAlone(), tmp_path)
     assert evaluate("--reference", "digits:held-out", "--features", first, "--save-stats", stats) == 0
-    assert f"statistics of other features: {first} (SHA-256" in refused(
-        capsys, good, "--reference", stats, "--features", second
-    )
-    assert "these are pixels" in refused(capsys, good, "--reference", stats)
+    assert f"--features: expected {first} (SHA-256" in refused(capsys, good, "--reference", stats, "--features", second)
+    assert "got pixels. Give the same features" in refused(capsys, good, "--reference", stats)
     content = dict(np.load(stats))
     mu, sigma = content["mu"], content["sigma"]
     damaged: dict[str, dict[str, Any]] = {
-        "needs mu [features] and sigma": {"mu": mu},
-        "needs mu [features] and sigma [features": {"mu": mu, "sigma": sigma[:3]},
-        "and sigma [features, features], floats": {"mu": mu.astype(int), "sigma": sigma.astype(int)},
-        "is no JSON of ours": {**content, "ict_ref": np.array("{")},
-        "is of 5 features; pixels has 64 here": {"mu": mu, "sigma": sigma},
+        "expected floats mu [features] and sigma": {"mu": mu},
+        "expected floats mu [features] and sigma [features": {"mu": mu, "sigma": sigma[:3]},
+        "and sigma [features, features], got mu int64": {"mu": mu.astype(int), "sigma": sigma.astype(int)},
+        "its description is not valid JSON": {**content, "ict_ref": np.array("{")},
+        "expected statistics of 64 features (pixels), got 5 in": {"mu": mu, "sigma": sigma},
         "a symmetric cov2": {"mu": np.zeros(64), "sigma": np.tri(64)},
         "finite mean2": {"mu": np.full(64, np.nan), "sigma": np.eye(64)},
     }
@@ -417,7 +417,9 @@ def test_statistics_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.C
                 assert "bad.npz" in refused(capsys, good, *options)
     assert "as arr_0, got mu" in refused(capsys, stats, "--reference", "digits:held-out")
     again = tmp_path / "again.npz"
-    assert "statistics already" in refused(capsys, "--reference", stats, "--features", first, "--save-stats", again)
+    assert "--save-stats: expected images as --reference" in refused(
+        capsys, "--reference", stats, "--features", first, "--save-stats", again
+    )
 
 
 def test_what_a_model_cannot_make_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Path) -> None:
@@ -430,13 +432,15 @@ def test_what_a_model_cannot_make_is_refused(tmp_path: Path, capsys: pytest.Capt
         (["--sigmas", "x"], "--sigmas: expected numbers, got x"),
         (["--labels", 10], "classes from 0 to 9, got 10"),
         (["--labels", -1], "classes from 0 to 9, got -1"),
-        (["--count", 0], "--count needs an integer >= 1; got 0"),
+        (["--count", 0], "--count: expected an integer >= 1, got 0"),
         (["--seed", -1], "--seed: expected an integer >= 0, got -1"),
         (["--k", 0], "--k: expected an integer >= 1, got 0"),
     ):
         assert complaint in refused(capsys, run, *held_out, *options)
     for option in ("--count", "--sigmas", "--labels", "--seed"):
-        assert f"{option} is for samples of a run" in refused(capsys, "digits:train", *held_out, option, 0)
+        assert f"{option}: expected a run or a network as SAMPLES" in refused(
+            capsys, "digits:train", *held_out, option, 0
+        )
     broken = tmp_path / "broken"
     shutil.copytree(run, broken)
     for file in broken.glob("checkpoint-*"):
@@ -450,9 +454,9 @@ def test_features_that_cannot_be_are_refused(tmp_path: Path, capsys: pytest.Capt
     asked = ["digits:train", "--reference", "digits:held-out", "--features"]
     line = refused(capsys, *asked, "inception")
     assert "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt" in line
-    assert "there is no nothing.pt" in refused(capsys, *asked, "nothing.pt")
+    assert "got nothing.pt, which does not exist" in refused(capsys, *asked, "nothing.pt")
     (tmp_path / "text.pt").write_text("no TorchScript")
-    assert "needs TorchScript" in refused(capsys, *asked, tmp_path / "text.pt")
+    assert "--features: expected TorchScript" in refused(capsys, *asked, tmp_path / "text.pt")
 
 
 def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -462,7 +466,7 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     for option in ("--json", "--save-stats"):
         assert "Existing files are not overwritten" in refused(capsys, *asked, option, there)
     assert "a name that ends in .npz" in refused(capsys, *asked, "--save-stats", tmp_path / "stats")
-    assert "needs SAMPLES, or --save-stats" in refused(capsys, *asked[1:])
+    assert "SAMPLES: expected SAMPLES or --save-stats" in refused(capsys, *asked[1:])
     assert there.read_text() == "mine"
     assert list(tmp_path.iterdir()) == [there]
 

@@ -66,7 +66,7 @@ def test_float32_features_are_summed_in_float64() -> None:
 def test_one_image_has_no_covariance() -> None:
     moments = Moments(2)
     moments.add(torch.ones(1, 2))
-    with pytest.raises(ValueError, match="at least 2 images; got 1"):
+    with pytest.raises(ValueError, match="at least 2 images, got 1"):
         moments.covariance()
 
 
@@ -142,14 +142,16 @@ def test_pairs_are_those_of_independent_packages() -> None:
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_progress_is_told_of_every_pair() -> None:
+def test_progress_counts_every_pair() -> None:
     seen: list[int] = []
     compare(normal(20, 3, seed=0), normal(13, 3, seed=1), k=2, progress=seen.append)
     assert sum(seen) == pairs.pairs(20, 13) == 20 * 20 + 13 * 13 + 20 * 13
     assert max(seen) == 7 * 7
 
 
-@pytest.mark.parametrize(("reals", "fakes", "who"), [(3, 9, "reference has 3"), (9, 3, "samples has 3")])
+@pytest.mark.parametrize(
+    ("reals", "fakes", "who"), [(3, 9, "images of the reference"), (9, 3, "images of the samples")]
+)
 def test_too_few_neighbours_are_refused(reals: int, fakes: int, who: str) -> None:
     with pytest.raises(ValueError, match=f"{who}.* k = 3"):
         compare(normal(reals, 2, seed=0), normal(fakes, 2, seed=1), k=3)

@@ -412,7 +412,7 @@ def test_without_names_all_run(capsys: pytest.CaptureFixture[str]) -> None:
         (["--josn", "x"], "unknown option --josn; perhaps you meant --json"),
         (["--json", "old.json"], "Existing files are not overwritten"),
         (["--json", "dangling.json"], "Existing files are not overwritten"),
-        (["--json", "nowhere/found.json"], "make the folder first"),
+        (["--json", "nowhere/found.json"], "Make the folder first"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(

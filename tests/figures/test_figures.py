@@ -180,7 +180,7 @@ def test_a_figure_that_is_there_is_kept_and_a_missing_file_of_one_is_made_again(
     tiny["8a"] = PretrainedModel(ValueError("made again"))
     capsys.readouterr()
     assert command.main(["--only", "8a"]) == 0
-    assert capsys.readouterr().out == "figures/8a.png  kept, it was there\n"
+    assert capsys.readouterr().out == "figures/8a.png  kept, it exists\n"
     tiny["8a"] = AtOnce(lambda: Figure("8a", "At once.", TWO.panels))
     Path("figures/8a.svg").unlink()
     assert command.main(["--only", "8a"]) == 0
@@ -198,8 +198,8 @@ def test_a_file_of_another_figure_is_not_overwritten_nor_joined_by_those_of_this
     assert command.main(["--only", "8a"]) == 2
     shown = capsys.readouterr()
     assert shown.err == (
-        "ict_ref.figures: figures/8a.csv is there and is another, and nothing is overwritten; move it, or choose an "
-        "--out\n"
+        "ict_ref.figures: --out: expected a new path or the same file, got another figures/8a.csv. "
+        "Move it, or choose another --out.\n"
     )
     assert [path.read_text() for path in Path("figures").iterdir()] == ["mine"]
 
@@ -222,7 +222,7 @@ def test_what_is_made_when_it_is_stopped_stays(tiny: dict[str, Maker], capsys: p
     assert command.main([]) == 130
     assert len(list(Path("figures").glob("8a.*"))) == 3
     assert not list(Path("figures").glob("9z.*"))
-    assert capsys.readouterr().err.splitlines()[-1] == "ict_ref.figures: stopped; the same command goes on"
+    assert capsys.readouterr().err.splitlines()[-1] == "ict_ref.figures: stopped; the same command resumes"
 
 
 @pytest.mark.parametrize(
@@ -234,14 +234,14 @@ def test_what_is_made_when_it_is_stopped_stays(tiny: dict[str, Maker], capsys: p
         ),
         (["--only"], "--only: expected values, got nothing"),
         (["--olny", "1a"], "unknown option --olny; perhaps you meant --only"),
-        (["--out", "file"], "--out: expected a path in a writable folder"),
-        (["--out", "file/below"], "file is none"),
+        (["--out", "file"], "--out: expected a writable folder, got file"),
+        (["--out", "file/below"], "got file/below. Choose another than"),
         (["--out", "dangling"], "Existing files are not overwritten"),
-        (["--sheet", "2", "3"], "--sheet only goes with --run"),
-        (["--labels", "2"], "--labels only goes with --run"),
-        (["--seed", "0"], "--seed only goes with --run"),
-        (["--device", "cpu"], "--device only goes with --run"),
-        (["--run", "file", "--only", "1a"], "--only does not go with --run"),
+        (["--sheet", "2", "3"], "--sheet: expected --run too, got --sheet alone"),
+        (["--labels", "2"], "--labels: expected --run too, got --labels alone"),
+        (["--seed", "0"], "--seed: expected --run too, got --seed alone"),
+        (["--device", "cpu"], "--device: expected --run too, got --device alone"),
+        (["--run", "file", "--only", "1a"], "--only: expected only without --run, got both"),
         (["--run", "file", "--sheet", "2"], "--sheet: expected 2 integers, got 2"),
         (["--run", "file", "--seed", "-1"], "--seed: expected an integer >= 0, got -1"),
     ],

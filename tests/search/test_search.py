@@ -128,7 +128,7 @@ def test_a_level_after_two_that_are_known(run: Path, tmp_path: Path) -> None:
         (["--device", "cuda"], "--device: expected a GPU"),
         (["--labels", "11"], "--labels: expected classes from 0 to 9, got 11"),
         (["--reference", "nowhere"], "nowhere does not exist"),
-        (["--features", "nowhere"], "there is no nowhere"),
+        (["--features", "nowhere"], "got nowhere, which does not exist"),
         (["--out", "mine"], "--out: expected a new folder or a search that can resume, got mine."),
         (["--out", "file"], "--out: expected a new folder or a search that can resume, got file."),
     ],

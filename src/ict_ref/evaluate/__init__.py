@@ -1,5 +1,5 @@
-"""How good samples are: `judge` scores those of a run by held-out images; `python -m ict_ref.evaluate` any by any.
+"""Scores of samples: `evaluator` for the samples of a run, `python -m ict_ref.evaluate` for any images.
 
-The command's way: `sets` of images go through `features` and are `measured` in batches; `scores` compares two of them,
-and `report` says what came out and by which protocol. `paper` has the numbers of Tables 2 and 3.
+The command passes `sets` of images through `features`, and `measured` collects statistics in batches. `scores` compares
+two sets, and `report` formats scores and protocol. `paper` has the numbers of Tables 2 and 3.
 """

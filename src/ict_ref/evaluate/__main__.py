@@ -9,7 +9,7 @@ from ict_ref.evaluate.options import EPILOG, EvaluateOptions
 from ict_ref.utils.command_line import guarded, refuse_place
 from ict_ref.utils.option_parser import parse_options
 
-# torch is imported once the arguments are known to be good: help and errors come at once.
+# torch is imported after the arguments are checked, so that help and errors appear at once.
 if TYPE_CHECKING:
     from ict_ref.evaluate.sets import ImageSet
 
@@ -24,7 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def evaluate(options: EvaluateOptions) -> int:
-    """Score the samples and return the exit status. Raises ValueError for images that cannot be used."""
+    """Score the samples and return the exit status.
+
+    Raises:
+        ValueError: The images, the features or an output path cannot be used.
+        OSError: A file cannot be read or written.
+    """
     for path, option in ((options.json, "--json"), (options.save_stats, "--save-stats")):
         if path is not None:
             refuse_place(path, option)
@@ -40,20 +45,23 @@ def evaluate(options: EvaluateOptions) -> int:
     known = load(options.reference, features) if is_statistics(options.reference) else None
     real = known or stored(options.reference)
     if known and options.save_stats:
-        raise ValueError(f"--save-stats needs a reference of images; {options.reference} has statistics already")
+        raise ValueError(f"--save-stats: expected images as --reference, got the statistics {options.reference}")
     fake = None if options.samples is None else _samples(options, options.samples, real.count)
     images = {"samples": fake} if isinstance(real, Measured) else {"samples": fake, "reference": real}
     channels, number = channels_and_number(features, images, least=max(2, options.k + 1))
     if isinstance(real, Measured):
         if len(real.mean) != number:
-            raise ValueError(f"{real.about['name']} is of {len(real.mean)} features; {features.name} has {number} here")
+            raise ValueError(
+                f"--reference: expected statistics of {number} features ({features.name}), got {len(real.mean)} in "
+                f"{real.about['name']}. Give images, or statistics of these features."
+            )
         reference = real
     else:
         reference = measure(real, features, channels=channels, classify=False, what="reference")
     if options.save_stats:
         options.save_stats.parent.mkdir(parents=True, exist_ok=True)
         save(reference, features, options.save_stats)
-        print(f"statistics of {reference.count} images of {options.reference} are written to {options.save_stats}")
+        print(f"wrote statistics of {reference.count} images of {options.reference} to {options.save_stats}")
     if fake is None:
         return 0
     samples = measure(fake, features, channels=channels, classify=True, what="samples")
@@ -62,14 +70,14 @@ def evaluate(options: EvaluateOptions) -> int:
     if options.table:
         print(f"\n{found.beside_paper()}")
     if options.json:
-        refuse_place(options.json, "--json")  # somebody may have written there meanwhile
+        refuse_place(options.json, "--json")  # another process may have written this file in the meantime
         options.json.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(options.json, found.to_json())
     return 0
 
 
 def _samples(options: EvaluateOptions, samples: str, reference: int | None) -> "ImageSet":
-    """Return the samples of a model, as many as asked for or as the reference has, or those that are stored."""
+    """Return stored samples, or samples of a model: --count of them, by default as many as the reference has."""
     from ict_ref.checkpoint.load import load_pretrained
     from ict_ref.evaluate.sets import sampled, stored
     from ict_ref.sample.recipe import Recipe
@@ -78,7 +86,7 @@ def _samples(options: EvaluateOptions, samples: str, reference: int | None) -> "
     if not (place / "config.json").is_file() and place.suffix != ".safetensors":
         for option in ("count", "sigmas", "labels", "seed", "clip"):
             if getattr(options, option) not in (None, ()):
-                raise ValueError(f"--{option} is for samples of a run or a network; {place} is neither")
+                raise ValueError(f"--{option}: expected a run or a network as SAMPLES, got {place}. Leave it out.")
         return stored(samples)
     count = min(COUNT, reference or COUNT) if options.count is None else options.count
     clip = CLIP[options.clip or "as-trained"]

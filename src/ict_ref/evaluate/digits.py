@@ -1,7 +1,7 @@
-"""A small classifier of 8x8 digits, whose hidden layer are features: for the demo what Inception is for photographs.
+"""A small classifier of 8x8 digits, whose hidden layer provides features in place of Inception's.
 
-It is trained on all 1 797 digits of `ict_ref.data.dataset.digits`, so that it favours neither those to train on nor
-those held out. digits.safetensors is the file that `python -m ict_ref.evaluate.digits FILE` wrote.
+It is trained on all 1 797 digits of `ict_ref.data.dataset.digits`, so it favours neither the training set nor the
+held-out set. `python -m ict_ref.evaluate.digits FILE` writes the file digits.safetensors.
 """
 
 import sys
@@ -31,8 +31,8 @@ def features_and_probabilities(
 
 
 def taught() -> Layers:
-    """Return the layers of scikit-learn's MLPClassifier, 64 units, L-BFGS, alpha = 1, taught on all digits."""
-    # Here, because it takes a second that nobody else should wait for.
+    """Return the layers of scikit-learn's MLPClassifier (64 units, L-BFGS, alpha = 1), trained on all digits."""
+    # This import takes about a second, so only this function makes it.
     from sklearn.neural_network import MLPClassifier
 
     both = digits()

@@ -1,5 +1,6 @@
-"""How good images are, judged by held-out real ones: Frechet distance, precision and recall in pixels, and whether a
-classifier of real images sees the requested class. Yardsticks say what the numbers mean.
+"""Scores of images against held-out real images: Frechet distance, precision, recall and label accuracy in pixels.
+
+Baselines, such as real images and noise, give the scale of each score.
 """
 
 from dataclasses import dataclass
@@ -16,13 +17,13 @@ from ict_ref.data.dataset import Images, to_float, to_uint8
 from ict_ref.formulas import frechet_distance, precision_recall
 from ict_ref.utils.rng import stream
 
-# The normal distribution is fitted to at most so many training images.
+# Largest number of training images to which the normal distribution is fitted.
 MOMENTS = 10_000
 
 
 @dataclass(frozen=True)
 class Score:
-    """The scores of one set of images; accuracy is None where no class was asked for."""
+    """The scores of one set of images; accuracy is None without labels."""
 
     name: str
     frechet_distance: float
@@ -32,7 +33,7 @@ class Score:
 
 
 class Evaluator:
-    """Scores images by real ones that no model has seen: they are the reference set and teach the classifier."""
+    """A scorer of images with held-out real images as reference set and training set of its classifier."""
 
     def __init__(self, held_out: Images) -> None:
         self._held_out = held_out
@@ -49,10 +50,10 @@ class Evaluator:
         return Score(name, float(distance), float(precision), float(recall), accuracy)
 
     def baselines(self, train: Images, labels: Int64[Tensor, " n"] | None, seed: int) -> list[Score]:
-        """Return the scores of real training images, of a normal distribution fitted to them, and of noise.
+        """Return the scores of training images, of samples from a normal distribution fitted to them, and of noise.
 
-        Each has as many images as the held-out set, because these scores depend on the number. The labels of the
-        last two are those asked of the model: a classifier finds them by chance.
+        Each baseline has as many images as the held-out set, because the scores depend on this number. `labels` are
+        assigned to the last two baselines, so their accuracy is that of chance.
         """
         count = len(self._held_out)
         generator = stream(seed, "baseline")
@@ -70,14 +71,14 @@ class Evaluator:
 
     @cached_property
     def _classifier(self) -> Any:
-        # Here, because it takes a second that nobody else should wait for.
+        # This import takes about a second, so only this function makes it.
         from sklearn.svm import SVC
 
         return SVC().fit(self._real.numpy(), self._held_out.labels.numpy())
 
 
 def below_thresholds(score: Score, acceptance: Acceptance) -> list[str]:
-    """Return a line for each bar that this score misses."""
+    """Return one line per acceptance threshold that this score misses."""
     missed = []
     if acceptance.accuracy is not None and score.accuracy is not None and score.accuracy < acceptance.accuracy:
         missed.append(f"accuracy {score.accuracy:.3f} is below {acceptance.accuracy}")
@@ -89,12 +90,12 @@ def below_thresholds(score: Score, acceptance: Acceptance) -> list[str]:
 
 
 def table(scores: list[Score], acceptance: Acceptance) -> str:
-    """Return the scores, and the acceptance thresholds below them, as lines of aligned columns."""
+    """Return a table of the scores, with the acceptance thresholds in its last row."""
 
     def row(name: str, *cells: str) -> str:
         return f"{name:<24}" + "".join(f"{cell:>18}" for cell in cells)
 
-    def bar(sign: str, value: float | None) -> str:
+    def limit(sign: str, value: float | None) -> str:
         return "" if value is None else f"{sign} {value}"
 
     lines = [row("", "Frechet distance", "precision", "recall", "label accuracy")]
@@ -106,10 +107,10 @@ def table(scores: list[Score], acceptance: Acceptance) -> str:
         lines.append(
             row(
                 "thresholds",
-                bar("<=", acceptance.frechet_distance),
+                limit("<=", acceptance.frechet_distance),
                 "",
-                bar(">=", acceptance.recall),
-                bar(">=", acceptance.accuracy),
+                limit(">=", acceptance.recall),
+                limit(">=", acceptance.accuracy),
             )
         )
     return "\n".join(lines)

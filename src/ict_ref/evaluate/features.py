@@ -1,4 +1,4 @@
-"""What images are judged by: pixels, the digits' own classifier, or a TorchScript file, which executes nothing else."""
+"""Features of images: pixels, a classifier of the bundled digits, or a TorchScript file."""
 
 import math
 from pathlib import Path
@@ -16,29 +16,38 @@ from ict_ref.utils.torchscript import load_torchscript
 
 Event = tuple[int, int, int]
 Found = tuple[Float32[Tensor, " n d"], Float32[Tensor, " n classes"] | None]
-# The covariance of more features than these takes minutes and gigabytes: of Inception there are 2048.
+# Largest number of features, whose covariance still fits in memory; Inception has 2048.
 MOST = 4096
 
 
 @runtime_checkable
 class Features(Protocol):
-    """A function of images, and what identifies it."""
+    """A function from images to features, with its identity."""
 
     name: str
     sha256: str | None
-    """Of its file; None: there is none."""
+    """SHA-256 of its file; None without a file."""
     how: str
-    """How images are given to it."""
+    """Format of its input images."""
 
     def number(self, event: Event) -> int:
-        """Return how many features images of this shape have. Raises ValueError if they have none."""
+        """Return the number of features for images of this shape.
+
+        Raises:
+            ValueError: The function does not support this shape.
+        """
 
     def __call__(self, pixels: UInt8[Tensor, " n channels height width"], *, classify: bool) -> Found:
-        """Return the features and, if asked and it is a classifier, the probabilities of the classes."""
+        """Return the features and, with `classify`, the class probabilities of a classifier."""
 
 
 def find_features(name: str) -> Features:
-    """Return the features of this name, or in this file. Raises ValueError if there are none."""
+    """Return the built-in features of this name, or those in this file.
+
+    Raises:
+        ValueError: The name is unknown, or the file is not TorchScript.
+        OSError: The file cannot be read.
+    """
     if name in BUILT_IN:
         return BUILT_IN[name]()
     return TorchScript(Path(name))
@@ -52,16 +61,20 @@ class Pixels:
     how = "float32, 0 as -1 and 255 as 1"
 
     def number(self, event: Event) -> int:
-        """Return the number of values of an image. Raises ValueError for large ones."""
+        """Return the number of values of an image.
+
+        Raises:
+            ValueError: The image has more than MOST values.
+        """
         return _not_too_many(self.name, math.prod(event))
 
     def __call__(self, pixels: UInt8[Tensor, " n channels height width"], *, classify: bool) -> Found:  # noqa: ARG002
-        """Return the pixels; they say nothing of classes."""
+        """Return the pixels, without class probabilities."""
         return to_float(pixels).reshape(len(pixels), -1), None
 
 
 class Digits:
-    """The hidden layer of a classifier of the demo's digits."""
+    """The hidden layer of a classifier of the bundled digits."""
 
     name = "digits"
     how = "float32, 0 as -1 and 255 as 1"
@@ -71,34 +84,45 @@ class Digits:
         self._layers = safetensors.torch.load_file(digits.FILE)
 
     def number(self, event: Event) -> int:
-        """Return the number of hidden units. Raises ValueError for anything but grey images of 8x8 pixels."""
+        """Return the number of hidden units.
+
+        Raises:
+            ValueError: The images are not grey images of 8x8 pixels.
+        """
         if event != digits.EVENT:
-            raise ValueError(f"--features digits needs grey images of 8x8 pixels; got {_said(event)}; choose another")
+            raise ValueError(
+                f"--features: expected grey images of 8x8 pixels for digits, got {_shape(event)}. Choose others."
+            )
         return len(self._layers["hidden.bias"])
 
     def __call__(self, pixels: UInt8[Tensor, " n channels height width"], *, classify: bool) -> Found:
-        """Return the hidden units and, if asked, the probabilities of the ten digits."""
+        """Return the hidden units and, with `classify`, the probabilities of the ten digits."""
         features, probabilities = digits.features_and_probabilities(self._layers, pixels)
         return features, probabilities if classify else None
 
 
 class TorchScript:
-    """A module in a file of the user's.
+    """A TorchScript module in a file of the user.
 
-    One whose forward has an argument return_features is called as public FID code calls NVIDIA's translation of
-    Inception (Karras et al. 2020, metrics): uint8 images, 0 to 255, in three channels; features by
-    return_features=True, and the softmax of IS by no_output_bias=True if it has that, too. Any other is called with
-    float32 images from -1 to 1, and returns features, or features and probabilities.
+    A module whose forward has an argument return_features is called like NVIDIA's translation of Inception (Karras et
+    al. 2020, metrics). Its input is uint8 images, 0 to 255, in three channels. return_features=True selects the
+    features, and no_output_bias=True the softmax of IS if the module has this argument. Other modules are called with
+    float32 images from -1 to 1, and return features, or features and probabilities.
+
+    Raises:
+        ValueError: The file is missing or not TorchScript.
     """
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise ValueError(f"--features needs pixels, digits or a TorchScript file; there is no {path}")
+            raise ValueError(
+                f"--features: expected pixels, digits or a TorchScript file, got {path}, which does not exist"
+            )
         self._module = load_torchscript(path)
         if self._module is None or not hasattr(self._module, "forward"):
             raise ValueError(
-                f"--features needs TorchScript, and {path} is none, or damaged; a pickle is not opened; "
-                "make one with torch.jit.save"
+                f"--features: expected TorchScript, got another or damaged file {path}. Pickles are not opened; "
+                "write the module with torch.jit.save."
             )
         arguments = {argument.name for argument in self._module.forward.schema.arguments}
         self.name = str(path)
@@ -111,25 +135,34 @@ class TorchScript:
             self.how = "float32 images from -1 to 1"
 
     def number(self, event: Event) -> int:
-        """Return how many features the module has for two images. Raises ValueError if it fails on them."""
+        """Return the number of features that the module returns for two images of this shape.
+
+        Raises:
+            ValueError: The module fails on these images or returns too many features.
+        """
         varied = torch.arange(2 * math.prod(event)).to(torch.uint8).reshape(2, *event)
         features, _ = self(varied, classify=True)
         return _not_too_many(self.name, features.shape[1])
 
     @torch.no_grad()
     def __call__(self, pixels: UInt8[Tensor, " n channels height width"], *, classify: bool) -> Found:
-        """Return what the module says. Raises ValueError if it is not what features or probabilities are."""
+        """Return the features and probabilities of the module.
+
+        Raises:
+            ValueError: The module fails, or its result is not valid features or probabilities.
+        """
         try:
             features, probabilities = self._called(pixels, classify)
         except (RuntimeError, TypeError, ValueError) as error:
             reason = str(error).strip().splitlines()[-1:]
-            raise ValueError(f"{self.name} fails on images of {_said(pixels.shape[1:])}: {''.join(reason)}") from None
+            images = f"images of {_shape(pixels.shape[1:])}"
+            raise ValueError(f"--features: {self.name} failed on {images}: {''.join(reason)}") from None
         n = len(pixels)
         if not (isinstance(features, Tensor) and features.is_floating_point() and features.shape[:1] == (n,)):
-            raise ValueError(f"{self.name} needs to return floats [images, features]; got {_kind(features)}")
+            raise ValueError(f"--features: {self.name}: expected floats [images, features], got {_kind(features)}")
         features = features.float().reshape(n, -1)
         if not bool(features.isfinite().all()):
-            raise ValueError(f"{self.name} returns features that are not finite; give another file")
+            raise ValueError(f"--features: {self.name}: expected finite features, got a NaN or an infinity")
         return features, None if probabilities is None else self._checked(probabilities, n)
 
     def _called(self, pixels: UInt8[Tensor, " n channels height width"], classify: bool) -> tuple[Any, Any]:
@@ -143,10 +176,11 @@ class TorchScript:
 
     def _checked(self, p: object, n: int) -> Float32[Tensor, " n classes"]:
         if not (isinstance(p, Tensor) and p.is_floating_point() and p.ndim == 2 and len(p) == n):
-            raise ValueError(f"{self.name} needs to return probabilities [images, classes]; got {_kind(p)}")
+            raise ValueError(f"--features: {self.name}: expected probabilities [images, classes], got {_kind(p)}")
         total = p.double().sum(1)
         if not (bool((p >= 0).all()) and bool(((total - 1).abs() < 1e-3).all())):
-            raise ValueError(f"{self.name} needs to return probabilities with sum 1; got sum {float(total[0])}")
+            got = f"a sum of {float(total[0])}"
+            raise ValueError(f"--features: {self.name}: expected probabilities with sum 1, got {got}")
         return (p.double() / total[:, None]).float()
 
 
@@ -155,11 +189,11 @@ BUILT_IN: dict[str, type[Pixels] | type[Digits]] = {"pixels": Pixels, "digits": 
 
 def _not_too_many(name: str, number: int) -> int:
     if not 1 <= number <= MOST:
-        raise ValueError(f"needs 1 to {MOST} features; of {name} there are {number} here; give another --features FILE")
+        raise ValueError(f"--features: expected 1 to {MOST} features, got {number} of {name}. Choose other features.")
     return number
 
 
-def _said(event: tuple[int, ...]) -> str:
+def _shape(event: tuple[int, ...]) -> str:
     channels, height, width = event
     return f"{height}x{width} in {channels} channel{'s' * (channels > 1)}"
 

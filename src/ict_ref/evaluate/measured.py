@@ -1,4 +1,4 @@
-"""What is left of a set of images when it has been looked at: its moments, some of its features, and what it was."""
+"""Statistics of a set of images: moments, some of its features, class probabilities and a description."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,30 +14,30 @@ from ict_ref.evaluate.moments import Moments
 from ict_ref.evaluate.sets import ImageSet
 from ict_ref.utils.progress import bar
 
-# All pairs of more images than these take hours; moments are always of all.
+# Largest number of images for scores over all pairs, which would take hours for more. Moments use all images.
 KEPT = 50_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A set of images as its scores need it."""
+    """The statistics of a set of images for its scores."""
 
     count: int | None
-    """None: unknown, of statistics that do not say."""
+    """Number of images; None for statistics from a file without it."""
     mean: Float64[Tensor, " d"]
     covariance: Float64[Tensor, " d d"]
     features: Float32[Tensor, " kept d"] | None
-    """Of all images, or of `KEPT` evenly from the first to the last; None where only moments were saved."""
+    """Features of all images, or of `KEPT` evenly chosen ones; None if only moments were saved."""
     probabilities: Float32[Tensor, " n classes"] | None
-    """Of the classes, by the classifier that the features belong to."""
+    """Class probabilities by the classifier of the features."""
     about: dict[str, Any]
-    """What the images are, for the protocol."""
+    """Description of the images for the protocol."""
 
 
 def measure(images: ImageSet, features: Features, *, channels: int, classify: bool, what: str) -> Measured:
-    """Return what these features say of the images, of which grey ones are taken in as many channels as told.
+    """Return the statistics of two or more images by these features.
 
-    `what` the progress bar calls them. Needs two images or more.
+    Grey images are expanded to `channels` channels. `what` is the name of the images on the progress bar.
     """
     chosen = torch.arange(min(images.count, KEPT)) * images.count // min(images.count, KEPT)
     digest = hashlib.sha256("x".join(map(str, images.event)).encode())
@@ -57,7 +57,7 @@ def measure(images: ImageSet, features: Features, *, channels: int, classify: bo
             if probabilities is not None:
                 classes.append(probabilities)
             progress.update(len(found))
-    assert moments is not None  # noqa: S101 (there are two images)
+    assert moments is not None  # noqa: S101 (there are at least two images)
     return Measured(
         count=images.count,
         mean=moments.mean,
@@ -77,29 +77,29 @@ def measure(images: ImageSet, features: Features, *, channels: int, classify: bo
 def coloured(
     pixels: UInt8[Tensor, " n channels height width"], channels: int
 ) -> UInt8[Tensor, " n {channels} height width"]:
-    """Return the images, grey ones in as many channels, all the same."""
+    """Return the images, with grey ones repeated in all channels."""
     return pixels.expand(-1, channels, -1, -1) if pixels.shape[1] == 1 else pixels
 
 
 def channels_and_number(features: Features, images: Mapping[str, ImageSet | None], *, least: int) -> tuple[int, int]:
-    """Return in how many channels all are seen, three if one set is in colour, and how many features they have.
+    """Return the common number of channels, three if a set is in colour, and the number of features.
 
-    Raises ValueError for a set of fewer than `least` images, if these features are not for such images, and, of pixels,
-    for images of two sizes.
+    Raises:
+        ValueError: A set has fewer than `least` images, or the features do not fit its images.
     """
     sets = {name: some for name, some in images.items() if some is not None}
     for name, some in sets.items():
         if some.count < least:
             raise ValueError(
-                f"the {name} need at least {least} images: 2 for a covariance, k + 1 for neighbours; {some.name} has "
-                f"{some.count}; give more"
+                f"{name}: expected at least {least} images (2 for a covariance, k + 1 for neighbours), "
+                f"got {some.count} in {some.name}. Give more images."
             )
     channels = max(some.event[0] for some in sets.values())
     numbers = {features.number((channels, *some.event[1:])) for some in sets.values()}
     if len(numbers) > 1:
         sizes = " and ".join(f"{some.event[2]}x{some.event[1]}" for some in sets.values())
         raise ValueError(
-            f"--features {features.name} needs samples and reference of one size; got {sizes}; "
-            "python -m ict_ref.prepare --size crops images"
+            f"--features: expected samples and reference of one size for {features.name}, got {sizes}. "
+            "Crop images with python -m ict_ref.prepare --size."
         )
     return channels, numbers.pop()

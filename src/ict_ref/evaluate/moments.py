@@ -1,4 +1,4 @@
-"""Mean and covariance of features that come in batches: one pass, in float64, nothing kept but their sums."""
+"""Mean and covariance of batches of features in one pass in float64."""
 
 import torch
 from jaxtyping import Float, Float64
@@ -6,9 +6,9 @@ from torch import Tensor
 
 
 class Moments:
-    """The mean and the scatter of all features so far, joined batch by batch as Chan, Golub & LeVeque (1979) do.
+    """The mean and scatter of all features so far, updated by batches with the method of Chan, Golub & LeVeque (1979).
 
-    Sums of squares would lose the digits of a variance that is small beside the mean; deviations from it do not.
+    Deviations from the mean keep the digits of a variance that is small compared to the mean; sums of squares do not.
     """
 
     def __init__(self, size: int) -> None:
@@ -17,7 +17,7 @@ class Moments:
         self._scatter: Float64[Tensor, " d d"] = torch.zeros(size, size, dtype=torch.float64)
 
     def add(self, features: Float[Tensor, " batch d"]) -> None:
-        """Take in more features."""
+        """Add a batch of features."""
         x = features.double()
         mean, total = x.mean(0), self.count + len(x)
         shift, centred = mean - self.mean, x - mean
@@ -27,7 +27,11 @@ class Moments:
         self.count = total
 
     def covariance(self) -> Float64[Tensor, " d d"]:
-        """Return the unbiased covariance. Raises ValueError for fewer than two examples."""
+        """Return the unbiased covariance.
+
+        Raises:
+            ValueError: There are fewer than two examples.
+        """
         if self.count < 2:
-            raise ValueError(f"a covariance needs at least 2 images; got {self.count}; give more")
+            raise ValueError(f"covariance: expected at least 2 images, got {self.count}. Give more images.")
         return self._scatter / (self.count - 1)

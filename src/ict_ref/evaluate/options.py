@@ -1,4 +1,4 @@
-"""Options of `python -m ict_ref.evaluate`. Nothing here imports torch: help and errors come at once."""
+"""Options of `python -m ict_ref.evaluate`, without an import of torch, so that help and errors appear at once."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,59 +19,59 @@ examples:
       --features inception-2015-12-05.pt --table
 """
 INCEPTION = (
-    "--features inception needs its file, which is NVIDIA's and not downloaded: fetch "
+    "--features: expected a TorchScript file for Inception, got inception. Download NVIDIA's file "
     "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt and give "
-    "--features inception-2015-12-05.pt; the protocol will have its SHA-256 (StyleGAN3's .pkl is a pickle, and not "
-    "opened)"
+    "--features inception-2015-12-05.pt; the protocol records its SHA-256 (StyleGAN3's .pkl is a pickle, which is "
+    "not opened)."
 )
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
     """Compare samples with real images: Frechet distance (FID), kernel distance (KID), inception score, precision and
-    recall, with the protocol by which they were computed.
+    recall, with their protocol.
 
-    SAMPLES is a run's folder or a network file (.safetensors), of which samples are made; or a folder of images or an
-    .npz (arr_0, uint8). REFERENCE is a folder of images, an .npz, a prepared folder, digits:train or digits:held-out;
-    or an .npz of statistics (mu, sigma). Images are read into memory, prepared ones a batch at a time.
+    SAMPLES is a run folder or a network file (.safetensors) to sample from, a folder of images, or an .npz (arr_0,
+    uint8). REFERENCE is a folder of images, an .npz, a prepared folder, digits:train or digits:held-out, or an .npz of
+    statistics (mu, sigma). Images are read into memory, but prepared data in batches.
 
-    FID, KID and IS are these scores by the features of Inception, a file that you supply: --features FILE takes any
-    TorchScript, and calls NVIDIA's translation of Inception as public FID code does. Nothing is downloaded. A module of
-    your own is called with float32 images [n, channels, height, width] from -1 to 1, of the images' own size, grey ones
-    in one channel unless the other set is in colour; it returns features [n, d], or features and probabilities
-    [n, classes].
+    These scores are FID, KID and IS only with the features of Inception, whose file you supply; nothing is downloaded.
+    --features FILE takes any TorchScript module, and calls NVIDIA's translation of Inception like public FID code.
+    Other modules are called with float32 images [n, channels, height, width] from -1 to 1, in the images' own size.
+    Grey images have one channel unless the other set is in colour. A module returns features [n, d], or features and
+    probabilities [n, classes].
 
-    --count, --sigmas, --labels, --seed and --clip are for samples of a run or a network.
+    --count, --sigmas, --labels, --seed and --clip apply to samples of a run or a network.
     """
 
     reference: Annotated[str, tyro.conf.arg(metavar="REFERENCE")]
-    """Real images, or their statistics."""
+    """Real images or their statistics."""
     samples: Annotated[tyro.conf.Positional[str | None], metavar("SAMPLES")] = None
     """Samples to score; not needed with --save-stats."""
     features: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "pixels"
     """pixels, digits, or a TorchScript file."""
     k: int = 3
-    """Nearest neighbour of precision and recall."""
+    """Number of nearest neighbours for precision and recall."""
     json: Annotated[Path | None, metavar("FILE")] = None
     """New file for scores and protocol."""
     save_stats: Annotated[Path | None, metavar("FILE.npz")] = None
-    """New file for the reference's statistics, which a later --reference takes."""
+    """New file for the reference's statistics, for use as a later --reference."""
     table: Flag = False
     """Print the scores beside Tables 2 and 3."""
     count: Annotated[int | None, metavar("N")] = None
-    """Number of samples; by default 50000, or as the reference if that has fewer."""
+    """Number of samples; by default 50000, or the size of a smaller reference."""
     sigmas: Annotated[Several[float], metavar("SIGMA ...")] = ()
     """Descending noise levels; by default one step."""
     labels: Annotated[Several[int], metavar("CLASS ...")] = ()
-    """Classes, in turn; by default all."""
+    """Classes in alternation; by default all."""
     seed: Annotated[int | None, metavar("S")] = None
     """Seed of the noise; by default 0."""
     clip: Annotated[Literal["as-trained", "yes", "no"] | None, metavar("{as-trained,yes,no}")] = None
-    """Whether each step's result is cut to [-1, 1]; by default as-trained."""
+    """Whether each step's result is clipped to [-1, 1]; by default as-trained."""
 
     def __post_init__(self) -> None:
         if self.samples is None and self.save_stats is None:
-            raise ValueError("needs SAMPLES, or --save-stats for the statistics of the reference alone")
+            raise ValueError("SAMPLES: expected SAMPLES or --save-stats, got neither")
         if self.features == "inception":
             raise ValueError(INCEPTION)
         expect(self.k >= 1, "--k", "an integer >= 1", self.k)

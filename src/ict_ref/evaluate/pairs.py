@@ -1,6 +1,6 @@
-"""KID, precision and recall of sets of which all pairs are too many for memory: block by block, each product once.
+"""KID, precision and recall of large sets, block by block with each inner product computed once.
 
-What is computed is defined by `formulas.kernel_distance` and `formulas.precision_recall`; tests hold them together.
+The definitions are `formulas.kernel_distance` and `formulas.precision_recall`; tests compare both.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,15 +10,15 @@ import torch
 from jaxtyping import Float32, Float64
 from torch import Tensor
 
-# As large as what is done with each pair stays in a cache.
+# Side of a block of pairs, whose values fit in a cache.
 BLOCK = 1024
-# Two squared distances that differ by less, in ||x||^2 + ||y||^2, are equal: float64 rounds sums of products so far.
+# Relative tolerance of squared distances, in units of ||x||^2 + ||y||^2, for the rounding of float64 sums.
 SLACK = 1e-12
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What all pairs of two sets say of them."""
+    """The scores over all pairs of two sets."""
 
     kernel_distance: float
     precision: float
@@ -27,7 +27,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class _Block:
-    """The pairs of some of the one set with some of the other."""
+    """The pairs of a slice of one set with a slice of the other."""
 
     rows: slice
     columns: slice
@@ -43,13 +43,16 @@ def compare(
     k: int,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Compared:
-    """Return KID, precision and recall (k-th nearest neighbours), all pairs taken into account, in float64.
+    """Return KID, and precision and recall by k-th nearest neighbours, over all pairs in float64.
 
-    `progress` is told how many pairs were looked at, of `pairs`. Raises ValueError for sets of k or fewer.
+    `progress` is called with the number of pairs of each finished block; `pairs` returns their total.
+
+    Raises:
+        ValueError: k is less than 1, or a set has k or fewer images.
     """
     for name, points in (("reference", real), ("samples", fake)):
         if not 1 <= k < len(points):
-            raise ValueError(f"needs 1 <= k < the number of images; the {name} has {len(points)}, and k = {k}")
+            raise ValueError(f"--k: expected 1 <= k < {len(points)}, the number of images of the {name}, got k = {k}")
     real_kernel, real_reach = _of_itself(real, k, progress)
     fake_kernel, fake_reach = _of_itself(fake, k, progress)
     kernel = torch.zeros((), dtype=torch.float64)
@@ -68,7 +71,7 @@ def compare(
 
 
 def pairs(reals: int, fakes: int) -> int:
-    """Return how many pairs `compare` looks at."""
+    """Return the number of pairs in `compare`."""
     return reals * reals + fakes * fakes + reals * fakes
 
 
@@ -77,7 +80,7 @@ def _of_itself(
 ) -> tuple[Float64[Tensor, ""], Float64[Tensor, " n"]]:
     """Return the mean kernel of different points, and the squared distance of each to its k-th nearest neighbour."""
     kernel = torch.zeros((), dtype=torch.float64)
-    # A point itself is among its nearest: its k-th neighbour has rank k + 1.
+    # Each point is its own nearest point, so its k-th neighbour has rank k + 1.
     nearest = torch.full((len(points), k + 1), torch.inf, dtype=torch.float64)
     for block in _blocks(points, points, progress):
         kernel += block.kernel.sum()

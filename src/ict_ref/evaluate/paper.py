@@ -1,4 +1,4 @@
-"""Tables 2 and 3 as the paper prints them; a star marks what its authors implemented again themselves."""
+"""Tables 2 and 3 as printed in the paper; a star marks methods that its authors implemented again."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ SOURCE = "iCT, Section 4, Tables 2 and 3"
 
 @dataclass(frozen=True)
 class PaperTable:
-    """One of the tables: methods, steps (NFE) and scores; an empty score is none."""
+    """One of the tables: methods, steps (NFE) and scores; a missing score is empty."""
 
     title: str
     scores: tuple[str, ...]
@@ -15,12 +15,12 @@ class PaperTable:
 
 
 def _rows(text: str, columns: int) -> tuple[tuple[str, ...], ...]:
-    """Return a row a line, its cells between bars; a method without a name is the one above."""
+    """Return one row per line, with cells between "|"; a row without a method repeats the method above."""
     rows: list[tuple[str, ...]] = []
     for line in text.strip().splitlines():
         method, *cells = (cell.strip() for cell in line.split("|"))
         if len(cells) != columns:
-            raise ValueError(f"needs {columns} cells after the method; got {line}")
+            raise ValueError(f"row: expected {columns} cells after the method, got {line}")
         rows.append((method or rows[-1][0], *cells))
     return tuple(rows)
 
@@ -112,7 +112,7 @@ IMAGENET64 = PaperTable(
     ),
 )
 
-# The rows of the paper's own runs, and of CT, by the preset that describes them.
+# The table and method of each preset for a run of the paper or for CT.
 PRESET_ROWS = {
     "cifar10": (CIFAR10, "iCT"),
     "cifar10_deep": (CIFAR10, "iCT-deep"),
@@ -124,7 +124,7 @@ PRESET_ROWS = {
 
 
 def printed_fid(preset: str) -> tuple[str, ...]:
-    """Return the FID in one step and in two that the paper prints for the run of this preset; empty if it has none."""
+    """Return the printed one-step and two-step FID for this preset, or an empty tuple for other presets."""
     if preset not in PRESET_ROWS:
         return ()
     table, method = PRESET_ROWS[preset]

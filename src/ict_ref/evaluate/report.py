@@ -1,4 +1,4 @@
-"""What came out and by which protocol, for people and for programs, and beside the paper's tables."""
+"""Reports of scores and their protocol as text, as JSON and beside the paper's tables."""
 
 import dataclasses
 import json
@@ -16,21 +16,21 @@ PUBLISHED_COUNT = 50_000
 
 @dataclass(frozen=True)
 class Report:
-    """Scores, how they were computed, and what a reader must know before comparing them."""
+    """Scores, their protocol, and warnings for comparisons."""
 
     scores: Scores
     protocol: dict[str, Any]
     warnings: tuple[str, ...]
 
     def to_json(self) -> bytes:
-        """Return all of it as JSON."""
+        """Return scores, protocol and warnings as JSON."""
         scores = dataclasses.asdict(self.scores)
         del scores["left_out"]
         content = {"scores": scores, "protocol": self.protocol, "warnings": self.warnings}
         return json.dumps(content, indent=2).encode() + b"\n"
 
     def text(self) -> str:
-        """Return all of it as lines: scores, protocol, warnings."""
+        """Return scores, protocol and warnings as lines of text."""
         parts = self.scores.inception_score_of_parts
         of_parts = "" if parts is None else f"   ({PARTS} parts: {parts[0]:.3f} +- {parts[1]:.3f})"
         scores = (
@@ -48,7 +48,7 @@ class Report:
         return "\n".join([*lines, "", *(f"warning: {line}" for line in self.warnings)]).rstrip()
 
     def beside_paper(self) -> str:
-        """Return Tables 2 and 3, our scores above the paper's."""
+        """Return Tables 2 and 3 with these scores above the paper's."""
         samples, features = self.protocol["samples"], self.protocol["features"]
         steps = str(len(samples["sigmas"])) if "sigmas" in samples else "?"
         ours = {

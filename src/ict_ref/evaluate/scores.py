@@ -1,4 +1,4 @@
-"""The scores of samples by a reference, each by its formula, and why one is left out."""
+"""Scores of samples against a reference, and the reasons for missing scores."""
 
 from dataclasses import dataclass
 
@@ -16,32 +16,36 @@ PARTS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """The scores; None where one could not be computed."""
+    """The scores of samples; None for a score that cannot be computed."""
 
     frechet_distance: float
     kernel_distance: float | None
     precision: float | None
     recall: float | None
     inception_score: float | None
-    """Of all samples at once."""
+    """Inception score of all samples at once."""
     inception_score_of_parts: tuple[float, float] | None
     """Mean and standard deviation over ten parts, in the order of the samples."""
     left_out: tuple[str, ...]
-    """Why, a line each."""
+    """One line for each missing score with its reason."""
 
 
 def score(samples: Measured, reference: Measured, *, k: int) -> Scores:
-    """Return the scores of these samples. Raises ValueError where features are too few, or not of the same number."""
+    """Return the scores of these samples.
+
+    Raises:
+        ValueError: There are too few images, or the numbers of features differ.
+    """
     distance = frechet_distance(samples.mean, samples.covariance, reference.mean, reference.covariance)
     left_out, compared = [], None
     if reference.features is None or samples.features is None:
-        left_out.append("kernel distance, precision and recall need the reference's features; it has only moments")
+        left_out.append("kernel distance, precision and recall need the reference's features, but it has only moments")
     else:
         total = pairs(len(reference.features), len(samples.features))
         with bar(total, "comparing", "pairs") as progress:
             compared = compare(reference.features, samples.features, k=k, progress=progress.update)
     if samples.probabilities is None:
-        left_out.append("the inception score needs probabilities of classes; these features give none")
+        left_out.append("the inception score needs probabilities of classes, which these features do not provide")
     p = samples.probabilities
     return Scores(
         frechet_distance=float(distance),

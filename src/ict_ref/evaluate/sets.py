@@ -1,4 +1,4 @@
-"""Sets of images, by what the user calls them: in batches, as they are stored or as a model makes them."""
+"""Sets of images in batches, from storage or from a model."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,21 +21,23 @@ STORED = {"quantisation": "8 bits a channel, as stored"}
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of one size, which are looked at once."""
+    """A named set of images of one size in batches."""
 
     name: str
     count: int
     event: tuple[int, int, int]
     """Channels, height and width."""
     made: dict[str, Any]
-    """How they were made, for the protocol."""
+    """Description of their origin for the protocol."""
     batches: Callable[[], Iterator[UInt8[Tensor, " batch channels height width"]]]
 
 
 def stored(place: str) -> ImageSet:
-    """Return the images of a folder, an .npz, a prepared folder, or of digits:train or digits:held-out.
+    """Return the images of a folder, an .npz, a prepared folder, digits:train or digits:held-out.
 
-    Raises ValueError, by the file's name, for what has none or is damaged.
+    Raises:
+        ValueError: The path does not hold images, or a file is damaged.
+        OSError: A file cannot be read.
     """
     if place in DIGITS:
         both = digits()
@@ -52,12 +54,14 @@ def stored(place: str) -> ImageSet:
             lambda: (torch.from_numpy(array[start : start + BATCH].copy()) for start in starts),
         )
     if (path / "config.json").is_file():
-        raise ValueError(f"{path} is a run's folder; --reference needs real images: a folder, an .npz, prepared data")
+        raise ValueError(
+            f"--reference: expected a folder of images, an .npz or prepared data, got the run folder {path}"
+        )
     return _in_memory(place, read_pixels(path))
 
 
 def sampled(recipe: Recipe) -> ImageSet:
-    """Return samples of a model, made when they are looked at."""
+    """Return samples of a model, which are made on demand."""
 
     def batches() -> Iterator[UInt8[Tensor, " batch channels height width"]]:
         for chosen in recipe.batches:

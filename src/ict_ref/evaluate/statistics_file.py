@@ -1,10 +1,10 @@
-"""Statistics of a reference in an .npz: mu and sigma as public FID tools call them, and by whom they were made.
+"""Statistics of a reference in an .npz file, with mu and sigma as in public FID tools.
 
 mu, sigma   float64, mean and covariance of the features
-count       how many images
+count       number of images
 ict_ref     JSON: the features, their checksum, and the protocol of the images
-features    float32, those that KID, precision and recall need, where they are small enough
-Others' files have mu and sigma alone; what their features are is not known.
+features    float32, the features for KID, precision and recall if they are small enough
+Files of other tools have only mu and sigma, and do not identify their features.
 """
 
 import json
@@ -28,7 +28,11 @@ Arrays = dict[str, Shaped[np.ndarray, " *shape"]]
 
 
 def is_statistics(place: str) -> bool:
-    """Return whether this is an .npz of statistics, not of images. Raises ValueError if it cannot be read."""
+    """Return whether this is an .npz of statistics instead of images.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
     return place.endswith(".npz") and Path(place).is_file() and "mu" in _arrays(Path(place), ())
 
 
@@ -48,17 +52,25 @@ def save(measured: Measured, features: Features, path: Path) -> None:
 
 
 def load(place: str, features: Features) -> Measured:
-    """Return the statistics in a file. Raises ValueError if they are damaged, or of other features than these."""
+    """Return the statistics in a file.
+
+    Raises:
+        ValueError: The file is damaged or was made with other features.
+        OSError: The file cannot be read.
+    """
     path = Path(place)
     arrays = _arrays(path, ("mu", "sigma", "count", "ict_ref", "features"))
     mu, sigma = (arrays.get(name, np.empty(0, np.int8)) for name in ("mu", "sigma"))
     if mu.ndim != 1 or sigma.shape != 2 * mu.shape or {mu.dtype.kind, sigma.dtype.kind} != {"f"}:
-        raise ValueError(f"{path} needs mu [features] and sigma [features, features], floats; make it by --save-stats")
+        raise ValueError(
+            f"{path}: expected floats mu [features] and sigma [features, features], got mu {mu.dtype} {mu.shape} and "
+            f"sigma {sigma.dtype} {sigma.shape}. Make the file with --save-stats."
+        )
     about, count, kept = _about(path, arrays), arrays.get("count"), arrays.get("features")
-    there = _said(about.pop("features", None), about.get("features_sha256"))
-    here = _said(features.name, features.sha256)
+    there = _feature_name(about.pop("features", None), about.get("features_sha256"))
+    here = _feature_name(features.name, features.sha256)
     if "ict_ref" in arrays and about.pop("features_sha256", None) != features.sha256:
-        raise ValueError(f"{path} has statistics of other features: {there}, and these are {here}; give the same")
+        raise ValueError(f"--features: expected {there} as in {path}, got {here}. Give the same features.")
     return Measured(
         count=None if count is None or count.ndim or count.dtype.kind not in "iu" else int(count),
         mean=torch.from_numpy(mu).double(),
@@ -76,11 +88,11 @@ def _about(path: Path, arrays: Arrays) -> dict[str, Any]:
         about = dict(json.loads(str(arrays["ict_ref"])))
         return {**about, "image": [int(side) for side in about["image"]]}
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is damaged: what it says of itself is no JSON of ours; save it again") from None
+        raise ValueError(f"{path} is damaged: its description is not valid JSON. Save it again.") from None
 
 
 def _arrays(path: Path, wanted: tuple[str, ...]) -> Arrays:
-    """Return those of these arrays that are there; of none wanted, the names alone, each with nothing."""
+    """Return the wanted arrays that the file has, or with an empty `wanted` all names with empty arrays."""
     with refuse_damaged(path), path.open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise ValueError("it is damaged or not an .npz")
@@ -91,5 +103,5 @@ def _arrays(path: Path, wanted: tuple[str, ...]) -> Arrays:
             return {name: archive[name] for name in wanted if name in archive.files}
 
 
-def _said(name: str | None, checksum: str | None) -> str:
+def _feature_name(name: str | None, checksum: str | None) -> str:
     return f"{name} (SHA-256 {checksum[:16]}...)" if checksum else f"{name}"

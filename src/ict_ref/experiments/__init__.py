@@ -1,5 +1,5 @@
-"""Experiments in which the training engine learns what is known, each seconds long: `python -m ict_ref.experiments`.
+"""Experiments with the training engine on data with known answers: `python -m ict_ref.experiments`.
 
-`known` has data whose consistency function is known, `runs` what all experiments share; then one module per question.
-What they find stands in docs/experiments.md.
+`analytic_datasets` has data with a known consistency function, `runs` has shared functions, and each other module
+answers one question. docs/experiments.md lists the results.
 """

@@ -10,7 +10,7 @@ from ict_ref.experiments.options import EPILOG, ExperimentOptions
 from ict_ref.utils.command_line import guarded, refuse_place
 from ict_ref.utils.option_parser import expect, parse_options
 
-# torch is imported once the arguments are known to be good: help and errors come at once.
+# torch is imported after the arguments are checked, so that help and errors appear at once.
 if TYPE_CHECKING:
     from ict_ref.experiments.runs import Experiment, Table
 
@@ -23,7 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_experiments(options: ExperimentOptions) -> int:
-    """Run the experiments, print their tables and return the exit status."""
+    """Run the experiments, print their tables and return the exit status.
+
+    Raises:
+        ValueError: The path of --json cannot be used.
+        OSError: The file cannot be written.
+    """
     if options.json is not None:
         _refuse_file(options.json)
     import torch
@@ -31,16 +36,16 @@ def run_experiments(options: ExperimentOptions) -> int:
     from ict_ref.experiments.catalogue import EXPERIMENTS
     from ict_ref.utils.atomic import write_atomically
 
-    torch.set_num_threads(1)  # such small networks are fastest with one
+    torch.set_num_threads(1)  # small networks are fastest with one thread
     found = {name: run(name, one) for name, one in EXPERIMENTS.items() if not options.only or name in options.only}
     if options.json is not None:
-        _refuse_file(options.json)  # it may have been written meanwhile
+        _refuse_file(options.json)  # another process may have written this file in the meantime
         write_atomically(options.json, (json.dumps(as_json(found), indent=2) + "\n").encode())
     return 0
 
 
 def run(name: str, experiment: "Experiment") -> "list[Table]":
-    """Run an experiment under a progress bar, and print its tables."""
+    """Run an experiment under a progress bar, print its tables and return them."""
     from ict_ref.utils.progress import bar
 
     with bar(experiment.updates, name, "updates") as progress:
@@ -51,7 +56,7 @@ def run(name: str, experiment: "Experiment") -> "list[Table]":
 
 
 def as_json(found: "Mapping[str, list[Table]]") -> dict[str, Any]:
-    """Return the tables as JSON holds them; infinity, which it lacks, is a string."""
+    """Return the tables as JSON values; infinity becomes a string."""
     return {
         name: [
             {
@@ -69,9 +74,9 @@ def as_json(found: "Mapping[str, list[Table]]") -> dict[str, Any]:
 
 
 def _refuse_file(path: Path) -> None:
-    """Raise ValueError unless a new file can be made here."""
+    """Raise ValueError unless a new file can be created here."""
     refuse_place(path, "--json")
-    expect(path.parent.is_dir(), "--json", "a file in a folder that exists", f"{path}; make the folder first")
+    expect(path.parent.is_dir(), "--json", "a file in a folder that exists", f"{path}. Make the folder first.")
 
 
 if __name__ == "__main__":

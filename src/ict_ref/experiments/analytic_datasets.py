@@ -1,4 +1,4 @@
-"""Data of which everything is known: a point, a normal distribution, a mixture of them, as examples to train on."""
+"""Data sets with a known consistency function: a point, a normal distribution and a mixture of normals."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,13 +11,13 @@ from torch import Tensor
 from ict_ref.formulas import gaussian_consistency_function, gaussian_mixture_score, heun_step, sigma_grid
 from ict_ref.utils.rng import stream
 
-# Levels from sigma_max to sigma_min at which Eq. (1) is solved; for TWO_MODES to better than 0.0003.
+# Number of levels from sigma_max to sigma_min for solving Eq. (1); the error for TWO_MODES is below 0.0003.
 HEUN_LEVELS = 501
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """The mixture of N(means[m], stds[m]^2 I) in shares weights[m]: "images" of one pixel, each value a channel."""
+    """The mixture of N(means[m], stds[m]^2 I) with weights[m], as images of one pixel with one value per channel."""
 
     means: tuple[tuple[float, ...], ...]
     stds: tuple[float, ...]
@@ -30,11 +30,11 @@ class Mixture:
 
     @property
     def classes(self) -> int:
-        """Return 0: there are none."""
+        """Return 0, because the examples do not have classes."""
         return 0
 
     def draw(self, generator: np.random.Generator, count: int) -> Float[Tensor, " count *event"]:
-        """Return so many independent examples, in float64."""
+        """Return `count` independent examples in float64."""
         component = generator.choice(len(self.stds), size=count, p=self.weights)
         z = generator.standard_normal((count, *self.event))
         means = np.array(self.means).reshape(-1, *self.event)[component]
@@ -43,7 +43,7 @@ class Mixture:
     def batch(
         self, step: int, *, batch_size: int, seed: int, rows: slice
     ) -> tuple[Float[Tensor, " rows *event"], Int64[Tensor, " rows"]]:
-        """Return these rows of the batch of this step: every step draws new examples."""
+        """Return these rows of the batch of this step; every step draws new examples."""
         x = self.draw(stream(seed, "data", step), batch_size)[rows]
         return x, torch.zeros(len(x), dtype=torch.int64)
 
@@ -59,7 +59,7 @@ class Mixture:
     def posterior_mean(
         self, x: Float[Tensor, " batch *event"], sigma: Float[Tensor, " batch"]
     ) -> Float[Tensor, " batch *event"]:
-        """Return E[x_0 | x_0 + sigma z = x] = x + sigma^2 score(x, sigma), what a denoiser would answer."""
+        """Return the ideal denoiser E[x_0 | x_0 + sigma z = x] = x + sigma^2 score(x, sigma)."""
         return x + sigma.square().reshape(-1, 1, 1, 1) * self.score(x, sigma)
 
     def exact(
@@ -67,7 +67,7 @@ class Mixture:
     ) -> Float[Tensor, " batch *event"]:
         """Return f*(x, sigma), the end at sigma_min of the trajectory of Eq. (1) through x."""
         if len(self.stds) == 1:
-            # With std 0 it is `delta_consistency_function`.
+            # With std 0 this equals `delta_consistency_function`.
             mean, level = x.new_tensor(self.means[0]).reshape(self.event), x.new_full((len(x),), sigma)
             return gaussian_consistency_function(x, level, mean=mean, std=self.stds[0], sigma_min=sigma_min)
         if sigma == sigma_min:

@@ -1,4 +1,4 @@
-"""Does iCT learn the consistency function of data for which it is known? (iCT, Section 2 and Table 1)"""
+"""The experiments delta, gaussian and mixture: comparison of iCT with known consistency functions (iCT, Section 2)."""
 
 from dataclasses import dataclass, replace
 
@@ -8,14 +8,14 @@ from ict_ref.experiments.runs import Table, Tick, answer, configuration, noisy, 
 from ict_ref.training.trainer import Trainer
 
 SIGMAS = (0.1, 1.0, 10.0, 80.0)
-# The right column of iCT's Table 1 but for two numbers: 1 500 updates are too few for 1 280 cells, and c = 0.3, for
-# 0.00054 sqrt(d) with d = 1 or 2 lies far below the distances that occur, and the signs of them are learned slowly.
+# The right column of iCT's Table 1 with two changes. s1 is 160, because 1 500 updates are too few for 1 280 intervals.
+# c is 0.3, because 0.00054 sqrt(d) with d = 1 or 2 is far below the distances here, which slows learning.
 METHOD = Method(s1=160, huber_c=0.3)
 
 
 @dataclass(frozen=True)
 class KnownAnswer:
-    """A model is trained by the paper's method, and compared with f* at some noise levels."""
+    """A comparison of a model trained with the paper's method with f* at some noise levels."""
 
     name: str
     data: Mixture
@@ -27,11 +27,11 @@ class KnownAnswer:
 
     @property
     def updates(self) -> int:
-        """Return how often `tick` will be called."""
+        """Return the number of calls of `tick`."""
         return self.steps
 
     def run(self, tick: Tick) -> list[Table]:
-        """Return the errors of the average, of the model at the start, and of the posterior mean."""
+        """Return the errors of the EMA weights, of the untrained model and of the posterior mean."""
         method = replace(METHOD, sigma_data=self.sigma_data)
         config = configuration(
             method, steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate,

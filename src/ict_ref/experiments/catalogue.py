@@ -1,4 +1,4 @@
-"""The experiments by their names."""
+"""The experiments by name."""
 
 from ict_ref.experiments.analytic_datasets import NORMAL, POINT, TWO_MODES
 from ict_ref.experiments.answers import KnownAnswer

@@ -1,4 +1,4 @@
-"""Do gradients and updates vary less under pseudo-Huber than under squared l2? (iCT, Section 3.3, Fig. 6b)"""
+"""The experiment huber: variation of gradients and updates under pseudo-Huber and squared l2 (iCT, Fig. 6b)."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -19,7 +19,7 @@ METRICS: tuple[Metric, Metric] = ("pseudo_huber", "squared_l2")
 
 @dataclass(frozen=True)
 class Huber:
-    """Runs with either metric, from the same parameters, on the same examples, noise levels, noise and masks."""
+    """Runs with two distances and the same initial parameters, examples, noise levels, noise and masks."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     steps: int = 300
@@ -27,11 +27,11 @@ class Huber:
 
     @property
     def updates(self) -> int:
-        """Return how often `tick` will be called."""
+        """Return the number of calls of `tick`."""
         return len(METRICS) * len(self.seeds) * self.steps
 
     def run(self, tick: Tick) -> list[Table]:
-        """Return how the norms vary in the second half of each run; in the first, RAdam warms up."""
+        """Return the variation of the norms in the second half of each run, after the warm-up of RAdam."""
         images = load(minimal().data).train
         rows = [self._row(seed, images, tick) for seed in self.seeds]
         columns = ("seed", "gradient, Huber", "l2", "ratio", "update, Huber", "l2", "ratio")
@@ -48,7 +48,7 @@ class Huber:
 
 
 def on_digits(metric: Metric, steps: int, seed: int, cells: int) -> Config:
-    """Return the minimal run at a constant number of levels."""
+    """Return the preset minimal with this distance and a constant number of noise levels."""
     start = minimal()
     return replace(
         start,
@@ -58,7 +58,7 @@ def on_digits(metric: Metric, steps: int, seed: int, cells: int) -> Config:
 
 
 def norms(config: Config, examples: Examples, tick: Tick) -> Float64[Tensor, "2 steps"]:
-    """Return the norms of the gradient, and of the update theta_{k+1} - theta_k, of every step of a run."""
+    """Return the norms of the gradient and of the update theta_{k+1} - theta_k at every step of a run."""
     trainer = Trainer(config, examples)
     found = []
     before = parameters(trainer)
@@ -72,7 +72,7 @@ def norms(config: Config, examples: Examples, tick: Tick) -> Float64[Tensor, "2 
 
 
 def variation(norm: Float64[Tensor, " steps"]) -> float:
-    """Return the standard deviation of log(norm_{k+1} / norm_k): no scale, and no drift over the run, is in it."""
+    """Return the standard deviation of log(norm_{k+1} / norm_k), which ignores scale and slow drift."""
     return float(norm.log().diff().std())
 
 

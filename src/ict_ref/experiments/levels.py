@@ -1,4 +1,4 @@
-"""How does the error fall with the number of noise levels? (iCT, Section 3.4, Fig. 3a)"""
+"""The experiment levels: error by the number of noise levels (iCT, Section 3.4, Fig. 3a)."""
 
 import math
 from dataclasses import dataclass, replace
@@ -12,14 +12,14 @@ from ict_ref.experiments.runs import Table, Tick, answer, configuration, noisy, 
 from ict_ref.formulas import sigma_grid
 
 STD = CENTRED.stds[0]
-# The paper's method but for three numbers: a constant N, as the question asks; and more examples at high levels, where
-# the error is measured, and a wider parabola, or else chance hides what N does.
+# The paper's method with three changes: a constant N, which is the variable of the experiment; more examples at high
+# noise levels, where the error is measured; and a larger c. Without the last two, randomness hides the effect of N.
 METHOD = Method(curriculum="constant", p_mean=1.0, huber_c=0.3)
 
 
 @dataclass(frozen=True)
 class Levels:
-    """A model for each number of levels, on N(0, 0.5^2), beside what minimises the loss at that number."""
+    """Models for several numbers of noise levels on N(0, 0.5^2), and the minimiser of the loss for each number."""
 
     counts: tuple[int, ...] = (6, 11, 21, 41, 81)
     steps: int = 700
@@ -29,11 +29,11 @@ class Levels:
 
     @property
     def updates(self) -> int:
-        """Return how often `tick` will be called."""
+        """Return the number of calls of `tick`."""
         return len(self.counts) * self.steps
 
     def run(self, tick: Tick) -> list[Table]:
-        """Return the errors at sigma_max, where one step of sampling begins, and the slopes of their logarithms."""
+        """Return the errors at sigma_max, where one-step sampling starts, and the slopes of their logarithms."""
         high, low = METHOD.sigma_max, METHOD.sigma_min
         x, level = noisy(CENTRED, high)
         exact = CENTRED.exact(x, high, sigma_min=low)
@@ -58,11 +58,11 @@ class Levels:
 
 
 def minimising_slope(n: int, *, std: float, sigma_min: float, sigma_max: float, rho: float = 7.0) -> float:
-    """Return a_N, where f(x, sigma_max) = a_N x minimises the loss at N levels, for data N(0, std^2).
+    """Return a_N for data N(0, std^2), where f(x, sigma_max) = a_N x minimises the loss at N noise levels.
 
-    Where the teacher is a_i x, the student minimises E[d(f(x_{i+1}), a_i x_i) | x_{i+1}]. Given x_{i+1}, the teacher's
-    value is normal: its mean, a_i (std^2 + sigma_i sigma_{i+1}) / (std^2 + sigma_{i+1}^2) x_{i+1}, is the minimiser for
-    every metric that grows with the distance alone, and a_1 = 1.
+    With the teacher a_i x, the student minimises E[d(f(x_{i+1}), a_i x_i) | x_{i+1}]. Given x_{i+1}, the teacher's
+    value is normal with mean a_i (std^2 + sigma_i sigma_{i+1}) / (std^2 + sigma_{i+1}^2) x_{i+1}. This mean is the
+    minimiser for every d(x, y) that increases with |x - y|, and a_1 = 1.
     """
     sigmas = sigma_grid(n, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho).tolist()
     shrunk = [(std**2 + low * high) / (std**2 + high**2) for low, high in pairwise(sigmas)]
@@ -70,5 +70,5 @@ def minimising_slope(n: int, *, std: float, sigma_min: float, sigma_max: float, 
 
 
 def power(counts: list[float], errors: list[float]) -> float:
-    """Return the slope of the line of least squares through (log(N - 1), log(error))."""
+    """Return the slope of the least-squares line through (log(N - 1), log(error))."""
     return float(np.polyfit(np.log(np.array(counts) - 1), np.log(errors), 1)[0])

@@ -1,4 +1,4 @@
-"""Options of `python -m ict_ref.experiments`. Nothing here imports torch: help and errors come at once."""
+"""Options of `python -m ict_ref.experiments`, without an import of torch, so that help and errors appear at once."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ examples:
 
 @dataclass(frozen=True)
 class ExperimentOptions:
-    """Train small models by the training engine on data whose answer is known, and print what they have learned.
+    """Train small models with the training engine on data with known answers, and print tables of the results.
 
       delta         a point: error of the learned f against the exact consistency function, by noise level
       gaussian      a normal distribution in the plane: the same
@@ -27,8 +27,8 @@ class ExperimentOptions:
       teacher-ema   Proposition 1 at finite N, and EMA weights as teacher and without (Section 3.2)
       huber         how much gradients and updates vary, pseudo-Huber and squared l2 (Section 3.3, Fig. 6b)
 
-    Each takes less than a minute on the one CPU thread that it uses; all together take four minutes. The same machine
-    gives the same numbers each time.
+    Each experiment uses one CPU thread and takes less than a minute; all together take four minutes. Numbers are
+    reproducible on the same machine.
     """
 
     only: Annotated[Several[Name], metavar("NAME ...")] = ()

@@ -1,4 +1,4 @@
-"""What all experiments share: the small network, a run of the training engine, its error, and tables."""
+"""Shared parts of the experiments: the small network, training runs, errors and tables."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from ict_ref.training.trainer import Trainer
 from ict_ref.utils.rng import stream
 
 Tick = Callable[[], object]
-"""Called after every update: it moves the progress bar."""
+"""Function that is called after every update to advance the progress bar."""
 Function = Callable[[Float[Tensor, " batch *event"], Float[Tensor, " batch"]], Float[Tensor, " batch *event"]]
 
-# On maps of one pixel ADM is a residual network of dense layers. One group, for the norm of few channels forgets scale.
+# On one pixel ADM is a residual network of dense layers. It has one group, because norms of few channels lose scale.
 NETWORK = Network(
     width=16, multipliers=(1,), blocks=1, attention_resolutions=(), head_channels=16, groups=1, dropout=0.0
 )
-# Points at which errors are measured; their noise is that of no training run.
+# Number of points for measuring errors, and the seed of their noise, which training runs do not use.
 POINTS, EVALUATION_SEED = 4096, 2**64
 
 
 @dataclass(frozen=True)
 class Table:
-    """What an experiment found: numbers in columns, named as they are printed."""
+    """The results of an experiment in named columns."""
 
     title: str
     columns: tuple[str, ...]
@@ -50,26 +50,26 @@ class Table:
 
 @runtime_checkable
 class Experiment(Protocol):
-    """Some runs, and the tables that come of them."""
+    """A set of runs with tables of results."""
 
     @property
     def updates(self) -> int:
-        """Return how often `tick` will be called."""
+        """Return the number of calls of `tick`."""
 
     def run(self, tick: Tick) -> list[Table]:
-        """Make the runs."""
+        """Run the experiment and return its tables."""
 
 
 def configuration(
     method: Method, *, steps: int, batch_size: int, learning_rate: float, ema_decay: float, seed: int = 0
 ) -> Config:
-    """Return a run of the small network on data without labels."""
+    """Return the configuration of a run of the small network on data without labels."""
     train = Train(steps=steps, batch_size=batch_size, learning_rate=learning_rate, ema_decay=ema_decay, seed=seed)
     return Config(data=Data(labels=False), network=NETWORK, method=method, train=train, machine=Machine(device="cpu"))
 
 
 def trained(config: Config, examples: Examples, tick: Tick) -> Trainer:
-    """Return the trainer after all its updates."""
+    """Train to the end and return the trainer."""
     trainer = Trainer(config, examples)
     for _ in range(config.train.steps):
         trainer.update()
@@ -81,7 +81,7 @@ def trained(config: Config, examples: Examples, tick: Tick) -> Trainer:
 def answer(
     f: Function, x: Float[Tensor, " batch *event"], level: Float[Tensor, " batch"]
 ) -> Float[Tensor, " batch *event"]:
-    """Return f(x, sigma) of a model in float32, in float64."""
+    """Return f(x, sigma) of a float32 model as float64."""
     return f(x.float(), level.float()).double()
 
 
@@ -92,7 +92,7 @@ def rms_error(f: Function, data: Mixture, sigma: float, *, sigma_min: float) -> 
 
 
 def noisy(data: Mixture, sigma: float) -> tuple[Float[Tensor, " batch *event"], Float[Tensor, " batch"]]:
-    """Return the fixed sample of p_sigma, and its noise level for each example, in float64."""
+    """Return the fixed sample of p_sigma and the noise level of each example, in float64."""
     generator = stream(EVALUATION_SEED, "data")
     x = data.draw(generator, POINTS)
     z = torch.from_numpy(generator.standard_normal(tuple(x.shape)))
@@ -100,7 +100,7 @@ def noisy(data: Mixture, sigma: float) -> tuple[Float[Tensor, " batch *event"], 
 
 
 def rms(difference: Float[Tensor, " batch *event"]) -> float:
-    """Return the root of the mean squared length."""
+    """Return the square root of the mean squared length."""
     return float(difference.reshape(len(difference), -1).square().sum(1).mean().sqrt())
 
 

@@ -1,4 +1,4 @@
-"""What does an average as teacher do? (iCT, Section 3.2, Proposition 1, Fig. 2a)"""
+"""The experiment teacher-ema: effect of EMA weights as teacher (iCT, Section 3.2, Proposition 1, Fig. 2a)."""
 
 import math
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ from ict_ref.training.radam import RAdam
 
 LOW, HIGH = 0.002, 80.0
 THETA, THETA_MINUS, XIS = 1.5, 1.0, (0.35, -2.0)
-# CT's on CIFAR-10 (iCT, Table 1).
+# Values of CT on CIFAR-10 (iCT, Table 1).
 S0, MU0 = 2, 0.9
 
 
 def toy_loss(theta: Float[Tensor, ""], theta_minus: Float[Tensor, ""], *, xi: float, n: int) -> Float[Tensor, ""]:
-    """Return L_CT^N of Section 3.2's model f_theta on the data xi: the mean over all cells of the linear grid.
+    """Return L_CT^N for the model f_theta of Section 3.2 on the data xi, averaged over all intervals of a linear grid.
 
-    The noise z drops out: both networks keep sigma_min z of it.
+    The noise z cancels, because both networks keep sigma_min z.
     """
     sigmas = sigma_grid(n, sigma_min=LOW, sigma_max=HIGH, rho=1.0)
     x = theta.new_full((n - 1,), xi)
@@ -49,7 +49,7 @@ def toy_loss(theta: Float[Tensor, ""], theta_minus: Float[Tensor, ""], *, xi: fl
 
 
 def toy_gradient(theta: float, theta_minus: float, *, xi: float, n: int) -> tuple[float, float]:
-    """Return the loss, and 1/Delta sigma times its derivative to theta."""
+    """Return the loss, and its derivative with respect to theta divided by Delta sigma."""
     student = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
     loss = toy_loss(student, torch.tensor(theta_minus, dtype=torch.float64), xi=xi, n=n)
     (slope,) = torch.autograd.grad(loss, [student])
@@ -57,7 +57,7 @@ def toy_gradient(theta: float, theta_minus: float, *, xi: float, n: int) -> tupl
 
 
 def toy_training(*, xi: float, n: int, steps: int, learning_rate: float, mu: float) -> float:
-    """Return theta after so many updates by RAdam from THETA, its teacher being its average with decay mu."""
+    """Return theta after `steps` updates by RAdam from THETA, with its EMA of decay mu as teacher."""
     theta = nn.Parameter(torch.tensor(THETA, dtype=torch.float64))
     teacher = theta.detach().clone()
     optimizer = RAdam([theta], lr=learning_rate)
@@ -71,7 +71,7 @@ def toy_training(*, xi: float, n: int, steps: int, learning_rate: float, mu: flo
 
 @dataclass(frozen=True)
 class TeacherEMA:
-    """The toy model's loss and gradient at finite N, its training, and that of the network, all on a point."""
+    """Loss and gradient of the toy model at finite N, and training of the toy model and the network, on a point."""
 
     cells: tuple[int, ...] = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
     toy_counts: tuple[int, ...] = (11, 101, 1001)
@@ -85,7 +85,7 @@ class TeacherEMA:
 
     @property
     def updates(self) -> int:
-        """Return how often `tick` will be called."""
+        """Return the number of calls of `tick`."""
         return len(self.cells) + 3 * len(self.toy_counts) + 3 * self.steps * len(self.counts)
 
     def run(self, tick: Tick) -> list[Table]:
@@ -93,7 +93,7 @@ class TeacherEMA:
         return [self.gradients(tick), self.toy(tick), self.network(tick)]
 
     def gradients(self, tick: Tick) -> Table:
-        """Compare loss and gradient at N levels, for two data points, with Eqs. (6) and (7)."""
+        """Return a table of loss and gradient at N noise levels for two data points, and the limits (6) and (7)."""
         rows: list[tuple[float | int | str, ...]] = []
         for cells in self.cells:
             apart = [toy_gradient(THETA, THETA_MINUS, xi=xi, n=cells + 1) for xi in XIS]
@@ -115,7 +115,7 @@ class TeacherEMA:
         )
 
     def toy(self, tick: Tick) -> Table:
-        """Train the toy model."""
+        """Train the toy model and return a table of its errors."""
         xi, rows = XIS[0], []
         for n in self.toy_counts:
             found = []
@@ -131,10 +131,10 @@ class TeacherEMA:
         )
 
     def network(self, tick: Tick) -> Table:
-        """Train the network by the improved CT of Fig. 2a, with squared l2 and weights 1/(sigma_{i+1} - sigma_i)."""
+        """Train the network as in Fig. 2a, with squared l2 and weights 1/(sigma_{i+1} - sigma_i), and return errors."""
         rows = []
         for n in self.counts:
-            # The mu0 for which exp(s0 log(mu0) / N) is the constant mu.
+            # With this mu0, exp(s0 log(mu0) / N) equals the constant mu.
             constant = math.exp(n * math.log(self.mu) / S0)
             found = []
             for mu0 in (None, constant, MU0):

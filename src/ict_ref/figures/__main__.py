@@ -11,7 +11,7 @@ from ict_ref.figures.options import EPILOG, FigureOptions
 from ict_ref.utils.command_line import guarded, refuse_place
 from ict_ref.utils.option_parser import parse_options
 
-# torch and matplotlib are imported once the arguments are known to be good: help and errors come at once.
+# torch and matplotlib are imported after the arguments are checked, so that help and errors appear at once.
 if TYPE_CHECKING:
     from ict_ref.utils.panel import Figure
 
@@ -23,12 +23,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return guarded(
         NAME,
         lambda: make(parse_options(FigureOptions, arguments, NAME, EPILOG)),
-        stopped="stopped; the same command goes on",
+        stopped="stopped; the same command resumes",
     )
 
 
 def make(options: FigureOptions) -> int:
-    """Make a sheet of samples, or figures, and return the exit status."""
+    """Make a sheet of samples, or figures, and return the exit status.
+
+    Raises:
+        ValueError: matplotlib is missing, an option does not fit the model, or a file exists with other content.
+        OSError: A file cannot be read or written.
+    """
     refuse_no_folder(options.out)
     if options.run is None:
         return write_figures(options.numbers, options.out)
@@ -47,15 +52,24 @@ def make(options: FigureOptions) -> int:
 
 
 def refuse_no_folder(folder: Path) -> None:
-    """Raise ValueError unless this is a folder that can be written to, or one can be made here."""
+    """Reject a path that is not a writable folder and cannot become one.
+
+    Raises:
+        ValueError: The path cannot be used.
+    """
     if not folder.exists():
         refuse_place(folder)
     elif not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ValueError(f"--out needs a folder that can be written to; {folder} is none")
+        raise ValueError(f"--out: expected a writable folder, got {folder}. Choose another --out.")
 
 
 def write_figures(numbers: Sequence[str], folder: Path) -> int:
-    """Make these figures, but for those that are there; print a line for each and return the exit status."""
+    """Make the figures that do not exist yet, print one line per figure and return the exit status.
+
+    Raises:
+        ValueError: matplotlib is missing, or a file exists with other content.
+        OSError: A file cannot be written.
+    """
     try:
         from ict_ref.utils.chart import SUFFIXES, files
     except ModuleNotFoundError as error:
@@ -65,7 +79,7 @@ def write_figures(numbers: Sequence[str], folder: Path) -> int:
     for number in numbers:
         paths = {suffix: folder / f"{number}{suffix}" for suffix in SUFFIXES}
         if all(path.exists() for path in paths.values()):
-            print(f"{paths['.png']}  kept, it was there")
+            print(f"{paths['.png']}  kept, it exists")
             continue
         figure = made(number)
         write_missing({paths[suffix]: content for suffix, content in files(figure).items()})
@@ -74,7 +88,7 @@ def write_figures(numbers: Sequence[str], folder: Path) -> int:
 
 
 def made(number: str) -> "Figure":
-    """Return the figure, made under a progress bar."""
+    """Make the figure under a progress bar and return it."""
     from ict_ref.utils.progress import bar
 
     maker = maker_of(number)
@@ -83,13 +97,20 @@ def made(number: str) -> "Figure":
 
 
 def write_missing(contents: dict[Path, bytes]) -> None:
-    """Write the files that are not there. Raises ValueError if one is there with another content."""
+    """Write the files that do not exist yet.
+
+    Raises:
+        ValueError: A file exists with other content.
+        OSError: A file cannot be read or written.
+    """
     from ict_ref.utils.atomic import write_atomically
 
     there = [path for path in contents if os.path.lexists(path)]
     for path in there:
         if path.read_bytes() != contents[path]:
-            raise ValueError(f"{path} is there and is another, and nothing is overwritten; move it, or choose an --out")
+            raise ValueError(
+                f"--out: expected a new path or the same file, got another {path}. Move it, or choose another --out."
+            )
     for path in contents.keys() - set(there):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, contents[path])

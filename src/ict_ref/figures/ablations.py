@@ -1,4 +1,4 @@
-"""The figures of Section 3 that are experiments: small runs of about a minute each, which prove nothing on images."""
+"""The figures of Section 3 from experiments: small runs of about a minute, which are not evidence on images."""
 
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
@@ -15,7 +15,7 @@ from ict_ref.utils.panel import Figure
 
 @runtime_checkable
 class Ablation(Protocol):
-    """A figure that is an experiment."""
+    """A figure from an experiment."""
 
     @property
     def number(self) -> str:
@@ -23,19 +23,19 @@ class Ablation(Protocol):
 
     @property
     def updates(self) -> int:
-        """Return how often `tick` will be called."""
+        """Return the number of calls of `tick`."""
 
     def make(self, tick: Tick) -> Figure:
-        """Make the runs, and return what they show."""
+        """Run the experiment and return its figure."""
 
 
 def presets(legend: dict[str, str]) -> dict[str, Config]:
-    """Return presets, given by name, under what a legend calls them."""
+    """Return presets by name in the legend; `legend` maps that name to the preset's."""
     return {called: PRESETS[name]() for called, name in legend.items()}
 
 
 def constants(preset: str, *values: float) -> dict[str, Config]:
-    """Return this preset with each of these constants c, under what a legend calls them."""
+    """Return this preset with each constant c, by name in the legend."""
     paper = PRESETS[preset]()
     return {f"pseudo-Huber, c = {c:g}": replace(paper, method=replace(paper.method, huber_c=c)) for c in values}
 

@@ -1,4 +1,4 @@
-"""The figures that formulas alone make: 1a, 3b, 4a and 6a."""
+"""The figures from formulas alone: 1a, 3b, 4a and 6a."""
 
 from collections.abc import Callable
 from functools import partial
@@ -33,10 +33,10 @@ from ict_ref.utils.panel import Figure, Panel, Points
 Embedding = Callable[[Float64[Tensor, " n"]], Float64[Tensor, " n values"]]
 
 SCALES = (16.0, 2.0, 0.2, 0.02)
-# Frequencies of Fourier features: enough that their mean square is that of the normal distribution but for 0.2 %.
+# Number of Fourier frequencies, whose mean square is within 0.2 % of the normal distribution's.
 FREQUENCIES = 4096
 CM_POSITIONAL = "positional of 1000 c_noise"
-# Values of the positional embedding of ADM on ImageNet.
+# Size of ADM's positional embedding on ImageNet.
 VALUES = 192
 ITERATIONS, S0, S1 = 400_000, 10, 1280
 CURRICULA = {
@@ -52,7 +52,7 @@ HUBER_CONSTANTS = (0.03, 0.3, 1.0, 3.0)
 
 
 def noise_embeddings() -> Figure:
-    """Return Figure 1a: by how much embeddings differ at two noise levels, and how fast they change."""
+    """Return Figure 1a: differences of embeddings between two noise levels, and their rate of change."""
     tried = {f"Fourier, scale {scale:g}": fourier(scale) for scale in SCALES}
     embeddings = {**tried, "positional": positional(1.0), CM_POSITIONAL: positional(1000.0)}
     ratio = torch.logspace(-4, 0, 401, dtype=torch.float64)
@@ -93,7 +93,7 @@ def noise_embeddings() -> Figure:
 
 def curricula() -> Figure:
     """Return Figure 3b: the six curricula."""
-    # Both sides of every whole thousand: jumps, which are at such steps, stand upright.
+    # Both sides of every multiple of 1000, where jumps occur, so that they are drawn vertically.
     steps = sorted({k - side for k in range(0, ITERATIONS + 1, 1000) for side in (0, 1)} - {-1})
     curves = {
         name: tuple((float(k), float(n(k, total_steps=ITERATIONS, s0=S0, s1=S1))) for k in steps)
@@ -108,7 +108,7 @@ def curricula() -> Figure:
 
 
 def noise_schedules() -> Figure:
-    """Return Figure 4a: the densities of log sigma, and the probabilities of cells of a fine grid beside them."""
+    """Return Figure 4a: the densities of log sigma, and the probabilities of intervals of a fine grid."""
     sigmas = sigma_grid(LEVELS)
     logs, ends = sigmas.log(), sigmas[[0, -1]].log()
     aside = torch.stack([ends[0].nextafter(ends[0] - 1), ends[1].nextafter(ends[1] + 1)])
@@ -133,7 +133,7 @@ def noise_schedules() -> Figure:
 
 
 def metrics() -> Figure:
-    """Return Figure 6a: squared l2, l1 and pseudo-Huber metrics of numbers, by their difference."""
+    """Return Figure 6a: squared l2, l1 and pseudo-Huber distances of numbers, by their difference."""
     distances: dict[str, Distance] = {
         "squared l2": squared_l2,
         "l1": l1,
@@ -170,7 +170,7 @@ def positional(time_scale: float) -> Embedding:
 def difference(embedding: Embedding, ratio: Float64[Tensor, " n"]) -> Float64[Tensor, " n"]:
     """Return the rms over the values of e(sigma') - e(sigma) at log sigma' = log sigma + ratio, with sigma = 0.5.
 
-    It is the same at any sigma: sine and cosine of one frequency go round a circle.
+    The result is the same at any sigma, because sine and cosine of one frequency lie on a circle.
     """
     low = torch.full_like(ratio, 0.5)
     away = embedding(c_noise(low * ratio.exp())) - embedding(c_noise(low))
@@ -187,7 +187,7 @@ def sensitivity(embedding: Embedding) -> Float64[Tensor, ""]:
 
 
 def points(x: Float64[Tensor, " n"], y: Float64[Tensor, " n"]) -> Points:
-    """Return the pairs of both, as numbers."""
+    """Return the pairs (x, y) as numbers."""
     return tuple(zip(x.tolist(), y.tolist(), strict=True))
 
 

@@ -1,6 +1,6 @@
-"""Which figures there are, and who makes them. Nothing here imports torch: help and errors come at once.
+"""The catalogue of figures and their modules, without an import of torch, so that help and errors appear at once.
 
-A module that makes figures has MAKERS, a `Maker` for each number; it is imported when one of them is wanted.
+A module of figures has MAKERS, a `Maker` for each number. It is imported when one of its figures is made.
 """
 
 import importlib
@@ -11,16 +11,16 @@ from typing import Protocol, runtime_checkable
 from ict_ref.utils.panel import Figure
 
 Tick = Callable[[], object]
-"""Called after every update of a training run: it moves the progress bar."""
+"""Function that is called after every training update to advance the progress bar."""
 
 
 @runtime_checkable
 class Maker(Protocol):
-    """What makes a figure."""
+    """A maker of one figure."""
 
     @property
     def updates(self) -> int:
-        """Return how often `tick` will be called."""
+        """Return the number of calls of `tick`."""
 
     def make(self, tick: Tick, /) -> Figure:
         """Make the figure."""
@@ -28,24 +28,24 @@ class Maker(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """A figure that can be made."""
+    """An entry of the catalogue."""
 
     what: str
-    """What it shows, in a few words."""
+    """Short description."""
     module: str
-    """Whose MAKERS have it."""
+    """Name of the module whose MAKERS contain the figure."""
     seconds: float
-    """About how long that takes on one CPU thread."""
+    """Approximate time on one CPU thread in seconds."""
 
     @property
     def analytic(self) -> bool:
-        """Return whether it comes from formulas alone."""
+        """Return whether the figure is made from formulas alone."""
         return self.module == ANALYTIC
 
 
 @dataclass(frozen=True)
 class AtOnce:
-    """A figure that needs no training, and no bar."""
+    """A maker of a figure without training or progress."""
 
     figure: Callable[[], Figure]
     updates: int = 0
@@ -56,7 +56,7 @@ class AtOnce:
 
 
 ANALYTIC, ABLATIONS = "ict_ref.figures.analytic", "ict_ref.figures.ablations"
-# In the order in which they are made.
+# The order is that in which figures are made.
 FIGURES: dict[str, Entry] = {
     "1a": Entry("sensitivity of noise embeddings", ANALYTIC, 0.2),
     "3b": Entry("curricula N(k)", ANALYTIC, 0.1),
@@ -75,6 +75,6 @@ FIGURES: dict[str, Entry] = {
 
 
 def maker_of(number: str) -> Maker:
-    """Return what makes the figure of this number."""
+    """Return the maker of the figure with this number."""
     maker: Maker = importlib.import_module(FIGURES[number].module).MAKERS[number]
     return maker

@@ -1,4 +1,4 @@
-"""Comparisons of small versions of the paper's runs by their error in the course of training."""
+"""Comparisons of small versions of the paper's runs by their error during training."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,55 +13,53 @@ from ict_ref.figures.datasets import FigureDataset
 from ict_ref.training.trainer import Trainer
 from ict_ref.utils.panel import Figure, Panel, Points
 
-# Values of an image of CIFAR-10, for which the paper's constants c are (iCT, Section 3.3: c grows as their root).
+# Number of values of a CIFAR-10 image, to which the paper's c refers (iCT, Section 3.3: c grows as its square root).
 CIFAR10_VALUES = 3072
-# The presets for digits: a small network has less dropout.
+# Factor on dropout for small networks.
 DROPOUT = 1 / 3
-# Errors whose ratio is below this are called level.
+# Errors with a smaller ratio than this count as level.
 LEVEL = 1.05
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Some of the paper's runs, each made small in the same way; all see the same examples, noise and start."""
+    """A comparison of small versions of the paper's runs with the same examples, noise and initial parameters."""
 
     number: str
-    """The figure's, as in the paper."""
+    """Number of the figure in the paper."""
     claim: str
-    """The finding of the paper's figure."""
+    """Finding of the paper's figure."""
     expected: tuple[tuple[str, str], ...]
-    """The same as pairs of runs: the first ends with the smaller error. The caption compares them with the curves."""
+    """The finding as pairs of runs, of which the first ends with the smaller error. The caption checks each pair."""
     runs: dict[str, Config]
-    """The paper's, under what the legend calls them."""
+    """Runs of the paper by name in the legend."""
     subject: FigureDataset
-    """What they learn here."""
+    """Data of the small runs."""
     method: dict[str, Any] = field(default_factory=dict)
-    """What of the method must be smaller, too, for all runs alike."""
+    """Fields of the method that all small runs change."""
     steps: int = 400
     batch_size: int = 32
     learning_rate: float = 3e-3
     ema_decay: float = 0.98
     seeds: tuple[int, ...] = (0,)
     checks: int = 10
-    """How often a run's error is measured, evenly and at its end."""
+    """Number of error measurements per run, evenly spaced up to its end."""
     note: str = ""
-    """A remark on the runs, the same whatever is measured."""
+    """Remark for the caption."""
 
     def __post_init__(self) -> None:
         if self.steps % self.checks != 0:
-            raise ValueError(
-                f"needs checks that divide {self.steps} steps; got {self.checks}; errors are of even steps"
-            )
+            raise ValueError(f"checks: expected a divisor of {self.steps} steps, got {self.checks}")
 
     @property
     def updates(self) -> int:
-        """Return how often `tick` will be called."""
+        """Return the number of calls of `tick`."""
         return len(self.runs) * len(self.seeds) * self.steps
 
     def make(self, tick: Tick) -> Figure:
-        """Return the error of each run's average by training step, the mean over the seeds.
+        """Return a figure of the error of each run's EMA weights by training step, averaged over the seeds.
 
-        A curve ends where the first of its runs has a loss or a gradient that is not finite.
+        A curve ends at the first non-finite loss or gradient of any of its seeds.
         """
         curves = {name: self._curve(paper, tick) for name, paper in self.runs.items()}
         panel = Panel(
@@ -71,7 +69,7 @@ class Comparison:
         return Figure(self.number, caption, (panel,))
 
     def small(self, paper: Config, seed: int = 0) -> Config:
-        """Return a run of the paper made small: but for sizes, and what goes with them, it stays as it is."""
+        """Return a small version of a run of the paper; only sizes and the settings that depend on them change."""
         network = replace(
             self.subject.network,
             embedding=paper.network.embedding,
@@ -92,7 +90,7 @@ class Comparison:
         )
 
     def scale(self) -> str:
-        """Return in words how small the runs are, and how large the paper's were."""
+        """Return a sentence on the size of these runs and of the paper's."""
         papers = list(self.runs.values())
         paper, values = papers[0].train, math.prod(self.subject.examples.event)
         small = "".join(f", {name} = {value:g}" for name, value in self.method.items())
@@ -109,7 +107,7 @@ class Comparison:
 
     def _curve(self, paper: Config, tick: Tick) -> Points:
         found = [self._errors(self.small(paper, seed), tick) for seed in self.seeds]
-        # A run that diverges has fewer errors than others.
+        # A run that diverges has fewer measurements.
         means = [float(np.mean(errors)) for errors in zip(*found, strict=False)]
         return tuple((float(check * self.steps // self.checks), mean) for check, mean in enumerate(means, start=1))
 
@@ -124,9 +122,9 @@ class Comparison:
 
 
 def verdict(curves: Mapping[str, Points], expected: Sequence[tuple[str, str]]) -> str:
-    """Return in words whether each pair of curves ends in the expected order, the first one lower.
+    """Return a sentence on whether each pair of curves ends in the expected order, the first one lower.
 
-    Ends within LEVEL of each other are level. A curve that ends earlier than the others has diverged.
+    Two ends within a factor of LEVEL are level. A curve that ends earlier than the others has diverged.
     """
     last = max(points[-1][0] for points in curves.values() if points)
 
@@ -151,7 +149,7 @@ def verdict(curves: Mapping[str, Points], expected: Sequence[tuple[str, str]]) -
 
 
 def _updates(trainer: Trainer) -> bool:
-    """Make one update, and return whether it could be made: loss and gradient are finite."""
+    """Make one update and return whether loss and gradient were finite."""
     try:
         trainer.update()
     except FloatingPointError:

@@ -1,4 +1,4 @@
-"""Figure 3a, error against the number of noise levels, from the experiment `levels`."""
+"""Figure 3a: error by the number of noise levels, from the experiment `levels`."""
 
 from dataclasses import dataclass, field
 
@@ -9,18 +9,18 @@ from ict_ref.utils.panel import Figure, Panel, Points
 
 @dataclass(frozen=True)
 class Counts:
-    """A run for each number of levels, and what minimises the loss at that number, which for these data is known."""
+    """Runs with different numbers of noise levels, and the known minimiser of the loss for each number."""
 
     levels: Levels = field(default_factory=Levels)
     number: str = "3a"
 
     @property
     def updates(self) -> int:
-        """Return how often `tick` will be called."""
+        """Return the number of calls of `tick`."""
         return self.levels.updates
 
     def make(self, tick: Tick) -> Figure:
-        """Return both errors at sigma_max = 80 by N, and the power law between the first two of the minimiser."""
+        """Return a figure of both errors at sigma_max = 80 by N, with the slopes of their power laws in the caption."""
         found, _ = self.levels.run(tick)
         n, trained, minimiser = (found.column(name) for name in ("N", "trained", "minimiser at N"))
         half = (len(n) + 1) // 2

@@ -1,4 +1,4 @@
-"""What small runs learn in place of CIFAR-10, and how good they are in place of FID."""
+"""Data sets of small runs in place of CIFAR-10, and error measures in place of FID."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,37 +16,37 @@ from ict_ref.networks.model import ConsistencyModel
 from ict_ref.sample.images import images
 from ict_ref.training.microbatches import Examples
 
-# iCT, Section 2, and all presets.
+# Values of iCT, Section 2, and of all presets.
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
 
 
 @runtime_checkable
 class FigureDataset(Protocol):
-    """What is learned, a network that is large enough for it, and how good a model of it is."""
+    """A data set with a suitable network and an error measure."""
 
     @property
     def name(self) -> str:
-        """Return what a caption calls it."""
+        """Return the name in captions."""
 
     @property
     def measure(self) -> str:
-        """Return what an axis calls the error."""
+        """Return the name of the error on an axis."""
 
     @property
     def network(self) -> Network:
-        """Return the network; its noise embedding and its dropout are for others to set."""
+        """Return the network; comparisons set its noise embedding and dropout."""
 
     @property
     def examples(self) -> Examples:
-        """Return what training sees."""
+        """Return the training examples."""
 
     def error(self, model: ConsistencyModel) -> float:
-        """Return how far the model is from the answer; 0 is best."""
+        """Return the error of the model; 0 is best."""
 
 
 @dataclass(frozen=True)
 class AnalyticDataset:
-    """Data whose consistency function is known."""
+    """A data set with a known consistency function."""
 
     name: str
     examples: Mixture
@@ -65,7 +65,7 @@ class AnalyticDataset:
 
 @dataclass(frozen=True)
 class Digits:
-    """scikit-learn's digits without their labels, as the paper's CIFAR-10 is without."""
+    """The digits of scikit-learn without labels, like CIFAR-10 in the paper."""
 
     name: str = "scikit-learn's 8x8 digits without labels"
     measure: str = "Frechet distance in pixels"
@@ -73,13 +73,13 @@ class Digits:
 
     @property
     def examples(self) -> Examples:
-        """Return the digits that are not held out."""
+        """Return the training digits."""
         return self._digits.train
 
     def error(self, model: ConsistencyModel) -> float:
-        """Return the Frechet distance, in pixels from -1 to 1, of one-step samples to the held-out digits.
+        """Return the Frechet distance in pixels from -1 to 1 between one-step samples and the held-out digits.
 
-        They are as many as these, and of the same noise each time.
+        Both sets have the same size, and the samples have the same noise in each call.
         """
         real = self._digits.held_out
         made = images(model, None, [SIGMA_MAX], count=len(real), event=real.event, seed=EVALUATION_SEED)

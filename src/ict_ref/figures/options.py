@@ -1,4 +1,4 @@
-"""Options of `python -m ict_ref.figures`. Nothing here imports torch: help and errors come at once."""
+"""Options of `python -m ict_ref.figures`, without an import of torch, so that help and errors appear at once."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ GROUPS = {
     "analytic": [number for number, entry in FIGURES.items() if entry.analytic],
     "experiments": [number for number, entry in FIGURES.items() if not entry.analytic],
 }
-# Options of a sheet of samples.
+# Options that belong to a sheet of samples.
 OF_SHEET = ("sheet", "labels", "seed", "device")
 
 
@@ -23,7 +23,7 @@ def _duration(seconds: float) -> str:
 
 LINES = (f"  {number}  {entry.what:48} {_duration(entry.seconds)}" for number, entry in FIGURES.items())
 EPILOG = f"""
-figures, and about how long each takes on one CPU thread:
+figures, with approximate times on one CPU thread:
 {chr(10).join(LINES)}
 
 exit status: 0 done; 2 rejected, one line gives the reason; 130 stopped by Ctrl-C
@@ -39,44 +39,46 @@ examples:
 
 @dataclass(frozen=True)
 class FigureOptions:
-    """Make the paper's figures, each as NUMBER.png and NUMBER.svg, with the points behind it as NUMBER.csv (panel,
-    curve, x, y); and of a trained model a sheet of samples as Figures 5 and 7 to 10 have them, in one step and in two
-    from the same noise.
+    """Make the paper's figures, or a sheet of samples from a trained model.
 
-    Each figure is written as soon as it is made, the quick ones first. A figure whose three files exist is kept, so
-    that the same command continues after a stop; nothing is overwritten. The same figure has the same bytes each time,
-    with the same version of matplotlib. Drawing needs matplotlib: pip install 'ict_ref[figures]'.
+    Each figure is written as NUMBER.png and NUMBER.svg, with its points in NUMBER.csv (panel, curve, x, y). Quick
+    figures are made first, and each is written as soon as it is made. A figure whose three files exist is kept, so the
+    same command resumes after a stop. Existing files are not overwritten. With the same version of matplotlib a figure
+    has the same bytes each time. Drawing needs matplotlib: pip install 'ict_ref[figures]'.
 
-    A sheet (--run, --sheet, --labels, --seed, --device) needs no matplotlib. For a model with labels each row shows one
-    class, and sample k is that of python -m ict_ref.sample with the same --labels and --seed; beside NAME-sheet.png,
-    NAME-sheet.json says how it was made.
+    A sheet (--run, --sheet, --labels, --seed, --device) shows samples in one step and in two steps from the same noise,
+    like Figures 5 and 7 to 10. It does not need matplotlib. For a model with labels each row shows one class, and
+    sample k is that of python -m ict_ref.sample with the same --labels and --seed. NAME-sheet.json beside
+    NAME-sheet.png describes how it was made.
     """
 
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("figures")
     """Folder for the figures."""
     only: Annotated[Several[str], metavar("NUMBER ...")] = ()
-    """Figures to make, by default all; analytic: all from formulas; experiments: all that are trained for."""
+    """Figures to make, by default all; analytic: all from formulas; experiments: all with training."""
     run: Annotated[Path | None, metavar("RUN")] = None
-    """A run's folder or a network file: make a sheet of its samples."""
+    """Run folder or network file for a sheet of samples."""
     sheet: Annotated[tuple[int, int] | None, metavar("ROWS COLUMNS")] = None
-    """Size of the sheet; by default 10 8, or a row for each of fewer classes."""
+    """Size of the sheet; by default 10 8, with fewer rows for fewer classes."""
     labels: Annotated[Several[int], metavar("CLASS ...")] = ()
     """Classes of the rows, sorted; by default from 0."""
     seed: Annotated[int | None, metavar("S")] = None
     """Seed of the noise; by default 0."""
     device: Annotated[Literal["auto", "cpu", "cuda"] | None, metavar("{auto,cpu,cuda}")] = None
-    """Where to sample; by default auto, a GPU if there is one."""
+    """Device for sampling; by default auto: a GPU if available."""
 
     def __post_init__(self) -> None:
         for name in ("only",) if self.run else OF_SHEET:
             if getattr(self, name) not in (None, ()):
-                raise ValueError(f"--{name} {'does not go' if self.run else 'only goes'} with --run")
+                if self.run:
+                    raise ValueError(f"--{name}: expected only without --run, got both. Leave one of them out.")
+                raise ValueError(f"--{name}: expected --run too, got --{name} alone. Add --run.")
         for name in self.only:
             expect(name in {*FIGURES, *GROUPS}, "--only", f"one of {', '.join([*FIGURES, *GROUPS])}", name)
         expect(self.seed is None or self.seed >= 0, "--seed", "an integer >= 0", self.seed)
 
     @property
     def numbers(self) -> list[str]:
-        """Return the numbers of the figures to make, in the order in which they are made."""
+        """Return the numbers of the figures to make, in order."""
         wanted = {number for name in self.only or FIGURES for number in GROUPS.get(name, [name])}
         return [number for number in FIGURES if number in wanted]

@@ -1,4 +1,4 @@
-"""Samples of a trained model, in one step and in two from the same noise, on a sheet."""
+"""Sheets of samples from a trained model, in one step and in two steps from the same noise."""
 
 import json
 from collections.abc import Callable
@@ -29,10 +29,13 @@ def write_samples(
     seed: int,
     device: Literal["auto", "cpu", "cuda"],
 ) -> str:
-    """Write NAME-sheet.png, and as .json how it was made, into the folder; return a line that says so.
+    """Write NAME-sheet.png and its description NAME-sheet.json to the folder, and return a summary line.
 
-    `run` is a run's folder or a network file; size and wanted are of `planned`. Raises ValueError for a run that is
-    none, for labels it has not, and if something would be overwritten.
+    `run` is a run folder or a network file. `size` and `wanted` are the arguments of `planned`.
+
+    Raises:
+        ValueError: The model cannot be loaded, does not have such labels, or an output path exists.
+        OSError: A file cannot be read or written.
     """
     place = folder / f"{run.resolve().name.removesuffix('.safetensors')}-sheet.png"
     for path in (place, place.with_suffix(".json")):
@@ -59,19 +62,21 @@ def write_samples(
 def planned(
     trained: PretrainedModel, size: tuple[int, int] | None, wanted: tuple[int, ...], seed: int
 ) -> tuple[dict[str, Recipe], int, int]:
-    """Return how the samples are made, under their titles, and in how many rows and columns they are laid out.
+    """Return the recipes of the samples by title, and the numbers of rows and columns.
 
-    Rows are of the classes wanted, or of the first ones; without a size there are 8 columns, and 10 rows or as many as
-    there are classes. Raises ValueError for a size or for labels that the model cannot have.
+    Rows show the wanted classes, or the first ones. The default size is 8 columns, and 10 rows or one per class.
+
+    Raises:
+        ValueError: The model does not support this size or these labels.
     """
     most = len(wanted) or trained.classes or None
     rows, columns = size or (min(ROWS, most or ROWS), COLUMNS)
     if rows < 1 or columns < 1:
-        raise ValueError(f"--sheet needs ROWS >= 1 and COLUMNS >= 1; got {rows} {columns}")
+        raise ValueError(f"--sheet: expected ROWS >= 1 and COLUMNS >= 1, got {rows} {columns}")
     if len(set(wanted)) < len(wanted):
-        raise ValueError(f"--labels needs a class for each row; got {' '.join(map(str, wanted))}, one of them twice")
+        raise ValueError(f"--labels: expected different classes, one per row, got {' '.join(map(str, wanted))}")
     if most and rows > most:
-        raise ValueError(f"--sheet has a row for each class, and there are {most}; got {rows} rows")
+        raise ValueError(f"--sheet: expected at most {most} rows, one per class, got {rows}")
     if trained.classes:
         wanted = (wanted or tuple(range(trained.classes)))[:rows]
     high, middle = trained.method.sigma_max, trained.sample.two_step_sigma
@@ -81,7 +86,7 @@ def planned(
 
 
 def made(recipe: Recipe, together: int, tick: Callable[[int], object]) -> UInt8[Tensor, " n channels height width"]:
-    """Return the samples, made so many at once, and tick with how many these were."""
+    """Return the samples, made `together` at a time; `tick` is called with the size of each batch."""
     parts = []
     for start in range(0, recipe.count, together):
         parts.append(recipe.make(range(start, start + together)))

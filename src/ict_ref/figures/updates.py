@@ -1,4 +1,4 @@
-"""Figure 6b, how norms vary from step to step under two metrics, from the experiment `huber`."""
+"""Figure 6b: variation of norms between steps under two distances, from the experiment `huber`."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ LEGEND = {"pseudo_huber": "pseudo-Huber", "squared_l2": "squared l2"}
 
 @dataclass(frozen=True)
 class Updates:
-    """Runs under either metric, on the same examples, noise levels, noise and masks, from the same parameters."""
+    """Runs with two distances and the same examples, noise levels, noise, masks and initial parameters."""
 
     seeds: tuple[int, ...] = (0, 1)
     steps: int = 300
@@ -26,13 +26,13 @@ class Updates:
 
     @property
     def updates(self) -> int:
-        """Return how often `tick` will be called."""
+        """Return the number of calls of `tick`."""
         return len(METRICS) * len(self.seeds) * self.steps
 
     def make(self, tick: Tick) -> Figure:
-        """Return the norms of the first seed's gradients and updates, divided by their mean over the steps shown.
+        """Return a figure of the norms of the first seed's gradients and updates, divided by their mean.
 
-        Shown is the second half of the run: in the first, RAdam warms up.
+        It shows the second half of the run, because RAdam warms up in the first half.
         """
         images, half = load(minimal().data).train, self.steps // 2
         found = {
@@ -60,12 +60,12 @@ class Updates:
 
 
 def _compared(ratios: list[float]) -> str:
-    """Return less, more or about as much, for the variation under squared l2 divided by that under pseudo-Huber."""
+    """Return whether gradients or updates vary less under pseudo-Huber, from variation ratios to squared l2."""
     if min(ratios) > LEVEL:
         return "less, as in the paper"
     return "more, the reverse of the paper" if max(ratios) < 1 / LEVEL else "about as much, not as in the paper"
 
 
 def _rescaled(norm: Float64[Tensor, " steps"], before: int) -> Points:
-    """Return the norms, divided by their mean, by the step that they are of."""
+    """Return the norms divided by their mean, by step."""
     return tuple((float(before + k), value) for k, value in enumerate((norm / norm.mean()).tolist(), start=1))

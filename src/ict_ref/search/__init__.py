@@ -1,4 +1,4 @@
-"""Which noise level the second step should have: `python -m ict_ref.search`, CM's ternary search by scores of samples.
+"""Search for the noise level of the second sampling step: `python -m ict_ref.search`.
 
-`scored` keeps what is known, `find` looks for the best.
+`find` applies the ternary search of CM to scores of samples, and `scored` stores every score for resuming.
 """
