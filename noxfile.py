@@ -138,6 +138,7 @@ def equations(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and formatting with ruff (`ruff format` and `ruff check --fix` mend most of it)."""
+    """Check style and formatting with ruff (`ruff format` and `ruff check --fix` fix most of it), and plain words."""
     run(session, "-m", "ruff", "check")
     run(session, "-m", "ruff", "format", "--check")
+    run(session, "-m", "tools.prose")

@@ -116,7 +116,7 @@ def test_every_figure_has_a_maker_that_the_command_can_call() -> None:
             assert figure.number == number
 
 
-class PretrainedModel:
+class TrainedFigure:
     """Ticks three times."""
 
     updates = 3
@@ -135,7 +135,7 @@ class PretrainedModel:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Maker]:
     """Have two figures, of which one is trained for, and stand in an empty folder."""
-    makers: dict[str, Maker] = {"8a": AtOnce(lambda: Figure("8a", "At once.", TWO.panels)), "9z": PretrainedModel()}
+    makers: dict[str, Maker] = {"8a": AtOnce(lambda: Figure("8a", "At once.", TWO.panels)), "9z": TrainedFigure()}
     monkeypatch.setitem(sys.modules, "tiny_figures", SimpleNamespace(MAKERS=makers))
     monkeypatch.setattr("ict_ref.figures.catalogue.ANALYTIC", "tiny_figures")
     entries = {"8a": Entry("at once", "tiny_figures", 0.1), "9z": Entry("trained", "tiny_figures", 600.0)}
@@ -177,7 +177,7 @@ def test_a_figure_that_is_there_is_kept_and_a_missing_file_of_one_is_made_again(
 ) -> None:
     assert command.main(["--only", "8a"]) == 0
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path("figures").iterdir()}
-    tiny["8a"] = PretrainedModel(ValueError("made again"))
+    tiny["8a"] = TrainedFigure(ValueError("made again"))
     capsys.readouterr()
     assert command.main(["--only", "8a"]) == 0
     assert capsys.readouterr().out == "figures/8a.png  kept, it exists\n"
@@ -218,7 +218,7 @@ def test_on_a_full_disk_no_half_of_a_file_is_left(
 
 
 def test_what_is_made_when_it_is_stopped_stays(tiny: dict[str, Maker], capsys: pytest.CaptureFixture[str]) -> None:
-    tiny["9z"] = PretrainedModel(KeyboardInterrupt())
+    tiny["9z"] = TrainedFigure(KeyboardInterrupt())
     assert command.main([]) == 130
     assert len(list(Path("figures").glob("8a.*"))) == 3
     assert not list(Path("figures").glob("9z.*"))
