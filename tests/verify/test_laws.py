@@ -308,7 +308,7 @@ def test_without_hypothesis_only_vectors_are_run_and_the_report_states_it(
 def test_a_law_can_be_waived_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "loose.py").write_text(
         "from ict_ref import formulas\n"
-        "def l1(x, y):\n    d = formulas.l1(x, y)\n    return d + 1e-9 * (d > 0.001) * (d < 0.01)\n"
+        "def l1(x, y):\n    d = formulas.l1(x, y)\n    return d.detach() + 2 * (d - d.detach())\n"
     )
     arguments = [str(tmp_path / "loose.py"), "--only", "l1"]
     assert main(arguments) == 1
