@@ -362,7 +362,7 @@ def test_editing_refuses_what_is_outside_its_domain(y: Tensor, bad: int) -> None
     with pytest.raises(ValueError, match=r"^needs images ") as caught:
         colorization_operator().forward(y)
     got = f"got {[len(y), 2, height, width]}"
-    assert str(caught.value) == f"needs images [batch, 3, height, width] (CM Appendix D); {got}; give colours"
+    assert str(caught.value) == f"needs images [batch, 3, height, width] (CM Appendix D); {got}; give colour images"
     with pytest.raises(ValueError, match=r"^needs images ") as caught:
         super_resolution_operator(7).forward(y)
     needs = "needs images [batch, channels, height, width], sides multiples of patch = 7 (CM Appendix D)"
