@@ -135,7 +135,7 @@ def is_delta_sigma_times_a_slope(f: Function, theta: float, xi: float, sigma_min
     term = partial(f, theta=theta, xi=xi, sigma_min=sigma_min, sigma_max=1.0)
     step = 1e-6 + fraction
     got = term(delta_sigma=step)
-    close(term(delta_sigma=2 * step), 2 * got, rtol=1e-12)
+    close(term(delta_sigma=2 * step), 2 * got, rtol=1e-12, atol=1e-300)
     needs(got * (theta - xi) >= 0, f"the term is {got} where theta - xi = {theta - xi}")
 
 
