@@ -239,7 +239,7 @@ def test_a_curve_ends_where_a_run_diverges_and_all_updates_are_counted(monkeypat
 
 
 def test_errors_are_measured_evenly_and_at_the_end_or_not_at_all() -> None:
-    with pytest.raises(ValueError, match=r"needs checks that divide 9 steps; got 2"):
+    with pytest.raises(ValueError, match=r"checks: expected a divisor of 9 steps, got 2"):
         watched(lambda model: 1.0, checks=2)
 
 
