@@ -61,6 +61,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def slow(session: nox.Session) -> None:
+    """Run the tests that take 5 to 40 seconds each: killed runs, several processes, trends of experiments."""
+    workers = ("-n", str(min(os.cpu_count() or 1, 4)), "--dist", "worksteal")
+    run(session, "-m", "pytest", "-m", "slow and not thorough", *workers, *session.posargs)
+
+
+@nox.session
 def thorough(session: nox.Session) -> None:
     """Run the tests that take minutes each: twenty kills, generated code, the largest network."""
     run(session, "-m", "pytest", "-m", "thorough", *session.posargs)

@@ -25,6 +25,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.mark.parametrize(("number", "steps"), [(6, 120), pytest.param(20, 800, marks=pytest.mark.thorough)])
+@pytest.mark.slow
 def test_a_run_that_is_killed_many_times_ends_with_the_same_bits(number: int, steps: int, tmp_path: Path) -> None:
     options = ["--config", "minimal", "--train.steps", str(steps), "--network.multipliers", "1"]
     options += ["--record.save-every", "3", "--record.keep", "2", "--out"]
@@ -62,6 +63,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param(4, [*configurations()], marks=pytest.mark.thorough),
     ],
 )
+@pytest.mark.slow
 def test_several_processes_learn_what_one_learns(size: int, names: list[str], alone: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.support.several", str(size), str(tmp_path), *names]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
@@ -106,6 +108,7 @@ def saved(folder: Path) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a run's processes in /proc")
+@pytest.mark.slow
 def test_two_processes_that_are_stopped_and_killed_end_with_the_same_bits(tmp_path: Path) -> None:
     options = ["--train.steps", "80", "--network.multipliers", "1"]
     options += ["--record.save-every", "2", "--record.keep", "100", "--out"]

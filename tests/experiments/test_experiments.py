@@ -236,6 +236,7 @@ def test_the_power_of_a_power_law_is_found() -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.slow
 def test_more_levels_are_learned_better() -> None:
     tick = Counter()
     experiment = Levels(counts=(4, 31), steps=220, batch_size=128, ema_decay=0.97)
@@ -302,6 +303,7 @@ def test_the_toy_model_finds_the_point_without_ema_and_with_it_the_less_the_more
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.slow
 def test_the_network_learns_a_point_worse_from_an_average() -> None:
     tick = Counter()
     experiment = TeacherEMA(counts=(21,), steps=150, ema_decay=0.95)
@@ -351,6 +353,7 @@ def test_variation_has_no_scale_and_no_drift() -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.slow
 def test_gradients_vary_less_under_the_pseudo_huber_metric() -> None:
     tick = Counter()
     experiment = Huber(seeds=(3,), steps=160)

@@ -298,6 +298,7 @@ def ends(number: str, *names: str, **changed: Any) -> list[float]:
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.slow
 def test_continuous_time_is_learned_with_the_less_sensitive_embedding_alone() -> None:
     sensitive, less = ends("1b", "Fourier scale 16", "Fourier scale 0.02", steps=120, batch_size=32)
     # The best constant's error is sqrt(2) 0.3.
@@ -316,18 +317,21 @@ def test_weighting_improves_ct_much_and_the_embedding_a_little_and_dropout_does_
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.slow
 def test_removing_the_teacher_s_ema_improves_ct() -> None:
     with_ema, without = ends("2a", "improved", "improved, no EMA")
     assert without < 0.85 * with_ema
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.slow
 def test_with_few_levels_pseudo_huber_is_behind_at_first() -> None:
     l2, huber = ends("2b", "squared l2", "pseudo-Huber, c = 0.03")
     assert huber > l2
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.slow
 def test_pseudo_huber_improves_on_squared_l2_and_becomes_it_where_c_is_large() -> None:
     l2, huber, large = ends("2c", "squared l2", "pseudo-Huber, c = 0.03", "pseudo-Huber, c = 3")
     assert huber < 0.9 * l2
@@ -342,6 +346,7 @@ def test_a_constant_number_of_levels_is_ahead_at_first() -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.slow
 def test_the_lognormal_noise_schedule_is_ahead() -> None:
     uniform, lognormal = ends("4b", "uniform", "lognormal")
     assert lognormal < 0.95 * uniform

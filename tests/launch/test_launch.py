@@ -430,6 +430,7 @@ def cifar(place: Path) -> str:
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.slow
 def test_a_run_on_prepared_data_is_killed_resumes_and_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
     data = cifar(tmp_path)
     options = ["cifar10", "--data.path", data, "--data.flip", "--record.save-every", "5"]

@@ -379,6 +379,7 @@ def test_the_filter_is_the_one_of_1_3_3_1_with_zeros_around_the_map() -> None:
         pytest.param("NCSN++", "inductor", (1,), marks=pytest.mark.thorough),  # a minute of C++ and more
     ],
 )
+@pytest.mark.slow
 def test_a_compiled_network_returns_the_same_values(kind: str, backend: str, multipliers: object) -> None:
     model = small("float32", **VARIANTS[kind], multipliers=multipliers)
     x, sigma, labels = inputs(dtype=torch.float32)

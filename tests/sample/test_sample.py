@@ -91,6 +91,7 @@ def test_two_processes_make_what_one_makes(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.slow
 def test_killed_and_started_again_it_makes_the_same(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed.npz"
     command = [sys.executable, "-m", "ict_ref.sample", str(run), "--count", "4000", "--out", str(out)]

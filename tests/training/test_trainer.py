@@ -342,6 +342,7 @@ def test_a_process_group_of_one_is_the_run_itself() -> None:
     assert group.microbatches(4, 1) == [range(4)]
 
 
+@pytest.mark.slow
 def test_a_compiled_network_trains_alike_and_its_checkpoint_fits_an_uncompiled_one(tmp_path: Path) -> None:
     # Traced as for a GPU, and then executed as it is: to generate code for a CPU would take minutes. Shapes are not
     # checked: the checker cannot be traced.
