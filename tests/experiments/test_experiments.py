@@ -174,6 +174,7 @@ def test_the_error_of_an_answer_that_is_off_by_a_vector_is_its_length() -> None:
 @pytest.mark.parametrize(
     ("data", "share"), [(POINT, 0.5), (NORMAL, 0.7), (TWO_MODES, 0.7)], ids=["point", "normal", "two modes"]
 )
+@pytest.mark.slow
 def test_a_short_run_learns_much_of_the_answer(data: Mixture, share: float) -> None:
     tick = Counter()
     experiment = KnownAnswer("it", data, steps=200, batch_size=128, ema_decay=0.97)

@@ -365,6 +365,7 @@ def test_a_run_stopped_by_ctrl_c_saves_says_how_to_go_on_and_does(tmp_path: Path
     trainer.update()
 
 
+@pytest.mark.slow
 def test_a_run_stopped_by_sigterm_saves_and_a_killed_one_has_its_last_checkpoint(tmp_path: Path) -> None:
     status, err = stopped(tmp_path / "terminated", signal.SIGTERM)
     assert status == 143

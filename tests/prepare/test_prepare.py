@@ -298,6 +298,7 @@ def done(out: Path) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on_where_it_was_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     # 1 600 images in 200 parts; the process is stopped three times, each time at least a part further.
     source = write_images(tmp_path / "source", random_images(16, 3, 40, 50))

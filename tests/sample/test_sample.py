@@ -79,6 +79,7 @@ def test_a_sample_depends_on_seed_and_number_alone(
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.slow
 def test_two_processes_make_what_one_makes(run: Path, tmp_path: Path) -> None:
     one, two = ([str(run), "--count", "1100", "--out", str(tmp_path / f"{name}.npz")] for name in "12")
     assert main([*one, "--processes", "1"]) == 0

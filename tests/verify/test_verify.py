@@ -249,6 +249,7 @@ def test_the_command_passes_the_reference(only: list[str]) -> None:
     assert out.splitlines()[-1].endswith(" passed, 0 failed")
 
 
+@pytest.mark.slow
 def test_everything_that_the_command_tries_on_the_reference_passes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ict_ref.formulas"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith(" passed, 0 failed")
