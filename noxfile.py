@@ -76,7 +76,9 @@ def thorough(session: nox.Session) -> None:
 @nox.session
 def slurm(session: nox.Session) -> None:
     """Run the launcher on a real SLURM of three nodes on this machine: three minutes (see CONTRIBUTING)."""
-    command = (environment(session), "-m", "pytest", "tests/slurm_cluster", *session.posargs)
+    # Each file has a cluster of its own.
+    workers = ("-n", "2", "--dist", "loadfile")
+    command = (environment(session), "-m", "pytest", "tests/slurm_cluster", *workers, *session.posargs)
     session.run(*command, external=True, env={**VARIABLES, "ICT_REQUIRE_SLURM": "1"})
 
 

@@ -14,7 +14,7 @@ PREEMPTION = """\
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 PartitionName=patient Nodes=ALL PriorityTier=1 GraceTime=0 DefMemPerNode=1000 State=UP
-PartitionName=graceful Nodes=ALL PriorityTier=1 GraceTime=20 DefMemPerNode=1000 State=UP
+PartitionName=graceful Nodes=ALL PriorityTier=1 GraceTime=10 DefMemPerNode=1000 State=UP
 PartitionName=urgent Nodes=ALL PriorityTier=9 DefMemPerNode=1000 State=UP"""
 
 

@@ -11,30 +11,51 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
 from tests.slurm_cluster.cluster import Cluster
+from tests.support.datasets import prepared, random_images
 
 from ict_ref.launch.__main__ import main
 
-STEPS = 300
+STEPS = 160
 NODES = 2
 OPTIONS = ["--config", "minimal", "--train.steps", str(STEPS), "--record.save-every", "10", "--record.keep", "100"]
+DATA = tempfile.TemporaryDirectory(prefix="ict-slurm-data-")
 JOB = [
     "--slurm", "--job.nodes", str(NODES), "--job.memory-gb", "1", "--job.minutes", "30", "--job.signal-seconds", "60",
     "--job.setup", "export OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo",
 ]  # fmt: skip
 
 
+@cache
+def data() -> str:
+    """Return a folder of prepared images: the digits would bring scikit-learn and scores, seconds for each process."""
+    images = prepared(Path(DATA.name) / "data", random_images(40, 1, 8, 8), [k % 10 for k in range(40)])
+    return str(images)
+
+
+def words(folder: Path, *options: str, job: Sequence[str] = JOB) -> list[str]:
+    """Return the launcher's command line for a run in this folder."""
+    return [*OPTIONS, "--data.name", "folder", "--data.path", data(), *job, "--out", str(folder), *options]
+
+
+def command(folder: Path, *options: str, job: Sequence[str] = JOB) -> list[str]:
+    """Return the command that starts the launcher in a process of its own."""
+    return [sys.executable, "-m", "ict_ref.launch", *words(folder, *options, job=job)]
+
+
 def launch(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run the launcher to its end, in this process: what it starts are jobs."""
-    words, out, err = [*OPTIONS, *JOB, "--out", str(folder), *options], io.StringIO(), io.StringIO()
+    line, out, err = words(folder, *options), io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = main(words)
-    return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
+        status = main(line)
+    return subprocess.CompletedProcess(line, status, out.getvalue(), err.getvalue())
 
 
 def submitted(folder: Path, *options: str) -> str:
@@ -144,7 +165,7 @@ def test_interrupted_jobs_end_with_the_same_bits(slurm: Cluster, runs: Path, who
 
 
 def test_preempted_jobs_end_with_the_same_bits(slurm: Cluster, runs: Path, whole: bytes) -> None:
-    def begun(cluster: Cluster, job: str) -> None:
+    def leave(cluster: Cluster, job: str) -> None:
         """Leave it to the urgent job, which needs all nodes."""
 
     def preempt(cluster: Cluster, job: str) -> None:
@@ -152,7 +173,7 @@ def test_preempted_jobs_end_with_the_same_bits(slurm: Cluster, runs: Path, whole
         subprocess.run(urgent, check=True, capture_output=True)
 
     jobs = {runs / name: submitted(runs / name, "--job.partition", name) for name in ("patient", "graceful")}
-    interrupted(slurm, jobs, [begun, preempt])
+    interrupted(slurm, jobs, [leave, preempt])
     for folder in jobs:
         said = went_on(folder, whole)
         if folder.name == "graceful":
@@ -162,10 +183,8 @@ def test_preempted_jobs_end_with_the_same_bits(slurm: Cluster, runs: Path, whole
 def test_following_outlasts_a_failed_node(slurm: Cluster, runs: Path, whole: bytes, mended: None) -> None:
     # NODE_FAIL is what SLURM says of a job that it is about to start again.
     folder = runs / "followed"
-    command = [sys.executable, "-m", "ict_ref.launch", *OPTIONS, *JOB, "--out", str(folder), "--wait"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: 0 < steps(folder) < STEPS, "it has begun")
-    (job,) = (path.name for path in folder.glob("slurm/*") if path.name.isdigit())
+    process = followed(folder)
+    job = begun(folder)
     slurm.crash_node("127.0.0.3")
     slurm.start_now(job)
     out, err = process.communicate(timeout=120)
@@ -173,42 +192,52 @@ def test_following_outlasts_a_failed_node(slurm: Cluster, runs: Path, whole: byt
     went_on(folder, whole)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_is_killed_ends_the_job_and_is_named(rank: int, slurm: Cluster, runs: Path) -> None:
-    folder = runs / f"killed {rank}"
-    command = [sys.executable, "-m", "ict_ref.launch", *OPTIONS, *JOB, "--out", str(folder), "--wait"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: 0 < steps(folder) < STEPS, "it has begun")
+def followed(folder: Path, *options: str) -> subprocess.Popen[str]:
+    """Submit a run in a process that follows it."""
+    return subprocess.Popen(
+        command(folder, *options, "--wait"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def begun(folder: Path) -> str:
+    """Return the job of a run when its training has begun."""
+    wait_for(lambda: steps(folder) > 0, "it has begun")
     (job,) = (path.name for path in folder.glob("slurm/*") if path.name.isdigit())
-    os.kill(task(job, rank), signal.SIGKILL)
-    began = time.monotonic()
-    out, err = process.communicate(timeout=90)
-    assert time.monotonic() - began < 45, err
-    assert process.returncode == 1, out + err
-    assert f"job {job} has failed in process {rank} of 2" in err, err
-    wait_for(lambda: ended(slurm, job), "it ends")
+    return job
+
+
+def test_a_job_ends_whose_process_is_killed_and_one_that_is_cancelled(slurm: Cluster, runs: Path) -> None:
+    killed, cancelled = [runs / "killed 0", runs / "killed 1"], runs / "cancelled"
+    long = ("--train.steps", "5000")  # none of the three, which are in the queue at once, gets so far
+    followers = [followed(folder, *long) for folder in killed]
+    submitted(cancelled, *long)
+    jobs, since = [], []
+    for rank, folder in enumerate(killed):
+        jobs.append(begun(folder))
+        os.kill(task(jobs[rank], rank), signal.SIGKILL)
+        since.append(time.monotonic())
+    subprocess.run(["scancel", begun(cancelled)], check=True)  # noqa: S607
+    for rank, (follower, job) in enumerate(zip(followers, jobs, strict=True)):
+        out, err = follower.communicate(timeout=90)
+        assert time.monotonic() - since[rank] < 60, err
+        assert follower.returncode == 1, out + err
+        assert f"job {job} has failed in process {rank} of 2" in err, err
+        wait_for(lambda: ended(slurm, job), "it ends")  # noqa: B023 (called here)
+    wait_for(lambda: ended(slurm, begun(cancelled)), "it ends")
+    time.sleep(2)  # a job that SLURM or submitit queues again would be in the queue by then
+    assert ended(slurm, begun(cancelled))
+    assert "stopped by SIGTERM and saved after step" in logs(cancelled)
 
 
 def test_a_process_that_fails_ends_the_job_and_is_named(slurm: Cluster, runs: Path) -> None:
     # Its run folder has no room for a second process's words: this one is refused when it begins.
     folder = runs / "fails"
     with_setup = [*JOB[:-1], JOB[-1] + "; export ICT_REF_RENDEZVOUS=nonsense://x"]
-    command = [sys.executable, "-m", "ict_ref.launch", *OPTIONS, *with_setup, "--out", str(folder), "--wait"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        command(folder, "--wait", job=with_setup), capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.search(r"job \d+ has failed in process \d of 2: RuntimeError: .*nonsense", done.stderr), done.stderr
-
-
-def test_scancel_really_cancels(slurm: Cluster, runs: Path) -> None:
-    folder = runs / "cancelled"
-    job = submitted(folder)
-    wait_for(lambda: 0 < steps(folder) < STEPS, "it has begun")
-    subprocess.run(["scancel", job], check=True)  # noqa: S607
-    wait_for(lambda: ended(slurm, job), "it ends")
-    time.sleep(2)
-    assert ended(slurm, job)
-    assert steps(folder) < STEPS
-    assert "stopped by SIGTERM and saved after step" in logs(folder)
 
 
 def task(job: str, rank: int) -> int:
@@ -217,11 +246,11 @@ def task(job: str, rank: int) -> int:
         if path.name.isdigit():
             try:
                 words = (path / "environ").read_bytes().split(b"\0")
-                command = (path / "cmdline").read_bytes()
+                line = (path / "cmdline").read_bytes()
             except OSError:
                 continue
             mine = f"SLURM_JOB_ID={job}".encode() in words and f"SLURM_PROCID={rank}".encode() in words
-            if mine and b"submitit" in command:
+            if mine and b"submitit" in line:
                 return int(path.name)
     raise AssertionError(f"job {job} has no process {rank}")
 
@@ -257,9 +286,13 @@ def test_without_a_controller_it_is_one_line(slurm: Cluster, runs: Path, tmp_pat
     conf.write_text(
         re.sub(r"SlurmctldPort=\d+", "SlurmctldPort=1", text).replace("MessageTimeout=10", "MessageTimeout=1")
     )
-    command = [sys.executable, "-m", "ict_ref.launch", *OPTIONS, *JOB, "--out", str(runs / "no controller")]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, "SLURM_CONF": str(conf)}
+        command(runs / "no controller"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "SLURM_CONF": str(conf)},
     )
     assert done.returncode == 2, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()
@@ -277,9 +310,9 @@ def test_a_run_folder_that_cannot_be_written_is_one_line(slurm: Cluster, runs: P
 
 def test_a_run_is_in_the_queue_once_and_a_cancelled_one_is_called_so(slurm: Cluster, runs: Path) -> None:
     folder = runs / "held"
-    held = ["--job.sbatch", "hold", "--wait"]
-    command = [sys.executable, "-m", "ict_ref.launch", *OPTIONS, *JOB, "--out", str(folder), *held]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen(
+        command(folder, "--job.sbatch", "hold", "--wait"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     wait_for(lambda: any(folder.glob("slurm/*/*.sh")), "a job")
     (job,) = (path.name for path in folder.glob("slurm/*") if path.name.isdecimal())
     again = launch(folder)

@@ -1,4 +1,4 @@
-"""What clients of a cluster need, and what a cluster is asked: its record, its nodes and its jobs."""
+"""Queries of a cluster: its record, its nodes and its jobs."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tests.slurm_cluster.cluster.processes import birth, daemons, step_is_there
 
 
 class Record(TypedDict):
-    """What a folder says of its cluster. The owner is a process: its number, and when it began."""
+    """The record of a cluster in its folder. The owner is a process: its number and its start time."""
 
     nodes: list[str]
     accounting: Accounting
@@ -20,7 +20,7 @@ class Record(TypedDict):
 
 
 class Clients:
-    """What can be asked of the cluster in a folder, by whatever process."""
+    """Queries of the cluster in a folder, from any process."""
 
     def __init__(self, base: Path) -> None:
         self.base = base.resolve()
@@ -40,7 +40,7 @@ class Clients:
 
     @property
     def accounting(self) -> Accounting:
-        """What knows of finished jobs."""
+        """The kind of accounting, which records finished jobs."""
         return self._recorded()["accounting"]
 
     @property

@@ -1,4 +1,4 @@
-"""What a cluster is made of: the programs it needs, its plan, and the files that its daemons read."""
+"""Parts of a cluster: the programs it needs, its plan, and the files that its daemons read."""
 
 import contextlib
 import dataclasses
@@ -111,7 +111,7 @@ class Plan:
 
     @property
     def listeners(self) -> list[str]:
-        """What needs a port."""
+        """The daemons that need a port."""
         return ["slurmctld", "slurmdbd", "mariadbd", *self.names]
 
 
