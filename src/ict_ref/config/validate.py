@@ -7,6 +7,8 @@ import math
 import struct
 from typing import Any
 
+from ict_ref.utils import command_line
+
 LARGEST = {"float32": (2 - 2**-23) * 2.0**127, "float64": (2 - 2**-52) * 2.0**1023}
 """Largest number of each dtype."""
 SMALLEST_NORMAL = {"float32": 2.0**-126, "float64": 2.0**-1022}
@@ -28,8 +30,7 @@ def expect(holds: bool, field: str, expected: str, got: object, advice: str = ""
     Raises:
         ValueError: the condition does not hold.
     """
-    if not holds:
-        raise ValueError(f"{option(field)}: expected {expected}, got {got}{'. ' if advice else ''}{advice}")
+    command_line.expect(holds, option(field), expected, got, advice)
 
 
 def at_least(least: int, group: Any, prefix: str, *names: str) -> None:

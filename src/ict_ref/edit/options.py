@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ict_ref.utils.option_parser import Flag, Model, Several, expect, metavar
+from ict_ref.utils.command_line import expect
+from ict_ref.utils.option_parser import Flag, Model, Several, metavar
 
 Name = Literal["inpaint", "colorize", "superres", "stroke", "denoise", "interpolate"]
 # CM, Appendix D: the noise levels of stroke-guided generation, and the number of levels of the other tasks.

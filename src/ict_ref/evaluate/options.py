@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ict_ref.utils.option_parser import Flag, Several, expect, metavar
+from ict_ref.utils.command_line import expect
+from ict_ref.utils.option_parser import Flag, Several, metavar
 
 EPILOG = """
 exit status: 0 scored; 2 rejected, one line gives the reason; 130 stopped by Ctrl-C

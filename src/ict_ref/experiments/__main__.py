@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ict_ref.experiments.options import EPILOG, ExperimentOptions
-from ict_ref.utils.command_line import guarded, refuse_place
-from ict_ref.utils.option_parser import expect, parse_options
+from ict_ref.utils.command_line import expect, guarded, refuse_place
+from ict_ref.utils.option_parser import parse_options
 
 # torch is imported after the arguments are checked, so that help and errors appear at once.
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import tyro
 
 from ict_ref.figures.catalogue import FIGURES
-from ict_ref.utils.option_parser import Several, expect, metavar
+from ict_ref.utils.command_line import expect
+from ict_ref.utils.option_parser import Several, metavar
 
 GROUPS = {
     "analytic": [number for number, entry in FIGURES.items() if entry.analytic],

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ict_ref.utils.option_parser import Flag, expect, metavar
+from ict_ref.utils.command_line import expect
+from ict_ref.utils.option_parser import Flag, metavar
 
 EPILOG = """
 exit status: 0 done; 2 rejected, one line gives the reason; 130 stopped by Ctrl-C

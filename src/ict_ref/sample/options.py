@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from ict_ref.slurm.options import Placement, load_profile
-from ict_ref.utils.command_line import refuse_place
-from ict_ref.utils.option_parser import Given, Model, expect, metavar, parse_options
+from ict_ref.utils.command_line import expect, refuse_place
+from ict_ref.utils.option_parser import Given, Model, metavar, parse_options
 
 EPILOG = """
 exit status: 0 done; 2 rejected, one line gives the reason; 3 another process was lost; 130 stopped by Ctrl-C,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from ict_ref.utils.option_parser import Flag, expect, metavar
+from ict_ref.utils.command_line import expect
+from ict_ref.utils.option_parser import Flag, metavar
 
 
 @dataclass(frozen=True, kw_only=True)

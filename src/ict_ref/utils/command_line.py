@@ -82,6 +82,16 @@ def leave(status: int) -> NoReturn:
     sys.exit(status)
 
 
+def expect(holds: bool, option: str, expected: str, got: object, advice: str = "") -> None:
+    """Reject the value of an option, given as the user types it, unless a condition holds.
+
+    Raises:
+        ValueError: `holds` is false. The message is *option: expected X, got Y. What to do.*
+    """
+    if not holds:
+        raise ValueError(f"{option}: expected {expected}, got {got}{'. ' if advice else ''}{advice}")
+
+
 def refuse_place(path: Path, option: str = "--out") -> None:
     """Reject a path at which a new file or folder cannot be created.
 

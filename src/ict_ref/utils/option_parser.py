@@ -123,77 +123,101 @@ Model = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FILE")]
 """Positional argument for a trained model: a run folder or a network file."""
 
 
-def expect(holds: bool, option: str, expected: str, got: object) -> None:
-    """Reject an option's value unless a condition holds.
-
-    Raises:
-        ValueError: `holds` is false; the message is *option: expected X, got Y*.
-    """
-    if not holds:
-        raise ValueError(f"{option}: expected {expected}, got {got}")
-
-
 def options_of(kind: Any, path: tuple[str, ...] = (), prefix: str = "") -> Iterator[Option]:
     """Yield the options of a dataclass and of its groups."""
     hints = get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
-        extras: tuple[Any, ...] = ()
-        hint, here = hints[field.name], (*path, field.name)
-        while get_origin(hint) is Annotated:
-            hint, extras = hint.__origin__, extras + hint.__metadata__
+        hint, extras = _unwrapped(hints[field.name])
+        here = (*path, field.name)
         named: Any = next((extra for extra in extras if hasattr(extra, "aliases")), tyro.conf.arg())
         name = field.name.replace("_", "-") if named.name is None else named.name
-        positional = tyro.conf.Positional in extras
         if dataclasses.is_dataclass(hint):
             yield from options_of(hint, here, f"{prefix}{name}." if name else prefix)
         elif hint is bool:
-            pair = tyro.conf.FlagCreatePairsOff not in extras
-            for value in (True, False) if pair else (not field.default,):
+            with_opposite = tyro.conf.FlagCreatePairsOff not in extras
+            for value in (True, False) if with_opposite else (not field.default,):
                 yield Option(here, f"--{prefix}{'' if value else 'no-'}{name}", value)
         else:
-            nullable = get_origin(hint) in (Union, types.UnionType)
-            hint = next(one for one in get_args(hint) if one is not types.NoneType) if nullable else hint
-            several = get_origin(hint) is tuple
-            inner = get_args(hint) if several else (hint,)
-            least, most = (int(NOT_EMPTY in extras), sys.maxsize) if inner[-1] is ... else (len(inner), len(inner))
-            required = field.default is MISSING and field.default_factory is MISSING
-            nullable = nullable and inner[0] in WORDS and inner[0] is not Path  # a file may be called None
+            positional = tyro.conf.Positional in extras
             shown = (named.metavar or name.upper()) if positional else f"--{prefix}{name}"
-            option = Option(here, shown, inner[0], least, most, several, positional, required, nullable)
+            required = field.default is MISSING and field.default_factory is MISSING
+            least, most, value_of = _values(hint, not_empty=NOT_EMPTY in extras)
+            option = Option(here, shown, least=least, most=most, positional=positional, required=required, **value_of)
             yield option
             yield from (dataclasses.replace(option, name=alias) for alias in named.aliases or ())
+
+
+def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return the type in an `Annotated` type, and all its annotations."""
+    extras: tuple[Any, ...] = ()
+    while get_origin(hint) is Annotated:
+        hint, extras = hint.__origin__, extras + hint.__metadata__
+    return hint, extras
+
+
+def _values(hint: Any, *, not_empty: bool) -> tuple[int, int, dict[str, Any]]:
+    """Return the smallest and the largest number of values of a type, and the fields of `Option` that describe one."""
+    nullable = get_origin(hint) in (Union, types.UnionType)
+    if nullable:
+        hint = next(one for one in get_args(hint) if one is not types.NoneType)
+    several = get_origin(hint) is tuple
+    inner = get_args(hint) if several else (hint,)
+    least, most = (int(not_empty), sys.maxsize) if inner[-1] is ... else (len(inner), len(inner))
+    takes_none = nullable and inner[0] in WORDS and inner[0] is not Path  # a file may be called None
+    return least, most, {"kind": inner[0], "several": several, "nullable": takes_none}
 
 
 def _read(words: Iterable[str], options: Sequence[Option]) -> tuple[Given, bool]:
     """Return the values by field path, and whether --help occurs, which ends parsing.
 
-    Raises ValueError for words that are not options or their values.
+    Raises:
+        ValueError: A word is not an option or not one of its values.
     """
     named = {option.name: option for option in options if not option.positional}
     given: dict[tuple[str, ...], Any] = {}
     left, bare = deque(words), list[str]()
     while left:
         word = left.popleft()
-        name, equals, value = word.partition("=")
-        name = name.replace("_", "-")
         if word in ("-h", "--help"):
             return given, True
         if word == "--":
             bare += left
             break
-        if not _is_option(word):
-            bare.append(word)
-        elif name not in named:
-            raise ValueError(f"unknown option {name}{_hint(name, named)}")
-        else:
-            option, values = named[name], [value] if equals else []
-            if len(values) > option.most:
-                raise ValueError(f"{name}: expected no value, got {value}")
-            while left and len(values) < option.most and not _is_option(left[0]):
-                if equals and not _takes(option, left[0]):
-                    break  # --labels=3 RUN
-                values.append(left.popleft())
+        if _is_option(word):
+            option, values = _option_and_values(word, left, named)
             given[option.path] = option.value(values)
+        else:
+            bare.append(word)
+    _add_positionals(given, bare, options)
+    return given, False
+
+
+def _option_and_values(word: str, left: deque[str], named: Mapping[str, Option]) -> tuple[Option, list[str]]:
+    """Return an option and its values, which are taken from the words that are left.
+
+    Raises:
+        ValueError: The option does not exist, or a flag has a value.
+    """
+    name, equals, value = word.partition("=")
+    name = name.replace("_", "-")
+    if name not in named:
+        raise ValueError(f"unknown option {name}{_hint(name, named)}")
+    option, values = named[name], [value] if equals else []
+    if len(values) > option.most:
+        raise ValueError(f"{name}: expected no value, got {value}")
+    while left and len(values) < option.most and not _is_option(left[0]):
+        if equals and not _takes(option, left[0]):
+            break  # --labels=3 RUN
+        values.append(left.popleft())
+    return option, values
+
+
+def _add_positionals(given: dict[tuple[str, ...], Any], bare: list[str], options: Sequence[Option]) -> None:
+    """Give the words without an option to the positional arguments, in their order.
+
+    Raises:
+        ValueError: A required value is missing, or a word is left over.
+    """
     for option in options:
         if option.positional and bare:
             count = min(option.most, len(bare))
@@ -203,7 +227,6 @@ def _read(words: Iterable[str], options: Sequence[Option]) -> tuple[Given, bool]
             raise ValueError(option.expected("nothing"))
     if bare:
         raise ValueError(f"unexpected argument {bare[0]}")
-    return given, False
 
 
 def _hint(word: str, known: Iterable[str]) -> str:
