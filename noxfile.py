@@ -1,4 +1,4 @@
-"""What a contributor runs: `python3 -m nox -s tests typecheck`, `-s demo`, and the rest of `nox --list`.
+"""Sessions for contributors: `python -m nox -s tests typecheck`, `-s demo`, and the others of `nox --list`.
 
 All sessions share one environment, .nox/dev, which is built when pyproject.toml or constraints.txt has changed.
 """
@@ -110,7 +110,7 @@ def mutation(session: nox.Session) -> None:
 def peers(session: nox.Session) -> None:
     """Check diffusers' scheduler and formulas in JAX, in an environment of its own: a minute to install.
 
-    What somebody else's code does is not ours to fail for: diffusers' failures are in docs/third_party.md.
+    A failure of third-party code does not fail this session: docs/third_party.md lists those of diffusers.
     """
     place = HERE / ".nox" / "peers"
     python = place / PYTHON.relative_to(VENV)

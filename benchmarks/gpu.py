@@ -31,7 +31,7 @@ class Speed:
     images_per_second: float
     tflops: float
     share: float
-    """Of the matmul rate measured on this device."""
+    """Fraction of the matmul rate that was measured on this device."""
     peak_gib: float
 
 

@@ -18,7 +18,7 @@ class Ratio:
     high: float
     pairs: int
     target: float | None = None
-    """What the ratio should not exceed, or should reach where `more` is better."""
+    """Largest acceptable ratio, or the smallest one where `more` is better."""
     more: bool = False
 
     @property

@@ -1,4 +1,4 @@
-"""A fixture that makes tests cheaper where what it leaves out is not what is tested."""
+"""A fixture that turns off run-time checks in tests of many steps."""
 
 from collections.abc import Iterator
 
@@ -7,10 +7,7 @@ import pytest
 
 @pytest.fixture
 def unchecked() -> Iterator[None]:
-    """Leave out the checks of shapes and types: for tests of what many steps lead to.
-
-    What a step calls is checked in the tests of a single step.
-    """
+    """Turn off the checks of shapes and types, which the tests of a single step make."""
     from tests.support import runs  # not before the import hook is there
 
     with runs.unchecked():

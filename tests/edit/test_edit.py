@@ -1,4 +1,4 @@
-"""What `python -m ict_ref.edit` makes.
+"""The images and files that `python -m ict_ref.edit` writes.
 
 Networks have random weights, so that what they make is far from every image: what is kept is kept for no other reason.
 Oracle: plain loops over NumPy arrays that call the network alone.

@@ -1,4 +1,4 @@
-"""What `python -m ict_ref.edit` refuses: one line, status 2, nothing written."""
+"""Options that `python -m ict_ref.edit` rejects, with one line and status 2; it writes nothing."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""What must hold on a GPU too; skipped where there is none."""
+"""Tests of training on a GPU, skipped without one."""
 
 import dataclasses
 

@@ -1,6 +1,6 @@
 """Files that version 0.1.0 wrote (commit 379a582, preset minimal) are resumed, sampled and loaded for ever.
 
-What that version itself made of them, kept as names, counts and two sums of each tensor; compared to 1e-5, since
+Version 0.1.0 computed the expected values: names, shapes and two sums of each tensor. They are compared to 1e-5, since
 last bits depend on the processor.
 """
 

@@ -1,4 +1,4 @@
-"""What processes of a job agree on; tests/slurm_cluster runs them under a real SLURM."""
+"""The port on which the processes of a job agree; tests/slurm_cluster runs them under a real SLURM."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""What all commands share: one line, and a status."""
+"""Errors and signals as one line and an exit status, for all commands."""
 
 import os
 import subprocess
