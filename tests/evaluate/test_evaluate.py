@@ -21,6 +21,7 @@ import torch
 from tests.support.datasets import prepared, write_images
 from tests.support.extractors import FeaturesAlone, OfFloats, Public, saved
 from tests.support.networks import configured, filled
+from tests.support.one_line import rejection
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
@@ -344,11 +345,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """Run the command, which refuses, and return its line."""
     capsys.readouterr()
     assert evaluate(*arguments) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("ict_ref.evaluate: ")
-    assert err.count("\n") == 1
-    return err
+    return rejection(capsys, "ict_ref.evaluate")
 
 
 def test_what_cannot_be_images_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ import torch
 from scipy.integrate import quad, solve_ivp
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import ndtr
+from tests.support.one_line import rejection
 from torch import Tensor
 
 from ict_ref.config import Method
@@ -430,11 +431,7 @@ def test_bad_input_is_one_line_and_status_2(
     Path("old.json").write_text("mine")
     Path("dangling.json").symlink_to("nothing")
     assert command.main(arguments) == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert said in shown.err
-    assert shown.err.startswith("ict_ref.experiments: ")
-    assert shown.err.count("\n") == 1
+    assert said in rejection(capsys, "ict_ref.experiments")
     assert Path("old.json").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling.json", "old.json"]
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from tests.support.one_line import rejection
 
 from ict_ref.figures import __main__ as command
 from ict_ref.figures.catalogue import FIGURES, AtOnce, Entry, Maker, Tick, maker_of
@@ -257,11 +258,7 @@ def test_bad_input_is_one_line_and_status_2(
     Path("file").write_text("mine")
     Path("dangling").symlink_to("nothing")
     assert command.main(arguments) == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert said in shown.err
-    assert shown.err.startswith("ict_ref.figures: ")
-    assert shown.err.count("\n") == 1
+    assert said in rejection(capsys, "ict_ref.figures")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "file"]
 
 

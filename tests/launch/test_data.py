@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from tests.support.datasets import binary_batch, prepared, random_images, write_folder
 from tests.support.files import contents
+from tests.support.one_line import rejection
 from tests.support.runs import newest
 
 from ict_ref.data.dataset import load
@@ -141,8 +142,7 @@ def test_data_that_cannot_be_used_are_one_line_and_status_2(
     before = contents(tmp_path)
     capsys.readouterr()
     assert main(["--config", "minimal", "--data.no-labels", "--out", "run", "--data.name", *options]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert message in line
+    assert message in rejection(capsys, "ict_ref.launch")
     assert contents(tmp_path) == before
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.support.networks import small_weights
+from tests.support.one_line import rejection
 from tests.support.runs import short_run
 
 from ict_ref.checkpoint.load import load_pretrained
@@ -220,9 +221,7 @@ def test_bad_input_is_one_line(
     for name in ("there.npz", "there.png.json"):
         (tmp_path / name).write_text("mine")
     assert main([str(run), *options]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert re.match(r"ict_ref\.sample: .*", line)
-    assert says in line
+    assert says in rejection(capsys, "ict_ref.sample")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there.npz", "there.png.json"]
 
 

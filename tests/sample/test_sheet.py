@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from tests.support.networks import small_weights
+from tests.support.one_line import rejection
 
 from ict_ref.checkpoint.network_file import export
 from ict_ref.figures import __main__ as figures
@@ -227,10 +228,6 @@ def test_what_cannot_be_on_a_sheet_is_one_line_and_status_2(
     Path("taken").mkdir()
     Path("taken/net-sheet.json").write_text("mine")
     assert figures.main(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert said in captured.err
-    assert captured.err.startswith("ict_ref.figures: ")
-    assert captured.err.count("\n") == 1
+    assert said in rejection(capsys, "ict_ref.figures")
     assert not Path("figures").exists()
     assert [path.name for path in Path("taken").iterdir()] == ["net-sheet.json"]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.support.one_line import rejection
 from tests.support.runs import short_run
 
 from ict_ref.checkpoint.load import load_pretrained
@@ -146,9 +147,7 @@ def test_bad_input_is_one_line(
     (tmp_path / "mine" / "search.json").write_text("[]")
     (tmp_path / "file").touch()
     assert main([str(run), *OPTIONS, "--nodes", "9", *options]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("ict_ref.search: ")
-    assert says in line
+    assert says in rejection(capsys, "ict_ref.search")
     assert (tmp_path / "mine" / "search.json").read_text() == "[]"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine"]
 
