@@ -98,7 +98,7 @@ def typecheck(session: nox.Session) -> None:
 def mutation(session: nox.Session) -> None:
     """Break the formulas in 3 000 ways and print which of them no test notices: eight minutes on two cores.
 
-    `nox -s mutation -- --resume` goes on with a run that was interrupted.
+    `nox -s mutation -- --resume` resumes an interrupted run.
     """
     if "--resume" not in session.posargs:
         shutil.rmtree(HERE / "mutants", ignore_errors=True)

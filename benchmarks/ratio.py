@@ -23,7 +23,7 @@ class Ratio:
 
     @property
     def met(self) -> bool | None:
-        """Return whether the target is met, None where there is none."""
+        """Return whether the target is met, or None without a target."""
         if self.target is None:
             return None
         return self.value >= self.target if self.more else self.value <= self.target

@@ -1,6 +1,6 @@
 """Find words and sentences that STYLE keeps out: `python -m tools.prose`, a part of `nox -s lint`.
 
-Words are searched for in src, tools, README, CONTRIBUTING and docs, in identifiers too. Sentences of more than 25 words
+Words are searched for in all code and documentation, in identifiers too. Sentences of more than 25 words
 are searched for in the documentation, outside code and tables.
 """
 
@@ -24,13 +24,17 @@ WORDS = {
     r"\bmends?\b": "fix",
     r"\bnewcomers?\b": "new users",
 }
+# The word list, and the tests of the names of earlier versions.
+EXEMPT = ("prose.py", "test_old_names.py")
 # Lines that name the words themselves, or keep them for the files of earlier versions.
 ALLOWED = re.compile(r"# word list: allowed|<!-- word list: allowed -->")
 
 
 def files(root: Path) -> Iterator[Path]:
     """Yield the files that are checked for words."""
-    yield from (path for folder in ("src", "tools") for path in sorted((root / folder).rglob("*.py")))
+    for folder in ("src", "tools", "tests", "properties", "benchmarks"):
+        yield from (path for path in sorted((root / folder).rglob("*.*")) if path.suffix in (".py", ".js", ".md"))
+    yield from (root / name for name in ("noxfile.py", "CHANGELOG.md"))
     yield from documents(root)
 
 
@@ -46,7 +50,7 @@ def words(path: Path, text: str) -> Iterator[str]:
     if path.suffix == ".md":
         text = re.sub(r"```.*?```", lambda block: "\n" * block[0].count("\n"), text, flags=re.DOTALL)
     for number, line in enumerate(text.splitlines(), start=1):
-        if path.name == "prose.py" or ALLOWED.search(line):
+        if path.name in EXEMPT or ALLOWED.search(line):
             continue
         for pattern, instead in WORDS.items():
             if found := re.search(pattern, line, re.IGNORECASE):

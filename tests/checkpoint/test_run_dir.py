@@ -139,7 +139,7 @@ def test_a_run_with_names_of_an_earlier_version_is_resumed_and_nothing_is_lost(t
     old = old_run(tmp_path)
     digests = stored_digests(tmp_path)
     config = load_config(tmp_path)
-    assert config.train.noise_shards == old["config"]["train"]["lanes"] == 4
+    assert config.train.noise_shards == old["config"]["train"]["lanes"] == 4  # word list: allowed
     with open_run(tmp_path, config):
         pass
     new = json.loads((tmp_path / "config.json").read_text())

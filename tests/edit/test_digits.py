@@ -2,7 +2,7 @@
 
 The model knows the label, so that a classifier which finds it in the result says little: whatever fits the label is
 found. What the seen part adds shows in pixels. Each result is compared with the hidden part of its own original and
-with those of others of the same class: from the label alone no result can tell them apart.
+with those of others of the same class: the label alone does not distinguish them.
 """
 
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_what_is_seen_of_a_digit_informs_what_is_made_of_it(tmp_path: Path) -> N
     print(f"{own:.3f} from its own original, {others:.3f} from others of its class: {errors:.1f} standard errors")
     assert errors > 3
     assert own < 0.96 * others
-    # Where nothing is seen, the label alone tells the image: it is no nearer to its own original.
+    # Where nothing is seen, only the label determines the image: it is not nearer to its own original.
     Image.new("L", (8, 8), "white").save(tmp_path / "all.png")
     unseen = made("inpaint", "--mask", str(tmp_path / "all.png"), "--sigmas", "80")
     assert abs(apart(unseen, hidden)[2]) < 2.5

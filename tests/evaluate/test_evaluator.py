@@ -17,11 +17,11 @@ from ict_ref.sample import images as sample
 from ict_ref.sample.images import images
 
 DATASET = load(minimal().data)
-JUDGE = Evaluator(DATASET.held_out)
+EVALUATOR = Evaluator(DATASET.held_out)
 
 
 def test_the_reference_itself_is_perfect() -> None:
-    score = JUDGE.score("itself", DATASET.held_out.pixels, DATASET.held_out.labels)
+    score = EVALUATOR.score("itself", DATASET.held_out.pixels, DATASET.held_out.labels)
     assert score.frechet_distance < 1e-9
     assert (score.precision, score.recall) == (1.0, 1.0)
     assert score.accuracy is not None
@@ -29,7 +29,7 @@ def test_the_reference_itself_is_perfect() -> None:
 
 
 def test_baselines_are_in_their_order() -> None:
-    real, gaussian, noise = JUDGE.baselines(DATASET.train, DATASET.held_out.labels, seed=0)
+    real, gaussian, noise = EVALUATOR.baselines(DATASET.train, DATASET.held_out.labels, seed=0)
     # Real images 0.4 and a fitted Gaussian 1.2 were measured elsewhere for a split of 1200 and 597; noise 38.
     assert real.frechet_distance == pytest.approx(0.4, abs=0.15)
     assert gaussian.frechet_distance == pytest.approx(1.2, abs=0.3)
@@ -45,7 +45,7 @@ def test_baselines_are_in_their_order() -> None:
 
 def test_scores_are_those_of_independent_packages() -> None:
     pixels, labels = DATASET.train.pixels[100:400], DATASET.train.labels[100:400]
-    score = JUDGE.score("some", pixels, labels)
+    score = EVALUATOR.score("some", pixels, labels)
     fake, real = (p.reshape(len(p), -1).double().numpy() / 127.5 - 1 for p in (pixels, DATASET.held_out.pixels))
     cov_fake, cov_real = np.cov(fake.T), np.cov(real.T)
     # Some pixels are always black: the covariances are singular, and the root's trace is taken by eigenvalues.
@@ -61,23 +61,23 @@ def test_scores_are_those_of_independent_packages() -> None:
 
 
 def test_baselines_depend_on_the_seed_and_real_images_come_from_the_whole_dataset() -> None:
-    here, again, there = (JUDGE.baselines(DATASET.train, DATASET.held_out.labels, seed) for seed in (0, 0, 1))
+    here, again, there = (EVALUATOR.baselines(DATASET.train, DATASET.held_out.labels, seed) for seed in (0, 0, 1))
     assert here == again
     assert here[0] == there[0]
     assert here[1] != there[1]
     assert here[2] != there[2]
     # 599 of 1198, from the first to the last: every second.
-    assert here[0] == JUDGE.score("real images", DATASET.train.pixels[::2], DATASET.train.labels[::2])
+    assert here[0] == EVALUATOR.score("real images", DATASET.train.pixels[::2], DATASET.train.labels[::2])
 
 
 def test_wrong_labels_are_noticed() -> None:
-    score = JUDGE.score("shifted", DATASET.train.pixels[:500], (DATASET.train.labels[:500] + 1) % 10)
+    score = EVALUATOR.score("shifted", DATASET.train.pixels[:500], (DATASET.train.labels[:500] + 1) % 10)
     assert score.accuracy is not None
     assert score.accuracy < 0.05
 
 
 def test_without_labels_there_is_no_accuracy() -> None:
-    assert JUDGE.score("unlabelled", DATASET.train.pixels[:500], None).accuracy is None
+    assert EVALUATOR.score("unlabelled", DATASET.train.pixels[:500], None).accuracy is None
 
 
 GOOD = Score("good", frechet_distance=1.0, precision=0.6, recall=0.5, accuracy=0.9)

@@ -42,7 +42,7 @@ ALL = {"point": POINT, "normal": NORMAL, "two modes": TWO_MODES, "centred": CENT
 
 
 class Counter:
-    """Counts the updates it is told of."""
+    """Counts the updates that are reported to it."""
 
     count = 0
 

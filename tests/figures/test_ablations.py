@@ -46,7 +46,7 @@ PAPERS = {
 
 
 class Counter:
-    """Counts the updates it is told of."""
+    """Counts the updates that are reported to it."""
 
     count = 0
 

@@ -8,7 +8,7 @@ from tests.support.published import FULL, SMALL, fixture, given, import_options_
 from ict_ref.networks.published import read
 
 TOLERANCE = 1e-10
-"""A group normalisation's epsilon of 1e-5 for 1e-6 moves an output by 3e-5, other slips by 4 % and more."""
+"""A group normalisation's epsilon of 1e-5 for 1e-6 moves an output by 3e-5, other errors by 4 % and more."""
 
 
 # The large ADM's 300 million weights take longest to draw: `nox -s thorough`.

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def start(cluster: Cluster, options: argparse.Namespace) -> int:
-    """Start a cluster, print what a shell has to export, and say how to go on."""
+    """Start a cluster, print what a shell has to export, and say what to do next."""
     began = time.monotonic()
     extra = "\n".join(options.extra)
     cluster.start(options.nodes, options.cpus, options.memory_mb, options.gpus, options.accounting, extra)

@@ -67,13 +67,13 @@ def processes_in(folder: Path) -> list[str]:
 
 def test_a_job_runs_on_two_nodes(slurm: Cluster) -> None:
     assert slurm.node_states() == dict.fromkeys(("127.0.0.2", "127.0.0.3", "127.0.0.4"), "idle")
-    told = run("srun", "-N2", "sh", "-c", "echo $SLURM_PROCID $SLURMD_NODENAME")
-    assert sorted(told.splitlines()) == ["0 127.0.0.2", "1 127.0.0.3"]
+    printed = run("srun", "-N2", "sh", "-c", "echo $SLURM_PROCID $SLURMD_NODENAME")
+    assert sorted(printed.splitlines()) == ["0 127.0.0.2", "1 127.0.0.3"]
 
 
 def test_gpus_are_granted_and_counted(slurm: Cluster) -> None:
-    told = run("srun", "-N3", "--gpus-per-node=a100:8", "printenv", "CUDA_VISIBLE_DEVICES")
-    assert told.splitlines() == ["0,1,2,3,4,5,6,7"] * 3
+    printed = run("srun", "-N3", "--gpus-per-node=a100:8", "printenv", "CUDA_VISIBLE_DEVICES")
+    assert printed.splitlines() == ["0,1,2,3,4,5,6,7"] * 3
     assert run("srun", "--gres=gpu:2", "printenv", "CUDA_VISIBLE_DEVICES") == "0,1\n"
     refused = run("sh", "-c", "srun --gpus-per-node=9 true 2>&1 || true")
     assert "Requested node configuration is not available" in refused

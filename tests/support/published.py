@@ -50,7 +50,7 @@ def state_of(name: str) -> dict[str, Tensor]:
 
 
 def import_options_of(name: str) -> ImportOptions:
-    """Return what the state dict of a fixture's module does not tell."""
+    """Return the settings of a fixture's module that its state dict does not contain."""
     arrays = fixture(name)
     size = arrays["x"].shape[-1]
     if "dropout_rates" not in arrays:

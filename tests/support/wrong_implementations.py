@@ -1,4 +1,4 @@
-"""Wrong implementations, one per deviation: WRONG[deviation] returns what the vectors say that the slip returns."""
+"""Wrong implementations, one per deviation: WRONG[deviation] returns the values that the vectors give for it."""
 
 import math
 from collections.abc import Callable
@@ -244,26 +244,26 @@ def teacher_at_higher_level(
 
 def training(
     student: Callable[..., Tensor], teacher: Callable[..., Tensor], x: Tensor, z: Tensor, index: Tensor,
-    sigmas: Tensor, *, distance: Callable[..., Tensor], weights: Tensor, slip: str,
+    sigmas: Tensor, *, distance: Callable[..., Tensor], weights: Tensor, deviation: str,
 ) -> Tensor:  # fmt: skip
-    if slip == "MirroredIndex":
+    if deviation == "MirroredIndex":
         index = len(weights) - 1 - index
     low, high = sigmas[index], sigmas[index + 1]
     x_lo, x_hi = x + spread(low, x) * z, x + spread(high, x) * z
-    if slip == "SameNoise":
+    if deviation == "SameNoise":
         x_hi = x_lo
-    if slip == "MultiplicativeNoise":
+    if deviation == "MultiplicativeNoise":
         x_lo, x_hi = x * spread(low, x) * z, x * spread(high, x) * z
     a, b = student(x_hi, high), teacher(x_lo, low)
-    if slip == "SwappedLevels":
+    if deviation == "SwappedLevels":
         a, b = student(x_lo, low), teacher(x_hi, high)
-    at = (index + 1).clamp(max=len(weights) - 1) if slip == "UpperLevelWeights" else index
+    at = (index + 1).clamp(max=len(weights) - 1) if deviation == "UpperLevelWeights" else index
     return weights[at] * distance(a, b)
 
 
-def training_with(slip: str) -> Callable[..., Tensor]:
+def training_with(deviation: str) -> Callable[..., Tensor]:
     def consistency_training_loss(*arguments: Any, **named: Any) -> Tensor:
-        return training(*arguments, **named, slip=slip)
+        return training(*arguments, **named, deviation=deviation)
 
     return consistency_training_loss
 

@@ -62,7 +62,7 @@ def noise_of(step: int, model: ConsistencyModel, config: Config) -> SampledNoise
 
 
 def test_student_and_teacher_share_their_dropout_masks() -> None:
-    # Rate 0.9, and two noise levels so close that nothing but the masks could tell student and teacher apart.
+    # Rate 0.9, and two noise levels so close that only the masks could make student and teacher differ.
     chosen = config(dropout=0.9)
     model = model_of(chosen)
     x, labels = batch(chosen)

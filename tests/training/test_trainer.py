@@ -322,9 +322,9 @@ def test_under_autocast_the_boundary_is_exact_and_neighbouring_levels_differ() -
     # N = 1281: every level's embedding is another one, in float32, also where bfloat16 would round two to one.
     levels = sigma_grid(1281).float()
     with torch.autocast("cpu", torch.bfloat16):
-        told = model.network.embedding(levels.log() / 4, torch.zeros(1281, dtype=torch.int64))
-    assert told.dtype == torch.float32
-    assert all(not torch.equal(a, b) for a, b in pairwise(told))
+        embeddings = model.network.embedding(levels.log() / 4, torch.zeros(1281, dtype=torch.int64))
+    assert embeddings.dtype == torch.float32
+    assert all(not torch.equal(a, b) for a, b in pairwise(embeddings))
 
 
 def test_autocast_is_near_full_precision_but_differs_from_it() -> None:

@@ -73,8 +73,8 @@ class Clients:
 
     def node_states(self) -> dict[str, str]:
         """Return each node's state as sinfo has it, for instance idle or down*; nothing if nobody answers."""
-        told = self.ask("sinfo", "-h", "-N", "-o", "%N %T")
-        return dict(line.split() for line in told.stdout.splitlines()) if told.returncode == 0 else {}
+        answer = self.ask("sinfo", "-h", "-N", "-o", "%N %T")
+        return dict(line.split() for line in answer.stdout.splitlines()) if answer.returncode == 0 else {}
 
     def job_state(self, job_id: int | str) -> tuple[str, str]:
         """Return the job's state and its reason, for instance ("PENDING", "BeginTime").
@@ -82,11 +82,11 @@ class Clients:
         Both are empty for a job that slurmctld does not know. It forgets one five minutes after its end, unless
         accounting is squeue.
         """
-        told = self.ask("squeue", "-h", "-t", "all", "-j", str(job_id), "-o", "%T|%r")
-        if told.returncode != 0 and "Invalid job id" not in told.stdout:
-            raise RuntimeError(f"squeue: {told.stdout.strip()}")
-        state, _, reason = told.stdout.partition("\n")[0].partition("|")
-        return (state, reason) if told.returncode == 0 else ("", "")
+        answer = self.ask("squeue", "-h", "-t", "all", "-j", str(job_id), "-o", "%T|%r")
+        if answer.returncode != 0 and "Invalid job id" not in answer.stdout:
+            raise RuntimeError(f"squeue: {answer.stdout.strip()}")
+        state, _, reason = answer.stdout.partition("\n")[0].partition("|")
+        return (state, reason) if answer.returncode == 0 else ("", "")
 
     def start_now(self, job_id: int | str, patience: float = 60.0) -> None:
         """Start a requeued job, which SLURM lets wait for two minutes, once nothing of its last run is left.
@@ -100,9 +100,9 @@ class Clients:
                 raise TimeoutError(f"job {job_id} was not requeued, or its last run has not ended; it is {state}")
             time.sleep(0.1)
         time.sleep(1.1 - time.time() % 1)
-        told = self.ask("scontrol", "update", f"jobid={job_id}", "starttime=now")
-        if told.returncode != 0:
-            raise RuntimeError(f"scontrol: {told.stdout.strip()}")
+        answer = self.ask("scontrol", "update", f"jobid={job_id}", "starttime=now")
+        if answer.returncode != 0:
+            raise RuntimeError(f"scontrol: {answer.stdout.strip()}")
 
     def environment(self) -> dict[str, str]:
         """Return a clean environment: nothing of the caller's may change what daemons and questions mean."""

@@ -155,7 +155,7 @@ def write(base: Path, plan: Plan, ports: dict[str, int]) -> None:
     if plan.accounting == "squeue":
         (base / "bin" / "sacct").write_text(SACCT)
         (base / "bin" / "sacct").chmod(0o755)
-    if _slurm_version() >= (24, 5):  # from then on slurmd starts without cgroups only if told so
+    if _slurm_version() >= (24, 5):  # since 24.5 slurmd starts without cgroups only with this setting
         (base / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
 
 
@@ -242,7 +242,7 @@ StorageLoc=slurm_acct
 
 
 def first_sql() -> str:
-    """Return what a new database is told: its own tables, and that slurmdbd may use its one."""
+    """Return the SQL of a new database: its own tables, and the right of slurmdbd to use its database."""
     folder = sql_folder()
     assert folder is not None
     return "".join(

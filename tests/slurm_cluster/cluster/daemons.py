@@ -103,7 +103,7 @@ class Cluster(Clients):
             self._wait_for_node(name, deadline)
 
     def _start_accounting(self, ports: dict[str, int], deadline: float) -> None:
-        """Start MariaDB and slurmdbd, and make the cluster known to them before it has anything to tell."""
+        """Start MariaDB and slurmdbd, and register the cluster before it reports to them."""
         options = [
             "--no-defaults",
             f"--datadir={self.base}/db",

@@ -85,7 +85,7 @@ def reap() -> None:
 def birth(pid: int) -> int | None:
     """Return when the process began, in the kernel's ticks; None if there is no such process.
 
-    Together with its number this tells it from all others until the machine starts again.
+    Together with its number this distinguishes it from all others until the machine starts again.
     """
     fields = _stat(pid)
     return None if fields is None else int(fields[19])

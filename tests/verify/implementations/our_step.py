@@ -1,4 +1,4 @@
-"""The project's own training step, as `--audit step` takes it."""
+"""The project's own training step, for `python -m ict_ref.verify audit step`."""
 
 import dataclasses
 

@@ -1,7 +1,7 @@
-// An example of a peer in JavaScript: python -m ict_ref.verify --exec "node peer.js"
+// An example of a peer in JavaScript: python -m ict_ref.verify exec "node peer.js"
 //
-// One JSON object a line in, one a line out; see src/ict_ref/verify/peer.py. It has the paper's schedules, the scalings
-// of the boundary parameterization and the pseudo-Huber distance, with what they refuse.
+// One JSON object a line in, one a line out; see src/ict_ref/verify/external_process.py. It has the paper's schedules, the scalings
+// of the boundary parameterization and the pseudo-Huber distance, and it rejects the same arguments.
 "use strict";
 
 const readline = require("node:readline");

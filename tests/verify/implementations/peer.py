@@ -1,4 +1,4 @@
-"""An example in Python that needs the standard library alone: `python -m ict_ref.verify --exec "python peer.py"`.
+"""An example in Python that needs the standard library alone: `python -m ict_ref.verify exec "python peer.py"`.
 
 `--deviation` makes it use EDM's c_skip, which is 1 at noise level 0, not at sigma_min.
 """
