@@ -138,13 +138,14 @@ def options_of(kind: Any, path: tuple[str, ...] = (), prefix: str = "") -> Itera
             for value in (True, False) if with_opposite else (not field.default,):
                 yield Option(here, f"--{prefix}{'' if value else 'no-'}{name}", value)
         else:
-            positional = tyro.conf.Positional in extras
-            shown = (named.metavar or name.upper()) if positional else f"--{prefix}{name}"
+            option = _with_value(hint, here, NOT_EMPTY in extras)
             required = field.default is MISSING and field.default_factory is MISSING
-            least, most, value_of = _values(hint, not_empty=NOT_EMPTY in extras)
-            option = Option(here, shown, least=least, most=most, positional=positional, required=required, **value_of)
-            yield option
-            yield from (dataclasses.replace(option, name=alias) for alias in named.aliases or ())
+            if tyro.conf.Positional in extras:
+                shown = named.metavar or name.upper()
+                yield dataclasses.replace(option, name=shown, positional=True, required=required)
+            else:
+                names = (f"--{prefix}{name}", *(named.aliases or ()))
+                yield from (dataclasses.replace(option, name=each, required=required) for each in names)
 
 
 def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -155,8 +156,8 @@ def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
     return hint, extras
 
 
-def _values(hint: Any, *, not_empty: bool) -> tuple[int, int, dict[str, Any]]:
-    """Return the smallest and the largest number of values of a type, and the fields of `Option` that describe one."""
+def _with_value(hint: Any, path: tuple[str, ...], not_empty: bool) -> Option:
+    """Return an option without a name, which takes the values of a type."""
     nullable = get_origin(hint) in (Union, types.UnionType)
     if nullable:
         hint = next(one for one in get_args(hint) if one is not types.NoneType)
@@ -164,7 +165,7 @@ def _values(hint: Any, *, not_empty: bool) -> tuple[int, int, dict[str, Any]]:
     inner = get_args(hint) if several else (hint,)
     least, most = (int(not_empty), sys.maxsize) if inner[-1] is ... else (len(inner), len(inner))
     takes_none = nullable and inner[0] in WORDS and inner[0] is not Path  # a file may be called None
-    return least, most, {"kind": inner[0], "several": several, "nullable": takes_none}
+    return Option(path, "", inner[0], least, most, several=several, nullable=takes_none)
 
 
 def _read(words: Iterable[str], options: Sequence[Option]) -> tuple[Given, bool]:
