@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ict_ref import formulas
-from ict_ref.verify.external_process import ExternalTargetError, MissingError
+from ict_ref.verify.external_process import MissingError
+from ict_ref.verify.line_process import ExternalTargetError
 from ict_ref.verify.values import TORCH, Arrays, Json, decoded, encoded, number
 from ict_ref.verify.vectors import VERSION, Vector, deviations, functions, vectors
 
@@ -205,6 +206,19 @@ def difference(got: object, value: Json, vector: Vector) -> float:
         if not isinstance(got, tuple | list) or len(got) != len(expected):
             raise DifferenceError(f"not {len(expected)} values, ")
         return max(difference(part, encoded(whole), vector) for part, whole in zip(got, expected, strict=True))
+    mine, theirs = _of_one_shape(got, expected)
+    if not theirs.is_floating_point():
+        if mine.is_floating_point() or not torch.equal(mine.to(theirs.dtype), theirs):
+            raise DifferenceError("")
+        return 0.0
+    if mine.is_complex():
+        raise DifferenceError("complex, ")
+    kept = ~_mask(vector).expand_as(theirs) if vector.compare == "kept" else torch.ones_like(theirs, dtype=torch.bool)
+    return _largest_relative_error(mine.detach().double()[kept], theirs.double()[kept], vector.rtol, vector.atol)
+
+
+def _of_one_shape(got: object, expected: object) -> tuple[Tensor, Tensor]:
+    """Return both values as tensors. Raises DifferenceError if their types or shapes differ."""
     if isinstance(expected, int) and not isinstance(got, numbers.Integral) and not _is_integer_array(got):
         raise DifferenceError(f"of type {type(got).__name__}, not a whole number, ")
     try:
@@ -214,18 +228,14 @@ def difference(got: object, value: Json, vector: Vector) -> float:
     theirs = _as_tensor(expected)
     if mine.shape != theirs.shape:
         raise DifferenceError(f"of shape {list(mine.shape)}, not {list(theirs.shape)}, ")
-    if not theirs.is_floating_point():
-        if mine.is_floating_point() or not torch.equal(mine.to(theirs.dtype), theirs):
-            raise DifferenceError("")
-        return 0.0
-    if mine.is_complex():
-        raise DifferenceError("complex, ")
-    mine, theirs = mine.detach().double(), theirs.double()
-    if vector.compare == "kept":
-        mine, theirs = mine[~_mask(vector).expand_as(mine)], theirs[~_mask(vector).expand_as(theirs)]
+    return mine, theirs
+
+
+def _largest_relative_error(mine: Tensor, theirs: Tensor, rtol: float, atol: float) -> float:
+    """Return the largest relative error. Raises DifferenceError if one is outside the tolerance."""
     apart = (mine - theirs).abs()
     # A tolerance relative to infinity would let every number pass.
-    close = (apart <= vector.atol + vector.rtol * theirs.abs()) & theirs.isfinite() | (mine == theirs)
+    close = (apart <= atol + rtol * theirs.abs()) & theirs.isfinite() | (mine == theirs)
     relative = (apart / theirs.abs().clamp_min(1e-300))[mine != theirs]
     worst = float(relative.max()) if relative.numel() else 0.0
     if not bool(close.all()):
