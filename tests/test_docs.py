@@ -14,6 +14,7 @@ import pytest
 from tools.prose import LONGEST, WORDS
 
 from ict_ref.verify.laws import LAWS
+from ict_ref.verify.options import COMMANDS
 from ict_ref.verify.vectors import functions, vectors
 
 ROOT = Path(__file__).parents[1]
@@ -93,6 +94,10 @@ def length(sentence: str) -> int:
     return sum(any(character.isalnum() for character in word) for word in sentence.split())
 
 
+# Commands within a command: each has options of its own.
+WITHIN = {"ict_ref": [["eq"]], "ict_ref.verify": [[name] for name in COMMANDS]}
+
+
 @functools.cache
 def options_of(command: str) -> set[str]:
     """Return every option in the help of a command."""
@@ -100,8 +105,9 @@ def options_of(command: str) -> set[str]:
     assert package is not None, f"there is no {command}"
     module = importlib.import_module(f"{command}.__main__" if package.submodule_search_locations else command)
     out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-        module.main(["eq", "--help"] if command == "ict_ref" else ["--help"])
+    for words in WITHIN.get(command, [[]]):
+        with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+            module.main([*words, "--help"])
     assert "usage: python -m ict_ref" in out.getvalue()
     return set(OPTION.findall(out.getvalue()))
 

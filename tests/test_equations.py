@@ -167,15 +167,34 @@ def test_eq_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("which", "message"),
     [
-        ("14", "from 1 to 13; got 14"),
+        ("14", "from 1 to 13, got 14"),
         ("0", "got 0"),
-        ("huber", "did you mean pseudo_huber"),
-        ("pseudo_huger", "did you mean pseudo_huber"),
+        ("huber", "perhaps you meant pseudo_huber"),
+        ("pseudo_huger", "perhaps you meant pseudo_huber"),
         ("x", "eq`"),
     ],
 )
 def test_eq_rejects_an_unknown_name_in_one_line(which: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eq", which]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["launch"], "expected eq, --version or --help, got launch; perhaps you meant python -m ict_ref.launch"),
+        (["--jsn"], "expected eq, --version or --help, got --jsn; see python -m ict_ref --help"),
+        (["eq", "9", "10"], "unexpected argument 10; see python -m ict_ref eq --help"),
+        (["eq", "--jsn"], "unknown option --jsn; perhaps you meant --json"),
+    ],
+)
+def test_an_unknown_command_or_option_is_rejected_in_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert message in err

@@ -1,16 +1,22 @@
 """`python -m ict_ref eq 9` prints the place of Eq. (9); `python -m ict_ref` lists the commands."""
 
-import argparse
 import difflib
 import json
 import os
-import signal
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from ict_ref import __version__
 from ict_ref.equations import EQUATIONS, Formula, formulas
+from ict_ref.utils.command_line import guarded
+from ict_ref.utils.option_parser import Flag, metavar, parse_options
 
+NAME = "ict_ref"
 DESCRIPTION = """\
 Reference implementation of improved consistency training (iCT), arXiv:2310.14189.
 
@@ -35,55 +41,75 @@ commands:
 """
 
 
-def main(arguments: list[str] | None = None) -> int:
+@dataclass(frozen=True)
+class EquationOptions:
+    """Print an equation's literal form, from ict_ref/paper.py, and the formula that implements it."""
+
+    which: Annotated[str | None, tyro.conf.Positional, metavar("NUMBER|NAME")] = None
+    """Number of an equation, 1 to 13, or name of a formula; by default all."""
+    json: Flag = False
+    """Print JSON."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ict_ref", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--version", action="version", version=f"ict_ref {__version__}")
-    commands = parser.add_subparsers(dest="command", title="command", metavar="eq", prog="python -m ict_ref")
-    eq = commands.add_parser(
-        "eq",
-        help="print the function of an equation",
-        description="Print an equation's literal form, from ict_ref/paper.py, and the formula that implements it.",
-    )
-    eq.add_argument(
-        "which", nargs="?", help="the number of an equation, 1 to 13, or the name of a formula; default: all"
-    )
-    eq.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args(arguments)
-    if options.command is None:
-        parser.print_help()
-        return 0
+    return guarded(f"python -m {NAME}", lambda: run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(words: list[str]) -> int:
+    """Print what the words request, and return the exit status.
+
+    Raises:
+        ValueError: The words do not name a command, an equation or a formula.
+    """
+    command = words[0] if words else "--help"
+    if command in ("-h", "--help"):
+        print(DESCRIPTION, end="")
+    elif command == "--version":
+        print(f"ict_ref {__version__}")
+    elif command == "eq":
+        print_equations(parse_options(EquationOptions, words[1:], f"{NAME} eq"))
+    else:
+        is_module = f"-m {NAME}.{command} " in DESCRIPTION
+        advice = f"perhaps you meant python -m {NAME}.{command}" if is_module else f"see python -m {NAME} --help"
+        raise ValueError(f"expected eq, --version or --help, got {command}; {advice}")
+    return 0
+
+
+def print_equations(options: EquationOptions) -> None:
+    """Print the list of all formulas, or the pages of the chosen ones.
+
+    Raises:
+        ValueError: The choice is not the number of an equation or the name of a formula.
+    """
     known = formulas()
-    try:
-        chosen = known if options.which is None else choose(known, options.which)
-    except LookupError as error:
-        print(f"python -m ict_ref eq: {error}", file=sys.stderr)
-        return 2
+    chosen = known if options.which is None else choose(known, options.which)
     if options.json:
         print(json.dumps([formula.as_dict() for formula in chosen], indent=2))
     elif options.which is None:
         print(overview(known))
     else:
         print("\n\n\n".join(map(page, chosen)))
-    return 0
 
 
 def choose(known: list[Formula], which: str) -> list[Formula]:
-    """Return the formulas of an equation's number or of a name. Raises LookupError with the remedy."""
+    """Return the formulas of an equation's number or of a name.
+
+    Raises:
+        ValueError: The number or the name does not exist.
+    """
     number = which.strip("()")
     if number.isascii() and number.isdecimal():
         if int(number) not in EQUATIONS:
-            raise LookupError(f"the paper numbers its equations from 1 to {EQUATIONS[-1]}; got {number}")
+            raise ValueError(f"NUMBER|NAME: expected an equation from 1 to {EQUATIONS[-1]}, got {number}")
         return [formula for formula in known if int(number) in formula.equations]
     chosen = [formula for formula in known if formula.name == which]
     if not chosen:
         every = [formula.name for formula in known]
         within = [name for name in every if len(which) > 2 and which in name]
         near = ", ".join(within or difflib.get_close_matches(which, every))
-        hint = f"did you mean {near}" if near else "`python -m ict_ref eq` lists all"
-        raise LookupError(f"needs the number of an equation or the name of a formula; got {which!r}; {hint}")
+        hint = f"perhaps you meant {near}" if near else "`python -m ict_ref eq` lists all"
+        raise ValueError(f"NUMBER|NAME: expected an equation or the name of a formula, got {which}; {hint}")
     return chosen
 
 
@@ -117,6 +143,4 @@ def shown(file: Path) -> str:
 
 
 if __name__ == "__main__":
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` closes the pipe early, which is not an error
     sys.exit(main())

@@ -18,11 +18,11 @@ from ict_ref.verify.__main__ import main
 from ict_ref.verify.check import Result, check
 from ict_ref.verify.external_process import (
     ExternalTarget,
-    ExternalTargetError,
     MissingError,
     RefusedError,
     received,
 )
+from ict_ref.verify.line_process import ExternalTargetError
 from ict_ref.verify.vectors import vectors
 
 PEERS = Path(__file__).parent / "implementations"
@@ -281,7 +281,6 @@ def test_an_interrupted_check_leaves_no_process_behind(pids: Path) -> None:
 
 
 def test_a_command_that_has_ended_does_not_end_the_check(pids: Path) -> None:
-    # The checker keeps the default of SIGPIPE, so that `| head` ends it; the pipe of the command must not end it.
     command = broken(pids, "os.close(0); sys.exit(3)", at_start="os.close(0); sys.exit(3)")
     done = subprocess.run(
         [sys.executable, "-m", "ict_ref.verify", "--exec", command, "--only", "c_in"],
@@ -307,9 +306,9 @@ def test_main_checks_a_command(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "needs a TARGET, --exec COMMAND or --trace FILE"),
-        (["ict_ref.formulas", "--exec", GOOD], "needs a TARGET, --exec COMMAND or --trace FILE"),
-        (["--exec", GOOD, "--only", "denoise"], "cannot send functions to a command, which denoise would need"),
+        ([], "TARGET: expected a value, got nothing; see python -m ict_ref.verify --help"),
+        (["ict_ref.formulas", "--exec", GOOD], "unexpected argument ict_ref.formulas"),
+        (["exec", GOOD, "--only", "denoise"], "--only: expected functions that exec can check, got denoise"),
     ],
 )
 def test_a_target_is_a_module_or_a_command(

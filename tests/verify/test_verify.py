@@ -307,10 +307,13 @@ def test_reports_for_programs_have_the_same_content(tmp_path: Path, capsys: pyte
         (["ict_ref.formulas:nothing"], "ict_ref.formulas does not have nothing"),
         ([":x"], "TARGET needs a module or a file"),
         (["math"], "math does not have any of the functions"),
-        (["ict_ref.formulas", "--audit", "step", "--only", "l1"], "use it without --only"),
-        (["ict_ref.formulas", "--trace-inputs"], "use it alone"),
-        (["ict_ref.formulas", "--only", "nonsense"], "--only needs names of ict_ref.formulas; got nonsense"),
-        (["ict_ref.formulas", "--json", "/no/such/folder/x.json"], "the folder /no/such/folder does not exist"),
+        (["ict_ref.formulas", "--audit", "step", "--only", "l1"], "unknown option --only"),
+        (["ict_ref.formulas", "--trace-inputs"], "unexpected argument ict_ref.formulas"),
+        (["ict_ref.formulas", "--only", "nonsense"], "--only: expected names of ict_ref.formulas, got nonsense"),
+        (
+            ["ict_ref.formulas", "--json", "/no/such/folder/x.json"],
+            "--json: expected a file in an existing folder, got /no/such/folder/x.json. ",
+        ),
         (["ict_ref.formulas", "--waivers", "/no/such/file"], "/no/such/file: No such file"),
     ],
 )

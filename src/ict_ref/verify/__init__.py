@@ -10,7 +10,7 @@
         check()
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ict_ref.verify.check import Result, check_vector
@@ -70,18 +70,29 @@ def parametrize_with_checks(
         raise ValueError(f"vectors_version: {error}") from None
 
     waived = dict(waivers or {})
-    checks = []
-    for name in list(only) or functions(version):
-        function = getattr(implementation, name, None)
-        if not callable(function):
-            continue
-        every: list[tuple[str, Vector | Law]] = [(vector.name, vector) for vector in vectors(name, version)]
-        laws = [law for law in LAWS if signature(law.function, version).function == name and hypothesis_is_installed()]
-        every += [(law_name(law, version), law) for law in laws]
-        for label, of in every:
-            reason = waived.get(label) or waived.get(name)
-            marks = [pytest.mark.xfail(reason=reason, strict=label in waived)] if reason else []
-            checks.append(pytest.param(Check(function, of, ARRAYS[arrays], version), id=label, marks=marks))
+
+    def parameter(label: str, check: Check, function: str) -> object:
+        reason = waived.get(label) or waived.get(function)
+        marks = [pytest.mark.xfail(reason=reason, strict=label in waived)] if reason else []
+        return pytest.param(check, id=label, marks=marks)
+
+    named = {name: getattr(implementation, name, None) for name in list(only) or functions(version)}
+    checks = [
+        parameter(label, Check(function, of, ARRAYS[arrays], version), name)
+        for name, function in named.items()
+        if callable(function)
+        for label, of in _vectors_and_laws(name, version)
+    ]
     if not checks:
-        raise ValueError(f"needs an implementation with functions of ict_ref.formulas; got {implementation!r}")
+        raise ValueError(f"expected an implementation with functions of ict_ref.formulas, got {implementation!r}")
     return pytest.mark.parametrize("check", checks)
+
+
+def _vectors_and_laws(function: str, version: int) -> Iterator[tuple[str, Vector | Law]]:
+    """Yield the checks of a function with their names; laws only if Hypothesis is installed."""
+    for vector in vectors(function, version):
+        yield vector.name, vector
+    if hypothesis_is_installed():
+        for law in LAWS:
+            if signature(law.function, version).function == function:
+                yield law_name(law, version), law

@@ -8,14 +8,15 @@ Findings that depend on a wrong one are left out.
 """
 
 import math
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ict_ref import formulas
+from ict_ref.utils.progress import bar
 from ict_ref.verify.check import Result, Status
 from ict_ref.verify.network_spy import (
     TOTAL_STEPS,
@@ -80,12 +81,7 @@ def _findings(step: Step, seed: int) -> Iterator[Result]:
 
 def _observed(step: Step, seed: int) -> Iterator[Result]:
     whole = [observe(step, at, seed + at) for at in (0, TOTAL_STEPS // 2, TOTAL_STEPS - 1)]
-    # Every step of a stage has the same grid; a step may use its number as a seed.
-    later = TOTAL_STEPS // 2
-    counted = [*range(1, 1 + DRAWS), *range(later + 1, later + 1 + LATER_DRAWS)]
-    bar = tqdm(counted, "observing", unit=" steps", delay=2, leave=False, disable=None)
-    many = [observe(step, at, seed + at) for at in bar]
-    early, late = many[:DRAWS], many[DRAWS:]
+    early, late = _early_and_late(step, seed)
     yield result("runs", "iCT, Section 2, Eq. (5)", None)
     failed = set()
     for seen in whole:
@@ -102,6 +98,16 @@ def _observed(step: Step, seed: int) -> Iterator[Result]:
     yield _distribution(early, late)
     if "step:unit_noise" not in {name for _, name in failed}:
         yield _noise(early)
+
+
+def _early_and_late(step: Step, seed: int) -> tuple[list[ObservedStep], list[ObservedStep]]:
+    """Return many steps of the first stage of the curriculum, and many of a later one."""
+    # Every step of a stage has the same grid; a step may use its number as a seed.
+    later = TOTAL_STEPS // 2
+    counted = [*range(1, 1 + DRAWS), *range(later + 1, later + 1 + LATER_DRAWS)]
+    shown = bar(counted, "observing", "steps", shown=sys.stderr.isatty())
+    many = [observe(step, at, seed + at) for at in shown]
+    return many[:DRAWS], many[DRAWS:]
 
 
 def _check_step(seen: ObservedStep, where: str) -> Iterator[Result]:

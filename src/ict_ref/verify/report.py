@@ -35,28 +35,35 @@ def header(target: Target, arrays: str, seed: int, laws: str, version: int = VER
     }
 
 
-def rows(results: list[Result], version: int = VERSION) -> list[tuple[str, str, str, str]]:
-    """Return status, function, counts and source, one row per function, failures last."""
+Row = tuple[str, str, str, str]
+"""Status, function, counts and source."""
+
+
+def rows(results: list[Result], version: int = VERSION) -> list[Row]:
+    """Return one row per function, failures last."""
     of_function: dict[str, list[Result]] = {}
     for result in results:
         traced = result.id.startswith(f"{trace.FUNCTION}:")
         of_function.setdefault(trace.FUNCTION if traced else result.function, []).append(result)
-    found = []
-    for function, of in of_function.items():
-        statuses = Counter(result.status for result in of)
-        worst = next(status for status in WORST_FIRST if statuses[status])
-        parts: dict[str, list[Result]] = {"right": [], "refused": [], "laws": []}
-        for result in of:
-            parts[kind(result, version)].append(result)
-        shares = [
-            f"{sum(result.status == 'pass' for result in part)}/{len(part)} {word}"
-            for word, part in parts.items()
-            if part and worst != "missing"
-        ]
-        source = next((result.source for result in of if result.source), "")
-        place = "a training step, value after value" if function == trace.FUNCTION else source.split("; ")[0]
-        found.append((worst, (WORDS[worst], function, ", ".join(shares), place)))
+    found = [_row(function, of, version) for function, of in of_function.items()]
     return [row for status in LAST_IS_READ_FIRST for worst, row in found if worst == status]
+
+
+def _row(function: str, results: list[Result], version: int) -> tuple[Status, Row]:
+    """Return the worst status of a function's results, and its row."""
+    statuses = {result.status for result in results}
+    worst = next(status for status in WORST_FIRST if status in statuses)
+    counts = "" if worst == "missing" else _counts(results, version)
+    source = next((result.source for result in results if result.source), "")
+    place = "a training step, value after value" if function == trace.FUNCTION else source.split("; ")[0]
+    return worst, (WORDS[worst], function, counts, place)
+
+
+def _counts(results: list[Result], version: int) -> str:
+    """Return how many values are right, how many invalid calls were refused, and how many laws hold."""
+    total = Counter(kind(result, version) for result in results)
+    passed = Counter(kind(result, version) for result in results if result.status == "pass")
+    return ", ".join(f"{passed[word]}/{total[word]} {word}" for word in ("right", "refused", "laws") if total[word])
 
 
 def kind(result: Result, version: int = VERSION) -> str:
@@ -89,19 +96,25 @@ def text(head: dict[str, object], results: list[Result]) -> str:
         "  ".join([*(f"{part:{width}}" for part, width in zip(row, widths, strict=False)), row[3]]).rstrip()
         for row in table
     ]
-    failures = [result for result in results if result.status in ("fail", "waived")]
-    lines += [""] if failures else []
+    failures = _failures(results, version)
+    return "\n".join([*lines, *([""] if failures else []), *failures, "", summary_line(results)])
+
+
+def _failures(results: list[Result], version: int) -> list[str]:
+    """Return the lines about what fails; a known deviation is described once, later only its id is given."""
+    lines: list[str] = []
     described: set[str] = set()
-    for result in failures:
-        name, message = result.deviation, result.message
-        if name:
-            # The description of a known deviation is long: it is printed once, later only the id.
+    for result in results:
+        if result.status not in ("fail", "waived"):
+            continue
+        message = result.message
+        if name := result.deviation:
             message = message.replace(str(deviations(version)[name]), name) if name in described else message
             described.add(name)
         lines.append(message)
         if result.counterexample is not None:
             lines.append(f"  as a vector: {json.dumps(result.counterexample)}")
-    return "\n".join([*lines, "", summary_line(results)])
+    return lines
 
 
 def summary(results: list[Result]) -> dict[Status, int]:

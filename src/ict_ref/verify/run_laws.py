@@ -61,6 +61,17 @@ class FunctionUnderTest:
         # One network as student and teacher stays one network.
         once = {id(value): self._handed(value) for value in arguments.values() if callable(value)}
         handed = {name: once.get(id(value)) or self._handed(value) for name, value in arguments.items()}
+        got = self._called(handed)
+        if isinstance(got, tuple):
+            return tuple(map(_received, got))
+        if hasattr(got, "forward") and hasattr(got, "inverse"):
+            return Operator(
+                *(FunctionUnderTest(getattr(got, way), way, self.arrays).apply for way in ("forward", "inverse"))
+            )
+        return _received(got)
+
+    def _called(self, handed: dict[str, object]) -> object:
+        """Return the function's value. Raises BrokenError for a side effect."""
         before = {name: torch.as_tensor(value).detach().clone() for name, value in handed.items() if is_array(value)}
         with GlobalStateGuard() as guard:
             got = self.function(**handed)
@@ -69,13 +80,7 @@ class FunctionUnderTest:
         changed = [name for name, value in before.items() if not equal_arrays(handed[name], value)]
         if changed:
             raise BrokenError(f"the function changed its argument {', '.join(changed)}; {CALLERS_ARGUMENTS}")
-        if isinstance(got, tuple):
-            return tuple(map(_received, got))
-        if hasattr(got, "forward") and hasattr(got, "inverse"):
-            return Operator(
-                *(FunctionUnderTest(getattr(got, way), way, self.arrays).apply for way in ("forward", "inverse"))
-            )
-        return _received(got)
+        return got
 
     def apply(self, value: Tensor) -> Tensor:
         """Return the value of a function of one array."""

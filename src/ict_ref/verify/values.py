@@ -116,19 +116,24 @@ def decoded(value: Json, arrays: Arrays = TORCH) -> object:
         return tuple(decoded(part, arrays) for part in value) if isinstance(value, list) else value
     if "tensor" in value:
         return arrays.of(torch.tensor(_numbers(value["tensor"]), dtype=DTYPES[str(value["dtype"])]))
-    if "tuple" in value and isinstance(value["tuple"], list):
-        return tuple(decoded(part, arrays) for part in value["tuple"])
+    if isinstance(value.get("tuple"), list):
+        return decoded(value["tuple"], arrays)
     if "float" in value:
         return number(value["float"])
     if "callback" in value:
-        name = str(value["callback"])
-        options = {key: part for key, part in value.items() if key != "callback"}
-        if name in OPERATORS:
-            operator = OPERATORS[name](**options)
-            forward, inverse = arrays.wrapped(operator.forward), arrays.wrapped(operator.inverse)
-            return formulas.Operator(forward, inverse)  # type: ignore[arg-type]
-        return arrays.wrapped(partial(CALLBACKS[name], **options))
+        return _callback(value, arrays)
     raise ValueError(f"needs a tensor, tuple, float or callback; got {value!r}; see ict_ref/verify/values.py")
+
+
+def _callback(value: dict[str, Json], arrays: Arrays) -> object:
+    """Return the function, or the operator, that a vector names."""
+    name = str(value["callback"])
+    options = {key: part for key, part in value.items() if key != "callback"}
+    if name not in OPERATORS:
+        return arrays.wrapped(partial(CALLBACKS[name], **options))
+    operator = OPERATORS[name](**options)
+    forward, inverse = arrays.wrapped(operator.forward), arrays.wrapped(operator.inverse)
+    return formulas.Operator(forward, inverse)  # type: ignore[arg-type]
 
 
 def encoded(value: object) -> Json:

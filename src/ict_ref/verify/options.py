@@ -1,0 +1,236 @@
+"""Options of the commands of `python -m ict_ref.verify`: check, exec, trace, trace-inputs, audit."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ict_ref.utils.command_line import expect
+from ict_ref.utils.option_parser import Flag, Several, metavar
+from ict_ref.verify import run_laws
+from ict_ref.verify.external_process import ExternalTarget
+from ict_ref.verify.vectors import VERSION, functions
+from ict_ref.verify.versions import chosen
+
+EPILOG = """
+commands (--help after a command lists its options):
+  check TARGET       check each function by vectors and laws, and the functions together by a training step;
+                     the word check may be left out
+  exec COMMAND       check a program in any language, which exchanges JSON
+  trace FILE         compare the values of a training step, and name the first that differs
+  trace-inputs       print the inputs of that step
+  audit step TARGET  check a training step from outside, by the calls that it makes
+
+exit status:
+  0  every function that exists passes
+  1  something fails, a waiver is stale, or with --require-all something is missing
+  2  usage error, or TARGET cannot be imported
+
+examples:
+  python -m ict_ref.verify my_package.my_module
+  python -m ict_ref.verify losses.py:Loss.huber --only pseudo_huber
+  python -m ict_ref.verify my_package.my_module --json report.json --waivers waivers.toml
+  python -m ict_ref.verify my_package.my_module --vectors-version 1
+  python -m ict_ref.verify trace-inputs > inputs.json; my_program inputs.json > mine.json
+  python -m ict_ref.verify trace mine.json
+  python -m ict_ref.verify exec "node peer.js"
+  python -m ict_ref.verify audit step my_package.train:step
+"""
+Text = Annotated[str, tyro.conf.Positional]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Options of every command that checks something."""
+
+    json: Annotated[Path | None, metavar("FILE")] = None
+    """Write the report for programs."""
+    junit: Annotated[Path | None, metavar("FILE")] = None
+    """Write the report as JUnit's XML."""
+    waivers: Annotated[Path | None, metavar("FILE")] = None
+    """TOML file of known failures, each with a reason."""
+
+    def __post_init__(self) -> None:
+        for option, file in (("--json", self.json), ("--junit", self.junit)):
+            if file:
+                above = file.parent
+                expect(
+                    above.is_dir(), option, "a file in an existing folder", file, f"The folder {above} does not exist."
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionOptions:
+    """The version of the vectors."""
+
+    vectors_version: Annotated[str, metavar("N")] = str(VERSION)
+    """Version of the vectors; 1 is for code with the argument names of version 1; by default the newest."""
+
+    def __post_init__(self) -> None:
+        try:
+            chosen(self.vectors_version)
+        except ValueError as error:
+            raise ValueError(f"--vectors-version: {error}") from None
+
+    @property
+    def version(self) -> int:
+        """Return the version of the vectors."""
+        return chosen(self.vectors_version)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionOptions(ReportOptions, VersionOptions):
+    """Options of the commands that check functions."""
+
+    only: Annotated[Several[str], metavar("NAME ...")] = ()
+    """Functions to check; by default all."""
+    values_only: Flag = False
+    """Leave out the vectors of invalid arguments, for code that leaves checks to its caller."""
+    require_all: Flag = False
+    """Count a missing function as a failure."""
+
+    def __post_init__(self) -> None:
+        ReportOptions.__post_init__(self)
+        VersionOptions.__post_init__(self)
+        known = functions(self.version)
+        unknown = ", ".join(name for name in self.only if name not in known)
+        absent = "" if self.version == VERSION else f", which version {self.version} of the vectors does not have"
+        expect(
+            not unknown, "--only", "names of ict_ref.formulas", unknown + absent, "`python -m ict_ref eq` lists them."
+        )
+
+
+def _expect_seed(seed: int) -> None:
+    expect(0 <= seed < 2**32, "--seed", "an integer from 0 to 2^32 - 1", seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(FunctionOptions):
+    """Check an implementation of consistency training against the reference.
+
+    TARGET is package.module, package.module:attribute or path/to/file.py[:attribute]: any module or object with some of
+    the names of ict_ref.formulas (python -m ict_ref eq lists them). Each function is called by parameter name with
+    float64 arrays on the CPU, Python ints and floats; it may return anything that torch.as_tensor accepts. Missing
+    functions are listed and do not count as failures.
+
+    A function is checked by vectors, whose values come from 50-digit arithmetic, and by laws. Laws run on examples from
+    Hypothesis (pip install hypothesis), always the same ones unless --seed is given. The trace of one training step
+    checks all functions together and names the first value that differs.
+    """
+
+    target: Annotated[Text, tyro.conf.arg(metavar="TARGET")]
+    """Implementation to check."""
+    arrays: Literal["numpy", "torch"] = "torch"
+    """Array type of the arguments."""
+    seed: Annotated[int, metavar("N")] = 0
+    """Try other examples for the laws."""
+    thorough: Flag = False
+    """Try each law on 1 000 examples instead of 50."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _expect_seed(self.seed)
+
+    @property
+    def examples(self) -> int:
+        """Return the number of examples for each law."""
+        return run_laws.THOROUGH_EXAMPLES if self.thorough else run_laws.EXAMPLES
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecOptions(FunctionOptions):
+    """Check a program in any language, which exchanges one JSON object per line.
+
+    COMMAND is started without a shell. For each line {"id": 7, "function": "c_in", "args": {...}} it writes a line
+    {"id": 7, "value": ...}, "error" or "missing". ict_ref/verify/external_process.py describes the format;
+    tests/verify/implementations has an example in JavaScript. Functions that take functions are left out, and laws are
+    not tried.
+    """
+
+    command: Annotated[Text, tyro.conf.arg(metavar="COMMAND")]
+    """Command to start."""
+    seconds: Annotated[float, metavar("S")] = 10.0
+    """Time limit of a call in seconds."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expect(0 < self.seconds < math.inf, "--seconds", "a number > 0", self.seconds)
+        possible = ExternalTarget.functions(self.version)
+        beyond = ", ".join(name for name in self.only if name not in possible)
+        advice = "A command cannot receive functions as arguments."
+        expect(not beyond, "--only", "functions that exec can check", beyond, advice)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceOptions(ReportOptions, VersionOptions):
+    """Compare the values of a training step, and name the first that differs.
+
+    FILE is a JSON object of names and nested lists. python -m ict_ref.verify trace-inputs prints the inputs of the step
+    and the meaning of each value.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """Values in JSON."""
+    rtol: Annotated[float | None, metavar("R")] = None
+    """Relative tolerance, for float32 about 1e-4; by default that of each value."""
+
+    def __post_init__(self) -> None:
+        ReportOptions.__post_init__(self)
+        VersionOptions.__post_init__(self)
+        expect(self.rtol is None or 0 < self.rtol < 1, "--rtol", "a number between 0 and 1", self.rtol)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceInputsOptions(VersionOptions):
+    """Print the inputs of the traced training step, and the names and meanings of its values, as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions(ReportOptions):
+    """Check a training step from outside, by the calls that it makes.
+
+    TARGET is a callable step(network, x, *, step, total_steps) -> loss. The audit passes a network that records its
+    calls, and checks the step from the record. The step needs none of the formulas.
+    """
+
+    what: Annotated[Literal["step"], tyro.conf.Positional, tyro.conf.arg(metavar="WHAT")]
+    """What to audit: step."""
+    target: Annotated[Text, tyro.conf.arg(metavar="TARGET")]
+    """Training step, as package.module:function or path/to/file.py:function."""
+    seed: Annotated[int, metavar("N")] = 0
+    """Seed of the noise and of the images."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _expect_seed(self.seed)
+
+
+Options = CheckOptions | ExecOptions | TraceOptions | TraceInputsOptions | AuditOptions
+COMMANDS: Mapping[str, type[Options]] = {
+    "check": CheckOptions,
+    "exec": ExecOptions,
+    "trace": TraceOptions,
+    "trace-inputs": TraceInputsOptions,
+    "audit": AuditOptions,
+}
+
+
+def with_command(words: Sequence[str]) -> list[str]:
+    """Return the words of a command line with the command first.
+
+    An option of version 0.1 that stood for a command (--audit step, --exec COMMAND, --trace FILE, --trace-inputs) is
+    replaced by that command. The command is check if the words do not name one.
+    """
+    if words and words[0] in COMMANDS:
+        return list(words)
+    for place, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        command = option.removeprefix("--")
+        if option.startswith("--") and command in COMMANDS and command != "check":
+            count = 0 if equals or command == "trace-inputs" else 1
+            values = [value] if equals else list(words[place + 1 : place + 1 + count])
+            return [command, *values, *words[:place], *words[place + 1 + count :]]
+    return ["check", *words]

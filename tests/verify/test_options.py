@@ -1,0 +1,100 @@
+"""Commands of `python -m ict_ref.verify`, and the options of version 0.1 that stood for them."""
+
+from pathlib import Path
+
+import pytest
+
+from ict_ref.verify.__main__ import main, options_of
+from ict_ref.verify.options import COMMANDS, AuditOptions, CheckOptions, ExecOptions, TraceInputsOptions, TraceOptions
+from ict_ref.verify.run_laws import EXAMPLES, THOROUGH_EXAMPLES
+
+
+@pytest.mark.parametrize(
+    ("new", "old"),
+    [
+        (["check", "mine.py", "--seed", "3"], ["mine.py", "--seed", "3"]),
+        (["audit", "step", "mine.py:step", "--seed", "3"], ["mine.py:step", "--audit", "step", "--seed", "3"]),
+        (["audit", "step", "mine.py:step"], ["--audit=step", "mine.py:step"]),
+        (["exec", "node peer.js", "--only", "c_in"], ["--only", "c_in", "--exec", "node peer.js"]),
+        (["exec", "node peer.js --x=1", "--seconds", "2"], ["--exec=node peer.js --x=1", "--seconds", "2"]),
+        (["trace", "mine.json", "--rtol", "1e-4"], ["--trace", "mine.json", "--rtol", "1e-4"]),
+        (["trace", "mine.json"], ["--trace=mine.json"]),
+        (["trace-inputs", "--vectors-version", "1"], ["--vectors-version", "1", "--trace-inputs"]),
+    ],
+)
+def test_an_option_of_version_0_1_stands_for_its_command(new: list[str], old: list[str]) -> None:
+    assert options_of(new) == options_of(old)
+
+
+def test_each_command_has_options_of_its_own() -> None:
+    assert isinstance(options_of(["mine"]), CheckOptions)
+    assert isinstance(options_of(["check", "trace"]), CheckOptions)  # a module called trace
+    assert isinstance(options_of(["exec", "x"]), ExecOptions)
+    assert isinstance(options_of(["trace", "x"]), TraceOptions)
+    assert isinstance(options_of(["trace-inputs"]), TraceInputsOptions)
+    assert isinstance(options_of(["audit", "step", "x"]), AuditOptions)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_lists_its_options_and_all_commands(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    out = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert all(f"\n  {name} " in out for name in COMMANDS)
+    listed = out[: out.index("\ncommands (")]
+    assert not [name for name in ("--audit", "--exec", "--trace") if name in listed]
+    assert ("--json FILE" in listed) is (command != "trace-inputs")
+
+
+def test_the_help_says_how_many_examples_a_law_has() -> None:
+    source = Path(__file__).parents[2] / "src" / "ict_ref" / "verify" / "options.py"
+    assert f"on {THOROUGH_EXAMPLES:,} examples instead of {EXAMPLES}.".replace(",", " ") in source.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "TARGET: expected a value, got nothing; see python -m ict_ref.verify --help"),
+        (["audit", "model", "x"], "WHAT: expected one of step, got model"),
+        (["--audit", "model", "x"], "WHAT: expected one of step, got model"),
+        (["audit", "step"], "TARGET: expected a value, got nothing; see python -m ict_ref.verify audit --help"),
+        (["trace"], "FILE: expected a path, got nothing"),
+        (["--exec"], "COMMAND: expected a value, got nothing"),
+        (["--exec", "cat", "--audit", "step"], "unknown option --audit"),
+        (["exec", "cat", "--seconds", "0"], "--seconds: expected a number > 0, got 0.0"),
+        (["exec", "cat", "--arrays", "numpy"], "unknown option --arrays"),
+        (["trace", "x.json", "--rtol", "2"], "--rtol: expected a number between 0 and 1, got 2.0"),
+        (["trace", "x.json", "--rtol", "nan"], "--rtol: expected a number between 0 and 1, got nan"),
+        (["trace-inputs", "mine.json"], "unexpected argument mine.json"),
+        (["audit", "step", "x", "--seed", "4294967296"], "--seed: expected an integer from 0 to 2^32 - 1"),
+    ],
+)
+def test_options_that_a_command_does_not_have_are_rejected_in_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("python -m ict_ref.verify: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_command_without_laws_and_trace_has_no_stale_waivers_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("trace:loss", "step:loss", "pseudo_huber:lies_below_the_norm", "multistep_sample")
+    (tmp_path / "w.toml").write_text("".join(f'[[waiver]]\nid = "{name}"\nreason = "known"\n' for name in names))
+    (tmp_path / "c_in.py").write_text(
+        "import json, sys\n"
+        "for line in sys.stdin:\n"
+        "    print(json.dumps({'id': json.loads(line)['id'], 'missing': True}), flush=True)\n"
+    )
+    # Without any function the command ends with status 2, and no waiver is reported.
+    assert main(["exec", f"python3 {tmp_path / 'c_in.py'}", "--waivers", str(tmp_path / "w.toml")]) == 2
+    out, err = capsys.readouterr()
+    assert "waived" not in out
+    assert "does not have any of the functions" in err
