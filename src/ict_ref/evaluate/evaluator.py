@@ -14,9 +14,14 @@ from torch import Tensor
 
 from ict_ref.config import Acceptance
 from ict_ref.data.dataset import Images, to_float, to_uint8
-from ict_ref.formulas import frechet_distance, precision_recall
+from ict_ref.evaluate.features import Pixels
+from ict_ref.evaluate.measured import Measured, measure
+from ict_ref.evaluate.scores import score
+from ict_ref.evaluate.sets import in_memory
 from ict_ref.utils.rng import stream
 
+# Neighbours for precision and recall.
+K = 3
 # Largest number of training images to which the normal distribution is fitted.
 MOMENTS = 10_000
 
@@ -33,21 +38,29 @@ class Score:
 
 
 class Evaluator:
-    """A scorer of images with held-out real images as reference set and training set of its classifier."""
+    """A scorer of images with held-out real images as reference set and training set of its classifier.
+
+    The scores are those of `python -m ict_ref.evaluate --features pixels`, with the accuracy of the labels.
+    """
 
     def __init__(self, held_out: Images) -> None:
         self._held_out = held_out
-        self._real = _features(held_out.pixels)
+        self._reference = _measured("held-out images", held_out.pixels)
 
-    def score(self, name: str, pixels: UInt8[Tensor, " n *event"], labels: Int64[Tensor, " n"] | None) -> Score:
-        """Return the scores of these images."""
-        fake = _features(pixels)
-        distance = frechet_distance(fake.mean(0), fake.T.cov(), self._real.mean(0), self._real.T.cov())
-        precision, recall = precision_recall(self._real, fake)
+    def score(
+        self, name: str, pixels: UInt8[Tensor, " n channels height width"], labels: Int64[Tensor, " n"] | None
+    ) -> Score:
+        """Return the scores of these images.
+
+        Raises:
+            ValueError: There are fewer than four images.
+        """
+        found = score(_measured(name, pixels), self._reference, k=K)
+        assert found.precision is not None and found.recall is not None  # noqa: S101, PT018 (both have features)
         accuracy = None
         if labels is not None:
-            accuracy = float(np.mean(self._classifier.predict(fake.numpy()) == labels.numpy()))
-        return Score(name, float(distance), float(precision), float(recall), accuracy)
+            accuracy = float(np.mean(self._classifier.predict(_flat(pixels)) == labels.numpy()))
+        return Score(name, found.frechet_distance, found.precision, found.recall, accuracy)
 
     def baselines(self, train: Images, labels: Int64[Tensor, " n"] | None, seed: int) -> list[Score]:
         """Return the scores of training images, of samples from a normal distribution fitted to them, and of noise.
@@ -58,7 +71,7 @@ class Evaluator:
         count = len(self._held_out)
         generator = stream(seed, "baseline")
         real = train.evenly(count)
-        features = _features(train.evenly(min(len(train), MOMENTS)).pixels).numpy()
+        features = _flat(train.evenly(min(len(train), MOMENTS)).pixels)
         normal = generator.multivariate_normal(features.mean(0), np.cov(features.T), size=count, method="eigh")
         noise = generator.integers(256, size=self._held_out.array.shape, dtype=np.uint8)
         return [
@@ -74,7 +87,7 @@ class Evaluator:
         # This import takes about a second, so only this function makes it.
         from sklearn.svm import SVC
 
-        return SVC().fit(self._real.numpy(), self._held_out.labels.numpy())
+        return SVC().fit(_flat(self._held_out.pixels), self._held_out.labels.numpy())
 
 
 def below_thresholds(score: Score, acceptance: Acceptance) -> list[str]:
@@ -99,10 +112,10 @@ def table(scores: list[Score], acceptance: Acceptance) -> str:
         return "" if value is None else f"{sign} {value}"
 
     lines = [row("", "Frechet distance", "precision", "recall", "label accuracy")]
-    for score in scores:
-        accuracy = "-" if score.accuracy is None else f"{score.accuracy:.3f}"
-        numbers = (score.frechet_distance, score.precision, score.recall)
-        lines.append(row(score.name, *(f"{number:.3f}" for number in numbers), accuracy))
+    for each in scores:
+        accuracy = "-" if each.accuracy is None else f"{each.accuracy:.3f}"
+        numbers = (each.frechet_distance, each.precision, each.recall)
+        lines.append(row(each.name, *(f"{number:.3f}" for number in numbers), accuracy))
     if acceptance != Acceptance():
         lines.append(
             row(
@@ -116,5 +129,10 @@ def table(scores: list[Score], acceptance: Acceptance) -> str:
     return "\n".join(lines)
 
 
-def _features(pixels: UInt8[Tensor, " n *event"]) -> Float64[Tensor, " n d"]:
-    return to_float(pixels).double().reshape(len(pixels), -1)
+def _measured(name: str, pixels: UInt8[Tensor, " n channels height width"]) -> Measured:
+    images = in_memory(name, pixels)
+    return measure(images, Pixels(), channels=images.event[0], classify=False, what=name)
+
+
+def _flat(pixels: UInt8[Tensor, " n channels height width"]) -> Float64[np.ndarray, " n d"]:
+    return to_float(pixels).double().reshape(len(pixels), -1).numpy()

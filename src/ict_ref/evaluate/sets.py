@@ -41,7 +41,7 @@ def stored(place: str) -> ImageSet:
     """
     if place in DIGITS:
         both = digits()
-        return _in_memory(place, (both.train if place == "digits:train" else both.held_out).pixels)
+        return in_memory(place, (both.train if place == "digits:train" else both.held_out).pixels)
     path = Path(place)
     if (path / ABOUT).is_file():
         about, array, _ = open_arrays(path)
@@ -57,7 +57,7 @@ def stored(place: str) -> ImageSet:
         raise ValueError(
             f"--reference: expected a folder of images, an .npz or prepared data, got the run folder {path}"
         )
-    return _in_memory(place, read_pixels(path))
+    return in_memory(place, read_pixels(path))
 
 
 def sampled(recipe: Recipe) -> ImageSet:
@@ -71,6 +71,7 @@ def sampled(recipe: Recipe) -> ImageSet:
     return ImageSet(trained.name, recipe.count, trained.event, recipe.described(), batches)
 
 
-def _in_memory(name: str, pixels: UInt8[Tensor, " n channels height width"]) -> ImageSet:
+def in_memory(name: str, pixels: UInt8[Tensor, " n channels height width"]) -> ImageSet:
+    """Return a named set of the images in a tensor."""
     count, channels, height, width = pixels.shape
     return ImageSet(name, count, (channels, height, width), STORED, lambda: iter(torch.split(pixels, BATCH)))
