@@ -71,7 +71,7 @@ def test_what_is_outside_the_domain_is_rejected(name: str, parameter: str) -> No
 
     @given(case.bad[parameter])
     def refused(value: object) -> None:
-        with pytest.raises(ValueError, match=rf"^(?=.*{parameter})needs .+; got .+; .+") as caught:
+        with pytest.raises(ValueError, match=rf"^(?=.*{parameter})expected .+, got .+\. .+\.$") as caught:
             function(name)(**{**case.arguments, parameter: value})
         assert caught.type is ValueError
 
@@ -83,7 +83,7 @@ def value_or_refusal(f: Callable[..., object], arguments: dict[str, object]) -> 
     try:
         return f(**arguments)
     except ValueError as error:
-        if not str(error).startswith("needs "):
+        if not str(error).startswith("expected "):
             raise
         return None
 
@@ -150,7 +150,7 @@ def test_gaussian_mixture_score_is_a_number_or_refused_where_a_component_is_infi
     arguments: dict[str, object] = {"x": x, "sigma": f64(1e-300), "means": means, "stds": f64(1.0, 0.0)}
     arguments["mixture_weights"] = f64(*mixture_weights)
     if mixture_weights == (0.0, 1.0):
-        with pytest.raises(ValueError, match="needs finite"):
+        with pytest.raises(ValueError, match="expected finite"):
             function("gaussian_mixture_score")(**arguments)
     else:
         (value,) = numbers(function("gaussian_mixture_score")(**arguments))

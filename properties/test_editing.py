@@ -359,14 +359,14 @@ def test_editing_refuses_what_is_outside_its_domain(y: Tensor, bad: int) -> None
     with pytest.raises(ValueError, match="channels >= 1"):
         super_resolution_mask(bad, 2)
     height, width = y.shape[2:]
-    with pytest.raises(ValueError, match=r"^needs images ") as caught:
+    with pytest.raises(ValueError, match=r"^expected images ") as caught:
         colorization_operator().forward(y)
     got = f"got {[len(y), 2, height, width]}"
-    assert str(caught.value) == f"needs images [batch, 3, height, width] (CM Appendix D); {got}; give colour images"
-    with pytest.raises(ValueError, match=r"^needs images ") as caught:
+    assert str(caught.value) == f"expected images [batch, 3, height, width] (CM Appendix D), {got}. Give colour images."
+    with pytest.raises(ValueError, match=r"^expected images ") as caught:
         super_resolution_operator(7).forward(y)
-    needs = "needs images [batch, channels, height, width], sides multiples of patch = 7 (CM Appendix D)"
-    assert str(caught.value) == f"{needs}; {got}; cut the images or change patch"
+    expected = "expected images [batch, channels, height, width], sides multiples of patch = 7 (CM Appendix D)"
+    assert str(caught.value) == f"{expected}, {got}. Cut the images or change patch."
     with pytest.raises(ValueError, match="mask"):
         edit(network, y, inpainting_operator(), torch.ones(1, 3, 1, 1, dtype=torch.bool), noises, levels)
     with pytest.raises(ValueError, match="sigma"):

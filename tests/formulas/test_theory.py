@@ -163,7 +163,7 @@ def test_the_divergence_is_infinite_with_the_sign_of_theta_minus_its_teacher() -
 
 @pytest.mark.parametrize("theta", [0.0, THETA, -7.0])
 def test_the_divergence_of_equal_networks_is_refused_in_favour_of_the_finite_limit(theta: float) -> None:
-    with pytest.raises(ValueError, match=r"needs theta_minus != theta .+; use ct_gradient_limit where"):
+    with pytest.raises(ValueError, match=r"expected theta_minus != theta .+\. Use ct_gradient_limit where"):
         ct_gradient_divergence(theta, theta)
 
 
@@ -588,10 +588,10 @@ def test_parameters_that_are_nan_are_rejected(place: int) -> None:
     values = [1.0, 0.5]
     values[place] = math.nan
     for of_two_networks in (ct_loss_limit, ct_gradient_divergence, ct_gradient_divergent_term):
-        with pytest.raises(ValueError, match=f"needs finite {('theta', 'theta_minus')[place]} "):
+        with pytest.raises(ValueError, match=f"expected finite {('theta', 'theta_minus')[place]} "):
             of_two_networks(values[0], values[1])
     name = ("theta", "xi")[place]
-    with pytest.raises(ValueError, match=f"needs finite {name} "):
+    with pytest.raises(ValueError, match=f"expected finite {name} "):
         ct_gradient_limit(values[0], values[1])
-    with pytest.raises(ValueError, match=f"needs finite {name} "):
+    with pytest.raises(ValueError, match=f"expected finite {name} "):
         ct_gradient_leading_term(values[0], values[1], delta_sigma=0.1)

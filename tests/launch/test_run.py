@@ -296,10 +296,10 @@ def test_training_runs_without_run_time_shape_checks() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_without_run_time_checks_a_formula_still_refuses_what_is_no_number_of_levels() -> None:
+def test_without_run_time_checks_a_formula_still_rejects_a_fraction_of_a_level() -> None:
     code = "from ict_ref.formulas import sigma_grid\ntry:\n    sigma_grid(2.5)\nexcept ValueError as e:\n    print(e)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "needs a whole n >= 2" in done.stdout, done.stderr
+    assert "expected a whole n >= 2" in done.stdout, done.stderr
 
 
 def test_the_tests_run_with_run_time_shape_checks() -> None:

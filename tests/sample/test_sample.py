@@ -189,9 +189,9 @@ def test_a_network_file_in_colour_without_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--sigmas", "80", "90"], "needs sigmas that descend"),
+        (["--sigmas", "80", "90"], "expected sigmas that descend"),
         (["--sigmas", "80", "0.001"], "at or above sigma_min = 0.002"),
-        (["--sigmas", "80", "80"], "needs sigmas that descend"),
+        (["--sigmas", "80", "80"], "expected sigmas that descend"),
         (["--sigmas", "many"], "--sigmas: expected numbers, got many"),
         (["--labels", "10"], "--labels: expected classes from 0 to 9, got 10"),
         (["--labels", "-1"], "--labels: expected classes from 0 to 9, got -1"),

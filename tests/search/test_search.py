@@ -123,7 +123,7 @@ def test_a_level_after_two_that_are_known(run: Path, tmp_path: Path) -> None:
         (["--seed", "-1"], "--seed: expected an integer >= 0, got -1"),
         (["--count", "0"], "--count: expected an integer >= 1, got 0"),
         (["--count", "1"], "at least 2 images"),
-        (["--before", "5", "80"], "needs before descending strictly"),
+        (["--before", "5", "80"], "expected before descending strictly"),
         (["--after", "79.9999"], "between before and after"),
         (["--device", "gpu"], "--device: expected one of cpu, cuda, got gpu"),
         (["--device", "cuda"], "--device: expected a GPU"),

@@ -113,7 +113,7 @@ def test_what_is_not_there_is_refused_or_unknown(slurm: Cluster) -> None:
     assert slurm.job_state(67_000_000) == ("", "")
     with pytest.raises(TimeoutError, match="job 67000000 was not requeued"):
         slurm.start_now(67_000_000, patience=0)
-    with pytest.raises(ValueError, match=r"needs one of the nodes 127.0.0.2, .*; got 127.0.0.9"):
+    with pytest.raises(ValueError, match=r"expected one of the nodes 127.0.0.2, .*, got 127.0.0.9"):
         slurm.crash_node("127.0.0.9")
     slurm.start_node("127.0.0.2")  # it is there, and stays
 
@@ -203,9 +203,9 @@ def test_a_daemon_that_does_not_start_says_why_and_leaves_nothing(folder: Path) 
         ),
         (("start", f"{scratch.PARENT}/ict slurm"), "cannot stand in slurm.conf"),
         (("start", "/dev"), "/dev has files of something else; name a new folder"),
-        (("start", "/nonesuch", "--nodes", "0"), "nodes needs an integer >= 1; got 0"),
-        (("start", "/nonesuch", "--nodes", "101"), "nodes needs an integer <= 100; got 101"),
-        (("start", "/nonesuch", "--gpus", "-1"), "gpus needs an integer >= 0; got -1"),
+        (("start", "/nonesuch", "--nodes", "0"), "nodes: expected an integer >= 1, got 0"),
+        (("start", "/nonesuch", "--nodes", "101"), "nodes: expected an integer <= 100, got 101"),
+        (("start", "/nonesuch", "--gpus", "-1"), "gpus: expected an integer >= 0, got -1"),
         (("status", "/nonesuch"), "no cluster is recorded in /nonesuch"),
         (("env", "/nonesuch"), "no cluster is recorded in /nonesuch"),
         (("stop", "/nonesuch", "--remove"), "no cluster is recorded in /nonesuch"),

@@ -44,7 +44,7 @@ def test_two_nodes_make_what_this_machine_makes(slurm: Cluster, run: Path, tmp_p
 
 def test_what_the_job_would_refuse_is_refused_before_it_is_queued(slurm: Cluster, run: Path, tmp_path: Path) -> None:
     for options, says in {
-        ("--sigmas", "80", "90"): "needs sigmas that descend",
+        ("--sigmas", "80", "90"): "expected sigmas that descend",
         ("--labels", "12"): "--labels: expected classes from 0 to 9, got 12",
         ("--job.partition", "nope"): "sbatch rejects the job: invalid partition specified: nope",
     }.items():

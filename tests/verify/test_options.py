@@ -19,6 +19,11 @@ from ict_ref.verify.run_laws import EXAMPLES, THOROUGH_EXAMPLES
         (["exec", "node peer.js --x=1", "--seconds", "2"], ["--exec=node peer.js --x=1", "--seconds", "2"]),
         (["trace", "mine.json", "--rtol", "1e-4"], ["--trace", "mine.json", "--rtol", "1e-4"]),
         (["trace", "mine.json"], ["--trace=mine.json"]),
+        (["trace", "mine.json"], ["--trace", "mine.json", "--values-only", "--seed", "3", "--arrays=numpy"]),
+        (
+            ["audit", "step", "mine.py:step", "--seed", "3"],
+            ["mine.py:step", "--seed", "3", "--audit", "step", "--thorough"],
+        ),
         (["trace-inputs", "--vectors-version", "1"], ["--vectors-version", "1", "--trace-inputs"]),
     ],
 )

@@ -112,8 +112,8 @@ def test_a_few_values_are_enough(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ("text", "message"),
     [
         ('{"sigma": [1]}', "sigma is not a value of the step; the values are n, sigmas, pmf"),
-        ("{}", "needs some of the values n, sigmas"),
-        ("[1]", "needs an object of names and nested lists; got a list"),
+        ("{}", "expected some of the values n, sigmas"),
+        ("[1]", "expected an object of names and nested lists, got a list"),
         ("nothing", "is not JSON"),
         (None, "No such file"),
     ],

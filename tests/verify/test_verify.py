@@ -305,7 +305,7 @@ def test_reports_for_programs_have_the_same_content(tmp_path: Path, capsys: pyte
         (["no.such.module"], "no.such.module cannot be imported: ModuleNotFoundError"),
         (["nowhere.py"], "nowhere.py is not a file"),
         (["ict_ref.formulas:nothing"], "ict_ref.formulas does not have nothing"),
-        ([":x"], "TARGET needs a module or a file"),
+        ([":x"], "TARGET: expected a module or a file"),
         (["math"], "math does not have any of the functions"),
         (["ict_ref.formulas", "--audit", "step", "--only", "l1"], "unknown option --only"),
         (["ict_ref.formulas", "--trace-inputs"], "unexpected argument ict_ref.formulas"),
@@ -404,8 +404,8 @@ def test_what_is_not_tried_has_no_stale_waivers(tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[[waivers]]\nid = "l1"\nreason = "x"\n', "needs [[waiver]] and nothing else; got waivers"),
-        ('[[waiver]]\nid = "c_inn"\nreason = "x"\n', "c_inn is not a check"),
+        ('[[waivers]]\nid = "l1"\nreason = "x"\n', "expected only [[waiver]], got waivers"),
+        ('[[waiver]]\nid = "c_inn"\nreason = "x"\n', "such as pseudo_huber#3 as id, got c_inn"),
     ],
 )
 def test_an_invalid_waiver_is_rejected(
@@ -477,5 +477,5 @@ def test_a_test_suite_can_have_a_check_per_vector(tmp_path: Path) -> None:
 
 
 def test_a_namespace_without_functions_is_rejected() -> None:
-    with pytest.raises(ValueError, match="needs an implementation"):
+    with pytest.raises(ValueError, match="expected an implementation"):
         parametrize_with_checks(types.SimpleNamespace())

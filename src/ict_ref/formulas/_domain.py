@@ -12,9 +12,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
-def refuse(needs: str, got: object, do: str) -> NoReturn:
+def refuse(expected: str, got: object, advice: str) -> NoReturn:
     """Raise the ValueError of a broken requirement."""
-    raise ValueError(f"needs {needs}; got {got}; {do}")
+    raise ValueError(f"expected {expected}, got {got}. {advice[0].upper()}{advice[1:]}.")
 
 
 def looks_at(*tensors: Shaped[Tensor, "..."]) -> bool:

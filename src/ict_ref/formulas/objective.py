@@ -116,7 +116,7 @@ def ema_update(
     tensor([0.7500])
     """
     if not 0 <= decay < 1:
-        _domain.refuse("0 <= decay < 1 (iCT Eq. (4))", f"decay = {decay}", "decay is the weight of the old ema")
+        _domain.refuse("0 <= decay < 1 (iCT Eq. (4))", f"decay = {decay}", "give the weight of the old EMA weights")
     if ema.shape != value.shape:
         _domain.refuse(
             "ema and value of one shape (iCT Eq. (4))",

@@ -48,9 +48,9 @@ class ExternalTarget:
         except ValueError as error:
             raise ExternalTargetError(f"{command!r} is not a command: {error}") from error
         if not self.words:
-            raise ExternalTargetError("needs a command; got an empty one; for example 'node peer.js'")
+            raise ExternalTargetError("COMMAND: expected a command, got an empty one. An example is 'node peer.js'.")
         if not 0 < seconds < math.inf:
-            raise ExternalTargetError(f"needs 0 < seconds < infinity for a call; got {seconds}; give 10")
+            raise ExternalTargetError(f"--seconds: expected a number > 0, got {seconds}")
         self.version = version
         self._process = LineProcess(self.words, seconds)
         self._calls = 0
@@ -79,7 +79,7 @@ class ExternalTarget:
 
     def __getattr__(self, name: str) -> Callable[..., object]:
         if name.startswith("_") or name not in self.functions(self.version):
-            raise AttributeError(f"needs one of ExternalTarget.functions(); got {name}")
+            raise AttributeError(f"expected one of ExternalTarget.functions(), got {name}")
 
         def call(**arguments: object) -> object:
             return self._call(name, arguments)

@@ -1,7 +1,7 @@
 """Options of the commands of `python -m ict_ref.verify`: check, exec, trace, trace-inputs, audit."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ict_ref.utils.command_line import expect
-from ict_ref.utils.option_parser import Flag, Several, metavar
+from ict_ref.utils.option_parser import Flag, Several, metavar, options_of
 from ict_ref.verify import run_laws
 from ict_ref.verify.external_process import ExternalTarget
 from ict_ref.verify.vectors import VERSION, functions
@@ -218,11 +218,16 @@ COMMANDS: Mapping[str, type[Options]] = {
 }
 
 
+# Options of check that the other commands of version 0.1 took without effect, and their numbers of values.
+WITHOUT_EFFECT = {"--arrays": 1, "--seed": 1, "--seconds": 1, "--values-only": 0, "--thorough": 0, "--require-all": 0}
+
+
 def with_command(words: Sequence[str]) -> list[str]:
     """Return the words of a command line with the command first.
 
     An option of version 0.1 that stood for a command (--audit step, --exec COMMAND, --trace FILE, --trace-inputs) is
-    replaced by that command. The command is check if the words do not name one.
+    replaced by that command, and options that had no effect on it are left out. The command is check if the words do
+    not name one.
     """
     if words and words[0] in COMMANDS:
         return list(words)
@@ -232,5 +237,20 @@ def with_command(words: Sequence[str]) -> list[str]:
         if option.startswith("--") and command in COMMANDS and command != "check":
             count = 0 if equals or command == "trace-inputs" else 1
             values = [value] if equals else list(words[place + 1 : place + 1 + count])
-            return [command, *values, *words[:place], *words[place + 1 + count :]]
+            others = [*words[:place], *words[place + 1 + count :]]
+            return [command, *values, *_with_effect(others, COMMANDS[command])]
     return ["check", *words]
+
+
+def _with_effect(words: Sequence[str], kind: type[Options]) -> Iterator[str]:
+    """Yield the words without those options in WITHOUT_EFFECT that a command does not have."""
+    known = {option.name for option in options_of(kind)}
+    values = 0
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if values:
+            values -= 1
+        elif name in WITHOUT_EFFECT and name not in known:
+            values = 0 if equals else WITHOUT_EFFECT[name]
+        else:
+            yield word

@@ -30,7 +30,7 @@ def load(text: str) -> Target:
     """
     place, _, attribute = text.partition(":")
     if not place:
-        raise TargetError(f"TARGET needs a module or a file; got {text!r}; for example my_package.my_module")
+        raise TargetError(f"TARGET: expected a module or a file, got {text!r}. An example is my_package.my_module.")
     try:
         module = _from_file(Path(place)) if place.endswith(".py") else _by_name(place)
     except TargetError:

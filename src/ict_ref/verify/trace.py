@@ -81,7 +81,7 @@ def compare_file(path: Path, rtol: float | None = None, version: int = VERSION) 
     if unknown := sorted(given.keys() - set(known)):
         raise TraceError(f"{path}: {unknown[0]} is not a value of the step; the values are {', '.join(known)}")
     if not given:
-        raise TraceError(f"{path}: needs some of the values {', '.join(known)}; got an empty object")
+        raise TraceError(f"{path}: expected some of the values {', '.join(known)}, got an empty object")
     for traced in entries(version):
         if traced.name in given:
             result = _named(traced, check_vector(_constant(given[traced.name]), _loosened(traced.vector, rtol)))
@@ -98,7 +98,7 @@ def _read_values(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise TraceError(f"{path} is not JSON: {error}") from error
     if not isinstance(given, dict):
-        raise TraceError(f"{path}: needs an object of names and nested lists; got a {type(given).__name__}")
+        raise TraceError(f"{path}: expected an object of names and nested lists, got a {type(given).__name__}")
     return given
 
 

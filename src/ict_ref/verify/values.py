@@ -107,7 +107,7 @@ def number(value: Json) -> float | int:
         return float(value)
     if isinstance(value, int | float):
         return value
-    raise ValueError(f"needs a number; got {value!r}; see ict_ref/verify/values.py")
+    raise ValueError(f"expected a number, got {value!r}; see ict_ref/verify/values.py")
 
 
 def decoded(value: Json, arrays: Arrays = TORCH) -> object:
@@ -122,7 +122,7 @@ def decoded(value: Json, arrays: Arrays = TORCH) -> object:
         return number(value["float"])
     if "callback" in value:
         return _callback(value, arrays)
-    raise ValueError(f"needs a tensor, tuple, float or callback; got {value!r}; see ict_ref/verify/values.py")
+    raise ValueError(f"expected a tensor, tuple, float or callback, got {value!r}; see ict_ref/verify/values.py")
 
 
 def _callback(value: dict[str, Json], arrays: Arrays) -> object:

@@ -31,7 +31,7 @@ def load(path: Path, version: int = VERSION) -> dict[str, str]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WaiverError(f"{path} is not TOML: {error}") from error
     if strange := sorted(book.keys() - {"waiver"}):
-        raise WaiverError(f"{path}: needs [[waiver]] and nothing else; got {strange[0]}")
+        raise WaiverError(f"{path}: expected only [[waiver]], got {strange[0]}")
     entries = book.get("waiver", [])
     found: dict[str, str] = {}
     for entry in entries if isinstance(entries, list) else [entries]:
@@ -39,9 +39,9 @@ def load(path: Path, version: int = VERSION) -> dict[str, str]:
             (str(entry.get(key, "")).strip() for key in ("id", "reason")) if isinstance(entry, dict) else ("", "")
         )
         if not name or not reason:
-            raise WaiverError(f"{path}: every [[waiver]] needs an id and a reason; got {entry}")
+            raise WaiverError(f"{path}: expected an id and a reason in every [[waiver]], got {entry}")
         if function(name) not in (*functions(version), "step", "trace"):
-            raise WaiverError(f"{path}: {name} is not a check; needs a function's name, or one like pseudo_huber#3")
+            raise WaiverError(f"{path}: expected a function or a check such as pseudo_huber#3 as id, got {name}")
         found[name] = reason
     return found
 

@@ -94,11 +94,11 @@ class Plan:
         """Refuse a plan that no cluster can have."""
         for name, least in {"nodes": 1, "cpus": 1, "memory_mb": 1, "gpus": 0}.items():
             if getattr(self, name) < least:
-                raise ValueError(f"{name} needs an integer >= {least}; got {getattr(self, name)}")
+                raise ValueError(f"{name}: expected an integer >= {least}, got {getattr(self, name)}")
         if self.nodes > MAX_NODES:
-            raise ValueError(f"nodes needs an integer <= {MAX_NODES}; got {self.nodes}")
+            raise ValueError(f"nodes: expected an integer <= {MAX_NODES}, got {self.nodes}")
         if self.accounting not in get_args(Accounting):
-            raise ValueError(f"accounting needs one of {', '.join(get_args(Accounting))}; got {self.accounting}")
+            raise ValueError(f"accounting: expected one of {', '.join(get_args(Accounting))}, got {self.accounting}")
         if names := missing(self.accounting):
             packages = f"{PACKAGES} {PACKAGES_DBD}" if self.accounting == "dbd" else PACKAGES
             install = f"on Debian: apt-get install --no-install-recommends {packages}"

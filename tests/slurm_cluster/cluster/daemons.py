@@ -200,7 +200,7 @@ class Cluster(Clients):
 
     def _refuse_unknown(self, name: str) -> None:
         if name not in self.nodes:
-            raise ValueError(f"needs one of the nodes {', '.join(self.nodes)}; got {name}")
+            raise ValueError(f"expected one of the nodes {', '.join(self.nodes)}, got {name}")
 
     def stop(self, remove: bool = False) -> list[int]:
         """Kill the daemons and all jobs, and return the processes that are still there: none, if all is well.
