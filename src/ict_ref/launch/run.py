@@ -42,17 +42,17 @@ def run(launch: Launch) -> int:
     from ict_ref.distributed.process_group import joined
 
     with contextlib.ExitStack() as folder:
-        with contextlib.ExitStack() as group:
+        with contextlib.ExitStack() as connection:
             try:
-                world = group.enter_context(joined(launch.config.machine))
-                trainer, dataset = prepare(launch, world, folder)
+                group = connection.enter_context(joined(launch.config.machine))
+                trainer, dataset = prepare(launch, group, folder)
             except (ValueError, OverflowError) as error:
                 return say(REFUSED, str(error))
             status = train(launch, trainer)
-        return status if status or not world.first else sample_and_score(launch, trainer, dataset)
+        return status if status or not group.first else sample_and_score(launch, trainer, dataset)
 
 
-def prepare(launch: Launch, world: "ProcessGroup", folder: contextlib.ExitStack) -> "tuple[Trainer, Dataset]":
+def prepare(launch: Launch, group: "ProcessGroup", folder: contextlib.ExitStack) -> "tuple[Trainer, Dataset]":
     """Return the trainer, resumed from its last checkpoint, and the data; `folder` holds the lock of the run folder.
 
     Raises:
@@ -73,17 +73,17 @@ def prepare(launch: Launch, world: "ProcessGroup", folder: contextlib.ExitStack)
     if config.record.tensorboard:
         refuse_without_tensorboard()
     dataset = load(config.data)
-    trainer = Trainer(config, dataset.train, world)
-    if world.first:
+    trainer = Trainer(config, dataset.train, group)
+    if group.first:
         folder.enter_context(open_run(place, config))
     damaged = resume(trainer, place)
-    if world.first:
+    if group.first:
         for line in damaged:
             say(0, line)
         parameters = sum(parameter.numel() for parameter in trainer.student.parameters())
         print(f"{launch.preset}: {len(dataset.train)} images, {parameters:,} parameters, run folder {place}")
-        if world.size > 1:
-            print(f"{world.size} processes on {world.device.type}, {config.train.batch_size // world.size} images each")
+        if group.size > 1:
+            print(f"{group.size} processes on {group.device.type}, {config.train.batch_size // group.size} images each")
         if trainer.step > 0:
             print(f"resumed after step {trainer.step} of {config.train.steps}")
     return trainer, dataset

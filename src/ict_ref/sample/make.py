@@ -40,8 +40,8 @@ def make(sampling: Sampling) -> int:
     """
     if sampling.threads:
         torch.set_num_threads(sampling.threads)
-    with contextlib.ExitStack() as held, joined(Machine(device=sampling.device)) as world:
-        recipe = recipe_of(sampling, load_pretrained(sampling.model, world.device))
+    with contextlib.ExitStack() as held, joined(Machine(device=sampling.device)) as group:
+        recipe = recipe_of(sampling, load_pretrained(sampling.model, group.device))
         parts = Parts(sampling.parts, recipe.batches)
         about = {
             "ict_ref": ict_ref.__version__,
@@ -50,20 +50,20 @@ def make(sampling: Sampling) -> int:
             "count": sampling.count,
             **recipe.described(),
         }
-        if world.first:
+        if group.first:
             parts.begin(about)
             held.enter_context(parts.held())
-        world.any(False)  # the other ranks wait for the first
+        group.any(False)  # the other ranks wait for the first
         stop = StopRequest()
         with stop.listening():
-            _make_missing(parts, recipe, world, stop)
-            stopped = world.any(stop())
+            _make_missing(parts, recipe, group, stop)
+            stopped = group.any(stop())
         if stopped:
             number = stop.signal or 15
             return say(
                 NAME, 128 + number, f"stopped, {parts.made()} of {sampling.count} made; the same command resumes"
             )
-        if world.first:
+        if group.first:
             write(parts, sampling, about, recipe.labels)
             how = f"noise levels {recipe.levels}, seed {recipe.seed}"
             print(f"{recipe.count} samples of {recipe.trained.name}, {how}: {sampling.place}")
@@ -101,11 +101,11 @@ def columns(labels: Int64[Tensor, " n"] | None) -> int | None:
     return turn if 1 < turn <= WIDEST and bool((labels == labels[torch.arange(len(labels)) % turn]).all()) else None
 
 
-def _make_missing(parts: Parts, recipe: Recipe, world: ProcessGroup, stop: StopRequest) -> None:
+def _make_missing(parts: Parts, recipe: Recipe, group: ProcessGroup, stop: StopRequest) -> None:
     """Make the missing batches of this process until a signal."""
-    missing = parts.missing(world.rank, world.size)
+    missing = parts.missing(group.rank, group.size)
     total = sum(len(parts.batches[number]) for number in missing)
-    with bar(total, "sampling", "images", shown=world.first) as progress:
+    with bar(total, "sampling", "images", shown=group.first) as progress:
         for number in missing:
             if stop():
                 return
