@@ -81,28 +81,9 @@ class Options:
     """Device."""
 
     def __post_init__(self) -> None:
-        for option, task in ONLY_FOR.items():
-            if getattr(self, option) not in (None, False) and self.task != task:
-                raise ValueError(f"--{option}: expected --task {task}, got --task {self.task}. Leave --{option} out.")
-        for option, least in (("count", 1), ("patch", 2), ("steps", 2)):
-            value = getattr(self, option)
-            expect(value is None or value >= least, f"--{option}", f"an integer >= {least}", value)
-        if self.task == "interpolate":
-            if self.images:
-                raise ValueError(f"IMAGE: expected nothing for --task interpolate, got {self.images[0]}. Leave it out.")
-            if self.sigmas:
-                raise ValueError(
-                    f"--sigmas: expected nothing for --task interpolate, got {shown(self.sigmas)}. "
-                    "It samples in one step from sigma_max."
-                )
-        elif not self.images:
-            raise ValueError(
-                f"IMAGE: expected files, folders, .npz or digits:held-out for --task {self.task}, got nothing"
-            )
-        number, wanted = len(self.chosen_seeds), 2 if self.task == "interpolate" else 1
-        expect(number == wanted, "--seed", f"{wanted} for --task {self.task}", number)
-        for seed in self.chosen_seeds:
-            expect(0 <= seed < 2**128, "--seed", "integers from 0 to 2^128 - 1", seed)
+        self._check_options_of_tasks()
+        self._check_inputs()
+        self._check_seeds()
         self._check_levels()
 
     @property
@@ -115,6 +96,30 @@ class Options:
     def chosen_seeds(self) -> tuple[int, ...]:
         """Return the seeds, or the defaults."""
         return self.seeds or ((0, 1) if self.task == "interpolate" else (0,))
+
+    def _check_options_of_tasks(self) -> None:
+        for option, task in ONLY_FOR.items():
+            fits = self.task == task or getattr(self, option) in (None, False)
+            expect(fits, f"--{option}", f"--task {task}", f"--task {self.task}", f"Leave --{option} out.")
+        for option, least in (("count", 1), ("patch", 2), ("steps", 2)):
+            value = getattr(self, option)
+            expect(value is None or value >= least, f"--{option}", f"an integer >= {least}", value)
+
+    def _check_inputs(self) -> None:
+        if self.task == "interpolate":
+            if self.images:
+                raise ValueError(f"IMAGE: expected nothing for --task interpolate, got {self.images[0]}. Leave it out.")
+            advice = "It samples in one step from sigma_max."
+            expect(not self.sigmas, "--sigmas", "nothing for --task interpolate", shown(self.sigmas), advice)
+        else:
+            expected = f"files, folders, .npz or digits:held-out for --task {self.task}"
+            expect(bool(self.images), "IMAGE", expected, "nothing")
+
+    def _check_seeds(self) -> None:
+        number, wanted = len(self.chosen_seeds), 2 if self.task == "interpolate" else 1
+        expect(number == wanted, "--seed", f"{wanted} for --task {self.task}", number)
+        for seed in self.chosen_seeds:
+            expect(0 <= seed < 2**128, "--seed", "integers from 0 to 2^128 - 1", seed)
 
     def _check_levels(self) -> None:
         levels = shown(self.sigmas)
