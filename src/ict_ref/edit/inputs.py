@@ -10,6 +10,7 @@ from torch import Tensor
 from ict_ref.checkpoint.load import PretrainedModel
 from ict_ref.data.dataset import Images, digits
 from ict_ref.data.image_files import read_pixels
+from ict_ref.utils.command_line import expect
 from ict_ref.utils.rng import stream
 
 HELD_OUT = "digits:held-out"
@@ -28,34 +29,16 @@ def given_images(
         ValueError: The images do not fit the model or each other, or `count` is too large.
         OSError: A file cannot be read.
     """
-    channels, height, width = trained.event
     sets = [_read(name) for name in names]
-    first = sets[0].event[1:]
-    allowed = {(height, width), (height // patch, width // patch)}
-    for name, images in zip(names, sets, strict=True):
-        size = images.event[1:]
-        if size not in allowed:
-            sizes = " or ".join(f"{w}x{h}" for h, w in sorted(allowed, reverse=True))
-            raise ValueError(
-                f"{name}: expected images of {sizes} for the model, got {size[1]}x{size[0]}. "
-                "Crop a folder with python -m ict_ref.prepare --size."
-            )
-        if size != first:
-            raise ValueError(
-                f"{name}: expected images of {first[1]}x{first[0]} as in {names[0]}, got {size[1]}x{size[0]}. "
-                "Give images of one size."
-            )
-        if images.event[0] > channels:
-            raise ValueError(f"{name}: expected grey images for the model, got colour. Convert them to grey.")
-    array = np.concatenate([np.repeat(each.array, channels // each.event[0], axis=1) for each in sets])
-    own = bool(sets[0].classes) and set(names) == {HELD_OUT}
-    labels = torch.cat([each.labels for each in sets]) if own else torch.zeros(len(array), dtype=torch.int64)
+    _check_shapes(names, sets, trained.event, patch)
+    array = np.concatenate([np.repeat(each.array, trained.event[0] // each.event[0], axis=1) for each in sets])
+    labels = torch.cat([each.labels for each in sets])
+    labelled = set(names) == {HELD_OUT}
     if count is None:
-        count = min(len(array), FEW) if own else len(array)
-    if count > len(array):
-        raise ValueError(f"--count: expected at most {len(array)}, the number of images, got {count}")
-    some = Images(array, labels, 0).evenly(count)
-    return some.pixels, some.labels if own else None
+        count = min(len(array), FEW) if labelled else len(array)
+    expect(count <= len(array), "--count", f"at most {len(array)}, the number of images", count)
+    chosen = Images(array, labels, 0).evenly(count)
+    return chosen.pixels, chosen.labels if labelled else None
 
 
 def given_labels(
@@ -125,6 +108,26 @@ def _mask_file(path: Path, size: tuple[int, int]) -> Bool[Tensor, " 1 1 height w
     if not white.any():
         raise ValueError(f"--mask: expected white pixels in {path}, got only black ones. White pixels are made.")
     return white
+
+
+def _check_shapes(names: tuple[str, ...], sets: list[Images], event: tuple[int, int, int], patch: int) -> None:
+    """Check that the images of each set fit the model and the first set."""
+    channels, height, width = event
+    allowed = {(height, width), (height // patch, width // patch)}
+    sizes = " or ".join(_size_text(size) for size in sorted(allowed, reverse=True))
+    first = sets[0].event[1:]
+    crop = "Crop a folder with python -m ict_ref.prepare --size."
+    for name, images in zip(names, sets, strict=True):
+        size = images.event[1:]
+        expect(size in allowed, name, f"images of {sizes} for the model", _size_text(size), crop)
+        like_first = f"images of {_size_text(first)} as in {names[0]}"
+        expect(size == first, name, like_first, _size_text(size), "Give images of one size.")
+        expect(images.event[0] <= channels, name, "grey images for the model", "colour", "Convert them to grey.")
+
+
+def _size_text(size: tuple[int, ...]) -> str:
+    height, width = size
+    return f"{width}x{height}"
 
 
 def _read(name: str) -> Images:
