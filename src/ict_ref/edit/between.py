@@ -16,7 +16,7 @@ from ict_ref.sample.images import noise
 @torch.no_grad()
 def between(
     trained: PretrainedModel,
-    labels: Int64[Tensor, " rows"] | None,
+    labels: Int64[Tensor, " n"] | None,
     seeds: tuple[int, int],
     *,
     steps: int,
@@ -25,10 +25,11 @@ def between(
 ) -> UInt8[Tensor, " rows {steps} *event"]:
     """Return a row of images for each chosen sample, from the first seed's sample to the second's.
 
-    Both ends are one-step samples. `after` is called after each evaluation of the network.
+    `labels` has the labels of all samples. Both ends are one-step samples. `after` is called after each evaluation of
+    the network.
     """
     device = next(trained.model.parameters()).device
-    f = function_of(trained, None if labels is None else labels.to(device), after)
+    f = function_of(trained, None if labels is None else labels[chosen.start : chosen.stop].to(device), after)
     z1, z2 = (noise(seed, chosen, trained.event).to(device) for seed in seeds)
     columns = []
     for alpha in torch.linspace(0, 1, steps).tolist():

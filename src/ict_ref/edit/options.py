@@ -97,6 +97,11 @@ class Options:
         """Return the seeds, or the defaults."""
         return self.seeds or ((0, 1) if self.task == "interpolate" else (0,))
 
+    @property
+    def chosen_patch(self) -> int:
+        """Return the side of a patch in pixels, or 1 for all tasks except superres."""
+        return (self.patch or 2) if self.task == "superres" else 1
+
     def _check_options_of_tasks(self) -> None:
         for option, task in ONLY_FOR.items():
             fits = self.task == task or getattr(self, option) in (None, False)

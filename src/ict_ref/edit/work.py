@@ -22,6 +22,7 @@ from ict_ref.formulas import sigma_grid
 from ict_ref.sample.images import VALUES
 from ict_ref.sample.sheet import draw_sheet
 from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.command_line import expect
 from ict_ref.utils.progress import bar
 
 
@@ -60,41 +61,45 @@ def work(options: Options) -> int:
 
 
 def _edited(options: Options, trained: PretrainedModel) -> Made:
-    (seed,) = options.chosen_seeds
     at = levels(options, trained)
-    patch = options.patch or 2
-    side = trained.event[2]
-    if options.task == "superres" and side % patch:
-        raise ValueError(f"--patch: expected a divisor of {side}, the side of the model's images, got {patch}")
-    images, own = given_images(
-        options.images,
-        trained,
-        count=options.count,
-        patch=patch if options.task == "superres" else 1,
-    )
-    labels = given_labels(options.labels, own, trained, len(images))
-    about: dict[str, object] = {"sigmas": at.sigmas.tolist()}
+    images, labels = _inputs(options, trained)
+    task, settings = _task(options, images, trained.event, at)
+    chunks = _chunks(len(images), trained.event)
+    with bar(len(chunks) * len(at.sigmas), options.task, "evaluations") as progress:
+        pixels = torch.cat([run(task, at, trained, labels, chosen, progress.update) for chosen in chunks])
+    about = {"sigmas": at.sigmas.tolist(), **settings}
+    return Made(pixels, labels, [*task.beside.items(), ("result", pixels)], _row_names(labels, len(pixels)), about)
+
+
+def _inputs(
+    options: Options, trained: PretrainedModel
+) -> tuple[UInt8[Tensor, " n channels height width"], Int64[Tensor, " n"] | None]:
+    """Return the images to edit and their labels."""
+    side, patch = trained.event[2], options.chosen_patch
+    expect(side % patch == 0, "--patch", f"a divisor of {side}, the side of the model's images", patch)
+    images, own = given_images(options.images, trained, count=options.count, patch=patch)
+    return images, given_labels(options.labels, own, trained, len(images))
+
+
+def _task(
+    options: Options, images: UInt8[Tensor, " n channels height width"], event: tuple[int, int, int], at: Levels
+) -> tuple[Task, dict[str, object]]:
+    """Return the task of the options and its settings."""
     match options.task:
         case "inpaint":
-            about["mask"] = options.mask or "right"
-            mask = mask_of(str(about["mask"]), trained.event, count=len(images), seed=seed)
-            task = inpaint(images, mask, at)
+            where = options.mask or "right"
+            mask = mask_of(where, event, count=len(images), seed=at.seed)
+            return inpaint(images, mask, at), {"mask": where}
         case "colorize":
-            task = colorize(images, at)
+            return colorize(images, at), {}
         case "superres":
-            about |= {"patch": patch, "given": "small images" if images.shape[-1] < side else "images, then averaged"}
-            task = super_resolve(images, side, patch, at)
+            side, patch = event[2], options.chosen_patch
+            given = "small images" if images.shape[-1] < side else "images, then averaged"
+            return super_resolve(images, side, patch, at), {"patch": patch, "given": given}
         case "stroke":
-            task = stroke(images, at)
+            return stroke(images, at), {}
         case _:
-            about["noise"] = "in the images" if options.noisy else "added"
-            task = remove_noise(images, options.noisy, at)
-    chunks = _chunks(len(images), trained.event)
-    evaluations = len(chunks) * (1 if options.task == "denoise" else len(at.sigmas))
-    with bar(evaluations, options.task, "evaluations") as progress:
-        pixels = torch.cat([run(task, at, trained, labels, chosen, progress.update) for chosen in chunks])
-    names = [""] * len(pixels) if labels is None else [str(label) for label in labels.tolist()]
-    return Made(pixels, labels, [*task.beside.items(), ("result", pixels)], names, about)
+            return remove_noise(images, options.noisy, at), {"noise": "in the images" if options.noisy else "added"}
 
 
 @torch.no_grad()
@@ -141,18 +146,17 @@ def _interpolated(options: Options, trained: PretrainedModel) -> Made:
     rows = options.count or len(options.labels) or min(trained.classes, 10) or 8
     labels = trained.labels(rows, options.labels)
     chunks = _chunks(rows, trained.event)
-    parts = []
     with bar(len(chunks) * steps, options.task, "evaluations") as progress:
-        for chosen in chunks:
-            some = None if labels is None else labels[chosen.start : chosen.stop]
-            parts.append(between(trained, some, (first, second), steps=steps, chosen=chosen, after=progress.update))
+        parts = [
+            between(trained, labels, (first, second), steps=steps, chosen=chosen, after=progress.update)
+            for chosen in chunks
+        ]
     made = torch.cat(parts)
     titles = [f"seed {first}", *(f"{k / (steps - 1):.3g}" for k in range(1, steps - 1)), f"seed {second}"]
     columns = [(title, made[:, k]) for k, title in enumerate(titles)]
-    names = [""] * rows if labels is None else [str(label) for label in labels.tolist()]
     of_each = None if labels is None else labels.repeat_interleave(steps)
     about: dict[str, object] = {"steps": steps, "sigmas": [trained.method.sigma_max]}
-    return Made(made.flatten(0, 1), of_each, columns, names, about)
+    return Made(made.flatten(0, 1), of_each, columns, _row_names(labels, rows), about)
 
 
 def _write(options: Options, trained: PretrainedModel, made: Made) -> None:
@@ -173,6 +177,11 @@ def _write(options: Options, trained: PretrainedModel, made: Made) -> None:
         **made.about,
     }
     write_atomically(options.folder / "edit.json", (json.dumps(about, indent=2) + "\n").encode())
+
+
+def _row_names(labels: Int64[Tensor, " rows"] | None, rows: int) -> list[str]:
+    """Return the name of each row of the picture: its label, or an empty name without labels."""
+    return [""] * rows if labels is None else [str(label) for label in labels.tolist()]
 
 
 def _chunks(count: int, event: tuple[int, ...]) -> list[range]:
