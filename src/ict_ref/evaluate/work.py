@@ -1,0 +1,89 @@
+"""One run of the command: reading images, scoring samples and writing the report."""
+
+from pathlib import Path
+
+from ict_ref.checkpoint.load import load_pretrained
+from ict_ref.evaluate.features import Features, find_features
+from ict_ref.evaluate.measured import Measured, channels_and_number, measure
+from ict_ref.evaluate.options import EvaluateOptions
+from ict_ref.evaluate.report import report
+from ict_ref.evaluate.scores import score
+from ict_ref.evaluate.sets import ImageSet, sampled, stored
+from ict_ref.evaluate.statistics_file import is_statistics, load, save
+from ict_ref.sample.recipe import Recipe
+from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.command_line import expect, refuse_place
+
+COUNT = 50_000
+CLIP = {"as-trained": None, "yes": True, "no": False}
+
+
+def work(options: EvaluateOptions) -> int:
+    """Score the samples, print and write the results, and return the exit status.
+
+    Raises:
+        ValueError: The images, the features or an output path cannot be used.
+        OSError: A file cannot be read or written.
+    """
+    features = find_features(options.features)
+    real = _reference(options, features)
+    fake = None if options.samples is None else _samples(options, options.samples, real.count)
+    reference, channels = _measured_reference(real, fake, features, least=max(2, options.k + 1))
+    if options.save_stats:
+        options.save_stats.parent.mkdir(parents=True, exist_ok=True)
+        save(reference, features, options.save_stats)
+        print(f"wrote statistics of {reference.count} images of {options.reference} to {options.save_stats}")
+    if fake is None:
+        return 0
+    samples = measure(fake, features, channels=channels, classify=True, what="samples")
+    found = report(score(samples, reference, k=options.k), samples, reference, features, k=options.k)
+    print(found.text())
+    if options.table:
+        print(f"\n{found.beside_paper()}")
+    if options.json:
+        refuse_place(options.json, "--json")  # another process may have written this file in the meantime
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.json, found.to_json())
+    return 0
+
+
+def _reference(options: EvaluateOptions, features: Features) -> ImageSet | Measured:
+    """Return the real images, or the statistics of a file."""
+    if not is_statistics(options.reference):
+        return stored(options.reference)
+    statistics = load(options.reference, features)
+    got = f"the statistics {options.reference}"
+    expect(options.save_stats is None, "--save-stats", "images as --reference", got)
+    return statistics
+
+
+def _samples(options: EvaluateOptions, samples: str, reference: int | None) -> ImageSet:
+    """Return stored samples, or samples of a model: --count of them, by default as many as the reference has."""
+    place = Path(samples)
+    if not (place / "config.json").is_file() and place.suffix != ".safetensors":
+        for option in ("count", "sigmas", "labels", "seed", "clip"):
+            missing = getattr(options, option) in (None, ())
+            expect(missing, f"--{option}", "a run or a network as SAMPLES", place, "Leave it out.")
+        return stored(samples)
+    count = min(COUNT, reference or COUNT) if options.count is None else options.count
+    clip = CLIP[options.clip or "as-trained"]
+    trained = load_pretrained(place)
+    return sampled(Recipe(trained, count, options.sigmas, options.labels, options.seed or 0, clip))
+
+
+def _measured_reference(
+    real: ImageSet | Measured, fake: ImageSet | None, features: Features, *, least: int
+) -> tuple[Measured, int]:
+    """Return the statistics of the reference, and the number of channels of all images."""
+    if isinstance(real, ImageSet):
+        channels, _ = channels_and_number(features, {"samples": fake, "reference": real}, least=least)
+        return measure(real, features, channels=channels, classify=False, what="reference"), channels
+    channels, number = channels_and_number(features, {"samples": fake}, least=least)
+    expect(
+        len(real.mean) == number,
+        "--reference",
+        f"statistics of {number} features ({features.name})",
+        f"{len(real.mean)} in {real.about['name']}",
+        "Give images, or statistics of these features.",
+    )
+    return real, channels
