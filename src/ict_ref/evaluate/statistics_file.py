@@ -21,6 +21,7 @@ from ict_ref.evaluate.features import Features
 from ict_ref.evaluate.measured import Measured
 from ict_ref.utils.archive import refuse_damaged
 from ict_ref.utils.atomic import atomically
+from ict_ref.utils.command_line import expect
 
 # Features of a reference are saved with its moments up to this size.
 SMALL = 64 << 20
@@ -60,25 +61,39 @@ def load(place: str, features: Features) -> Measured:
     """
     path = Path(place)
     arrays = _arrays(path, ("mu", "sigma", "count", "ict_ref", "features"))
+    mu, sigma = _moments(path, arrays)
+    about = _about(path, arrays)  # empty for a file of another tool, whose features are not known
+    name, checksum = about.pop("features", None), about.pop("features_sha256", None)
+    if about:
+        there, here = _feature_name(name, checksum), _feature_name(features.name, features.sha256)
+        same = checksum == features.sha256
+        expect(same, "--features", f"{there} as in {path}", here, "Give the same features.")
+    kept = arrays.get("features") if about else None
+    return Measured(
+        count=_count(arrays),
+        mean=torch.from_numpy(mu).double(),
+        covariance=torch.from_numpy(sigma).double(),
+        features=None if kept is None else torch.from_numpy(kept).float(),
+        probabilities=None,
+        about={**about, "name": place, "statistics_sha256": sha256(path)},
+    )
+
+
+def _moments(path: Path, arrays: Arrays) -> tuple[Shaped[np.ndarray, " d"], Shaped[np.ndarray, " d d"]]:
+    """Return mu and sigma. Raises ValueError for arrays that are not a mean and a covariance."""
     mu, sigma = (arrays.get(name, np.empty(0, np.int8)) for name in ("mu", "sigma"))
     if mu.ndim != 1 or sigma.shape != 2 * mu.shape or {mu.dtype.kind, sigma.dtype.kind} != {"f"}:
         raise ValueError(
             f"{path}: expected floats mu [features] and sigma [features, features], got mu {mu.dtype} {mu.shape} and "
             f"sigma {sigma.dtype} {sigma.shape}. Make the file with --save-stats."
         )
-    about, count, kept = _about(path, arrays), arrays.get("count"), arrays.get("features")
-    there = _feature_name(about.pop("features", None), about.get("features_sha256"))
-    here = _feature_name(features.name, features.sha256)
-    if "ict_ref" in arrays and about.pop("features_sha256", None) != features.sha256:
-        raise ValueError(f"--features: expected {there} as in {path}, got {here}. Give the same features.")
-    return Measured(
-        count=None if count is None or count.ndim or count.dtype.kind not in "iu" else int(count),
-        mean=torch.from_numpy(mu).double(),
-        covariance=torch.from_numpy(sigma).double(),
-        features=None if kept is None or "ict_ref" not in arrays else torch.from_numpy(kept).float(),
-        probabilities=None,
-        about={**about, "name": place, "statistics_sha256": sha256(path)},
-    )
+    return mu, sigma
+
+
+def _count(arrays: Arrays) -> int | None:
+    """Return the number of images, or None for a file without it."""
+    count = arrays.get("count", np.empty(0))
+    return int(count) if count.ndim == 0 and count.dtype.kind in "iu" else None
 
 
 def _about(path: Path, arrays: Arrays) -> dict[str, Any]:
