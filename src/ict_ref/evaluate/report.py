@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,24 +93,28 @@ def report(scores: Scores, samples: Measured, reference: Measured, features: Fea
         form = f"all samples at once; and mean, standard deviation of {PARTS} parts in their order"
         protocol["inception_score"] = {"form": form, "classes": samples.probabilities.shape[1], "dtype": "float32"}
     protocol["ict_ref"] = ict_ref.__version__
-    return Report(scores, protocol, tuple(_warnings(scores, samples, reference)))
+    left_out = (f"left out: {line}" for line in scores.left_out)
+    warnings = (*_count_warnings(samples, reference), *_difference_warnings(samples, reference), *left_out)
+    return Report(scores, protocol, warnings)
 
 
-def _warnings(scores: Scores, samples: Measured, reference: Measured) -> list[str]:
-    found = []
+def _count_warnings(samples: Measured, reference: Measured) -> Iterator[str]:
+    """Yield warnings about too few images."""
     if samples.count is not None and samples.count < PUBLISHED_COUNT:
-        found.append(
-            f"{samples.count} samples; published scores are of {PUBLISHED_COUNT}: a Frechet distance of fewer is larger"
-        )
+        published = f"published scores are of {PUBLISHED_COUNT}: a Frechet distance of fewer is larger"
+        yield f"{samples.count} samples; {published}"
     for name, of in (("samples", samples), ("reference", reference)):
         if of.count is not None and of.count <= len(of.mean):
-            found.append(f"{of.count} images in the {name} for {len(of.mean)} features: their covariance is singular")
+            yield f"{of.count} images in the {name} for {len(of.mean)} features: their covariance is singular"
+
+
+def _difference_warnings(samples: Measured, reference: Measured) -> Iterator[str]:
+    """Yield warnings about features or image sizes that may differ between the samples and the reference."""
     if "pixels_sha256" not in reference.about:
-        found.append(f"{reference.about['name']} does not say what its features are: they may be others than these")
+        yield f"{reference.about['name']} does not say what its features are: they may be others than these"
     here, there = (of.about.get("image", [0, 0, 0])[1:] for of in (samples, reference))
     if [0, 0] not in (here, there) and here != there:
-        found.append(f"samples are {here[1]}x{here[0]} and the reference {there[1]}x{there[0]}")
-    return found + [f"left out: {line}" for line in scores.left_out]
+        yield f"samples are {here[1]}x{here[0]} and the reference {there[1]}x{there[0]}"
 
 
 def _table(table: PaperTable, ours: tuple[str, ...]) -> str:
