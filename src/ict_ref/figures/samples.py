@@ -16,7 +16,7 @@ from ict_ref.distributed.process_group import joined
 from ict_ref.sample.recipe import Recipe
 from ict_ref.sample.sheet import COLUMNS, ROWS, sample_sheet
 from ict_ref.utils.atomic import write_atomically
-from ict_ref.utils.command_line import refuse_place
+from ict_ref.utils.command_line import expect, refuse_place
 from ict_ref.utils.progress import bar
 
 
@@ -69,19 +69,16 @@ def planned(
     Raises:
         ValueError: The model does not support this size or these labels.
     """
-    most = len(wanted) or trained.classes or None
-    rows, columns = size or (min(ROWS, most or ROWS), COLUMNS)
-    if rows < 1 or columns < 1:
-        raise ValueError(f"--sheet: expected ROWS >= 1 and COLUMNS >= 1, got {rows} {columns}")
-    if len(set(wanted)) < len(wanted):
-        raise ValueError(f"--labels: expected different classes, one per row, got {' '.join(map(str, wanted))}")
-    if most and rows > most:
-        raise ValueError(f"--sheet: expected at most {most} rows, one per class, got {rows}")
-    if trained.classes:
-        wanted = (wanted or tuple(range(trained.classes)))[:rows]
+    classes = wanted or tuple(range(trained.classes))
+    rows, columns = size or (min(ROWS, len(classes) or ROWS), COLUMNS)
+    expect(rows >= 1 and columns >= 1, "--sheet", "ROWS >= 1 and COLUMNS >= 1", f"{rows} {columns}")
+    different = len(set(wanted)) == len(wanted)
+    expect(different, "--labels", "different classes, one per row", " ".join(map(str, wanted)))
+    enough = not classes or rows <= len(classes)
+    expect(enough, "--sheet", f"at most {len(classes)} rows, one per class", rows)
     high, middle = trained.method.sigma_max, trained.sample.two_step_sigma
     levels = {"one step": (high,), f"two steps, sigma {middle}": (high, middle)}
-    recipes = {title: Recipe(trained, rows * columns, sigmas, wanted, seed) for title, sigmas in levels.items()}
+    recipes = {title: Recipe(trained, rows * columns, sigmas, classes[:rows], seed) for title, sigmas in levels.items()}
     return recipes, rows, columns
 
 
