@@ -80,7 +80,7 @@ def _verdict(job: "submitit.Job[int]", work: SlurmTask) -> int:
     if all(outcome == "" for outcome in outcomes):
         print(f"job {job.job_id} has ended; see {work.folder}")
         return 0
-    rank = _culprit(outcomes, _log(job, 0))
+    rank = _first_failed_rank(outcomes, _log(job, 0))
     tail = "\n".join(_relevant_lines(_log(job, rank))[-LAST_LINES:])
     said = outcomes[rank] or "left no result"
     print(
@@ -117,23 +117,23 @@ def _outcome(end: dict[str, Any]) -> str:
     return str(end.get("error", f"exit status {end['status']}")) if end["status"] else ""
 
 
-def _culprit(outcomes: list[str | None], log: str) -> int:
+def _first_failed_rank(outcomes: list[str | None], log: str) -> int:
     """Return the rank that failed first: the first with an error in its result file, else one without a result.
 
     Among several ranks without a result it is the one that srun names first in the log of rank 0. Ranks that ended only
     because another process was lost are not considered.
     """
-    guilty = [rank for rank, outcome in enumerate(outcomes) if outcome not in ("", f"exit status {LOST}")]
-    said = [rank for rank in guilty if outcomes[rank] is not None]
-    if said:
-        return said[0]
-    lines = [
-        line.split(": task ", 1)[1]
-        for line in log.splitlines()
-        if line.startswith("srun: error:") and ": task " in line
-    ]
-    named = [int(line.split(":")[0]) for line in lines if line.split(":")[0].isdigit()]
-    return next((rank for rank in [*named, *guilty] if rank in guilty), 0)
+    failed = [rank for rank, outcome in enumerate(outcomes) if outcome not in ("", f"exit status {LOST}")]
+    with_error = [rank for rank in failed if outcomes[rank] is not None]
+    named = [rank for rank in _ranks_named_by_srun(log) if rank in failed]
+    return next(iter(with_error or named or failed), 0)
+
+
+def _ranks_named_by_srun(log: str) -> list[int]:
+    """Return the ranks in srun's messages, such as "srun: error: node1: task 3: Killed", in their order."""
+    errors = [line for line in log.splitlines() if line.startswith("srun: error:")]
+    ranks = [line.partition(": task ")[2].partition(":")[0] for line in errors]
+    return [int(rank) for rank in ranks if rank.isdigit()]
 
 
 def _log(job: "submitit.Job[int]", rank: int) -> str:
