@@ -10,6 +10,9 @@ from typing import Annotated, Any
 from ict_ref.utils.command_line import expect
 from ict_ref.utils.option_parser import Flag, metavar
 
+# Types of the fields of Job, in the words of messages.
+KINDS = {int: "an integer", str: "a string", tuple: "a list of strings"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -119,22 +122,25 @@ def load_profile(path: Path | None) -> Job:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"--profile: expected a TOML file, got {path} ({error})") from None
-    fields = {field.name: field for field in dataclasses.fields(Job)}
+    kinds = {field.name: type(field.default) for field in dataclasses.fields(Job)}
     values: dict[str, Any] = {}
     for name, value in content.items():
-        if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1)
-            hint = f"perhaps you meant {near[0]}" if near else f"known fields: {', '.join(fields)}"
+        if name not in kinds:
+            near = difflib.get_close_matches(name, kinds, n=1)
+            hint = f"perhaps you meant {near[0]}" if near else f"known fields: {', '.join(kinds)}"
             raise ValueError(f"--profile: {path} has an unknown field {name}; {hint}")
-        kind = type(fields[name].default)
-        if kind is tuple and isinstance(value, list) and all(isinstance(line, str) for line in value):
-            values[name] = tuple(value)
-        elif type(value) is kind and kind is not tuple:
-            values[name] = value
-        else:
-            wanted = {int: "an integer", str: "a string", tuple: "a list of strings"}[kind]
-            raise ValueError(f"--profile: {path}: {name}: expected {wanted}, got {value!r}")
+        values[name] = _converted(value, kinds[name], f"--profile: {path}: {name}")
     return Job(**values)
+
+
+def _converted(value: object, kind: type, option: str) -> object:
+    """Return a value of a TOML file as a value of Job: a list of strings becomes a tuple.
+
+    Raises ValueError for a value that is not of this kind.
+    """
+    converted = tuple(value) if isinstance(value, list) and all(isinstance(line, str) for line in value) else value
+    expect(type(converted) is kind, option, KINDS[kind], repr(value))
+    return converted
 
 
 def _option(name: str) -> str:
