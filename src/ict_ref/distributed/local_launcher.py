@@ -1,13 +1,14 @@
 """The launcher that starts the processes of a run on this machine, forwards signals and reports a failure."""
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +16,10 @@ from ict_ref.utils.signals import LOST, RENDEZVOUS, STOPS
 
 # Seconds from a failure to SIGTERM, and to SIGKILL, for the other processes.
 TERMINATE_S, KILL_S = 2.0, 20.0
+# Seconds between two checks of the processes.
+POLL_S = 0.02
+# Exit statuses of a process that finished, or stopped on request.
+SUCCESSES = (0, *(128 + number for number in STOPS))
 
 
 def visible_gpus(device: str) -> int:
@@ -84,33 +89,33 @@ def _first_to_fail(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
     After a failure the others are stopped. A process that stops on request does not fail. A process that only lost
     another one counts as failed if all others did too.
     """
-    fine = {0, *(128 + number for number in STOPS)}
-    culprit: int | None = None
-    since: float | None = None
-    terminated = False
-    while None in (statuses := [process.poll() for process in processes]):
-        failed = {k: status for k, status in enumerate(statuses) if status is not None and status not in fine}
-        if failed and since is None:
-            since = time.monotonic()
-        if since is not None:
-            if not terminated:
-                culprit = _culprit(failed)
-            waited = time.monotonic() - since
-            if waited > TERMINATE_S and not terminated:
-                _send(processes, signal.SIGTERM)  # once: a second one would interrupt their last writes
-                terminated = True
-            if waited > KILL_S:
-                _send(processes, signal.SIGKILL)
-        time.sleep(0.02)
-    if terminated:
-        return culprit
-    return _culprit({k: status for k, status in enumerate(statuses) if status is not None and status not in fine})
+    while _running(processes) and _failed_rank(processes) is None:
+        time.sleep(POLL_S)
+    failure = time.monotonic()
+    _wait(processes, until=failure + TERMINATE_S)
+    failed = _failed_rank(processes)  # before SIGTERM, because some processes then exit with an error
+    _send(processes, signal.SIGTERM)  # once: a second one would interrupt their last writes
+    _wait(processes, until=failure + KILL_S)
+    _send(processes, signal.SIGKILL)
+    _wait(processes)
+    return failed
 
 
-def _culprit(failed: Mapping[int, int]) -> int | None:
+def _running(processes: Sequence[subprocess.Popen[bytes]]) -> bool:
+    return any(process.poll() is None for process in processes)
+
+
+def _wait(processes: Sequence[subprocess.Popen[bytes]], until: float = math.inf) -> None:
+    """Wait until all processes have ended, or until this time of the monotonic clock."""
+    while _running(processes) and time.monotonic() <= until:
+        time.sleep(POLL_S)
+
+
+def _failed_rank(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
     """Return the rank that failed for its own reasons: a killed process first, a process that lost another one last."""
-    ranks = sorted(failed, key=lambda rank: (failed[rank] == LOST, failed[rank] >= 0, rank))
-    return ranks[0] if ranks else None
+    statuses = {rank: process.poll() for rank, process in enumerate(processes)}
+    failed = {rank: status for rank, status in statuses.items() if status is not None and status not in SUCCESSES}
+    return min(failed, key=lambda rank: (failed[rank] == LOST, failed[rank] >= 0, rank), default=None)
 
 
 def _send(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
