@@ -206,7 +206,7 @@ def test_a_network_file_in_colour_without_labels(tmp_path: Path) -> None:
         (["--out", "there.png"], "--out: expected a new path, got there.png.json."),
         (["--out", "a.jpg"], "--out: expected FILE.npz, FILE.png or a folder, got a.jpg"),
         (["--out", "there.npz/a.npz"], "--out: expected a path in a writable folder"),
-        (["--device", "cuda"], "--machine.device: expected a GPU"),
+        (["--device", "cuda"], "--device: expected a GPU"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -15,7 +15,7 @@ from ict_ref.config import Config, Method, Sample
 from ict_ref.data.dataset import load
 from ict_ref.networks.model import ConsistencyModel
 from ict_ref.networks.network_checkpoint import NetworkCheckpoint
-from ict_ref.utils.command_line import say
+from ict_ref.utils.command_line import expect, say
 
 EMA_PREFIX = "average/network."
 """Start of the names under which checkpoints store the EMA weights."""
@@ -74,9 +74,12 @@ def load_pretrained(path: Path, device: torch.device | str = "cpu") -> Pretraine
     torch.Size([4, 1, 8, 8])
 
     Raises:
-        ValueError: the path holds neither a run with a checkpoint nor a network file, or the file is damaged.
+        ValueError: the path holds neither a run with a checkpoint nor a network file, the file is damaged, or torch
+            cannot use the device.
         OSError: the file cannot be read.
     """
+    is_usable = torch.device(device).type != "cuda" or torch.cuda.is_available()
+    expect(is_usable, "--device", "a GPU that torch can use for cuda", "a CPU only", "Leave the option out.")
     config: Config | None = None
     if path.is_dir():
         config = load_config(path)

@@ -81,15 +81,17 @@ class ProcessGroup:
 
 
 @contextlib.contextmanager
-def joined(machine: Machine) -> Iterator[ProcessGroup]:
+def joined(machine: Machine, *, option: str = "--machine.device") -> Iterator[ProcessGroup]:
     """Join the process group that the environment describes, and leave it when the block ends.
+
+    `option` is the option of the device in a message.
 
     Raises:
         ValueError: the requested device does not exist.
         LostProcessError: another process ended early.
     """
     rank, size, local = (int(os.environ.get(name, default)) for name, default in VARIABLES)
-    device = _device(machine, local)
+    device = _device(machine, local, option)
     if size == 1:
         yield ProcessGroup(0, 1, device)
         return
@@ -122,14 +124,14 @@ def _lost_processes_named() -> Iterator[None]:
         raise LostProcessError(str(error)) from error
 
 
-def _device(machine: Machine, local: int) -> torch.device:
+def _device(machine: Machine, local: int, option: str) -> torch.device:
     visible = torch.cuda.device_count()
     if machine.device == "cpu" or (machine.device == "auto" and visible == 0):
         return torch.device("cpu")
     if local >= visible:
         raise ValueError(
-            f"--machine.device: expected a GPU for each process of a machine, got {visible} for {local + 1} or more "
-            "processes. Start fewer processes, or give --machine.device cpu."
+            f"{option}: expected a GPU for each process of a machine, got {visible} for {local + 1} or more "
+            f"processes. Start fewer processes, or give {option} cpu."
         )
     device = torch.device("cuda", local)
     torch.cuda.set_device(device)

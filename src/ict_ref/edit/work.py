@@ -45,8 +45,6 @@ def work(options: Options) -> int:
         ValueError: The model, the images or an option cannot be used.
         OSError: A file cannot be read or written.
     """
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device: expected a GPU that torch can use for cuda, got a CPU only. Leave the option out.")
     trained = load_pretrained(options.model, options.device)
     if trained.event[0] not in (1, 3):
         raise ValueError(

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from ict_ref.checkpoint.load import load_pretrained
-from ict_ref.evaluate.features import Features, find_features
-from ict_ref.evaluate.measured import Measured, channels_and_number, measure
+from ict_ref.evaluate.features import find_features
+from ict_ref.evaluate.measured import Measured, measure
 from ict_ref.evaluate.options import EvaluateOptions
+from ict_ref.evaluate.reference import find_reference, measured_reference
 from ict_ref.evaluate.report import report
 from ict_ref.evaluate.scores import score
 from ict_ref.evaluate.sets import ImageSet, sampled, stored
-from ict_ref.evaluate.statistics_file import is_statistics, load, save
+from ict_ref.evaluate.statistics_file import save
 from ict_ref.sample.recipe import Recipe
 from ict_ref.utils.atomic import write_atomically
 from ict_ref.utils.command_line import expect, refuse_place
@@ -26,9 +27,12 @@ def work(options: EvaluateOptions) -> int:
         OSError: A file cannot be read or written.
     """
     features = find_features(options.features)
-    real = _reference(options, features)
+    real = find_reference(options.reference, features)
+    if isinstance(real, Measured):
+        got = f"the statistics {options.reference}"
+        expect(options.save_stats is None, "--save-stats", "images as --reference", got)
     fake = None if options.samples is None else _samples(options, options.samples, real.count)
-    reference, channels = _measured_reference(real, fake, features, least=max(2, options.k + 1))
+    reference, channels = measured_reference(real, fake, features, least=max(2, options.k + 1))
     if options.save_stats:
         options.save_stats.parent.mkdir(parents=True, exist_ok=True)
         save(reference, features, options.save_stats)
@@ -47,16 +51,6 @@ def work(options: EvaluateOptions) -> int:
     return 0
 
 
-def _reference(options: EvaluateOptions, features: Features) -> ImageSet | Measured:
-    """Return the real images, or the statistics of a file."""
-    if not is_statistics(options.reference):
-        return stored(options.reference)
-    statistics = load(options.reference, features)
-    got = f"the statistics {options.reference}"
-    expect(options.save_stats is None, "--save-stats", "images as --reference", got)
-    return statistics
-
-
 def _samples(options: EvaluateOptions, samples: str, reference: int | None) -> ImageSet:
     """Return stored samples, or samples of a model: --count of them, by default as many as the reference has."""
     place = Path(samples)
@@ -69,21 +63,3 @@ def _samples(options: EvaluateOptions, samples: str, reference: int | None) -> I
     clip = CLIP[options.clip or "as-trained"]
     trained = load_pretrained(place)
     return sampled(Recipe(trained, count, options.sigmas, options.labels, options.seed or 0, clip))
-
-
-def _measured_reference(
-    real: ImageSet | Measured, fake: ImageSet | None, features: Features, *, least: int
-) -> tuple[Measured, int]:
-    """Return the statistics of the reference, and the number of channels of all images."""
-    if isinstance(real, ImageSet):
-        channels, _ = channels_and_number(features, {"samples": fake, "reference": real}, least=least)
-        return measure(real, features, channels=channels, classify=False, what="reference"), channels
-    channels, number = channels_and_number(features, {"samples": fake}, least=least)
-    expect(
-        len(real.mean) == number,
-        "--reference",
-        f"statistics of {number} features ({features.name})",
-        f"{len(real.mean)} in {real.about['name']}",
-        "Give images, or statistics of these features.",
-    )
-    return real, channels

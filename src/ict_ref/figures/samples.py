@@ -40,7 +40,7 @@ def write_samples(
     place = folder / f"{run.resolve().name.removesuffix('.safetensors')}-sheet.png"
     for path in (place, place.with_suffix(".json")):
         refuse_place(path)
-    with joined(Machine(device=device)) as group:
+    with joined(Machine(device=device), option="--device") as group:
         trained = load_pretrained(run, group.device)
         recipes, rows, columns = planned(trained, size, wanted, seed)
         with bar(2 * rows * columns, "sampling", "images") as progress:

@@ -40,7 +40,7 @@ def make(sampling: Sampling) -> int:
     """
     if sampling.threads:
         torch.set_num_threads(sampling.threads)
-    with contextlib.ExitStack() as held, joined(Machine(device=sampling.device)) as group:
+    with contextlib.ExitStack() as held, joined(Machine(device=sampling.device), option="--device") as group:
         recipe = recipe_of(sampling, load_pretrained(sampling.model, group.device))
         parts = Parts(sampling.parts, recipe.batches)
         about = {

@@ -4,16 +4,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 import ict_ref
 from ict_ref.checkpoint.load import PretrainedModel, load_pretrained
 from ict_ref.evaluate.features import Features, find_features
-from ict_ref.evaluate.measured import Measured, channels_and_number, measure
-from ict_ref.evaluate.sets import sampled, stored
-from ict_ref.evaluate.statistics_file import is_statistics, load
+from ict_ref.evaluate.measured import Measured, measure
+from ict_ref.evaluate.reference import find_reference, measured_reference
+from ict_ref.evaluate.sets import sampled
 from ict_ref.formulas import frechet_distance, search_intermediate_sigma, sigma_grid
 from ict_ref.sample.recipe import Recipe
 from ict_ref.search.options import SearchOptions
@@ -46,7 +45,8 @@ class Scorer:
         self._trained, self._options, self._place = trained, options, place
         self._features: Features = find_features(options.features)
         first = self._recipe(before[:1])
-        self._reference, self._channels = _reference(options.reference, self._features, first)
+        real = find_reference(options.reference, self._features)
+        self._reference, self._channels = measured_reference(real, sampled(first), self._features, least=2)
         self.about = {
             "ict_ref": ict_ref.__version__,
             "model": trained.name,
@@ -86,8 +86,6 @@ def find(options: SearchOptions) -> Found:
         ValueError: The model does not support the levels, labels, reference or device, or the folder is in use.
         OSError: A file cannot be read or written.
     """
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device: expected a GPU that torch can use for cuda, got a CPU only. Leave the option out.")
     trained = load_pretrained(options.model, options.device)
     method = trained.method
     before, after = options.before or (method.sigma_max,), options.after
@@ -125,21 +123,3 @@ def find(options: SearchOptions) -> Found:
 def most_scores(nodes: int) -> int:
     """Return the largest number of nodes that a ternary search scores: two per step, and the last few."""
     return 2 * math.ceil(math.log(max(nodes, 2), 1.5)) + 4
-
-
-def _reference(place: str, features: Features, recipe: Recipe) -> tuple[Measured, int]:
-    """Return the reference and the number of channels. Raises ValueError for a reference that does not fit."""
-    known = load(place, features) if is_statistics(place) else None
-    images = sampled(recipe)
-    if known is None:
-        real = stored(place)
-        channels, _ = channels_and_number(features, {"reference": real, "samples": images}, least=2)
-        return measure(real, features, channels=channels, classify=False, what="reference"), channels
-    channels, number = channels_and_number(features, {"samples": images}, least=2)
-    if len(known.mean) != number:
-        raise ValueError(
-            f"--reference: expected statistics of {number} features ({features.name}), got {len(known.mean)} in "
-            f"{place}. "
-            "Give images, or statistics of these features."
-        )
-    return known, channels
