@@ -107,12 +107,12 @@ def load_ema(run: Path) -> tuple[NetworkCheckpoint, int]:
     """
     config, digests = load_config(run), stored_digests(run)
 
-    def of_this_run(checkpoint: Checkpoint) -> None:
+    def refuse_other(checkpoint: Checkpoint) -> None:
         if checkpoint.config not in digests:
             reason = f"{run} has a checkpoint of another configuration than that of its config.json"
             raise UnusableFileError(reason, "Restore one of them.")
 
-    checkpoint, rejected = newest_checkpoint(run, of_this_run)
+    checkpoint, rejected = newest_checkpoint(run, refuse_other)
     if checkpoint is None:
         raise ValueError(f"{run} has no checkpoint yet. A run writes one every --record.save-every steps.")
     for file in rejected:

@@ -13,7 +13,11 @@ from torch import Tensor
 
 
 def refuse(expected: str, got: object, advice: str) -> NoReturn:
-    """Raise the ValueError of a broken requirement."""
+    """Reject a value.
+
+    Raises:
+        ValueError: Always.
+    """
     raise ValueError(f"expected {expected}, got {got}. {advice[0].upper()}{advice[1:]}.")
 
 

@@ -109,7 +109,11 @@ def data(seed: int) -> Tensor:
 
 
 def observe(step: Step, at: int, seed: int, answer: Answer = plain) -> ObservedStep:
-    """Run the step once on known data and return the record of its network."""
+    """Run the step once on known data and return the record of its network.
+
+    Raises:
+        UnreadableStep: The step fails, or does not call its network once as student and once as teacher.
+    """
     torch.manual_seed(seed)
     x = data(seed)
     network = NetworkSpy(answer).train()

@@ -75,7 +75,11 @@ def check_trace(namespace: object, arrays: Arrays = TORCH, version: int = VERSIO
 
 
 def compare_file(path: Path, rtol: float | None = None, version: int = VERSION) -> Iterator[Result]:
-    """Yield a result for each value in a user's file, up to the first that differs."""
+    """Yield a result for each value in a user's file, up to the first that differs.
+
+    Raises:
+        TraceError: The file cannot be read, or is not an object of values of the step.
+    """
     given = _read_values(path)
     known = [traced.name for traced in entries(version)]
     if unknown := sorted(given.keys() - set(known)):

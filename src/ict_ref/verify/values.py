@@ -102,7 +102,11 @@ ARRAYS = {arrays.name: arrays for arrays in (TORCH, NUMPY)}
 
 
 def number(value: Json) -> float | int:
-    """Return a number that JSON may hold as a word."""
+    """Return a number that JSON may hold as a word.
+
+    Raises:
+        ValueError: The value is not a number.
+    """
     if isinstance(value, str):
         return float(value)
     if isinstance(value, int | float):
@@ -111,7 +115,11 @@ def number(value: Json) -> float | int:
 
 
 def decoded(value: Json, arrays: Arrays = TORCH) -> object:
-    """Return the argument or value that a vector encodes."""
+    """Return the argument or value that a vector encodes.
+
+    Raises:
+        ValueError: The value is not one of the encodings.
+    """
     if not isinstance(value, dict):
         return tuple(decoded(part, arrays) for part in value) if isinstance(value, list) else value
     if "tensor" in value:

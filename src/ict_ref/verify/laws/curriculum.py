@@ -9,7 +9,11 @@ CURRICULA = ("exponential_curriculum", "constant_curriculum", *RISING)
 
 
 def levels(f: Function, step: int, **options: int) -> int:
-    """Return N(k), which must be a whole number in type too."""
+    """Return N(k).
+
+    Raises:
+        BrokenError: It is not an int.
+    """
     n = f(step=step, **options)
     if type(n) is not int:
         raise BrokenError(f"got {n!r} of type {type(n).__name__}, should be a whole number")

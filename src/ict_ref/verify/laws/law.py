@@ -73,14 +73,22 @@ def law(*functions: str) -> Callable[[Statement], Statement]:
 
 
 def equal(got: Any, expected: Any, what: str = "") -> None:
-    """Raise BrokenError unless two values are the same to the last bit."""
+    """Compare two values to the last bit.
+
+    Raises:
+        BrokenError: They differ.
+    """
     mine, theirs = torch.as_tensor(got), torch.as_tensor(expected)
     if mine.shape != theirs.shape or not torch.equal(mine, theirs):
         raise BrokenError(f"{what or 'got'} {shown(got)}, should be exactly {shown(expected)}")
 
 
 def close(got: Any, expected: Any, *, rtol: float = 1e-11, atol: float = 0.0, what: str = "") -> None:
-    """Raise BrokenError unless |got - expected| <= atol + rtol |expected|, value by value."""
+    """Compare value by value: |got - expected| <= atol + rtol |expected|.
+
+    Raises:
+        BrokenError: A value differs by more, or the shapes differ.
+    """
     mine, theirs = (torch.as_tensor(value, dtype=torch.float64).detach() for value in (got, expected))
     if mine.shape != theirs.shape:
         raise BrokenError(f"{what or 'got'} a value of shape {list(mine.shape)}, should be {list(theirs.shape)}")
@@ -94,7 +102,11 @@ def close(got: Any, expected: Any, *, rtol: float = 1e-11, atol: float = 0.0, wh
 
 
 def needs(condition: Any, otherwise: str) -> None:
-    """Raise BrokenError(otherwise) unless the condition is true, elementwise for tensors."""
+    """Check a condition, elementwise for tensors.
+
+    Raises:
+        BrokenError: The condition is false. The message is `otherwise`.
+    """
     if not bool(condition.all() if isinstance(condition, Tensor) else condition):
         raise BrokenError(otherwise)
 
