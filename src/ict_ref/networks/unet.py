@@ -1,6 +1,8 @@
 """The U-Net common to ADM and NCSN++: encoder, middle, decoder and head, with dropout by given masks."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -9,9 +11,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ict_ref.config import Network
-from ict_ref.networks.blocks import ArchitectureVariant, Block, Fir, Resampling, ResidualBlock, SelfAttention, joined
+from ict_ref.networks.blocks import ArchitectureVariant, Block, Fir, ResidualBlock, SelfAttention, joined
 from ict_ref.networks.dropout import DropoutSite, Masks
 from ict_ref.networks.embedding import Embedding
+from ict_ref.networks.layout import BlockSpec, decoder_blocks, encoder_blocks, middle_blocks
 
 
 class UNet(nn.Module):
@@ -36,32 +39,22 @@ class UNet(nn.Module):
         h = options.width if self.has_pyramid else options.width * options.multipliers[0]
         self.stem = nn.Conv2d(channels, h, 3, padding=1)
 
-        skips, shown = [h], channels
-        self.encoder, self.pyramid = nn.ModuleList(), nn.ModuleList()
+        encoder, skips = list(encoder_blocks(options, size)), [h]
+        self.encoder = nn.ModuleList()
+        for spec in encoder:
+            self.encoder.append(self._block(h, spec, size))
+            h = spec.channels
+            skips.append(h)
+        self.pyramid = nn.ModuleList()
         if self.has_pyramid:
+            self.pyramid.extend(_projections(channels, encoder))
             self.smooth = Fir("smooth")
-        for stage, multiplier in enumerate(options.multipliers):
-            if stage > 0:
-                size //= 2
-                self.encoder.append(self._block(h, h, size, "down"))
-                if self.has_pyramid:
-                    self.pyramid.append(nn.Conv2d(shown, h, 3, stride=2))
-                    shown = h
-                skips.append(h)
-            for _ in range(options.blocks):
-                before, h = h, options.width * multiplier
-                self.encoder.append(self._block(before, h, size, attends=self._is_low(size)))
-                skips.append(h)
-        self.middle = nn.ModuleList([self._block(h, h, size, attends=True), self._block(h, h, size)])
+        self.middle = nn.ModuleList(self._block(h, spec, size) for spec in middle_blocks(options))
         self.decoder = nn.ModuleList()
-        for stage, multiplier in reversed(list(enumerate(options.multipliers))):
-            for number in range(options.blocks + 1):
-                before, h = h + skips.pop(), options.width * multiplier
-                attends = self._is_low(size) and (number == options.blocks or not self.has_pyramid)
-                self.decoder.append(self._block(before, h, size, attends=attends))
-            if stage > 0:
-                size *= 2
-                self.decoder.append(self._block(h, h, size, "up"))
+        for spec in decoder_blocks(options, size):
+            before = h if spec.way == "up" else h + skips.pop()
+            self.decoder.append(self._block(before, spec, size))
+            h = spec.channels
         norm = nn.GroupNorm(options.groups_of(h), h, self.variant.eps)
         self.head = nn.Sequential(norm, nn.SiLU(), nn.Conv2d(h, channels, 3, padding=1))
         if not self.stem.weight.is_meta:
@@ -119,19 +112,22 @@ class UNet(nn.Module):
         """Sample the Fourier frequencies from N(0, fourier_scale^2)."""
         return self.options.fourier_scale * generator.standard_normal(self.options.width)
 
-    def _is_low(self, size: int) -> bool:
-        """Return whether maps of this size have attention."""
-        return size in self.options.attention_resolutions
-
-    def _block(self, before: int, after: int, size: int, way: Resampling = "none", *, attends: bool = False) -> Block:
-        """Return the next block, whose map has `size` pixels a side after resampling, and list its dropout site."""
-        options, site = self.options, None
+    def _block(self, before: int, spec: BlockSpec, size: int) -> Block:
+        """Return the next block, of `before` input channels and for images of this size, and list its dropout site."""
+        options, after, side, site = self.options, spec.channels, size >> spec.stage, None
         # iCT Section 3.1: "layers with resolution less than or equal to 16x16", the map on which the dropout acts.
-        if options.dropout > 0 and size <= options.dropout_max_resolution:
+        if options.dropout > 0 and side <= options.dropout_max_resolution:
             site = len(self._sites)
-            self._sites.append(DropoutSite(after, size, size, options.dropout))
-        residual = ResidualBlock(before, after, options, self.variant, way, site)
-        return Block(residual, SelfAttention(after, options, self.variant) if attends else None)
+            self._sites.append(DropoutSite(after, side, side, options.dropout))
+        residual = ResidualBlock(before, after, options, self.variant, spec.way, site)
+        return Block(residual, SelfAttention(after, options, self.variant) if spec.attends else None)
+
+
+def _projections(channels: int, encoder: list[BlockSpec]) -> Iterator[nn.Conv2d]:
+    """Yield the maps of the input pyramid, from each of its resolutions to the next."""
+    widths = [channels, *(spec.channels for spec in encoder if spec.way == "down")]
+    for before, after in pairwise(widths):
+        yield nn.Conv2d(before, after, 3, stride=2)
 
 
 def _refuse_odd_halvings(size: int, options: Network) -> None:
