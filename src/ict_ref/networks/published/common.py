@@ -1,8 +1,9 @@
-"""Helpers for all formats of published networks: places of blocks, names of tensors, and a complete translation."""
+"""Helpers for all formats of published networks: options, names of tensors, and a complete translation."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, NoReturn, TypeAlias
+from typing import Literal, NoReturn, TypeAlias
 
 import torch
 from jaxtyping import Float, Shaped
@@ -10,9 +11,12 @@ from torch import Tensor
 
 from ict_ref.config import Network
 from ict_ref.networks.embedding import at_least_float32
+from ict_ref.networks.layout import BlockSpec
 from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 
 State: TypeAlias = Mapping[str, Shaped[Tensor, "..."]]
+QKV = re.compile(r"\.qkv\.(weight|bias)$")
+"""Pattern of the keys of the maps of queries, keys and values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,47 +36,13 @@ class ImportOptions:
     dropout_max_resolution: int = 16
 
 
-class Place(NamedTuple):
-    """A block of a network, by its place."""
-
-    ours: str
-    half: Literal["encoder", "middle", "decoder"]
-    level: int
-    block: int | None
-    """Number of the block in its stage; None: the block between two stages."""
-    attends: bool
-
-
-def places(options: Network, size: int) -> Iterator[Place]:
-    """Yield the blocks of our network in the order of the forward pass."""
-    levels, adm = range(len(options.multipliers)), options.architecture == "adm"
-    attends = [size >> level in options.attention_resolutions for level in levels]
-    index = 0
-    for level in levels:
-        for block in [None] * (level > 0) + list(range(options.blocks)):
-            yield Place(f"encoder.{index}", "encoder", level, block, block is not None and attends[level])
-            index += 1
-    for block in range(2):
-        yield Place(f"middle.{block}", "middle", levels[-1], block, block == 0)
-    index = 0
-    for level in reversed(levels):
-        for block in [*range(options.blocks + 1)]:
-            yield Place(
-                f"decoder.{index}", "decoder", level, block, attends[level] and (adm or block == options.blocks)
-            )
-            index += 1
-        if level > 0:
-            yield Place(f"decoder.{index}", "decoder", level - 1, None, False)
-            index += 1
-
-
 def parts(
-    place: Place, block: str, of_block: Mapping[str, str], attention: str, of_attention: Mapping[str, str]
+    spec: BlockSpec, block: str, of_block: Mapping[str, str], attention: str, of_attention: Mapping[str, str]
 ) -> dict[str, str]:
     """Return their names of the tensors of a block, by our names."""
-    names = {f"{place.ours}.block.{ours}": f"{block}.{theirs}" for ours, theirs in of_block.items()}
-    if place.attends:
-        names |= {f"{place.ours}.attention.{ours}": f"{attention}.{theirs}" for ours, theirs in of_attention.items()}
+    names = {f"{spec.name}.block.{ours}": f"{block}.{theirs}" for ours, theirs in of_block.items()}
+    if spec.attends:
+        names |= {f"{spec.name}.attention.{ours}": f"{attention}.{theirs}" for ours, theirs in of_attention.items()}
     return names
 
 
@@ -87,25 +57,26 @@ def translated(state: State, names: Mapping[str, str], weights: NetworkCheckpoin
     for name, wanted in weights.empty_network().state_dict().items():
         part, _, leaf = name.rpartition(".")
         key = names.get(name) or f"{names[part]}.{leaf}"
-        value = left.pop(key, None)
-        if value is None:
+        if key not in left:
             missing.append(key)
             continue
-        # Other code has 1x1 convolutions where ours has linear maps.
-        while value.ndim > wanted.ndim and value.shape[-1] == 1:
-            value = value[..., 0]
-        if value.shape != wanted.shape or not value.is_floating_point():
+        value = _without_kernel(left.pop(key), wanted.ndim)
+        if value.shape == wanted.shape and value.is_floating_point():
+            ours[name] = at_least_float32(value)
+        else:
             wrong.append(f"{key} {list(value.shape)} {value.dtype} for {list(wanted.shape)}")
-            continue
-        ours[name] = at_least_float32(value)
-    problems = [
-        f"{len(found)} {what} ({some(found)})"
-        for found, what in ((missing, "missing"), (list(left), "unknown"), (wrong, "of another shape or kind"))
-        if found
-    ]
-    if problems:
-        refuse("the keys and shapes of this network", ", ".join(problems), "Give the options it was built with.")
+    problems = {"missing": missing, "unknown": list(left), "of another shape or kind": wrong}
+    got = ", ".join(f"{len(found)} {problem} ({some(found)})" for problem, found in problems.items() if found)
+    if got:
+        refuse("the keys and shapes of this network", got, "Give the options it was built with.")
     return replace(weights, state=ours)
+
+
+def _without_kernel(value: Shaped[Tensor, "..."], ndim: int) -> Shaped[Tensor, "..."]:
+    """Return the weight of a 1x1 convolution, which other code has where ours has a linear map, in `ndim` axes."""
+    while value.ndim > ndim and value.shape[-1] == 1:
+        value = value[..., 0]
+    return value
 
 
 def network(import_options: ImportOptions, *, width: int, widths: list[int], **fields: object) -> Network:

@@ -2,17 +2,18 @@
 
 import math
 import re
-from collections.abc import Iterator
 
 import torch
 
+from ict_ref.config import Network
+from ict_ref.networks.layout import unet_blocks
 from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.networks.published.common import (
+    QKV,
     ImportOptions,
     State,
     ncsnpp,
     parts,
-    places,
     refuse,
     regrouped,
     shape,
@@ -21,6 +22,7 @@ from ict_ref.networks.published.common import (
 
 BLOCK = {name: name for name in ("norm0", "conv0", "norm1", "conv1", "skip")} | {"linear": "affine"}
 ATTENTION = {"norm": "norm2", "qkv": "qkv", "projection": "proj"}
+HALVES = {"encoder": ("enc", "block"), "middle": ("dec", "in"), "decoder": ("dec", "block")}
 ENDS = {
     "embedding.features.frequencies": "map_noise.freqs",
     "embedding.linear0": "map_layer0",
@@ -39,62 +41,69 @@ def read_edm(state: State, import_options: ImportOptions) -> NetworkCheckpoint:
         ValueError: the state dict is of another model, or incomplete.
     """
     size = next((int(m[1]) for key in state if (m := re.fullmatch(r"enc\.(\d+)x\1_conv\.weight", key))), 0)
-    stem = f"enc.{size}x{size}"
-    width, channels = shape(state, f"{stem}_conv.weight")[:2]
-    if lacks := list(_beyond_ncsnpp(state)):
+    width, channels = shape(state, f"enc.{size}x{size}_conv.weight")[:2]
+    if lacks := _beyond_ncsnpp(state):
         refuse("a SongUNet configured as NCSN++", " and ".join(lacks), "Such networks cannot be imported.")
-    sides = [
-        size >> level for level in range(16) if f"enc.{size >> level}x{size >> level}_block0.conv0.weight" in state
-    ]
-    first = [f"enc.{side}x{side}_block0" for side in sides]
-    blocks = sum(f"{stem}_block{i}.conv0.weight" in state for i in range(1000))
-    options = ncsnpp(
-        import_options,
-        width=width,
-        widths=[shape(state, f"{name}.conv0.weight")[0] for name in first],
-        blocks=blocks,
-        attention=tuple(side for side, name in zip(sides, first, strict=True) if f"{name}.qkv.weight" in state),
-        frequencies=state["map_noise.freqs"],
-        time_scale=1.0,
-    )
-    names = ENDS | {"stem": f"{stem}_conv"}
-    names |= {"head.0": f"dec.{size}x{size}_aux_norm", "head.2": f"dec.{size}x{size}_aux_conv"}
-    for place in places(options, size):
-        side = size >> place.level
-        half = "enc" if place.half == "encoder" else "dec"
-        role = f"in{place.block}" if place.half == "middle" else f"block{place.block}"
-        if place.block is None:
-            role = "down" if half == "enc" else "up"
-        block = f"{half}.{side}x{side}_{role}"
-        names |= parts(place, block, BLOCK, block, ATTENTION)
-        if role == "down":
-            names[f"pyramid.{place.level - 1}"] = f"enc.{side}x{side}_aux_residual"
-    read = {key: value for key, value in state.items() if not key.endswith(".resample_filter")}
-    read.pop("map_augment.weight", None)
-    for key in read:
-        if re.search(r"\.qkv\.(weight|bias)$", key):
-            read[key] = regrouped(read[key], (-1, 3))
+    options = _options(state, import_options, width=width, size=size)
+    read = {key: regrouped(value, (-1, 3)) if QKV.search(key) else value for key, value in state.items()}
+    for unused in ["map_augment.weight", *_ending(state, ".resample_filter")]:
+        read.pop(unused, None)
     classes = shape(state, "map_label.weight")[1] if "map_label.weight" in state else 0
     if "map_label.bias" in read and classes:
         bias = read.pop("map_label.bias")
         read["map_label.weight"] = read["map_label.weight"] + bias[:, None] / math.sqrt(classes)
     empty = NetworkCheckpoint(options=options, channels=channels, size=size, classes=classes, state={})
-    return translated(read, names, empty)
+    return translated(read, _names(options, size), empty)
 
 
-def _beyond_ncsnpp(state: State) -> Iterator[str]:
-    """Yield the features of a SongUNet or a DhariwalUNet that NCSN++ lacks."""
+def _options(state: State, import_options: ImportOptions, *, width: int, size: int) -> Network:
+    """Return the options of a SongUNet, from the names and shapes of its tensors."""
+    sides = [size >> stage for stage in range(16)]
+    sides = [side for side in sides if f"enc.{side}x{side}_block0.conv0.weight" in state]
+    return ncsnpp(
+        import_options,
+        width=width,
+        widths=[shape(state, f"enc.{side}x{side}_block0.conv0.weight")[0] for side in sides],
+        blocks=sum(f"enc.{size}x{size}_block{i}.conv0.weight" in state for i in range(1000)),
+        attention=tuple(side for side in sides if f"enc.{side}x{side}_block0.qkv.weight" in state),
+        frequencies=state["map_noise.freqs"],
+        time_scale=1.0,
+    )
+
+
+def _names(options: Network, size: int) -> dict[str, str]:
+    """Return the SongUNet's names of all tensors, by our names."""
+    names = ENDS | {"stem": f"enc.{size}x{size}_conv"}
+    names |= {"head.0": f"dec.{size}x{size}_aux_norm", "head.2": f"dec.{size}x{size}_aux_conv"}
+    for spec in unet_blocks(options, size):
+        side = size >> spec.stage
+        half, numbered = HALVES[spec.half]
+        role = spec.way if spec.number is None else f"{numbered}{spec.number}"
+        block = f"{half}.{side}x{side}_{role}"
+        names |= parts(spec, block, BLOCK, block, ATTENTION)
+        if spec.way == "down":
+            names[f"pyramid.{spec.stage - 1}"] = f"enc.{side}x{side}_aux_residual"
+    return names
+
+
+def _beyond_ncsnpp(state: State) -> list[str]:
+    """Return the features of a SongUNet or a DhariwalUNet that NCSN++ lacks."""
     if "out_conv.weight" in state:
-        yield "the DhariwalUNet"
-        return
-    if "map_noise.freqs" not in state:
-        yield "DDPM++'s positional embedding, whose last frequency is 1/10000"
-    if not any(key.endswith("_aux_residual.weight") for key in state) and any("_down." in key for key in state):
-        yield "an encoder without the residual input pyramid"
-    if sum(key.endswith("_aux_conv.weight") for key in state) > 1:
-        yield "a decoder that adds up images of all resolutions"
+        return ["the DhariwalUNet"]
+    halves = any("_down." in key for key in state)
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
-    for key, value in state.items():
-        if key.endswith(".resample_filter") and not torch.equal(value.squeeze().float(), torch.outer(taps, taps)):
-            yield "a resampling filter other than [1, 3, 3, 1]"
-            return
+    filters = [state[key].squeeze().float() for key in _ending(state, ".resample_filter")]
+    features = {
+        "DDPM++'s positional embedding, whose last frequency is 1/10000": "map_noise.freqs" not in state,
+        "an encoder without the residual input pyramid": halves and not _ending(state, "_aux_residual.weight"),
+        "a decoder that adds up images of all resolutions": len(_ending(state, "_aux_conv.weight")) > 1,
+        "a resampling filter other than [1, 3, 3, 1]": not all(
+            torch.equal(value, torch.outer(taps, taps)) for value in filters
+        ),
+    }
+    return [feature for feature, present in features.items() if present]
+
+
+def _ending(state: State, end: str) -> list[str]:
+    """Return the keys with this end."""
+    return [key for key in state if key.endswith(end)]
