@@ -54,24 +54,37 @@ def state_dict_in(content: object, average: bool) -> dict[str, Tensor]:
     found = content if model is None or isinstance(model, Tensor) else model
     ema = content.get("ema")
     if average and isinstance(ema, Mapping):
-        shadow = ema.get("shadow_params")
-        if not isinstance(shadow, list | tuple) or not isinstance(found, Mapping):
-            found = ema
-        else:
-            # The trained parameters in their order; frequencies and buffers have no EMA weights.
-            trained = [key for key in found if not re.search(r"(^|\.)(all_modules\.0\.W|sigmas)$", key)]
-            if len(trained) != len(shadow):
-                refuse(f"EMA weights for {len(trained)} parameters", f"{len(shadow)}", "Use --no-average.")
-            found = {**found, **dict(zip(trained, shadow, strict=True))}
+        found = _averaged(found, ema)
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         refuse("a mapping of names to tensors", f"keys {some(list(content))}", "Save network.state_dict().")
     for key, value in found.items():
-        if not isinstance(key, str):
-            refuse("names as keys", f"{key!r}", "Save network.state_dict().")
-        if value.layout is not torch.strided or value.is_meta:
-            kind = "on the meta device" if value.is_meta else "sparse"
-            refuse("dense tensors with values", f"{key} {kind}", "Save the tensors themselves.")
+        _check_entry(key, value)
     return dict(found)
+
+
+def _averaged(trained: object, ema: Mapping[object, object]) -> object:
+    """Return the EMA weights: `ema` itself, or the trained state dict with the parameters that `ema` lists."""
+    shadow = ema.get("shadow_params")
+    if not isinstance(shadow, list | tuple) or not isinstance(trained, Mapping):
+        return ema
+    # The trained parameters in their order; frequencies and buffers have no EMA weights.
+    names = [key for key in trained if not re.search(r"(^|\.)(all_modules\.0\.W|sigmas)$", key)]
+    if len(names) != len(shadow):
+        refuse(f"EMA weights for {len(names)} parameters", f"{len(shadow)}", "Use --no-average.")
+    return {**trained, **dict(zip(names, shadow, strict=True))}
+
+
+def _check_entry(key: object, value: Tensor) -> None:
+    """Reject an entry of a state dict whose key is not a name, or whose tensor is not dense.
+
+    Raises:
+        ValueError: the entry is not usable.
+    """
+    if not isinstance(key, str):
+        refuse("names as keys", f"{key!r}", "Save network.state_dict().")
+    if value.layout is not torch.strided or value.is_meta:
+        kind = "on the meta device" if value.is_meta else "sparse"
+        refuse("dense tensors with values", f"{key} {kind}", "Save the tensors themselves.")
 
 
 def _detected(state: State) -> str:
