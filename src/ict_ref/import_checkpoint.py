@@ -137,35 +137,48 @@ def content(file: Path) -> object:
         ValueError: The file is damaged, has another format, or is a pickle with other objects than tensors.
         OSError: The file cannot be read.
     """
-    import safetensors
-    import safetensors.torch
-    import torch
-
     if file.exists() and not file.is_file() and not file.is_dir():
         raise ValueError("expected a regular file, got a pipe or a device. Save its content to a file.")
     with file.open("rb") as stream:
         start = stream.read(16)
-    if start[8:9] == b"{":  # a length of eight bytes, then JSON
-        try:
-            return safetensors.torch.load_file(file)
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"expected safetensors, got a damaged file ({error}). Download it again.") from None
+    is_safetensors = start[8:9] == b"{"  # a length of eight bytes, then JSON
+    return _safetensors_content(file) if is_safetensors else _torch_content(file, start)
+
+
+def _safetensors_content(file: Path) -> object:
+    import safetensors
+    import safetensors.torch
+
+    try:
+        return safetensors.torch.load_file(file)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"expected safetensors, got a damaged file ({error}). Download it again.") from None
+
+
+def _torch_content(file: Path, start: bytes) -> object:
+    import torch
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the message below replaces torch's warnings
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a file of another format may raise any exception in torch
-        whole_archive = start[:2] == b"PK" and isinstance(error, pickle.UnpicklingError)
-        if start[:1] == b"\x80" or whole_archive:
-            named = re.search(r"GLOBAL ([\w.]+)", str(error))
-            of = f" ({named[1]})" if named else ""
-            raise ValueError(
-                f"expected tensors, got a pickle with other objects{of}. It is not read: it could execute code. "
-                "If you trust it, save the state dict in the environment of the code that wrote it, and import that; "
-                "for EDM: torch.save(pickle.load(open(FILE, 'rb'))['ema'].model.state_dict(), 'network.pt')."
-            ) from None
+        raise ValueError(_reason(error, start)) from None
+
+
+def _reason(error: Exception, start: bytes) -> str:
+    """Return the reason why torch rejected a file with these first bytes."""
+    whole_archive = start[:2] == b"PK" and isinstance(error, pickle.UnpicklingError)
+    if start[:1] != b"\x80" and not whole_archive:
         expected = "expected a file of torch.save or safetensors, got another format or a damaged file"
-        raise ValueError(f"{expected}. Download it again.") from None
+        return f"{expected}. Download it again."
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    of = f" ({named[1]})" if named else ""
+    return (
+        f"expected tensors, got a pickle with other objects{of}. It is not read: it could execute code. "
+        "If you trust it, save the state dict in the environment of the code that wrote it, and import that; "
+        "for EDM: torch.save(pickle.load(open(FILE, 'rb'))['ema'].model.state_dict(), 'network.pt')."
+    )
 
 
 def write(weights: "NetworkCheckpoint", folder: Path) -> dict[str, Any]:
