@@ -47,13 +47,13 @@ def find(
 
 def _published(path: Path, split: Split) -> Source | None:
     """Return CIFAR-10 or the downsampled ImageNet, or None for other files."""
-    names = [file.name for file in path.iterdir()] if path.is_dir() else [path.name]
     if path.is_file() and path.name.endswith((".tar.gz", ".tgz")):
         return cifar.from_archive(path, split)
-    if path.is_dir() and (kind := cifar.folder_kind(names)) is not None:
+    names = [file.name for file in path.iterdir()] if path.is_dir() else [path.name]
+    kind = cifar.folder_kind(names)
+    if path.is_dir() and kind is not None:
         return cifar.from_folder(path, kind, split)
-    if any(name.endswith(".parquet") for name in names):
-        return parquet.from_parquet(path, split)
-    if any(name.endswith(".npz") for name in names):
-        return arrays.from_npz(path, split)
+    for suffix, reader in {".parquet": parquet.from_parquet, ".npz": arrays.from_npz}.items():
+        if any(name.endswith(suffix) for name in names):
+            return reader(path, split)
     return None
