@@ -22,43 +22,65 @@ def from_folder(path: Path, size: int | None, grey: bool) -> Source:
         ValueError: The folder mixes images and folders, has empty folders, or holds images that cannot be used.
         OSError: A file cannot be read.
     """
-    classes, found = _listed(path)
-    if classes and found:
-        raise ValueError(f"{path}: expected class folders or images, got both: {classes[0]} and {found[0][0]}")
-    labels: list[int] = []
-    for label, name in enumerate(bar(classes, "listing", "folders")):
-        folders, images = _listed(path / name)
-        if folders or not images:
-            wrong = f"a folder {folders[0]}" if folders else "no images"
-            raise ValueError(f"{path / name}: expected the images of one class, got {wrong}")
-        found += [(f"{name}/{image}", length) for image, length in images]
-        labels += [label] * len(images)
-    if not found:
-        raise ValueError(f"{path}: expected images ({', '.join(SUFFIXES)}) or class folders, got an empty folder")
-    names = [name for name, _ in found]
+    classes, labels, files = _labelled(path)
+    names = [name for name, _ in files]
     colour = "grey" if grey else "RGB"
-    if size is None:
-        channels, height, width = _decoded(path, names[:1], size, grey)[0].shape
-        if height != width:
-            raise ValueError(f"{path / names[0]}: expected a square image, got {width}x{height}. Crop it with --size.")
-        words = f"images, {colour}, of their own size"
-    else:
-        channels, height, width = (1 if grey else 3), size, size
-        words = (
-            f"images, {colour}; halved by BOX while the short side is >= {2 * size}, BICUBIC to a short side of {size},"
-            " the middle square; EXIF orientation is not applied"
-        )
+    shape = _own_shape(path, names[0], grey) if size is None else (1 if grey else 3, size, size)
+    batches = [names[k : k + IMAGES_PER_PART] for k in range(0, len(names), IMAGES_PER_PART)]
     return Source(
-        words=words + ("; a class is the index of its folder's sorted name" if classes else ""),
-        recipe=recipe("image folder", path, found, size=size, colour=colour, pillow=PIL.__version__),
-        shape=(channels, height, width),
+        words=_words(size, colour) + ("; a class is the index of its folder's sorted name" if classes else ""),
+        recipe=recipe("image folder", path, files, size=size, colour=colour, pillow=PIL.__version__),
+        shape=shape,
         labels=np.array(labels, np.int64) if classes else None,
         classes=len(classes),
         names=tuple(classes) if classes else None,
-        parts=[
-            Part(len(some), partial(_decoded, path, some, size, grey, (channels, height, width)))
-            for some in (names[k : k + IMAGES_PER_PART] for k in range(0, len(names), IMAGES_PER_PART))
-        ],
+        parts=[Part(len(batch), partial(_decoded, path, batch, size, grey, shape)) for batch in batches],
+    )
+
+
+def _labelled(path: Path) -> tuple[list[str], list[int], list[tuple[str, int]]]:
+    """Return the sorted class folders, the label of each image in them, and all images with their sizes in bytes.
+
+    Raises:
+        ValueError: The folder mixes images and folders, or does not have images.
+        OSError: The folder cannot be read.
+    """
+    classes, images = _listed(path)
+    if classes and images:
+        raise ValueError(f"{path}: expected class folders or images, got both: {classes[0]} and {images[0][0]}")
+    labels: list[int] = []
+    for label, name in enumerate(bar(classes, "listing", "folders")):
+        of_class = _images_of_class(path / name)
+        images += [(f"{name}/{image}", length) for image, length in of_class]
+        labels += [label] * len(of_class)
+    if not images:
+        raise ValueError(f"{path}: expected images ({', '.join(SUFFIXES)}) or class folders, got an empty folder")
+    return classes, labels, images
+
+
+def _images_of_class(folder: Path) -> list[tuple[str, int]]:
+    folders, images = _listed(folder)
+    if folders or not images:
+        wrong = f"a folder {folders[0]}" if folders else "no images"
+        raise ValueError(f"{folder}: expected the images of one class, got {wrong}")
+    return images
+
+
+def _own_shape(path: Path, name: str, grey: bool) -> tuple[int, int, int]:
+    """Return the shape of the first image, which others have too unless they are resized."""
+    channels, height, width = _decoded(path, [name], None, grey)[0].shape
+    if height != width:
+        raise ValueError(f"{path / name}: expected a square image, got {width}x{height}. Crop it with --size.")
+    return channels, height, width
+
+
+def _words(size: int | None, colour: str) -> str:
+    """Return a description of the images and of their conversion."""
+    if size is None:
+        return f"images, {colour}, of their own size"
+    return (
+        f"images, {colour}; halved by BOX while the short side is >= {2 * size}, BICUBIC to a short side of {size},"
+        " the middle square; EXIF orientation is not applied"
     )
 
 
