@@ -121,15 +121,19 @@ class _Recorder:
         saves = stopping or ends or due(step, options.save_every) or due(step, options.milestone_every)
         if logs or saves:
             self.trainer.guard.raise_recorded()
-        if self.metrics is None:
-            return
+        if self.metrics is not None:
+            self._write(self.metrics, logs=logs, saves=saves)
+
+    def _write(self, metrics: Metrics, *, logs: bool, saves: bool) -> None:
+        """Write the files of the first process, in this order."""
+        step = self.trainer.step
         if logs:
-            self._log(self.metrics)
+            self._log(metrics)
         self.bar.update()
-        if due(step, options.sample_every):
+        if due(step, self.options.sample_every):
             self.show_samples(self.folder / "samples" / f"step-{step:08d}.png")
         if saves:
-            self._save(self.metrics)
+            self._save(metrics)
 
     def _log(self, metrics: Metrics) -> None:
         trainer = self.trainer
