@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from ict_ref.utils.command_line import guarded, refuse_place
-from ict_ref.utils.option_parser import parse_options
+from ict_ref.utils.option_parser import Step, parse_options
 
 NAME = "ict_ref.export_checkpoint"
 EPILOG = """
@@ -25,16 +25,18 @@ and then, in Python:
 
 @dataclass(frozen=True)
 class Options:
-    """Write the last saved EMA weights of a run to their own file.
+    """Write the EMA weights of a run to their own file.
 
     The file is safetensors with the network's options in its metadata, a quarter of the checkpoint's size. The run is
     only read and may still be training.
     """
 
-    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Folder of the run."""
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FILE")]
+    """Folder of the run, or a checkpoint."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")]
     """New file to write."""
+    step: Step = None
+    """Checkpoint of the run, by its step; by default the newest."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,14 +52,13 @@ def export_run(options: Options) -> int:
         OSError: A file cannot be read or written.
     """
     refuse_place(options.out)
-    from ict_ref.checkpoint.load import load_ema
+    from ict_ref.checkpoint.ema_weights import load_ema
     from ict_ref.checkpoint.network_file import export
 
-    weights, step = load_ema(options.run)
-
+    ema = load_ema(options.run, options.step)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    export(weights, options.out)
-    print(f"wrote the EMA weights after step {step} of {options.run} to {options.out}")
+    export(ema.network, options.out)
+    print(f"wrote the EMA weights after step {ema.step} of {options.run} to {options.out}")
     return 0
 
 

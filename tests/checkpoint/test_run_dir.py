@@ -7,7 +7,7 @@ import pytest
 from tests.support.configs import same_run_variants, variants
 
 import ict_ref
-from ict_ref.checkpoint.run_dir import load_config, open_run, stored_digests
+from ict_ref.checkpoint.run_dir import load_config, open_run, read_run
 from ict_ref.config import Config, minimal
 from ict_ref.config.identity import flat
 
@@ -62,7 +62,7 @@ def test_an_unknown_field_is_rejected_and_a_missing_field_has_its_default(tmp_pa
     content["config"]["train"]["warm_up"] = 5
     path.write_text(json.dumps(content))
     with (
-        pytest.raises(ValueError, match=r"--train\.warm-up: expected 5 .*, got None"),
+        pytest.raises(ValueError, match=r"config\.json: expected the options of version .*, got --train\.warm-up"),
         open_run(tmp_path, minimal()),
     ):
         pass
@@ -113,7 +113,7 @@ def test_a_run_is_resumed_with_any_other_field_changed_and_the_change_is_recorde
     with open_run(tmp_path, config):
         pass
     assert json.loads((tmp_path / "config.json").read_text())["config"] == json.loads(config.to_json())
-    assert stored_digests(tmp_path)[0] == minimal().digest() == config.digest()
+    assert read_run(tmp_path).identities[0] == minimal().digest() == config.digest()
 
 
 def test_a_run_that_is_resumed_unchanged_keeps_its_file_as_it_is(tmp_path: Path) -> None:
@@ -128,6 +128,10 @@ def test_a_run_that_is_resumed_unchanged_keeps_its_file_as_it_is(tmp_path: Path)
 OLD = Path(__file__).parents[1] / "fixtures" / "version_0_1" / "run" / "config.json"
 
 
+NEW = {"record.milestone_stages"}
+"""Options that version 0.1.0 did not have."""
+
+
 def old_run(folder: Path) -> dict[str, Any]:
     """Write the configuration of version 0.1.0 into a folder and return its content."""
     (folder / "config.json").write_bytes(OLD.read_bytes())
@@ -137,7 +141,7 @@ def old_run(folder: Path) -> dict[str, Any]:
 
 def test_a_run_with_names_of_an_earlier_version_is_resumed_and_nothing_is_lost(tmp_path: Path) -> None:
     old = old_run(tmp_path)
-    digests = stored_digests(tmp_path)
+    digests = read_run(tmp_path).identities
     config = load_config(tmp_path)
     assert config.train.noise_shards == old["config"]["train"]["lanes"] == 4  # word list: allowed
     with open_run(tmp_path, config):
@@ -145,8 +149,13 @@ def test_a_run_with_names_of_an_earlier_version_is_resumed_and_nothing_is_lost(t
     new = json.loads((tmp_path / "config.json").read_text())
     assert new["ict_ref"] == old["ict_ref"]
     assert new["config"] == json.loads(config.to_json())
-    assert list(flat(new["config"]).values()) == list(flat(old["config"]).values())
-    assert stored_digests(tmp_path) == digests
+    # The options that version 0.1.0 did not have come last in their group, with their defaults.
+    values = flat(new["config"])
+    assert values.keys() >= NEW
+    kept = [value for name, value in values.items() if name not in NEW]
+    assert kept == list(flat(old["config"]).values())
+    assert (new["format"], new["images"], new["identities"]) == (2, None, list(digests))
+    assert read_run(tmp_path).identities == digests
     # Read again, the file is not written again.
     before = (tmp_path / "config.json").stat().st_ino
     with open_run(tmp_path, config):
@@ -168,10 +177,10 @@ def test_another_number_of_shards_than_that_of_an_old_run_is_rejected(tmp_path: 
 def test_checkpoints_of_an_old_run_stay_its_own_when_thresholds_change(tmp_path: Path) -> None:
     # Version 0.1.0 bound checkpoints to a digest over acceptance thresholds and sampling too.
     old_run(tmp_path)
-    digests, config = stored_digests(tmp_path), load_config(tmp_path)
+    digests, config = read_run(tmp_path).identities, load_config(tmp_path)
     for recall in (0.5, 0.6, None):
         changed = dataclasses.replace(config, acceptance=dataclasses.replace(config.acceptance, recall=recall))
         with open_run(tmp_path, changed):
             pass
         assert load_config(tmp_path).acceptance.recall == recall
-        assert stored_digests(tmp_path) == digests
+        assert read_run(tmp_path).identities == digests

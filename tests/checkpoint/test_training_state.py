@@ -147,7 +147,7 @@ def numbered(folder: Path, *steps: int, keep: int = 100, milestone_every: int = 
             folder,
             Checkpoint(step, {"w": torch.full((2,), float(step))}, "abc"),
             keep=keep,
-            milestone_every=milestone_every,
+            milestones=range(0, 100, milestone_every) if milestone_every else (),
         )
     return list(checkpoints(folder))
 

@@ -329,6 +329,7 @@ def test_a_run_is_edited_by_its_own_levels_and_the_settings_are_kept(
     assert about.pop("sigmas") == pytest.approx(expected, rel=1e-12)
     assert about.pop("labels") == digits().held_out.evenly(3).labels.tolist()
     assert about == {
+        "format": 2,
         "version": about["version"],
         "model": "run after step 8",
         "task": "inpaint",

@@ -79,12 +79,12 @@ def test_a_run_with_held_out_images_is_scored_by_them(tmp_path: Path) -> None:
     )
     command = ["--config", "minimal", "--train.steps", "8", "--data.name", "folder", "--data.path", train]
     assert main([*command, "--data.held-out", rest, "--out", str(tmp_path / "run")]) == 0
-    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())["scores"]
     evaluator = Evaluator(load(parse([*command, "--data.held-out", rest]).config.data).held_out)
     real = evaluator.score("real images", load(parse(command).config.data).train.pixels, torch.tensor(labels))
     assert scores[2] == dataclasses.asdict(real)
     assert main([*command, "--data.no-labels", "--data.held-out", rest, "--out", str(tmp_path / "plain")]) == 0
-    assert json.loads((tmp_path / "plain" / "scores.json").read_text())[0]["accuracy"] is None
+    assert json.loads((tmp_path / "plain" / "scores.json").read_text())["scores"][0]["accuracy"] is None
 
 
 def test_a_run_is_named_by_its_data_and_not_by_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def capture_checksum(folder: Path) -> str:
         (["folder", "--data.path", "grey", "--network.multipliers", "1", "1", "1"], "stages for images of size 6"),
         (["folder", "--data.path", "cut"], "cut/images.npy is truncated or damaged"),
         (["folder", "--data.path", "grey", "--data.checksum", "1234"], "--data.checksum: expected"),
-        (["folder", "--data.path", "grey", "--data.held-out", "nowhere"], "got nowhere, which does not exist"),
+        (["folder", "--data.path", "grey", "--data.held-out", "nowhere"], "nowhere, which does not exist"),
         (["digits", "--data.path", "grey"], "--data.path: expected nothing for --data.name digits, got grey"),
         (["cifar", "--data.path", "grey"], "--data.name: expected one of digits, cifar10"),
     ],

@@ -37,7 +37,7 @@ def test_a_run_trains_samples_and_scores_and_the_same_command_finds_it_done(
     first = capsys.readouterr()
     assert "1198 images, 49,081 parameters" in first.out
     assert re.search(r"40/40 .* N 1281, loss [\d.]+, \d+ images/s, 00:00 left", first.err)
-    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())["scores"]
     names = ["one step", "two steps, sigma 0.821", "real images", "fitted Gaussian", "noise"]
     assert [score["name"] for score in scores] == names
     assert all(name in first.out for name in names)
@@ -71,7 +71,9 @@ def test_the_scores_and_the_picture_are_of_the_average_and_of_the_held_out_image
     evaluator = Evaluator(dataset.held_out)
     scores = [evaluator.score(name, pixels, labels) for name, pixels in made.items()]
     scores += evaluator.baselines(dataset.train, labels, seed=5)
-    assert json.loads((tmp_path / "scores.json").read_text()) == [dataclasses.asdict(score) for score in scores]
+    assert json.loads((tmp_path / "scores.json").read_text())["scores"] == [
+        dataclasses.asdict(score) for score in scores
+    ]
     sample_sheet({**made, "real images, held out": dataset.held_out.pixels}, labels, tmp_path / "again.png")
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "samples.png").read_bytes()
 
@@ -90,7 +92,7 @@ def test_the_acceptance_thresholds_are_for_one_step(tmp_path: Path, capsys: pyte
         str(tmp_path),
     ]
     assert main(command) == 1
-    one, two = (score["frechet_distance"] for score in json.loads((tmp_path / "scores.json").read_text())[:2])
+    one, two = (score["frechet_distance"] for score in json.loads((tmp_path / "scores.json").read_text())["scores"][:2])
     assert two < 38 < one
     assert f"Frechet distance {one:.3f} is above 38" in capsys.readouterr().err
 

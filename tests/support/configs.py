@@ -48,6 +48,7 @@ NOT_IDENTITY: dict[str, dict[str, object]] = {
         "device": "cpu", "threads": 2, "accumulate": 2, "recompute": True, "channels_last": True, "compile": True,
     },
     "record": {
-        "log_every": 7, "save_every": 3, "keep": 1, "milestone_every": 9, "sample_every": 5, "tensorboard": True,
+        "log_every": 7, "save_every": 3, "keep": 1, "milestone_every": 9, "milestone_stages": True, "sample_every": 5,
+        "tensorboard": True,
     },
 }  # fmt: skip

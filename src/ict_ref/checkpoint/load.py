@@ -1,4 +1,4 @@
-"""Loading of a trained model, from a run folder or from a network file."""
+"""Loading of a trained model, from a run folder, a checkpoint or a network file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,18 +7,12 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from ict_ref.checkpoint.ema_weights import load_ema
 from ict_ref.checkpoint.network_file import load_exported
-from ict_ref.checkpoint.run_dir import load_config, stored_digests
-from ict_ref.checkpoint.safetensors_io import UnusableFileError
-from ict_ref.checkpoint.training_state import Checkpoint, newest_checkpoint
+from ict_ref.checkpoint.training_state import is_checkpoint
 from ict_ref.config import Config, Method, Sample
-from ict_ref.data.dataset import load
 from ict_ref.networks.model import ConsistencyModel
-from ict_ref.networks.network_checkpoint import NetworkCheckpoint
-from ict_ref.utils.command_line import expect, say
-
-EMA_PREFIX = "average/network."
-"""Start of the names under which checkpoints store the EMA weights."""
+from ict_ref.utils.command_line import expect
 
 
 @dataclass(frozen=True)
@@ -33,6 +27,8 @@ class PretrainedModel:
     """Channels, height and width of an image."""
     classes: int
     """Number of classes; 0 for a model without labels."""
+    class_names: tuple[str, ...] | None
+    """Names of the classes, if known."""
     method: Method
     """Method of the run. For a network file: iCT's, with the sigma_min and sigma_data of the file."""
     sample: Sample
@@ -59,12 +55,15 @@ class PretrainedModel:
         return cycle[torch.arange(count) % len(cycle)]
 
 
-def load_pretrained(path: Path, device: torch.device | str = "cpu") -> PretrainedModel:
-    """Load the model in a run folder (its newest EMA weights) or in a network file.
+def load_pretrained(path: Path, device: torch.device | str = "cpu", *, step: int | None = None) -> PretrainedModel:
+    """Load the model in a run folder, a checkpoint or a network file; the training data are not needed.
+
+    `step` chooses a checkpoint of a run folder; by default the newest good one.
 
     >>> from ict_ref.checkpoint.network_file import export
     >>> from ict_ref.config import minimal
     >>> from ict_ref.networks.model import build_model
+    >>> from ict_ref.networks.network_checkpoint import NetworkCheckpoint
     >>> options = minimal().network
     >>> state = build_model(minimal(), event=(1, 8, 8), classes=10).network.state_dict()
     >>> export(NetworkCheckpoint(options=options, channels=1, size=8, classes=10, state=state), Path("network"))
@@ -74,59 +73,29 @@ def load_pretrained(path: Path, device: torch.device | str = "cpu") -> Pretraine
     torch.Size([4, 1, 8, 8])
 
     Raises:
-        ValueError: the path holds neither a run with a checkpoint nor a network file, the file is damaged, or torch
-            cannot use the device.
+        LaterFormatError: a later version of ict_ref wrote the file.
+        ValueError: the path holds neither a run with such a checkpoint nor a checkpoint or network file, a file is
+            damaged, or torch cannot use the device.
         OSError: the file cannot be read.
     """
     is_usable = torch.device(device).type != "cuda" or torch.cuda.is_available()
     expect(is_usable, "--device", "a GPU that torch can use for cuda", "a CPU only", "Leave the option out.")
-    config: Config | None = None
-    if path.is_dir():
-        config = load_config(path)
-        checkpoint, step = load_ema(path)
-        name = f"{path} after step {step}"
+    if path.is_dir() or is_checkpoint(path):
+        ema = load_ema(path, step)
+        network, config = ema.network, ema.config
+        name = f"{path} after step {ema.step}" if path.is_dir() else str(path)
+        method, sample = config.method, config.sample
     else:
-        checkpoint, name = load_exported(path), str(path)
-    model = checkpoint.model().eval().requires_grad_(False).to(device)
+        expect(step is None, "--step", "a run folder", path, "Leave --step out.")
+        network, config, name = load_exported(path), None, str(path)
+        method, sample = Method(sigma_min=network.sigma_min, sigma_data=network.sigma_data), Sample()
     return PretrainedModel(
         name=name,
-        model=model,
-        event=(checkpoint.channels, checkpoint.size, checkpoint.size),
-        classes=checkpoint.classes,
-        method=config.method if config else Method(sigma_min=checkpoint.sigma_min, sigma_data=checkpoint.sigma_data),
-        sample=config.sample if config else Sample(),
+        model=network.model().eval().requires_grad_(False).to(device),
+        event=(network.channels, network.size, network.size),
+        classes=network.classes,
+        class_names=network.class_names,
+        method=method,
+        sample=sample,
         config=config,
     )
-
-
-def load_ema(run: Path) -> tuple[NetworkCheckpoint, int]:
-    """Return the EMA weights in the newest good checkpoint of a run, and the step after which it was saved.
-
-    Raises:
-        ValueError: the run does not have a good checkpoint, or its configuration or data cannot be read.
-    """
-    config, digests = load_config(run), stored_digests(run)
-
-    def refuse_other(checkpoint: Checkpoint) -> None:
-        if checkpoint.config not in digests:
-            reason = f"{run} has a checkpoint of another configuration than that of its config.json"
-            raise UnusableFileError(reason, "Restore one of them.")
-
-    checkpoint, rejected = newest_checkpoint(run, refuse_other)
-    if checkpoint is None:
-        raise ValueError(f"{run} has no checkpoint yet. A run writes one every --record.save-every steps.")
-    for file in rejected:
-        problem = "is damaged or belongs to another run"
-        say("ict_ref", 0, f"warning: {file} {problem}; using the EMA weights of step {checkpoint.step}")
-    images = load(config.data).train
-    stored = checkpoint.tensors.items()
-    ema = NetworkCheckpoint(
-        options=config.network,
-        channels=images.event[0],
-        size=images.event[1],
-        classes=images.classes if config.data.labels else 0,
-        state={name.removeprefix(EMA_PREFIX): tensor for name, tensor in stored if name.startswith(EMA_PREFIX)},
-        sigma_min=config.method.sigma_min,
-        sigma_data=config.method.sigma_data,
-    )
-    return ema, checkpoint.step

@@ -10,26 +10,26 @@ from typing import Any
 
 import safetensors.torch
 
-import ict_ref
-from ict_ref.checkpoint.safetensors_io import metadata, read_tensors
-from ict_ref.checkpoint.training_state import checksum
+from ict_ref.checkpoint.safetensors_io import metadata, read_tensors, refuse_damaged, without_checksum
 from ict_ref.config import Network, as_fields
 from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.utils.atomic import write_atomically
 
+FORMAT = 2
+"""Format 1, of version 0.1.0, has no number, and its version is called `version`."""
 ADVICE = "Import or export the network again."
+
+
+NOT_FIELDS = ("format", "ict_ref", "version", "sha256")
+"""Entries of the description that are not fields of the network."""
 
 
 def description(checkpoint: NetworkCheckpoint) -> dict[str, Any]:
     """Return the metadata that a file stores with the tensors of a network."""
+    others = (field.name for field in dataclasses.fields(checkpoint) if field.name not in ("options", "state"))
     return {
-        "version": ict_ref.__version__,
         "network": dataclasses.asdict(checkpoint.options),
-        "channels": checkpoint.channels,
-        "size": checkpoint.size,
-        "classes": checkpoint.classes,
-        "sigma_min": checkpoint.sigma_min,
-        "sigma_data": checkpoint.sigma_data,
+        **{name: getattr(checkpoint, name) for name in others},
     }
 
 
@@ -44,9 +44,8 @@ def export(checkpoint: NetworkCheckpoint, path: Path) -> None:
         raise ValueError(f"{path} exists and is not overwritten. Choose another name.")
     refuse_infinite(checkpoint)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()}
-    about = description(checkpoint)
-    about["sha256"] = checksum(json.dumps(about), tensors)
-    write_atomically(path, safetensors.torch.save(tensors, metadata(about)))
+    described = metadata(description(checkpoint), tensors, FORMAT)
+    write_atomically(path, safetensors.torch.save(tensors, described))
 
 
 def refuse_infinite(checkpoint: NetworkCheckpoint) -> None:
@@ -73,23 +72,23 @@ def load_exported(path: Path) -> NetworkCheckpoint:
     10
 
     Raises:
+        LaterFormatError: a later version of ict_ref wrote the file.
         ValueError: the file does not exist, is damaged, or is not a network file of this version.
         OSError: the file cannot be read.
     """
     if not path.is_file():
         write = "Write a network file with python -m ict_ref.import_checkpoint or export_checkpoint."
         raise ValueError(f"{path} does not exist. {write}")
-    about, state = read_tensors(path, "Write it again.")
+    about, state = read_tensors(path, FORMAT, "Write it again.")
     try:
         if about is None:
             raise KeyError
-        sha256, version = about.pop("sha256"), about.pop("version")
-        options = Network(**as_fields(about.pop("network")))
-        checkpoint = NetworkCheckpoint(options=options, state=state, **about)
+        stored = {name: value for name, value in about.items() if name not in NOT_FIELDS}
+        options = Network(**as_fields(stored.pop("network")))
+        checkpoint = NetworkCheckpoint(options=options, state=state, **as_fields(stored))
     except (KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is not a network file of this version of ict_ref. {ADVICE}") from None
-    if checksum(json.dumps(description(checkpoint) | {"version": version}), state) != sha256:
-        raise ValueError(f"{path} is damaged (its checksum differs). Write it again.")
+    refuse_damaged(path, about, json.dumps(without_checksum(about)), state, "Write it again.")
     shapes = {name: value.shape for name, value in checkpoint.empty_network().state_dict().items()}
     if shapes != {name: value.shape for name, value in state.items()}:
         raise ValueError(f"{path} has other tensors than its network in this version of ict_ref. {ADVICE}")

@@ -1,33 +1,52 @@
 """Run folders: the configuration, metrics and checkpoints of one run.
 
-config.json     the configuration, and the version of ict_ref that began the run
+config.json     the configuration, the run's identity, the images of the model, and the version that began the run
 metrics.jsonl   see `ict_ref.training.metrics_log`
 checkpoint-*    see `ict_ref.checkpoint.training_state`
 """
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ict_ref
 from ict_ref.config import Config
-from ict_ref.config.identity import Tree, digest, digest_of_0_1_0, flat, identity, is_identity
+from ict_ref.config.identity import Tree, digest, digest_of_0_1_0, flat, identity, is_identity, nested
+from ict_ref.config.images import ImageDescription, image_description
 from ict_ref.config.old_names import with_current_names
 from ict_ref.config.validate import option
+from ict_ref.utils import file_format
 from ict_ref.utils.atomic import locked, write_atomically
+from ict_ref.utils.file_format import LaterFormatError
 
+FORMAT = 2
+"""Format 1, of version 0.1.0, has neither identity nor images; the identity is computed from the configuration."""
 BEGUN_AS = "digest_of_0_1_0"
 """Key of config.json with the digest of 0.1.0 that the run had before an option outside its identity changed."""
 
 
+@dataclass(frozen=True)
+class Run:
+    """The content of config.json."""
+
+    config: Config
+    identities: tuple[str, ...]
+    """The identity of the run, with which its checkpoints are marked, and those that earlier versions gave it."""
+    images: ImageDescription | None
+    """Images of the model; None in a file of format 1."""
+
+
 @contextmanager
-def open_run(folder: Path, config: Config) -> Iterator[None]:
+def open_run(folder: Path, config: Config, images: ImageDescription | None = None) -> Iterator[None]:
     """Create or reopen a run folder, and lock it while the block runs.
 
-    Names of earlier versions in config.json are replaced by today's, and changed options are recorded. Options of
-    `sample`, `acceptance`, `machine` and `record` may change.
+    `images` describe the model's images. A config.json of an earlier version is written anew in today's format, and
+    changed options are recorded. Options of `sample`, `acceptance`, `machine` and `record` may change, and paths of
+    data.
 
     >>> from ict_ref.config import minimal
     >>> with open_run(Path("run"), minimal()):
@@ -35,6 +54,7 @@ def open_run(folder: Path, config: Config) -> Iterator[None]:
     True
 
     Raises:
+        LaterFormatError: a later version of ict_ref wrote the folder.
         ValueError: the folder belongs to another run, holds other files, is damaged or is in use.
         OSError: the folder cannot be written.
     """
@@ -47,40 +67,55 @@ def open_run(folder: Path, config: Config) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, ".lock"):
         here = json.loads(config.to_json())
-        content = {"ict_ref": ict_ref.__version__, "config": here}
         if config_file.exists():
-            content = _read(config_file)
-            _refuse_another(content["config"], here, folder)
-            _record_changes(content, here)
+            stored = _read(config_file)
+            _refuse_another(stored["config"], here, folder)
+            content = _renewed(stored, here)
+        else:
+            content = {"ict_ref": ict_ref.__version__, "identities": [config.digest()], "config": here}
+        described = content.get("images") if images is None else dataclasses.asdict(images)
+        content = {file_format.KEY: FORMAT, **content, "images": described}
         text = json.dumps(content, indent=2).encode() + b"\n"
         if not config_file.exists() or config_file.read_bytes() != text:
             write_atomically(config_file, text)
         yield
 
 
-def load_config(folder: Path) -> Config:
-    """Return the configuration of the run in this folder, which an earlier version may have begun.
+def read_run(folder: Path) -> Run:
+    """Return the content of config.json in this folder, which an earlier version may have written.
 
     Raises:
-        ValueError: the folder is not a run folder, or its configuration is damaged or of a later version.
+        LaterFormatError: a later version of ict_ref wrote the file.
+        ValueError: the folder is not a run folder, or its config.json is damaged or has options of a later version.
     """
     file = folder / "config.json"
     if not file.is_file():
         raise ValueError(f"{folder} is not a run folder: it has no config.json. Give one that ict_ref.launch made.")
+    content = _read(file)
+    images = content.get("images")
     try:
-        return Config.from_dict(with_current_names(json.loads(file.read_text())["config"]))
+        config = Config.from_dict(content["config"])
+        described = None if images is None else image_description(images)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         advice = "Restore it from a copy."
         raise ValueError(f"{file} is damaged or of another version of ict_ref ({error}). {advice}") from None
+    return Run(config, _identities(content), described)
 
 
-def stored_digests(folder: Path) -> tuple[str, ...]:
-    """Return the digests that bind checkpoints to the run in this folder: today's and that of version 0.1.0.
+def load_config(folder: Path) -> Config:
+    """Return the configuration of the run in this folder.
 
     Raises:
-        ValueError: config.json is damaged.
+        LaterFormatError: a later version of ict_ref wrote the file.
+        ValueError: the folder is not a run folder, or its config.json is damaged or has options of a later version.
     """
-    content = _read(folder / "config.json")
+    return read_run(folder).config
+
+
+def _identities(content: dict[str, Any]) -> tuple[str, ...]:
+    """Return the identities of a run: those that config.json stores, or those that its format 1 implies."""
+    if "identities" in content:
+        return tuple(str(name) for name in content["identities"])
     tree = content["config"]
     return digest(identity(Config, tree)), content.get(BEGUN_AS) or digest_of_0_1_0(tree)
 
@@ -89,13 +124,22 @@ def _read(config_file: Path) -> dict[str, Any]:
     """Return the content of config.json under today's names.
 
     Raises:
+        LaterFormatError: a later version of ict_ref wrote the file.
         ValueError: the file is damaged.
     """
     try:
         content: dict[str, Any] = json.loads(config_file.read_text())
+        file_format.format_of(config_file, content, FORMAT)
         content["config"] = with_current_names(content["config"])
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError):
-        raise ValueError(f"{config_file} is damaged. Restore it from a copy, or choose another --out.") from None
+        unknown = flat(content["config"]).keys() - flat(json.loads(Config().to_json())).keys()
+    except LaterFormatError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError):
+        advice = "Restore it from a copy, or choose another --out."
+        raise ValueError(f"{config_file} is damaged or of another version of ict_ref. {advice}") from None
+    if unknown:
+        expected = f"expected the options of version {ict_ref.__version__} of ict_ref, got {option(min(unknown))}"
+        raise LaterFormatError(f"{config_file}: {expected}. A later version wrote it. Install that version.")
     return content
 
 
@@ -116,16 +160,12 @@ def _refuse_another(there: Tree, here: Tree, folder: Path) -> None:
             raise ValueError(f"{option(name)}: {expected}, got {now}. Choose another folder with --out.")
 
 
-def _record_changes(content: dict[str, Any], here: Tree) -> None:
-    """Update the stored fields that are not part of the identity.
+def _renewed(stored: dict[str, Any], here: Tree) -> dict[str, Any]:
+    """Return the content of config.json with today's values of the fields that are not part of the identity.
 
-    Checkpoints of version 0.1.0 are bound to a digest over such fields, so the first digest is kept.
+    What names the run stays: the identities that checkpoints carry, and the fields from which they were computed.
     """
-    stored = content["config"]
-    before = digest_of_0_1_0(stored)
-    for name, value in flat(here).items():
-        if not is_identity(Config, name):
-            group, _, field = name.partition(".")
-            stored.setdefault(group, {})[field] = value
-    if digest_of_0_1_0(stored) != before:
-        content.setdefault(BEGUN_AS, before)
+    changed = {name: value for name, value in flat(here).items() if not is_identity(Config, name)}
+    config = nested(flat(stored["config"]) | changed)
+    kept = {name: value for name, value in stored.items() if name not in (file_format.KEY, BEGUN_AS)}
+    return kept | {"identities": list(_identities(stored)), "config": config}

@@ -1,29 +1,42 @@
 """Checkpoints of a run: files that hold all tensors on which later updates depend.
 
 checkpoint-00001000.safetensors holds the parameters, the EMA weights and the optimizer state after step 1000. Its
-metadata are the step, the configuration's digest and a checksum. Safetensors hold numbers only, so nothing in them can
-be executed.
+metadata are the step, the run's identity, the options and images of the model, and a checksum, so that the file alone
+can be sampled. Safetensors hold numbers only, so nothing in them can be executed.
 
 Each file is written atomically. The newest files and the milestones are kept. A damaged file is set aside, and the run
 resumes from the one before.
 """
 
-import hashlib
+import dataclasses
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-import ict_ref
-from ict_ref.checkpoint.safetensors_io import UnusableFileError, metadata, read_tensors
+from ict_ref.checkpoint.safetensors_io import (
+    UnusableFileError,
+    description,
+    metadata,
+    read_tensors,
+    refuse_damaged,
+    without_checksum,
+)
+from ict_ref.config.identity import Tree
+from ict_ref.config.images import ImageDescription, image_description
+from ict_ref.utils import file_format
 from ict_ref.utils.atomic import atomically
+from ict_ref.utils.file_format import LaterFormatError
 
+FORMAT = 2
+"""Format 1, of version 0.1.0, has neither options nor images; its checksum covers step, digest, skipped and tensors."""
 NAME = re.compile(r"checkpoint-(\d{8,})\.safetensors")
 ADVICE = "Restore it from a copy, or move it away to train from the start."
 
@@ -35,9 +48,13 @@ class Checkpoint:
     step: int
     tensors: Mapping[str, Shaped[Tensor, "..."]]
     config: str
-    """Digest of the configuration."""
+    """Identity of the run: the digest of its configuration."""
     skipped: int = 0
     """Number of steps whose update was skipped because the loss or the gradient was not finite."""
+    options: Tree | None = None
+    """Options of the model; None in a file of format 1."""
+    images: ImageDescription | None = None
+    """Images of the model; None in a file of format 1."""
 
 
 def checkpoint_file(folder: Path, step: int) -> Path:
@@ -51,56 +68,74 @@ def checkpoints(folder: Path) -> dict[int, Path]:
     return dict(sorted(((int(name[1]), path) for name, path in found if name is not None), reverse=True))
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 1, milestone_every: int = 0) -> Path:
-    """Write a checkpoint, delete all but the `keep` newest and the milestones, and return its path.
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 1, milestones: Collection[int] = ()) -> Path:
+    """Write a checkpoint, delete all but the `keep` newest and those of `milestones`, and return its path.
 
     Raises:
         OSError: the file cannot be written. Existing files stay.
     """
-    about = {
-        "version": ict_ref.__version__,
-        "config": checkpoint.config,
-        "step": checkpoint.step,
-        "skipped": checkpoint.skipped,
-        "sha256": _checksum(checkpoint),
-    }
     path = checkpoint_file(folder, checkpoint.step)
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
-    _drop(folder, keep, milestone_every)  # also before writing: the disk may have space for one more file only
+    described = metadata(_about(checkpoint), tensors, FORMAT)
+    _drop(folder, keep, milestones)  # also before writing: the disk may have space for one more file only
     with atomically(path) as aside:
         aside.touch()
         mode = aside.stat().st_mode
         try:
-            safetensors.torch.save_file(tensors, aside, metadata(about))
+            safetensors.torch.save_file(tensors, aside, described)
         except safetensors.SafetensorError:
             try:  # safetensors' errors have no number, those of Python's write have one
-                aside.write_bytes(safetensors.torch.save(tensors, metadata(about)))
+                aside.write_bytes(safetensors.torch.save(tensors, described))
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(path)) from None
         aside.chmod(mode)  # safetensors lets only the owner read it
-    _drop(folder, keep, milestone_every)
+    _drop(folder, keep, milestones)
     return path
+
+
+def _about(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the description that a file stores with the tensors."""
+    images = None if checkpoint.images is None else dataclasses.asdict(checkpoint.images)
+    return {
+        "config": checkpoint.config,
+        "step": checkpoint.step,
+        "skipped": checkpoint.skipped,
+        "options": checkpoint.options,
+        "images": images,
+    }
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a file is a checkpoint by its name, or by its description if it was renamed."""
+    if NAME.fullmatch(path.name) is not None:
+        return path.is_file()
+    return "step" in description(path)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Load a checkpoint file, without executing code from it.
 
     Raises:
+        LaterFormatError: a later version of ict_ref wrote the file.
         UnusableFileError: the file is damaged, or is not a checkpoint of ict_ref.
     """
     if not path.is_file():
         raise UnusableFileError(f"{path} is not a file", ADVICE)
-    about, tensors = read_tensors(path, ADVICE)
+    about, tensors = read_tensors(path, FORMAT, ADVICE)
     try:
         if about is None:
             raise KeyError
-        checkpoint = Checkpoint(int(about["step"]), tensors, str(about["config"]), int(about["skipped"]))
-        sha256 = str(about["sha256"])
+        step, config, skipped = int(about["step"]), str(about["config"]), int(about["skipped"])
+        is_first_format = file_format.KEY not in about
+        heading = f"{step} {config} {skipped}" if is_first_format else json.dumps(without_checksum(about))
+        about["sha256"]  # a missing checksum is another program's file, not a damaged one
     except (KeyError, ValueError, TypeError):
         raise UnusableFileError(f"{path} is not a checkpoint of ict_ref: step or checksum is missing", ADVICE) from None
-    if _checksum(checkpoint) != sha256:
-        raise UnusableFileError(f"{path} is damaged (its checksum differs)", ADVICE)
-    return checkpoint
+    refuse_damaged(path, about, heading, tensors, ADVICE)
+    images = about.get("images")
+    return Checkpoint(
+        step, tensors, config, skipped, about.get("options"), None if images is None else image_description(images)
+    )
 
 
 def newest_checkpoint(
@@ -111,6 +146,7 @@ def newest_checkpoint(
     Returns None as the checkpoint of a folder without any. `accept` raises ValueError for a checkpoint of another run.
 
     Raises:
+        LaterFormatError: a later version of ict_ref wrote the newest one.
         ValueError: the folder has checkpoints, and none of them is good.
     """
     rejected: dict[Path, str] = {}
@@ -119,6 +155,8 @@ def newest_checkpoint(
         try:
             checkpoint = load_checkpoint(path)
             accept(checkpoint)
+        except LaterFormatError:
+            raise
         except ValueError as error:
             rejected[path] = error.reason if isinstance(error, UnusableFileError) else str(error)
             first = first or error
@@ -129,10 +167,10 @@ def newest_checkpoint(
     return None, rejected
 
 
-def _drop(folder: Path, keep: int, milestone_every: int) -> None:
+def _drop(folder: Path, keep: int, milestones: Collection[int]) -> None:
     """Delete all checkpoints but the newest and the milestones."""
     for step, old in list(checkpoints(folder).items())[keep:]:
-        if not (milestone_every and step % milestone_every == 0):
+        if step not in milestones:
             old.unlink()
 
 
@@ -143,17 +181,3 @@ def set_aside(path: Path) -> Path:
         number += 1
         aside = path.with_name(f"{path.name}.damaged-{number}")
     return path.rename(aside)
-
-
-def checksum(heading: str, tensors: Mapping[str, Shaped[Tensor, "..."]]) -> str:
-    """Return the SHA-256 of the heading and of each tensor with its name, dtype and shape."""
-    digest = hashlib.sha256(heading.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)  # NumPy has no bfloat16
-    return digest.hexdigest()
-
-
-def _checksum(checkpoint: Checkpoint) -> str:
-    return checksum(f"{checkpoint.step} {checkpoint.config} {checkpoint.skipped}", checkpoint.tensors)

@@ -36,6 +36,15 @@ def flat(tree: Tree) -> dict[str, Any]:
     return {f"{group}.{name}": value for group, fields in tree.items() for name, value in fields.items()}
 
 
+def nested(fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return groups of fields, given by their full names: the inverse of `flat`."""
+    tree: dict[str, dict[str, Any]] = {}
+    for full_name, value in fields.items():
+        group, _, name = full_name.partition(".")
+        tree.setdefault(group, {})[name] = value
+    return tree
+
+
 def identity(config: type[Any], tree: Tree) -> dict[str, Any]:
     """Return the fields, by full name, that are part of a run's identity and differ from their defaults."""
     default, given = (flat(json.loads(json.dumps(one))) for one in (dataclasses.asdict(config()), tree))

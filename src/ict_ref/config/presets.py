@@ -55,9 +55,15 @@ CONTINUOUS = Method(
 
 
 def run(data: Data, network: Network, method: Method, train: Train, two_step_sigma: float) -> Config:
-    """Return a preset of the paper's size, with 64 noise shards."""
-    sample = Sample(two_step_sigma=two_step_sigma)
-    return Config(data=data, network=network, method=method, train=replace(train, noise_shards=64), sample=sample)
+    """Return a preset of the paper's size, with 64 noise shards and a milestone at the end of each stage."""
+    return Config(
+        data=data,
+        network=network,
+        method=method,
+        train=replace(train, noise_shards=64),
+        sample=Sample(two_step_sigma=two_step_sigma),
+        record=Record(milestone_stages=True),
+    )
 
 
 def train(steps: int, batch_size: int, learning_rate: float, ema_decay: float) -> Train:

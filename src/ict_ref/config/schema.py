@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
 
-from ict_ref.config.identity import NOT_IDENTITY, digest, identity
+from ict_ref.config.identity import NOT_IDENTITY, digest, flat, identity, is_identity, nested
 from ict_ref.config.validate import LARGEST, SMALLEST_NORMAL, at_least, expect, positive, rounded
 
 
@@ -28,7 +28,8 @@ class Data:
     The others are prepared folders. cifar10 and imagenet64 must have the size and the classes of these datasets;
     folder may have any."""
     path: str = field(default="", metadata=NOT_IDENTITY)
-    """Prepared folder, written by python -m ict_ref.prepare. You can move it: a run is tied to its checksum."""
+    """Prepared folder, written by python -m ict_ref.prepare. You can move it: a run is tied to its checksum, and takes
+    the new path when it is resumed. Trained models are used without it."""
     held_out: str = field(default="", metadata=NOT_IDENTITY)
     """Prepared folder of other images of the same kind, to score by: 1 000 of them, evenly spaced. Without it the run
     is not scored. Scores are distances in pixels, meant for small images."""
@@ -281,6 +282,9 @@ class Record:
     """Number of newest checkpoints to keep. If one is damaged, the run resumes from the one before."""
     milestone_every: int = 0
     """Updates between checkpoints that are never deleted. 0: delete all but the newest."""
+    milestone_stages: bool = False
+    """Never delete the checkpoint at the end of each stage of the curriculum: before the number of intervals reaches
+    s0, 2 s0, 4 s0 and so on, and after training. The presets of the paper's runs keep them."""
     sample_every: int = 0
     """Updates between sheets of samples, each made from the same noise, in the folder samples. 0: write none."""
     tensorboard: bool = False
@@ -386,6 +390,12 @@ class Config:
         """
         known = get_type_hints(cls)
         return cls(**{group: known[group](**as_fields(fields)) for group, fields in groups.items()})
+
+    def model_options(self) -> dict[str, dict[str, Any]]:
+        """Return the options of the model, as JSON stores them: the run's identity, and how samples are made."""
+        tree = json.loads(self.to_json())
+        kept = {name: value for name, value in flat(tree).items() if is_identity(Config, name)}
+        return nested(kept | flat({"sample": tree["sample"]}))
 
     def identity(self) -> dict[str, Any]:
         """Return the fields, by full name, that are part of the run's identity and differ from their defaults."""

@@ -27,6 +27,10 @@ class Images:
     """Number of classes; 0 without labels."""
     flip: bool = False
     """Mirror training images with probability 1/2."""
+    names: tuple[str, ...] | None = None
+    """Names of the classes, if known."""
+    source: str = ""
+    """Origin of the images, in words."""
 
     def __len__(self) -> int:
         return len(self.array)
@@ -72,6 +76,9 @@ class Dataset:
 
 # Shape of an image and number of classes of each published dataset.
 PUBLISHED = {"cifar10": ((3, 32, 32), 10), "imagenet64": ((3, 64, 64), 1000)}
+DIGITS_EVENT = (1, 8, 8)
+DIGITS_NAMES = tuple("0123456789")
+DIGITS_SOURCE = "scikit-learn's 1 797 handwritten digits, every third held out"
 # Maximum number of held-out images to score by: more would take long to sample.
 HELD_OUT = 1000
 
@@ -118,7 +125,13 @@ def digits() -> Dataset:
     pixels = np.round(grey * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
     labels = label.astype(np.int64)
     held_out = np.arange(len(pixels)) % 3 == 2
-    return Dataset(*(Images(pixels[some], torch.from_numpy(labels[some]), 10) for some in (~held_out, held_out)))
+    parts = {"train": ~held_out, "held_out": held_out}
+    return Dataset(
+        **{
+            part: Images(pixels[some], torch.from_numpy(labels[some]), 10, names=DIGITS_NAMES, source=DIGITS_SOURCE)
+            for part, some in parts.items()
+        }
+    )
 
 
 def _prepared(options: Data, field: str) -> Images:
@@ -139,8 +152,9 @@ def _prepared(options: Data, field: str) -> Images:
     if labels is None:
         if options.labels:
             raise ValueError(f"--data.labels: expected images with classes, got {folder}. Give --data.no-labels.")
-        return Images(array, torch.zeros(len(array), dtype=torch.int64), 0, options.flip)
-    return Images(array, torch.from_numpy(labels), classes, options.flip)
+        return Images(array, torch.zeros(len(array), dtype=torch.int64), 0, options.flip, source=about.words)
+    names = about.names if classes == about.classes else None
+    return Images(array, torch.from_numpy(labels), classes, options.flip, names, about.words)
 
 
 def to_float(pixels: UInt8[Tensor, " *shape"]) -> Float32[Tensor, " *shape"]:

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ict_ref.utils.command_line import expect
-from ict_ref.utils.option_parser import Flag, Model, Several, metavar
+from ict_ref.utils.command_line import expect, model_name
+from ict_ref.utils.option_parser import Flag, Model, Several, Step, metavar
 
 Name = Literal["inpaint", "colorize", "superres", "stroke", "denoise", "interpolate"]
 # CM, Appendix D: the noise levels of stroke-guided generation, and the number of levels of the other tasks.
@@ -51,9 +51,11 @@ class Options:
     """
 
     model: Model
-    """Run folder or network file."""
+    """Run folder, checkpoint or network file."""
     task: Name
     """Task to run."""
+    step: Step = None
+    """Checkpoint of the run, by its step; by default the newest."""
     images: Annotated[tyro.conf.Positional[tuple[str, ...]], metavar("[IMAGE ...]")] = ()
     """Images to edit, for all tasks except interpolate."""
     out: Annotated[Path | None, metavar("FOLDER")] = None
@@ -89,8 +91,7 @@ class Options:
     @property
     def folder(self) -> Path:
         """Return the folder for the results."""
-        name = self.model.stem if self.model.is_file() else self.model.resolve().name
-        return self.out or Path("edits") / f"{name}-{self.task}"
+        return self.out or Path("edits") / f"{model_name(self.model, self.step)}-{self.task}"
 
     @property
     def chosen_seeds(self) -> tuple[int, ...]:

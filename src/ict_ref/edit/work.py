@@ -20,7 +20,9 @@ from ict_ref.edit.options import DENOISE, LEVELS, STROKE, Options, shown
 from ict_ref.edit.tasks import ROWS, Levels, Task, colorize, inpaint, remove_noise, stroke, super_resolve
 from ict_ref.formulas import sigma_grid
 from ict_ref.sample.images import VALUES
+from ict_ref.sample.recipe import FORMAT
 from ict_ref.sample.sheet import draw_sheet
+from ict_ref.utils import file_format
 from ict_ref.utils.atomic import write_atomically
 from ict_ref.utils.command_line import expect
 from ict_ref.utils.progress import bar
@@ -45,7 +47,7 @@ def work(options: Options) -> int:
         ValueError: The model, the images or an option cannot be used.
         OSError: A file cannot be read or written.
     """
-    trained = load_pretrained(options.model, options.device)
+    trained = load_pretrained(options.model, options.device, step=options.step)
     if trained.event[0] not in (1, 3):
         raise ValueError(
             f"RUN|FILE: expected a model of grey or colour images, got {trained.name} of {trained.event[0]} channels"
@@ -164,6 +166,7 @@ def _write(options: Options, trained: PretrainedModel, made: Made) -> None:
     shown = [(title, [image[None] for image in images[:ROWS]]) for title, images in made.columns]
     draw_sheet(shown, made.names[:ROWS], options.folder / "edit.png", 1, side=64)
     about = {
+        file_format.KEY: FORMAT,
         "version": ict_ref.__version__,
         "model": trained.name,
         "task": options.task,

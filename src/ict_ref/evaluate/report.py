@@ -13,6 +13,8 @@ from ict_ref.evaluate.paper import CIFAR10, IMAGENET64, SOURCE, PaperTable
 from ict_ref.evaluate.scores import PARTS, Scores
 
 PUBLISHED_COUNT = 50_000
+FORMAT = 2
+"""Format of score files; format 1, of version 0.1.0, has no number."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Report:
         """Return scores, protocol and warnings as JSON."""
         scores = dataclasses.asdict(self.scores)
         del scores["left_out"]
-        content = {"scores": scores, "protocol": self.protocol, "warnings": self.warnings}
+        content = {"format": FORMAT, "scores": scores, "protocol": self.protocol, "warnings": self.warnings}
         return json.dumps(content, indent=2).encode() + b"\n"
 
     def text(self) -> str:

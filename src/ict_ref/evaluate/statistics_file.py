@@ -16,13 +16,18 @@ import numpy as np
 import torch
 from jaxtyping import Shaped
 
+import ict_ref
 from ict_ref.data.prepared import sha256
 from ict_ref.evaluate.features import Features
 from ict_ref.evaluate.measured import Measured
+from ict_ref.utils import file_format
 from ict_ref.utils.archive import refuse_damaged
 from ict_ref.utils.atomic import atomically
 from ict_ref.utils.command_line import expect
+from ict_ref.utils.file_format import LaterFormatError
 
+FORMAT = 2
+"""Format of the description; format 1, of version 0.1.0, has no number."""
 # Features of a reference are saved with its moments up to this size.
 SMALL = 64 << 20
 Arrays = dict[str, Shaped[np.ndarray, " *shape"]]
@@ -39,7 +44,13 @@ def is_statistics(place: str) -> bool:
 
 def save(measured: Measured, features: Features, path: Path) -> None:
     """Write the statistics of a set."""
-    about = {**measured.about, "features": features.name, "features_sha256": features.sha256}
+    about = {
+        file_format.KEY: FORMAT,
+        "ict_ref": ict_ref.__version__,
+        **measured.about,
+        "features": features.name,
+        "features_sha256": features.sha256,
+    }
     arrays: Arrays = {
         "mu": measured.mean.numpy(),
         "sigma": measured.covariance.numpy(),
@@ -101,7 +112,11 @@ def _about(path: Path, arrays: Arrays) -> dict[str, Any]:
         return {}
     try:
         about = dict(json.loads(str(arrays["ict_ref"])))
+        file_format.format_of(path, about, FORMAT)
+        about = {name: value for name, value in about.items() if name not in (file_format.KEY, "ict_ref")}
         return {**about, "image": [int(side) for side in about["image"]]}
+    except LaterFormatError:
+        raise
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is damaged: its description is not valid JSON. Save it again.") from None
 

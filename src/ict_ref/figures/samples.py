@@ -13,8 +13,9 @@ import ict_ref
 from ict_ref.checkpoint.load import PretrainedModel, load_pretrained
 from ict_ref.config import Machine
 from ict_ref.distributed.process_group import joined
-from ict_ref.sample.recipe import Recipe
+from ict_ref.sample.recipe import FORMAT, Recipe
 from ict_ref.sample.sheet import COLUMNS, ROWS, sample_sheet
+from ict_ref.utils import file_format
 from ict_ref.utils.atomic import write_atomically
 from ict_ref.utils.command_line import expect, refuse_place
 from ict_ref.utils.progress import bar
@@ -46,6 +47,7 @@ def write_samples(
         with bar(2 * rows * columns, "sampling", "images") as progress:
             blocks = {title: made(recipe, columns, progress.update) for title, recipe in recipes.items()}
     about = {
+        file_format.KEY: FORMAT,
         "ict_ref": ict_ref.__version__,
         "model": trained.name,
         "rows": rows,

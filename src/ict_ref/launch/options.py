@@ -72,7 +72,7 @@ def _default(given: Given) -> Launch:
 
 
 def with_checksum(config: Config) -> Config:
-    """Return the configuration with the checksum of its data, which identifies them in any folder.
+    """Return the configuration with the checksum of its data, which identifies them in any folder, and absolute paths.
 
     Raises:
         ValueError: `data.path` is empty or its folder does not hold prepared data.
@@ -87,4 +87,5 @@ def with_checksum(config: Config) -> Config:
             "Make that folder with python -m ict_ref.prepare."
         )
     checksum = data.checksum or read_about(Path(data.path)).checksum()
-    return dataclasses.replace(config, data=dataclasses.replace(data, checksum=checksum))
+    path, held_out = (str(Path(place).absolute()) if place else "" for place in (data.path, data.held_out))
+    return dataclasses.replace(config, data=dataclasses.replace(data, checksum=checksum, path=path, held_out=held_out))

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import ict_ref
 from ict_ref.launch.options import Launch
-from ict_ref.utils import command_line
+from ict_ref.utils import command_line, file_format
 from ict_ref.utils.command_line import FAILED, REFUSED
 from ict_ref.utils.signals import StopRequest
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ict_ref.training.trainer import Trainer
 
 NAME = "ict_ref.launch"
+SCORES_FORMAT = 2
+"""Format of scores.json; format 1, of version 0.1.0, is the list of scores alone."""
 MINIMAL_NOTE = (
     "preset minimal: its samples are not yet digits; it only checks that a run works. "
     "Train digits with python -m ict_ref.launch --config digits."
@@ -75,7 +78,7 @@ def prepare(launch: Launch, group: "ProcessGroup", folder: contextlib.ExitStack)
     dataset = load(config.data)
     trainer = Trainer(config, dataset.train, group)
     if group.first:
-        folder.enter_context(open_run(place, config))
+        folder.enter_context(open_run(place, config, trainer.images))
     damaged = resume(trainer, place)
     if group.first:
         for line in damaged:
@@ -121,7 +124,7 @@ def sample_and_score(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> 
 
     Without held-out images this function writes only the picture and ignores acceptance thresholds.
     """
-    from ict_ref.evaluate.evaluator import Evaluator, below_thresholds, table
+    from ict_ref.evaluate.evaluator import Evaluator, K, below_thresholds, table
     from ict_ref.sample.images import one_and_two_steps
     from ict_ref.sample.sheet import sample_sheet
     from ict_ref.utils.atomic import write_atomically
@@ -139,7 +142,14 @@ def sample_and_score(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> 
     evaluator = Evaluator(held_out)
     scores = [evaluator.score(name, pixels, labels) for name, pixels in made.items()]
     baselines = evaluator.baselines(dataset.train, labels, config.train.seed)
-    content = [dataclasses.asdict(score) for score in scores + baselines]
+    content = {
+        file_format.KEY: SCORES_FORMAT,
+        "ict_ref": ict_ref.__version__,
+        "step": trainer.step,
+        "seed": config.train.seed,
+        "protocol": f"{len(held_out)} images, against as many held-out ones, by pixels from -1 to 1, k = {K}",
+        "scores": [dataclasses.asdict(score) for score in scores + baselines],
+    }
     write_atomically(folder / "scores.json", json.dumps(content, indent=2).encode() + b"\n")
     print(f"\n{len(held_out)} images each, scored against {len(held_out)} held-out real images\n")
     print(table(scores + baselines, config.acceptance))

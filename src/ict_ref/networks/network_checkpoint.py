@@ -28,6 +28,10 @@ class NetworkCheckpoint:
     """Lowest noise level, of the boundary condition (iCT, Section 2)."""
     sigma_data: float = 0.5
     """Standard deviation of the data, of the preconditioning (CM, Appendix C)."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the classes, if known."""
+    source: str = ""
+    """Origin of the training images, in words."""
 
     def empty_network(self) -> FreeForm:
         """Return the network on the meta device, which has names and shapes but no values."""

@@ -15,7 +15,8 @@ from ict_ref.data.image_files import write_grid, write_npz, write_pngs
 from ict_ref.distributed.process_group import ProcessGroup, joined
 from ict_ref.sample.options import Sampling
 from ict_ref.sample.parts import Parts
-from ict_ref.sample.recipe import Recipe
+from ict_ref.sample.recipe import FORMAT, Recipe
+from ict_ref.utils import file_format
 from ict_ref.utils.atomic import write_atomically
 from ict_ref.utils.command_line import guarded, say
 from ict_ref.utils.progress import bar
@@ -41,9 +42,10 @@ def make(sampling: Sampling) -> int:
     if sampling.threads:
         torch.set_num_threads(sampling.threads)
     with contextlib.ExitStack() as held, joined(Machine(device=sampling.device), option="--device") as group:
-        recipe = recipe_of(sampling, load_pretrained(sampling.model, group.device))
+        recipe = recipe_of(sampling, load_pretrained(sampling.model, group.device, step=sampling.step))
         parts = Parts(sampling.parts, recipe.batches)
         about = {
+            file_format.KEY: FORMAT,
             "ict_ref": ict_ref.__version__,
             "model": recipe.trained.name,
             "shape": list(recipe.trained.event),

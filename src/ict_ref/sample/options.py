@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from ict_ref.slurm.options import Placement, load_profile
-from ict_ref.utils.command_line import expect, refuse_place
-from ict_ref.utils.option_parser import Given, Model, metavar, parse_options
+from ict_ref.utils.command_line import expect, model_name, refuse_place
+from ict_ref.utils.option_parser import Given, Model, Step, metavar, parse_options
 
 EPILOG = """
 exit status: 0 done; 2 rejected, one line gives the reason; 3 another process was lost; 130 stopped by Ctrl-C,
@@ -34,11 +34,13 @@ class Sampling(Placement):
     """
 
     model: Model
-    """Folder of a run, whose last saved EMA weights are used, or a network file of import_checkpoint or
-    export_checkpoint."""
+    """Folder of a run, a checkpoint, or a network file of import_checkpoint or export_checkpoint. The training data are
+    not needed."""
     out: Annotated[Path | None, metavar("FOLDER|FILE")] = None
     """FOLDER for numbered PNGs; FILE.npz with arr_0 [n, height, width, 3] of uint8 (arr_1: classes), the format of
     public FID tools; or FILE.png for one grid. Existing files are not overwritten. Default: MODEL-samples.png."""
+    step: Step = None
+    """Checkpoint of the run, by its step; by default the newest."""
     sigmas: Annotated[tuple[float, ...], metavar("SIGMA ...")] = ()
     """Descending noise levels, one per step, starting at sigma_max. Default: one step at the model's sigma_max (80)."""
     count: int = 64
@@ -58,7 +60,7 @@ class Sampling(Placement):
     @property
     def place(self) -> Path:
         """Return the path of the samples."""
-        return self.out or Path(f"{self.model.resolve().name.removesuffix('.safetensors')}-samples.png")
+        return self.out or Path(f"{model_name(self.model, self.step)}-samples.png")
 
     @property
     def parts(self) -> Path:

@@ -13,7 +13,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from ict_ref.sample.recipe import FORMAT
 from ict_ref.utils.atomic import locked, write_atomically
+from ict_ref.utils.file_format import LaterFormatError, first_difference, format_of
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,19 @@ class Parts:
             return
         try:
             there = json.loads(file.read_text())
-        except (OSError, ValueError):
+            format_of(file, there, FORMAT)
+        except LaterFormatError:
+            raise
+        except (OSError, ValueError, AttributeError):
             raise ValueError(
                 f"--out: expected a folder of samples at {self.folder}, got other files. Move it, or choose another "
                 "--out."
             ) from None
-        for name in about:
-            if there.get(name) != about[name]:
-                raise ValueError(
-                    f"--out: {self.folder} has samples of a stopped command with another {name}: "
-                    f"expected {about[name]}, got {there.get(name)}. Remove it, or choose another --out."
-                )
+        if name := first_difference(there, about):
+            raise ValueError(
+                f"--out: {self.folder} has samples of a stopped command with another {name}: "
+                f"expected {about[name]}, got {there.get(name)}. Remove it, or choose another --out."
+            )
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -9,9 +9,12 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from ict_ref.checkpoint.load import PretrainedModel
-from ict_ref.checkpoint.training_state import checksum
+from ict_ref.checkpoint.safetensors_io import checksum
 from ict_ref.formulas import multistep_sample
 from ict_ref.sample.images import some_images, together
+
+FORMAT = 2
+"""Format of descriptions of samples; format 1, of version 0.1.0, has no number."""
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def find(options: SearchOptions) -> Found:
         ValueError: The model does not support the levels, labels, reference or device, or the folder is in use.
         OSError: A file cannot be read or written.
     """
-    trained = load_pretrained(options.model, options.device)
+    trained = load_pretrained(options.model, options.device, step=options.step)
     method = trained.method
     before, after = options.before or (method.sigma_max,), options.after
     nodes = options.nodes or method.s1 + 1

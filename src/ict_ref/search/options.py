@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ict_ref.utils.command_line import expect
-from ict_ref.utils.option_parser import Model, Several, metavar
+from ict_ref.utils.command_line import expect, model_name
+from ict_ref.utils.option_parser import Model, Several, Step, metavar
 
 EPILOG = """
 exit status: 0 found; 2 rejected, one line gives the reason; 130 stopped by Ctrl-C
@@ -33,9 +33,11 @@ class SearchOptions:
     """
 
     model: Model
-    """Run folder or network file."""
+    """Run folder, checkpoint or network file."""
     reference: Annotated[str, tyro.conf.arg(metavar="REFERENCE")]
     """Real images or their statistics, as for python -m ict_ref.evaluate."""
+    step: Step = None
+    """Checkpoint of the run, by its step; by default the newest."""
     features: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "pixels"
     """pixels, digits, or a TorchScript file."""
     count: int = 10_000
@@ -63,4 +65,4 @@ class SearchOptions:
     @property
     def folder(self) -> Path:
         """Return the folder of the search."""
-        return self.out or Path(f"{self.model.resolve().name.removesuffix('.safetensors')}-search")
+        return self.out or Path(f"{model_name(self.model, self.step)}-search")

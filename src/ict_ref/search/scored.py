@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ict_ref.utils import file_format
 from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.file_format import LaterFormatError, first_difference, format_of
 
+FORMAT = 2
+"""Format of search.json; format 1, of version 0.1.0, has no number."""
 SCORES, ABOUT = "scores.csv", "search.json"
 COLUMNS = ("sigmas", "frechet_distance")
 
@@ -27,22 +31,25 @@ class Scored:
         file = self.folder / ABOUT
         if not self.folder.exists():
             self.folder.mkdir(parents=True)
-            write_atomically(file, json.dumps({"search": about}, indent=2).encode() + b"\n")
+            self._write({"search": about})
         try:
-            there = json.loads(file.read_text())["search"]
+            content = json.loads(file.read_text())
+            format_of(file, content, FORMAT)
+            there = content["search"]
             scores = self.folder / SCORES
             rows = csv.DictReader(scores.read_text().splitlines() if scores.exists() else [])
             known = {_levels(row["sigmas"]): float(row["frechet_distance"]) for row in rows}
-        except (OSError, ValueError, KeyError, TypeError):
+        except LaterFormatError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(
                 f"--out: expected a new folder or a search that can resume, got {self.folder}. Choose another --out."
             ) from None
-        for name in about:
-            if there.get(name) != about[name]:
-                raise ValueError(
-                    f"--out: {self.folder} has another search: expected {name} {about[name]}, got {there.get(name)}. "
-                    "Choose another --out."
-                )
+        if name := first_difference(there, about):
+            raise ValueError(
+                f"--out: {self.folder} has another search: expected {name} {about[name]}, got {there.get(name)}. "
+                "Choose another --out."
+            )
         return known
 
     def keep(self, known: dict[tuple[float, ...], float]) -> None:
@@ -52,8 +59,11 @@ class Scored:
 
     def finish(self, about: dict[str, Any], found: dict[str, Any]) -> None:
         """Write the result and the description of the search."""
-        content = {"search": about, "found": found}
-        write_atomically(self.folder / ABOUT, json.dumps(content, indent=2).encode() + b"\n")
+        self._write({"search": about, "found": found})
+
+    def _write(self, content: dict[str, Any]) -> None:
+        described = {file_format.KEY: FORMAT, **content}
+        write_atomically(self.folder / ABOUT, json.dumps(described, indent=2).encode() + b"\n")
 
 
 def _levels(words: str) -> tuple[float, ...]:

@@ -1,5 +1,6 @@
 """The noise levels of a training step, by the curriculum, noise schedule and weighting of a configuration."""
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,9 +67,40 @@ def discretization(step: int, config: Config, device: torch.device = CPU) -> Dis
         ValueError: neighbouring noise levels are equal in float64, or the noise schedule gives all of them
             probability 0.
     """
+    return _discretization(number_of_levels(step, config), config.method, device)
+
+
+def number_of_levels(step: int, config: Config) -> int:
+    """Return N(k) for the update after k = `step` others."""
     method = config.method
-    n = CURRICULA[method.curriculum](step, total_steps=config.train.steps, s0=method.s0, s1=method.s1)
-    return _discretization(n, method, device)
+    return CURRICULA[method.curriculum](step, total_steps=config.train.steps, s0=method.s0, s1=method.s1)
+
+
+def milestones(config: Config) -> frozenset[int]:
+    """Return the steps whose checkpoints are never deleted.
+
+    >>> from dataclasses import replace
+    >>> from ict_ref.config import PRESETS
+    >>> sorted(milestones(PRESETS["cifar10"]()))
+    [50000, 100000, 150000, 200000, 250000, 300000, 350000, 400000]
+    """
+    every, steps = config.record.milestone_every, config.train.steps
+    regular = range(every, steps + 1, every) if every else ()
+    return frozenset(regular) | frozenset(stage_ends(config) if config.record.milestone_stages else ())
+
+
+def stage_ends(config: Config) -> list[int]:
+    """Return the numbers of updates after which a stage of the curriculum ends, the last of them K.
+
+    A stage ends where N(k) - 1 first reaches s0, 2 s0, 4 s0 and so on. The exponential curriculum has one N per stage.
+    """
+    steps, ends = config.train.steps, set[int]()
+    intervals = config.method.s0
+    while intervals <= config.method.s1:
+        # N(k) does not fall, so the first step with enough levels is found by bisection.
+        ends.add(bisect_left(range(steps), intervals + 1, key=lambda step: number_of_levels(step, config)))
+        intervals *= 2
+    return sorted((ends | {steps}) - {0})
 
 
 # Cached because a copy to a device makes the host wait.

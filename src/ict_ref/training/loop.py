@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
-from ict_ref.checkpoint.run_dir import stored_digests
+from ict_ref.checkpoint.run_dir import read_run
 from ict_ref.checkpoint.training_state import (
     checkpoint_file,
     checkpoints,
@@ -13,7 +12,7 @@ from ict_ref.checkpoint.training_state import (
     save_checkpoint,
     set_aside,
 )
-from ict_ref.training.discretization import discretization
+from ict_ref.training.discretization import discretization, milestones
 from ict_ref.training.metrics_log import Metrics, forget_metrics_after
 from ict_ref.training.trainer import Trainer
 from ict_ref.utils.progress import bar
@@ -25,12 +24,14 @@ def resume(trainer: Trainer, folder: Path) -> list[str]:
     Damaged checkpoints are renamed. The first process reads the files and shares the state with the others.
 
     Raises:
+        LaterFormatError: a later version of ict_ref wrote the newest checkpoint.
         ValueError: the folder has checkpoints, and none of them is good.
     """
     damaged: list[str] = []
     if trainer.group.first:
-        digests = stored_digests(folder) if (folder / "config.json").exists() else ()
-        _, rejected = newest_checkpoint(folder, partial(trainer.restore, digests=digests))
+        if (folder / "config.json").exists():
+            trainer.identities = read_run(folder).identities
+        _, rejected = newest_checkpoint(folder, trainer.restore)
         damaged = [f"{reason}; it is now {set_aside(path).name}" for path, reason in rejected.items()]
         forget_metrics_after(folder, trainer.step)
     trainer.share()
@@ -96,6 +97,7 @@ class _Recorder:
     def __init__(self, trainer: Trainer, folder: Path, show_samples: Callable[[Path], None]) -> None:
         self.trainer, self.folder, self.options = trainer, folder, trainer.config.record
         self.show_samples = show_samples
+        self.milestones = milestones(trainer.config)
         self.began, self.first_step = time.monotonic(), trainer.step
         first, steps = trainer.group.first, trainer.config.train.steps
         self.bar = bar(steps, "training", "steps", initial=trainer.step, run=True, shown=first)
@@ -118,7 +120,7 @@ class _Recorder:
         options, step = self.options, self.trainer.step
         ends = step == self.trainer.config.train.steps
         logs = ends or due(step, options.log_every)
-        saves = stopping or ends or due(step, options.save_every) or due(step, options.milestone_every)
+        saves = stopping or ends or due(step, options.save_every) or step in self.milestones
         if logs or saves:
             self.trainer.guard.raise_recorded()
         if self.metrics is not None:
@@ -152,5 +154,4 @@ class _Recorder:
 
     def _save(self, metrics: Metrics) -> None:
         metrics.sync()  # before the checkpoint, after which these lines are not written again
-        keep, milestone_every = self.options.keep, self.options.milestone_every
-        save_checkpoint(self.folder, self.trainer.checkpoint(), keep=keep, milestone_every=milestone_every)
+        save_checkpoint(self.folder, self.trainer.checkpoint(), keep=self.options.keep, milestones=self.milestones)

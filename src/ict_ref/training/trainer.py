@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -14,6 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from ict_ref.checkpoint.safetensors_io import UnusableFileError
 from ict_ref.checkpoint.training_state import Checkpoint
 from ict_ref.config import Config
+from ict_ref.config.images import ImageDescription
+from ict_ref.data.dataset import Images
 from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.networks.model import ConsistencyModel, build_model, recompute
 from ict_ref.training.discretization import discretization, teacher_decay
@@ -34,6 +35,8 @@ class Trainer:
     which samples are made. `teacher` is CT's averaged teacher, or None if the student is its own teacher. `loss` and
     `norm` are scalars of the last update, over all processes: the loss, and the norm of its gradient before clipping.
 
+    `identities` are the digests that checkpoints of this run may carry; new ones carry the first.
+
     `examples` are the training images or any other `Examples`. Without `group` the trainer runs alone on the CPU.
 
     >>> from ict_ref.config import minimal
@@ -50,7 +53,9 @@ class Trainer:
     def __init__(self, config: Config, examples: Examples, group: ProcessGroup | None = None) -> None:
         check_objective(config)
         self.config, self.group, self.step = config, group or ProcessGroup(), 0
+        self.identities: tuple[str, ...] = (config.digest(),)
         self.event, self.classes, self.device = examples.event, examples.classes, self.group.device
+        self.images = _image_description(config, examples)
         self.student = _built(config, examples, self.device)
         self.ema = copy.deepcopy(self.student).requires_grad_(False)
         self.ema.autocast = None  # samples are made in full precision
@@ -150,15 +155,16 @@ class Trainer:
         for name, tensor in tensors.items():
             if not bool(tensor.isfinite().all()):
                 raise FloatingPointError(f"{name} is not finite after step {self.step}. The checkpoint is not saved.")
-        return Checkpoint(self.step, tensors, self.config.digest(), self.skipped)
+        options, images = self.config.model_options(), self.images
+        return Checkpoint(self.step, tensors, self.identities[0], self.skipped, options, images)
 
-    def restore(self, checkpoint: Checkpoint, digests: Collection[str] = ()) -> None:
-        """Load a checkpoint. `digests` are further digests that the run had in earlier versions.
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Load a checkpoint.
 
         Raises:
             UnusableFileError: the checkpoint is of another configuration or model. Nothing has changed.
         """
-        if checkpoint.config not in (self.config.digest(), *digests):
+        if checkpoint.config not in self.identities:
             raise UnusableFileError("the checkpoint is of another configuration", ADVICE)
         self.state.load(checkpoint.tensors, updates=checkpoint.step - checkpoint.skipped)
         self.step, self.guard.skipped = checkpoint.step, checkpoint.skipped
@@ -179,6 +185,18 @@ def _built(config: Config, examples: Examples, device: torch.device) -> Consiste
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.autocast = None if config.train.autocast == "none" else torch_dtype(config.train.autocast)
     return model
+
+
+def _image_description(config: Config, examples: Examples) -> ImageDescription:
+    channels, size = examples.event[0], examples.event[-1]
+    images = examples if isinstance(examples, Images) else None
+    return ImageDescription(
+        channels=channels,
+        size=size,
+        classes=examples.classes if config.data.labels else 0,
+        class_names=images.names if images and config.data.labels else None,
+        source=images.source if images else "",
+    )
 
 
 def _score(config: Config, event: tuple[int, ...], device: torch.device) -> Any:

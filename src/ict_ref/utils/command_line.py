@@ -92,6 +92,15 @@ def expect(holds: bool, option: str, expected: str, got: object, advice: str = "
         raise ValueError(f"{option}: expected {expected}, got {got}{'. ' if advice else ''}{advice}")
 
 
+def model_name(model: Path, step: int | None) -> str:
+    """Return the start of the names of a model's results.
+
+    >>> model_name(Path("runs/digits"), 1200)
+    'digits-step-1200'
+    """
+    return f"{model.resolve().name.removesuffix('.safetensors')}{'' if step is None else f'-step-{step}'}"
+
+
 def refuse_place(path: Path, option: str = "--out") -> None:
     """Reject a path at which a new file or folder cannot be created.
 

@@ -120,7 +120,9 @@ def metavar(name: str) -> Any:
 
 
 Model = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FILE")]
-"""Positional argument for a trained model: a run folder or a network file."""
+"""Positional argument for a trained model: a run folder, a checkpoint or a network file."""
+Step = Annotated[int | None, metavar("N")]
+"""Option for the step of a run's checkpoint."""
 
 
 def options_of(kind: Any, path: tuple[str, ...] = (), prefix: str = "") -> Iterator[Option]:

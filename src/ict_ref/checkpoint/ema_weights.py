@@ -1,0 +1,146 @@
+"""The EMA weights of a run, from a checkpoint file or a run folder, without the training data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ict_ref.checkpoint.run_dir import Run, read_run
+from ict_ref.checkpoint.safetensors_io import UnusableFileError
+from ict_ref.checkpoint.training_state import (
+    Checkpoint,
+    checkpoint_file,
+    checkpoints,
+    load_checkpoint,
+    newest_checkpoint,
+)
+from ict_ref.config import Config
+from ict_ref.config.images import ImageDescription
+from ict_ref.config.old_names import with_current_names
+from ict_ref.data.dataset import DIGITS_EVENT, DIGITS_NAMES, DIGITS_SOURCE, PUBLISHED
+from ict_ref.data.prepared import read_about
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint
+from ict_ref.utils.command_line import expect, say
+
+EMA_PREFIX = "average/network."
+"""Start of the names under which checkpoints store the EMA weights."""
+
+
+@dataclass(frozen=True)
+class EMAWeights:
+    """The EMA weights of a run, the step after which they were saved, and the options of the run."""
+
+    network: NetworkCheckpoint
+    step: int
+    config: Config
+    """Configuration of the run; in a checkpoint without its run folder, the defaults stand for the machine's part."""
+
+
+def load_ema(path: Path, step: int | None = None) -> EMAWeights:
+    """Return the EMA weights in a checkpoint file, or in a checkpoint of a run folder.
+
+    `step` chooses the checkpoint of a run folder; by default the newest good one.
+
+    Raises:
+        LaterFormatError: a later version of ict_ref wrote the file.
+        ValueError: the run does not have such a checkpoint, or a file is damaged or does not describe its images.
+        OSError: a file cannot be read.
+    """
+    if path.is_dir():
+        run = read_run(path)
+        checkpoint = _checkpoint_of(path, run, step)
+    else:
+        expect(step is None, "--step", "a run folder", path, "Leave --step out.")
+        run, checkpoint = None, load_checkpoint(path)
+        if checkpoint.options is None:  # format 1: only config.json beside it has the options
+            run = read_run(path.parent)
+            _refuse_other(checkpoint, run, path)
+    config = _config_of(path, checkpoint) if run is None else run.config
+    images = checkpoint.images or (run and run.images) or described_by(config)
+    stored = checkpoint.tensors.items()
+    ema = NetworkCheckpoint(
+        options=config.network,
+        channels=images.channels,
+        size=images.size,
+        classes=images.classes,
+        state={name.removeprefix(EMA_PREFIX): tensor for name, tensor in stored if name.startswith(EMA_PREFIX)},
+        sigma_min=config.method.sigma_min,
+        sigma_data=config.method.sigma_data,
+        class_names=images.class_names,
+        source=images.source,
+    )
+    return EMAWeights(ema, checkpoint.step, config)
+
+
+def _config_of(path: Path, checkpoint: Checkpoint) -> Config:
+    """Return the options in a checkpoint.
+
+    Raises:
+        ValueError: an option does not exist in this version, or its value is not allowed.
+    """
+    try:
+        return Config.from_dict(with_current_names(checkpoint.options or {}))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} has options of another version of ict_ref ({error}). Install that version.") from None
+
+
+def _checkpoint_of(folder: Path, run: Run, step: int | None) -> Checkpoint:
+    """Return the checkpoint after `step` of a run, or its newest good one.
+
+    Raises:
+        ValueError: the run does not have such a checkpoint, or it is damaged or of another run.
+    """
+    if step is not None:
+        file = checkpoint_file(folder, step)
+        steps = ", ".join(map(str, sorted(checkpoints(folder)))) or "none"
+        expect(file.is_file(), "--step", f"the step of a checkpoint in {folder} ({steps})", step)
+        checkpoint = load_checkpoint(file)
+        _refuse_other(checkpoint, run, file)
+        return checkpoint
+    found, rejected = newest_checkpoint(folder, lambda checkpoint: _refuse_other(checkpoint, run, folder))
+    if found is None:
+        raise ValueError(f"{folder} has no checkpoint yet. A run writes one every --record.save-every steps.")
+    for file in rejected:
+        problem = "is damaged or belongs to another run"
+        say("ict_ref", 0, f"warning: {file} {problem}; using the EMA weights of step {found.step}")
+    return found
+
+
+def _refuse_other(checkpoint: Checkpoint, run: Run, place: Path) -> None:
+    """Reject a checkpoint of another run.
+
+    Raises:
+        UnusableFileError: the identity of the checkpoint is not one of the run's.
+    """
+    if checkpoint.config not in run.identities:
+        reason = f"{place} has a checkpoint of another configuration than that of its config.json"
+        raise UnusableFileError(reason, "Restore one of them.")
+
+
+def described_by(config: Config) -> ImageDescription:
+    """Return the images of a run whose files, of format 1, do not describe them.
+
+    Raises:
+        ValueError: the description of the training data is needed, and is not where the configuration says.
+    """
+    data = config.data
+    if data.name == "digits":
+        event, classes, names, source = DIGITS_EVENT, len(DIGITS_NAMES), DIGITS_NAMES, DIGITS_SOURCE
+    elif data.name in PUBLISHED:
+        event, classes = PUBLISHED[data.name]
+        names, source = None, data.name
+    else:
+        try:
+            about = read_about(Path(data.path))
+        except ValueError as error:
+            advice = "Resume the run once with --data.path: it then stores the shape of its images."
+            reason = "version 0.1.0 stored the images' shape with the data only"
+            raise ValueError(f"--data.path: {reason}: {error} {advice}") from None
+        event, classes, names, source = about.shape, about.classes, about.names, about.words
+    channels, size, _ = event
+    labelled = data.labels
+    return ImageDescription(
+        channels=channels,
+        size=size,
+        classes=classes if labelled else 0,
+        class_names=names if labelled else None,
+        source=source,
+    )
