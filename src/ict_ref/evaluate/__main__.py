@@ -12,12 +12,16 @@ NAME = "ict_ref.evaluate"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    return guarded(NAME, lambda: _run(parse_options(EvaluateOptions, arguments, NAME, EPILOG)))
+    return guarded(
+        NAME,
+        lambda: _run(parse_options(EvaluateOptions, arguments, NAME, EPILOG)),
+        stopped="stopped; with --every-milestone the same command resumes",
+    )
 
 
 def _run(options: EvaluateOptions) -> int:
     for path, option in ((options.json, "--json"), (options.save_stats, "--save-stats")):
-        if path is not None:
+        if path is not None and not options.every_milestone:
             refuse_place(path, option)
     # This import loads torch, so it follows the checks of the options.
     from ict_ref.evaluate.work import work

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ict_ref.utils.command_line import expect
-from ict_ref.utils.option_parser import Flag, Several, metavar
+from ict_ref.utils.option_parser import Flag, Several, Step, metavar
 
 EPILOG = """
 exit status: 0 scored; 2 rejected, one line gives the reason; 130 stopped by Ctrl-C
@@ -16,6 +16,7 @@ examples:
   python -m ict_ref.evaluate runs/digits-1234abcd --reference digits:held-out --features digits
   python -m ict_ref.evaluate samples.npz --reference data/cifar10 --features inception-2015-12-05.pt --json scores.json
   python -m ict_ref.evaluate --reference data/cifar10 --features inception-2015-12-05.pt --save-stats cifar10.npz
+  python -m ict_ref.evaluate runs/digits-1234abcd --reference digits:held-out --every-milestone
   python -m ict_ref.evaluate runs/cifar10-1234abcd --sigmas 80 0.821 --reference cifar10.npz \\
       --features inception-2015-12-05.pt --table
 """
@@ -32,9 +33,9 @@ class EvaluateOptions:
     """Compare samples with real images: Frechet distance (FID), kernel distance (KID), inception score, precision and
     recall, with their protocol.
 
-    SAMPLES is a run folder or a network file (.safetensors) to sample from, a folder of images, or an .npz (arr_0,
-    uint8). REFERENCE is a folder of images, an .npz, a prepared folder, digits:train or digits:held-out, or an .npz of
-    statistics (mu, sigma). Images are read into memory, but prepared data in batches.
+    SAMPLES is a run folder, a checkpoint or a network file (.safetensors) to sample from, a folder of images, or an
+    .npz (arr_0, uint8). REFERENCE is a folder of images, an .npz, a prepared folder, digits:train or digits:held-out,
+    or an .npz of statistics (mu, sigma). Images are read into memory, but prepared data in batches.
 
     These scores are FID, KID and IS only with the features of Inception, whose file you supply; nothing is downloaded.
     --features FILE takes any TorchScript module, and calls NVIDIA's translation of Inception like public FID code.
@@ -49,12 +50,17 @@ class EvaluateOptions:
     """Real images or their statistics."""
     samples: Annotated[tyro.conf.Positional[str | None], metavar("SAMPLES")] = None
     """Samples to score; not needed with --save-stats."""
+    step: Step = None
+    """Checkpoint of the run, by its step; by default the newest."""
+    every_milestone: Flag = False
+    """Score every checkpoint of the run, and write the scores to --json after each; by default RUN/curve.json. The same
+    command resumes. python -m ict_ref.figures --from RUN draws the curve."""
     features: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "pixels"
     """pixels, digits, or a TorchScript file."""
     k: int = 3
     """Number of nearest neighbours for precision and recall."""
     json: Annotated[Path | None, metavar("FILE")] = None
-    """New file for scores and protocol."""
+    """New file for scores and protocol; with --every-milestone a file that the same command began may exist."""
     save_stats: Annotated[Path | None, metavar("FILE.npz")] = None
     """New file for the reference's statistics, for use as a later --reference."""
     table: Flag = False
@@ -73,6 +79,10 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         if self.samples is None and self.save_stats is None:
             raise ValueError("SAMPLES: expected SAMPLES or --save-stats, got neither")
+        for name in ("step", "save_stats", "table") if self.every_milestone else ():
+            missing = getattr(self, name) in (None, False)
+            option = f"--{name.replace('_', '-')}"
+            expect(missing, option, "only without --every-milestone", "both", "Leave one of them out.")
         if self.features == "inception":
             raise ValueError(INCEPTION)
         expect(self.k >= 1, "--k", "an integer >= 1", self.k)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ict_ref.checkpoint.load import load_pretrained
+from ict_ref.evaluate.curve import NAME, Scorer, score_checkpoints
 from ict_ref.evaluate.features import find_features
 from ict_ref.evaluate.measured import Measured, measure
 from ict_ref.evaluate.options import EvaluateOptions
@@ -26,6 +27,8 @@ def work(options: EvaluateOptions) -> int:
         ValueError: The images, the features or an output path cannot be used.
         OSError: A file cannot be read or written.
     """
+    if options.every_milestone:
+        return score_every_milestone(options)
     features = find_features(options.features)
     real = find_reference(options.reference, features)
     if isinstance(real, Measured):
@@ -55,11 +58,45 @@ def _samples(options: EvaluateOptions, samples: str, reference: int | None) -> I
     """Return stored samples, or samples of a model: --count of them, by default as many as the reference has."""
     place = Path(samples)
     if not (place / "config.json").is_file() and place.suffix != ".safetensors":
-        for option in ("count", "sigmas", "labels", "seed", "clip"):
+        for option in ("step", "count", "sigmas", "labels", "seed", "clip"):
             missing = getattr(options, option) in (None, ())
             expect(missing, f"--{option}", "a run or a network as SAMPLES", place, "Leave it out.")
         return stored(samples)
-    count = min(COUNT, reference or COUNT) if options.count is None else options.count
+    trained = load_pretrained(place, step=options.step)
     clip = CLIP[options.clip or "as-trained"]
-    trained = load_pretrained(place)
-    return sampled(Recipe(trained, count, options.sigmas, options.labels, options.seed or 0, clip))
+    return sampled(Recipe(trained, _count(options, reference), options.sigmas, options.labels, options.seed or 0, clip))
+
+
+def _count(options: EvaluateOptions, reference: int | None) -> int:
+    """Return the number of samples: --count, by default as many as the reference has."""
+    return min(COUNT, reference or COUNT) if options.count is None else options.count
+
+
+def score_every_milestone(options: EvaluateOptions) -> int:
+    """Score every checkpoint of a run, print the table and return the exit status.
+
+    Raises:
+        ValueError: SAMPLES is not a run folder with checkpoints, or the file has other scores.
+        OSError: A file cannot be read or written.
+    """
+    run = Path(options.samples or "")
+    expect((run / "config.json").is_file(), "SAMPLES", "a run folder for --every-milestone", run)
+    features = find_features(options.features)
+    real = find_reference(options.reference, features)
+    first = sampled(Recipe(load_pretrained(run), 2))
+    reference, channels = measured_reference(real, first, features, least=2)
+    scorer = Scorer(
+        features=features,
+        reference=reference,
+        channels=channels,
+        k=options.k,
+        count=_count(options, reference.count),
+        sigmas=options.sigmas,
+        labels=options.labels,
+        seed=options.seed or 0,
+        clip=CLIP[options.clip or "as-trained"],
+    )
+    path = options.json or run / NAME
+    curve = score_checkpoints(run, scorer, path)
+    print(f"{curve.table()}\n\n{path}")
+    return 0

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,8 +36,12 @@ def make(options: FigureOptions) -> int:
         OSError: A file cannot be read or written.
     """
     refuse_no_folder(options.out)
+    if options.runs:
+        return write_figures(
+            {f"{number}-runs": partial(from_runs, number, options.runs) for number in options.numbers}, options.out
+        )
     if options.run is None:
-        return write_figures(options.numbers, options.out)
+        return write_figures({number: partial(made, number) for number in options.numbers}, options.out)
     from ict_ref.figures.samples import write_samples
 
     line = write_samples(
@@ -63,8 +68,10 @@ def refuse_no_folder(folder: Path) -> None:
         raise ValueError(f"--out: expected a writable folder, got {folder}. Choose another --out.")
 
 
-def write_figures(numbers: Sequence[str], folder: Path) -> int:
+def write_figures(makers: Mapping[str, Callable[[], "Figure"]], folder: Path) -> int:
     """Make the figures that do not exist yet, print one line per figure and return the exit status.
+
+    `makers` are functions that make a figure, by the name of its files.
 
     Raises:
         ValueError: matplotlib is missing, or a file exists with other content.
@@ -76,15 +83,22 @@ def write_figures(numbers: Sequence[str], folder: Path) -> int:
         if (error.name or "").split(".")[0] != "matplotlib":
             raise
         raise ValueError("figures need matplotlib: pip install 'ict_ref[figures]'") from None
-    for number in numbers:
-        paths = {suffix: folder / f"{number}{suffix}" for suffix in SUFFIXES}
+    for name, maker in makers.items():
+        paths = {suffix: folder / f"{name}{suffix}" for suffix in SUFFIXES}
         if all(path.exists() for path in paths.values()):
             print(f"{paths['.png']}  kept, it exists")
             continue
-        figure = made(number)
+        figure = maker()
         write_missing({paths[suffix]: content for suffix, content in files(figure).items()})
         print(f"{paths['.png']}  {figure.caption}", flush=True)
     return 0
+
+
+def from_runs(number: str, runs: Sequence[Path]) -> "Figure":
+    """Return the figure with a curve for each run."""
+    from ict_ref.figures.from_runs import figure_from_runs
+
+    return figure_from_runs(number, runs)
 
 
 def made(number: str) -> "Figure":

@@ -14,6 +14,8 @@ GROUPS = {
     "analytic": [number for number, entry in FIGURES.items() if entry.analytic],
     "experiments": [number for number, entry in FIGURES.items() if not entry.analytic],
 }
+# Figures whose curves are scores of a run's checkpoints.
+FROM_RUNS = ("1b", "1c", "2a", "2b", "2c", "3a", "3c", "4b")
 # Options that belong to a sheet of samples.
 OF_SHEET = ("sheet", "labels", "seed", "device")
 
@@ -33,6 +35,7 @@ examples:
   python -m ict_ref.figures
   python -m ict_ref.figures --only analytic
   python -m ict_ref.figures --only 1a 3b --out paper
+  python -m ict_ref.figures --only 3c --from runs/fig3c_exponential-1234abcd runs/fig3c_constant-5678abcd
   python -m ict_ref.figures --run runs/digits-c86323d6
   python -m ict_ref.figures --run net.safetensors --sheet 4 12 --labels 207 88 1 976
 """
@@ -57,6 +60,9 @@ class FigureOptions:
     """Folder for the figures."""
     only: Annotated[Several[str], metavar("NUMBER ...")] = ()
     """Figures to make, by default all; analytic: all from formulas; experiments: all with training."""
+    runs: Annotated[Several[Path], tyro.conf.arg(name="from", metavar="RUN ...", help_behavior_hint="")] = ()
+    """Draw the figures from these runs, whose checkpoints python -m ict_ref.evaluate RUN --every-milestone has scored.
+    Needs --only with some of 1b, 1c, 2a, 2b, 2c, 3a, 3c and 4b. The files are NUMBER-runs.png, .svg and .csv."""
     run: Annotated[Path | None, metavar("RUN")] = None
     """Run folder or network file for a sheet of samples."""
     sheet: Annotated[tuple[int, int] | None, metavar("ROWS COLUMNS")] = None
@@ -69,6 +75,8 @@ class FigureOptions:
     """Device for sampling; by default auto: a GPU if available."""
 
     def __post_init__(self) -> None:
+        if self.runs:
+            self._check_runs()
         for name in ("only",) if self.run else OF_SHEET:
             if getattr(self, name) not in (None, ()):
                 if self.run:
@@ -77,6 +85,12 @@ class FigureOptions:
         for name in self.only:
             expect(name in {*FIGURES, *GROUPS}, "--only", f"one of {', '.join([*FIGURES, *GROUPS])}", name)
         expect(self.seed is None or self.seed >= 0, "--seed", "an integer >= 0", self.seed)
+
+    def _check_runs(self) -> None:
+        expect(self.run is None, "--run", "only without --from", "both", "Leave one of them out.")
+        others = " ".join(name for name in self.only if name not in FROM_RUNS)
+        wanted = f"some of {', '.join(FROM_RUNS)} with --from"
+        expect(bool(self.only) and not others, "--only", wanted, others or "nothing")
 
     @property
     def numbers(self) -> list[str]:

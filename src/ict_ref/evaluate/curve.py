@@ -1,0 +1,201 @@
+"""Scores of every checkpoint of a run, in a file to which each score is added as it is computed."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ict_ref
+from ict_ref.checkpoint.load import PretrainedModel, load_pretrained
+from ict_ref.checkpoint.run_dir import read_run
+from ict_ref.checkpoint.training_state import checkpoints
+from ict_ref.evaluate.features import Features
+from ict_ref.evaluate.measured import Measured, measure
+from ict_ref.evaluate.scores import Scores, score
+from ict_ref.evaluate.sets import sampled
+from ict_ref.sample.recipe import Recipe
+from ict_ref.training.discretization import number_of_levels
+from ict_ref.utils.atomic import locked, write_atomically
+from ict_ref.utils.file_format import KEY, format_of
+from ict_ref.utils.progress import bar
+
+NAME = "curve.json"
+"""Name of the file in the run folder."""
+FORMAT = 2
+"""Format of the file; the first that exists, numbered like other score files."""
+SCORES = ("frechet_distance", "kernel_distance", "inception_score", "precision", "recall")
+
+
+@dataclass(frozen=True)
+class Point:
+    """The scores of one checkpoint."""
+
+    step: int
+    levels: int
+    """N(k) of the last update before the checkpoint."""
+    network_sha256: str
+    scores: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The scores of a run's checkpoints in the order of their steps, with their protocol."""
+
+    run: str
+    """Name of the run folder."""
+    identity: str
+    """Identity of the run."""
+    protocol: Mapping[str, Any]
+    points: tuple[Point, ...]
+
+    def to_json(self) -> bytes:
+        """Return the content of the file."""
+        points = [dataclasses.asdict(point) for point in self.points]
+        content = {
+            KEY: FORMAT,
+            "ict_ref": ict_ref.__version__,
+            "run": self.run,
+            "identity": self.identity,
+            "protocol": self.protocol,
+            "points": points,
+        }
+        return json.dumps(content, indent=2).encode() + b"\n"
+
+    def table(self) -> str:
+        """Return a table with a row per checkpoint."""
+        lines = [f"{'step':>9}{'N':>7}" + "".join(f"{name.replace('_', ' '):>19}" for name in SCORES)]
+        for point in self.points:
+            cells = ("-" if (value := point.scores[name]) is None else f"{value:.4f}" for name in SCORES)
+            lines.append(f"{point.step:>9}{point.levels:>7}" + "".join(f"{cell:>19}" for cell in cells))
+        return "\n".join(lines)
+
+
+def read_curve(path: Path) -> Curve:
+    """Return the curve in a file.
+
+    Raises:
+        LaterFormatError: A later version of ict_ref wrote the file.
+        ValueError: The file does not exist, is damaged, or is not a curve.
+    """
+    if not path.is_file():
+        advice = "Write it with python -m ict_ref.evaluate RUN --every-milestone."
+        raise ValueError(f"{path} does not exist. {advice}")
+    try:
+        content = dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError):
+        raise ValueError(f"{path} is damaged: it is not a JSON object. Choose another file.") from None
+    format_of(path, content, FORMAT)
+    try:
+        points = tuple(map(_point, content["points"]))
+        return Curve(str(content["run"]), str(content["identity"]), dict(content["protocol"]), points)
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is not a curve of scores. Choose another file.") from None
+
+
+def _point(stored: Mapping[str, Any]) -> Point:
+    scores = {name: stored["scores"][name] for name in SCORES}
+    return Point(int(stored["step"]), int(stored["levels"]), str(stored["network_sha256"]), scores)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """The settings by which each checkpoint is sampled and scored."""
+
+    features: Features
+    reference: Measured
+    channels: int
+    k: int
+    count: int
+    sigmas: tuple[float, ...]
+    labels: tuple[int, ...]
+    seed: int
+    clip: bool | None
+
+    def recipe(self, trained: PretrainedModel) -> Recipe:
+        """Return the recipe of the samples of a checkpoint."""
+        return Recipe(trained, self.count, self.sigmas, self.labels, self.seed, self.clip)
+
+    def protocol(self, recipe: Recipe) -> dict[str, Any]:
+        """Return everything on which the scores depend, except the network."""
+        sampling = {name: value for name, value in recipe.described().items() if name != "network_sha256"}
+        return {
+            "samples": {"count": self.count, **sampling},
+            "reference": self.reference.about,
+            "features": {"name": self.features.name, "sha256": self.features.sha256, "input": self.features.how},
+            "k": self.k,
+        }
+
+    def scores(self, recipe: Recipe, what: str) -> Scores:
+        """Return the scores of the samples of a recipe."""
+        samples = measure(sampled(recipe), self.features, channels=self.channels, classify=True, what=what)
+        return score(samples, self.reference, k=self.k)
+
+
+def score_checkpoints(run: Path, scorer: Scorer, path: Path) -> Curve:
+    """Score every checkpoint of a run that the file does not contain yet, and return the whole curve.
+
+    The file is written after each checkpoint. Scores of checkpoints that have been deleted are kept.
+
+    Raises:
+        LaterFormatError: A later version of ict_ref wrote a file.
+        ValueError: The run has no checkpoint, or the file has scores of another run or by another protocol.
+        OSError: A file cannot be read or written.
+    """
+    steps = sorted(checkpoints(run))
+    if not steps:
+        raise ValueError(f"{run} has no checkpoint yet. A run writes one every --record.save-every steps.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.parent, f".{path.name}.lock"), bar(len(steps), "scoring", "checkpoints") as progress:
+        curve: Curve | None = None
+        for step in steps:
+            trained = load_pretrained(run, step=step)
+            recipe = scorer.recipe(trained)
+            if curve is None:
+                curve = _begun(run, scorer.protocol(recipe), path)
+            network = str(recipe.described()["network_sha256"])
+            if not any((point.step, point.network_sha256) == (step, network) for point in curve.points):
+                assert trained.config is not None  # noqa: S101 (it is a run)
+                found = dataclasses.asdict(scorer.scores(recipe, f"step {step}"))
+                levels = number_of_levels(step - 1, trained.config)
+                point = Point(step, levels, network, {name: found[name] for name in SCORES})
+                points = [*(other for other in curve.points if other.step != step), point]
+                curve = dataclasses.replace(curve, points=tuple(sorted(points, key=lambda point: point.step)))
+                write_atomically(path, curve.to_json())
+            progress.update()
+    assert curve is not None  # noqa: S101 (there is a checkpoint)
+    return curve
+
+
+def _begun(run: Path, protocol: Mapping[str, Any], path: Path) -> Curve:
+    """Return the curve in the file, or an empty one.
+
+    Raises:
+        ValueError: The file has scores of another run, or by another protocol.
+    """
+    protocol, identity = json.loads(json.dumps(protocol)), read_run(run).identities[0]
+    if not path.exists():
+        return Curve(run.resolve().name, identity, protocol, ())
+    curve = read_curve(path)
+    if curve.identity != identity:
+        raise ValueError(f"--json: expected a file of {run}, got {path} of {curve.run}. Choose another file.")
+    if differs := difference(curve.protocol, protocol):
+        name, there, here = differs
+        raise ValueError(f"--json: expected {name} {there}, as in {path}, got {here}. Choose another file.")
+    return curve
+
+
+def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """Return the first entry in which two protocols differ with both values, or None; a reference may be moved."""
+    here, there = _entries(one), _entries(other)
+    names = (name for name in here | there if name != "reference.name")
+    return next(((name, here.get(name), there.get(name)) for name in names if here.get(name) != there.get(name)), None)
+
+
+def _entries(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every entry of a protocol by its full name, such as samples.count."""
+    found: dict[str, Any] = {}
+    for name, value in protocol.items():
+        found |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return found
