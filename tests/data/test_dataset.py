@@ -259,7 +259,7 @@ def test_a_wrong_data_json_is_rejected_by_name(tmp_path: Path) -> None:
     whole = (source / "data.json").read_bytes()
     for number, (fields, message) in enumerate(
         [
-            ({"format": 2}, r"data\.json: expected format 1, got 2"),
+            ({"format": 2}, r"data\.json: expected format 1 or lower, got 2"),
             ({"count": 5}, r"images\.npy: expected uint8 \(5, 3, 4, 4\) as in data\.json, got uint8 \(4, 3, 4, 4\)"),
             ({"shape": [4, 3, 4]}, r"data\.json is damaged"),
             ({"shape": [3, 4]}, r"data\.json is damaged"),

@@ -24,7 +24,8 @@ from ict_ref.checkpoint.training_state import load_checkpoint
 from ict_ref.launch.__main__ import main as launch
 from ict_ref.sample.__main__ import main as sample
 
-OLD = Path(__file__).parents[1] / "fixtures" / "version_0_1"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+OLD = FIXTURES / "version_0_1"
 EXPECTED: dict[str, Any] = json.loads((OLD / "expected.json").read_text())
 
 

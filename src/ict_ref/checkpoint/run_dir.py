@@ -15,7 +15,16 @@ from typing import Any
 
 import ict_ref
 from ict_ref.config import Config
-from ict_ref.config.identity import Tree, digest, digest_of_0_1_0, flat, identity, is_identity, nested
+from ict_ref.config.identity import (
+    DEFAULTS_OF_FORMAT_1,
+    Tree,
+    digest,
+    digest_of_0_1_0,
+    flat,
+    identity,
+    is_identity,
+    nested,
+)
 from ict_ref.config.images import ImageDescription, image_description
 from ict_ref.config.old_names import with_current_names
 from ict_ref.config.validate import option
@@ -117,7 +126,7 @@ def _identities(content: dict[str, Any]) -> tuple[str, ...]:
     if "identities" in content:
         return tuple(str(name) for name in content["identities"])
     tree = content["config"]
-    return digest(identity(Config, tree)), content.get(BEGUN_AS) or digest_of_0_1_0(tree)
+    return digest(identity(Config, tree, DEFAULTS_OF_FORMAT_1)), content.get(BEGUN_AS) or digest_of_0_1_0(tree)
 
 
 def _read(config_file: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import Any, get_type_hints
 
 from ict_ref.config.old_names import first_name
@@ -16,8 +17,10 @@ from ict_ref.config.old_names import first_name
 NOT_IDENTITY: Mapping[str, bool] = {"identity": False}
 """Metadata of a field, or of a group of fields, that may change when a run is resumed."""
 
-Tree = Mapping[str, Mapping[str, Any]]
-"""A configuration as JSON stores it: groups of fields."""
+Tree = Mapping[str, Any]
+"""A configuration as JSON stores it: groups of fields, or single fields, by name."""
+DEFAULTS_OF_FORMAT_1: Tree = json.loads(files("ict_ref.config").joinpath("defaults_of_format_1.json").read_text())
+"""Defaults when config.json of format 1 was written, by today's names: its identities are computed from them."""
 
 
 def is_identity(config: type[Any], name: str) -> bool:
@@ -26,28 +29,42 @@ def is_identity(config: type[Any], name: str) -> bool:
     groups = {one.name: one for one in dataclasses.fields(config)}
     if group not in groups:
         return True
-    inner: dict[str, Any] = {one.name: one for one in dataclasses.fields(get_type_hints(config)[group])}
+    kind = get_type_hints(config)[group]
+    inner: dict[str, Any] = (
+        {one.name: one for one in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
+    )
     declared = [groups[group].metadata, inner[field].metadata if field in inner else {}]
     return all(metadata.get("identity", True) for metadata in declared)
 
 
 def flat(tree: Tree) -> dict[str, Any]:
     """Return every field of a configuration by its full name."""
-    return {f"{group}.{name}": value for group, fields in tree.items() for name, value in fields.items()}
+    found: dict[str, Any] = {}
+    for group, fields in tree.items():
+        of_group = isinstance(fields, Mapping)
+        found |= {f"{group}.{name}": value for name, value in fields.items()} if of_group else {group: fields}
+    return found
 
 
-def nested(fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return groups of fields, given by their full names: the inverse of `flat`."""
-    tree: dict[str, dict[str, Any]] = {}
+    tree: dict[str, Any] = {}
     for full_name, value in fields.items():
-        group, _, name = full_name.partition(".")
-        tree.setdefault(group, {})[name] = value
+        group, dot, name = full_name.partition(".")
+        if dot:
+            tree.setdefault(group, {})[name] = value
+        else:
+            tree[group] = value
     return tree
 
 
-def identity(config: type[Any], tree: Tree) -> dict[str, Any]:
-    """Return the fields, by full name, that are part of a run's identity and differ from their defaults."""
-    default, given = (flat(json.loads(json.dumps(one))) for one in (dataclasses.asdict(config()), tree))
+def identity(config: type[Any], tree: Tree, defaults: Tree | None = None) -> dict[str, Any]:
+    """Return the fields, by full name, that are part of a run's identity and differ from their defaults.
+
+    `defaults` are by default those of this version.
+    """
+    defaults = dataclasses.asdict(config()) if defaults is None else defaults
+    default, given = (flat(json.loads(json.dumps(one))) for one in (defaults, tree))
     return {
         name: given[name]
         for name in sorted(given)

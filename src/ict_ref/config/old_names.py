@@ -20,7 +20,7 @@ def first_name(name: str) -> str:
     return _replaced(name, {new: old for old, new in RENAMED.items()})
 
 
-def with_current_names(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def with_current_names(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a stored configuration under today's names, in its own order.
 
     A name that is not in RENAMED is kept, so that a later check can report it.
@@ -28,8 +28,11 @@ def with_current_names(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[
     >>> with_current_names({"train": {"steps": 8, "lanes": 4}, "bars": {"recall": None}})  # word list: allowed
     {'train': {'steps': 8, 'noise_shards': 4}, 'acceptance': {'recall': None}}
     """
-    renamed: dict[str, dict[str, Any]] = {}
+    renamed: dict[str, Any] = {}
     for group, fields in tree.items():
+        if not isinstance(fields, Mapping):
+            renamed[group] = fields
+            continue
         renamed.setdefault(RENAMED.get(group, group), {})
         for field, value in fields.items():
             new_group, _, new_field = current_name(f"{group}.{field}").partition(".")

@@ -381,7 +381,7 @@ class Config:
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     @classmethod
-    def from_dict(cls, groups: Mapping[str, Mapping[str, Any]]) -> "Config":
+    def from_dict(cls, groups: Mapping[str, Any]) -> "Config":
         """Return the configuration that JSON holds; a missing field has its default.
 
         Raises:
@@ -389,9 +389,14 @@ class Config:
             ValueError: a value is out of range.
         """
         known = get_type_hints(cls)
-        return cls(**{group: known[group](**as_fields(fields)) for group, fields in groups.items()})
+        return cls(
+            **{
+                group: known[group](**as_fields(fields)) if isinstance(fields, Mapping) else fields
+                for group, fields in groups.items()
+            }
+        )
 
-    def model_options(self) -> dict[str, dict[str, Any]]:
+    def model_options(self) -> dict[str, Any]:
         """Return the options of the model, as JSON stores them: the run's identity, and how samples are made."""
         tree = json.loads(self.to_json())
         kept = {name: value for name, value in flat(tree).items() if is_identity(Config, name)}

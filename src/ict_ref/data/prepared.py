@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 
 import ict_ref
+from ict_ref.utils.file_format import LaterFormatError, format_of
 
 FORMAT = 1
 IMAGES, LABELS, ABOUT, JOURNAL = "images.npy", "labels.npy", "data.json", "journal.partial"
@@ -58,6 +59,7 @@ def read_about(folder: Path) -> About:
     """Return the description of a prepared folder.
 
     Raises:
+        LaterFormatError: a later version of ict_ref prepared the folder.
         ValueError: the folder is not prepared, not complete, or its data.json is damaged.
     """
     path = folder / ABOUT
@@ -70,11 +72,12 @@ def read_about(folder: Path) -> About:
         raise ValueError(f"{folder} is not a prepared folder: {ABOUT} is missing. See python -m ict_ref.prepare.")
     try:
         tree = json.loads(path.read_bytes())
-        if tree["format"] == FORMAT:
-            return _about(tree)
+        format_of(path, tree, FORMAT)
+        return _about(tree)
+    except LaterFormatError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is damaged. {_advice(folder)}") from None
-    raise ValueError(f"{path}: expected format {FORMAT}, got {tree['format']}. Prepare the data again.")
 
 
 def open_arrays(

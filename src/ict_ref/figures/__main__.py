@@ -47,6 +47,7 @@ def make(options: FigureOptions) -> int:
     line = write_samples(
         options.run,
         options.out,
+        step=options.step,
         size=options.sheet,
         wanted=options.labels,
         seed=options.seed or 0,

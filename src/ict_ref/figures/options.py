@@ -8,7 +8,7 @@ import tyro
 
 from ict_ref.figures.catalogue import FIGURES
 from ict_ref.utils.command_line import expect
-from ict_ref.utils.option_parser import Several, metavar
+from ict_ref.utils.option_parser import Several, Step, metavar
 
 GROUPS = {
     "analytic": [number for number, entry in FIGURES.items() if entry.analytic],
@@ -17,7 +17,7 @@ GROUPS = {
 # Figures whose curves are scores of a run's checkpoints.
 FROM_RUNS = ("1b", "1c", "2a", "2b", "2c", "3a", "3c", "4b")
 # Options that belong to a sheet of samples.
-OF_SHEET = ("sheet", "labels", "seed", "device")
+OF_SHEET = ("step", "sheet", "labels", "seed", "device")
 
 
 def _duration(seconds: float) -> str:
@@ -64,7 +64,9 @@ class FigureOptions:
     """Draw the figures from these runs, whose checkpoints python -m ict_ref.evaluate RUN --every-milestone has scored.
     Needs --only with some of 1b, 1c, 2a, 2b, 2c, 3a, 3c and 4b. The files are NUMBER-runs.png, .svg and .csv."""
     run: Annotated[Path | None, metavar("RUN")] = None
-    """Run folder or network file for a sheet of samples."""
+    """Run folder, checkpoint or network file for a sheet of samples."""
+    step: Step = None
+    """Checkpoint of the run, by its step; by default the newest."""
     sheet: Annotated[tuple[int, int] | None, metavar("ROWS COLUMNS")] = None
     """Size of the sheet; by default 10 8, with fewer rows for fewer classes."""
     labels: Annotated[Several[int], metavar("CLASS ...")] = ()

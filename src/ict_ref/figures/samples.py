@@ -17,7 +17,7 @@ from ict_ref.sample.recipe import FORMAT, Recipe
 from ict_ref.sample.sheet import COLUMNS, ROWS, sample_sheet
 from ict_ref.utils import file_format
 from ict_ref.utils.atomic import write_atomically
-from ict_ref.utils.command_line import expect, refuse_place
+from ict_ref.utils.command_line import expect, model_name, refuse_place
 from ict_ref.utils.progress import bar
 
 
@@ -25,6 +25,7 @@ def write_samples(
     run: Path,
     folder: Path,
     *,
+    step: int | None = None,
     size: tuple[int, int] | None,
     wanted: tuple[int, ...],
     seed: int,
@@ -32,17 +33,18 @@ def write_samples(
 ) -> str:
     """Write NAME-sheet.png and its description NAME-sheet.json to the folder, and return a summary line.
 
-    `run` is a run folder or a network file. `size` and `wanted` are the arguments of `planned`.
+    `run` is a run folder, whose checkpoint after `step` updates is used, or a file. `size` and `wanted` are the
+    arguments of `planned`.
 
     Raises:
         ValueError: The model cannot be loaded, does not have such labels, or an output path exists.
         OSError: A file cannot be read or written.
     """
-    place = folder / f"{run.resolve().name.removesuffix('.safetensors')}-sheet.png"
+    place = folder / f"{model_name(run, step)}-sheet.png"
     for path in (place, place.with_suffix(".json")):
         refuse_place(path)
     with joined(Machine(device=device), option="--device") as group:
-        trained = load_pretrained(run, group.device)
+        trained = load_pretrained(run, group.device, step=step)
         recipes, rows, columns = planned(trained, size, wanted, seed)
         with bar(2 * rows * columns, "sampling", "images") as progress:
             blocks = {title: made(recipe, columns, progress.update) for title, recipe in recipes.items()}
