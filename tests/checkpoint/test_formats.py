@@ -1,5 +1,6 @@
 """Format numbers: every stored file has one, and a file of a later format is rejected and stays as it is."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -159,6 +160,47 @@ def test_every_file_has_its_format_number() -> None:
         assert about["format"] == 2
     with np.load("t.npz") as archive:
         assert json.loads(str(archive["ict_ref"]))["format"] == 2
+
+
+DTYPES = {"F32": "torch.float32", "F64": "torch.float64", "BF16": "torch.bfloat16", "I64": "torch.int64"}
+
+
+@pytest.mark.parametrize("file", ["run/checkpoint-00000030.safetensors", "n.safetensors"])
+def test_the_checksum_is_the_one_that_the_documentation_describes(file: str) -> None:
+    """docs/file_formats.md, by its words alone: a header's length, JSON, and SHA-256 over texts and bytes."""
+    exported()
+    content = Path(file).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    described = json.loads(header.pop("__metadata__")["ict_ref"])
+    assert list(described)[-1] == "sha256"
+    expected = described.pop("sha256")
+    digest = hashlib.sha256(json.dumps(described).encode())
+    for name in sorted(header):
+        start, end = header[name]["data_offsets"]
+        digest.update(f"{name} {DTYPES[header[name]['dtype']]} {tuple(header[name]['shape'])}".encode())
+        digest.update(content[8 + length + start : 8 + length + end])
+    assert digest.hexdigest() == expected
+
+
+def test_the_entries_of_the_documentation_are_those_of_the_files() -> None:
+    exported()
+    entries = {}
+    for file in ("run/checkpoint-00000030.safetensors", "n.safetensors"):
+        with safetensors.safe_open(file, framework="pt") as opened:
+            entries[file] = list(json.loads(opened.metadata()["ict_ref"]))
+    assert entries == {
+        "run/checkpoint-00000030.safetensors": [
+            "format", "ict_ref", "config", "step", "skipped", "options", "images", "sha256",
+        ],
+        "n.safetensors": [
+            "format", "ict_ref", "network", "channels", "size", "classes", "sigma_min", "sigma_data", "class_names",
+            "source", "sha256",
+        ],
+    }  # fmt: skip
+    content = json.loads(Path("run/config.json").read_text())
+    assert list(content) == ["format", "ict_ref", "identities", "config", "images"]
+    assert list(content["images"]) == ["channels", "size", "classes", "class_names", "source"]
 
 
 def test_statistics_and_a_search_of_format_1_are_read(capsys: pytest.CaptureFixture[str]) -> None:
