@@ -23,7 +23,7 @@ from ict_ref.sample import make as making
 from ict_ref.sample.__main__ import main as sample
 from ict_ref.search.__main__ import main as search
 
-LATER = {"format": 99, "ict_ref": "9.0.0"}
+LATER = {"format": 99, "ict_ref": "9.0.0", "written_by": "9.0.0"}
 MESSAGE = "expected format {newest} or lower, got 99. Version 9.0.0 of ict_ref wrote it. Install that version."
 FORMAT_1 = Path(__file__).parents[1] / "fixtures" / "format_1"
 RESUMED = ["--config", "minimal", "--train.steps", "30", "--out"]
@@ -100,6 +100,7 @@ CASES: dict[str, tuple[Callable[[], None], str, Main, list[str], int]] = {
     "checkpoint, sampled": (nothing, "run/checkpoint-00000030.safetensors", sample, ["run"], 2),
     "checkpoint, by its step": (nothing, "run/checkpoint-00000030.safetensors", sample, ["run", "--step", "30"], 2),
     "network": (exported, "n.safetensors", sample, ["n.safetensors"], 2),
+    "scores of a run, resumed": (nothing, "run/scores.json", launch, [*RESUMED, "run"], 2),
     "statistics": (statistics, "s.npz", evaluate, ["run", "--reference", "s.npz", "--count", "9"], 2),
     "curve": (
         scored, "run/curve.json", evaluate,
@@ -191,15 +192,15 @@ def test_the_entries_of_the_documentation_are_those_of_the_files() -> None:
             entries[file] = list(json.loads(opened.metadata()["ict_ref"]))
     assert entries == {
         "run/checkpoint-00000030.safetensors": [
-            "format", "ict_ref", "config", "step", "skipped", "options", "images", "sha256",
+            "format", "ict_ref", "config", "step", "skipped", "milestone", "options", "images", "sha256",
         ],
         "n.safetensors": [
-            "format", "ict_ref", "network", "channels", "size", "classes", "sigma_min", "sigma_data", "class_names",
-            "source", "sha256",
+            "format", "ict_ref", "network", "channels", "size", "classes", "sigma_min", "sigma_data", "sigma_max",
+            "rho", "s1", "clip", "class_names", "source", "sha256",
         ],
     }  # fmt: skip
     content = json.loads(Path("run/config.json").read_text())
-    assert list(content) == ["format", "ict_ref", "identities", "config", "images"]
+    assert list(content) == ["format", "written_by", "ict_ref", "identities", "config", "images"]
     assert list(content["images"]) == ["channels", "size", "classes", "class_names", "source"]
 
 

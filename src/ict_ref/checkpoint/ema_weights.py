@@ -1,5 +1,7 @@
 """The EMA weights of a run, from a checkpoint file or a run folder, without the training data."""
 
+import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +15,10 @@ from ict_ref.checkpoint.training_state import (
     newest_checkpoint,
 )
 from ict_ref.config import Config
+from ict_ref.config.identity import flat, is_identity
 from ict_ref.config.images import ImageDescription
 from ict_ref.config.old_names import with_current_names
+from ict_ref.config.validate import option
 from ict_ref.data.dataset import DIGITS_EVENT, DIGITS_NAMES, DIGITS_SOURCE, PUBLISHED
 from ict_ref.data.prepared import read_about
 from ict_ref.networks.network_checkpoint import NetworkCheckpoint
@@ -64,9 +68,16 @@ def load_ema(path: Path, step: int | None = None) -> EMAWeights:
         state={name.removeprefix(EMA_PREFIX): tensor for name, tensor in stored if name.startswith(EMA_PREFIX)},
         sigma_min=config.method.sigma_min,
         sigma_data=config.method.sigma_data,
+        sigma_max=config.method.sigma_max,
+        rho=config.method.rho,
+        s1=config.method.s1,
+        clip=config.sample.clip,
         class_names=images.class_names,
         source=images.source,
     )
+    if other := ema.other_tensor():
+        file = path if path.is_file() else checkpoint_file(path, checkpoint.step)
+        raise ValueError(f"{file} has other EMA weights than those of its network: {other}. Restore it from a copy.")
     return EMAWeights(ema, checkpoint.step, config)
 
 
@@ -108,11 +119,17 @@ def _refuse_other(checkpoint: Checkpoint, run: Run, place: Path) -> None:
     """Reject a checkpoint of another run.
 
     Raises:
-        UnusableFileError: the identity of the checkpoint is not one of the run's.
+        UnusableFileError: the identity of the checkpoint is not one of the run's, or its options are others.
     """
     if checkpoint.config not in run.identities:
         reason = f"{place} has a checkpoint of another configuration than that of its config.json"
         raise UnusableFileError(reason, "Restore one of them.")
+    trained_with = flat(with_current_names(checkpoint.options or {}))
+    stored = flat(dataclasses.asdict(run.config))
+    for name, value in trained_with.items():
+        if is_identity(Config, name) and json.dumps(stored.get(name)) != json.dumps(value):
+            reason = f"{place}: config.json has {option(name)} {stored.get(name)}, but the checkpoint {value}"
+            raise UnusableFileError(reason, "Restore one of them.")
 
 
 def described_by(config: Config) -> ImageDescription:

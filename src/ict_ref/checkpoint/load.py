@@ -12,6 +12,7 @@ from ict_ref.checkpoint.network_file import load_exported
 from ict_ref.checkpoint.training_state import is_checkpoint
 from ict_ref.config import Config, Method, Sample
 from ict_ref.networks.model import ConsistencyModel
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.utils.command_line import expect
 
 
@@ -30,7 +31,7 @@ class PretrainedModel:
     class_names: tuple[str, ...] | None
     """Names of the classes, if known."""
     method: Method
-    """Method of the run. For a network file: iCT's, with the sigma_min and sigma_data of the file."""
+    """Method of the run. For a network file: iCT's, with the noise levels and sigma_data of the file."""
     sample: Sample
     """Sampling settings of the run; for a network file the defaults."""
     config: Config | None
@@ -88,7 +89,7 @@ def load_pretrained(path: Path, device: torch.device | str = "cpu", *, step: int
     else:
         expect(step is None, "--step", "a run folder", path, "Leave --step out.")
         network, config, name = load_exported(path), None, str(path)
-        method, sample = Method(sigma_min=network.sigma_min, sigma_data=network.sigma_data), Sample()
+        method, sample = _method_of(network), Sample(clip=network.clip)
     return PretrainedModel(
         name=name,
         model=network.model().eval().requires_grad_(False).to(device),
@@ -98,4 +99,16 @@ def load_pretrained(path: Path, device: torch.device | str = "cpu", *, step: int
         method=method,
         sample=sample,
         config=config,
+    )
+
+
+def _method_of(network: NetworkCheckpoint) -> Method:
+    """Return the method whose grid of noise levels is that of a network file."""
+    return Method(
+        sigma_min=network.sigma_min,
+        sigma_max=network.sigma_max,
+        sigma_data=network.sigma_data,
+        rho=network.rho,
+        s0=min(Method.s0, network.s1),
+        s1=network.s1,
     )

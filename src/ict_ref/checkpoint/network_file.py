@@ -78,7 +78,7 @@ def load_exported(path: Path) -> NetworkCheckpoint:
     """
     if not path.is_file():
         write = "Write a network file with python -m ict_ref.import_checkpoint or export_checkpoint."
-        raise ValueError(f"{path} does not exist. {write}")
+        raise ValueError(f"{path} {'is not a file' if path.exists() else 'does not exist'}. {write}")
     about, state = read_tensors(path, FORMAT, "Write it again.")
     try:
         if about is None:

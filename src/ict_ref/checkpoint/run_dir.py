@@ -83,7 +83,7 @@ def open_run(folder: Path, config: Config, images: ImageDescription | None = Non
         else:
             content = {"ict_ref": ict_ref.__version__, "identities": [config.digest()], "config": here}
         described = content.get("images") if images is None else dataclasses.asdict(images)
-        content = {file_format.KEY: FORMAT, **content, "images": described}
+        content = {file_format.KEY: FORMAT, "written_by": ict_ref.__version__, **content, "images": described}
         text = json.dumps(content, indent=2).encode() + b"\n"
         if not config_file.exists() or config_file.read_bytes() != text:
             write_atomically(config_file, text)
@@ -176,5 +176,5 @@ def _renewed(stored: dict[str, Any], here: Tree) -> dict[str, Any]:
     """
     changed = {name: value for name, value in flat(here).items() if not is_identity(Config, name)}
     config = nested(flat(stored["config"]) | changed)
-    kept = {name: value for name, value in stored.items() if name not in (file_format.KEY, BEGUN_AS)}
+    kept = {name: value for name, value in stored.items() if name not in (file_format.KEY, "written_by", BEGUN_AS)}
     return kept | {"identities": list(_identities(stored)), "config": config}

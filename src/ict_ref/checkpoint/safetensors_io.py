@@ -38,6 +38,8 @@ def metadata(about: Mapping[str, Any], tensors: Mapping[str, Shaped[Tensor, "...
 
 def description(path: Path) -> dict[str, Any]:
     """Return the description in a file without reading its tensors; empty for any other file, or for none."""
+    if not path.is_file():  # opening a pipe would wait for its other end
+        return {}
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return _described(file) or {}
@@ -54,8 +56,10 @@ def read_tensors(
 
     Raises:
         LaterFormatError: the format is later than `newest`.
+        OSError: the file cannot be read.
         UnusableFileError: the file is damaged or not safetensors. The message ends with `advice`.
     """
+    path.open("rb").close()  # safetensors calls a file that may not be read missing
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             about = _described(file)

@@ -55,6 +55,8 @@ class Checkpoint:
     """Options of the model; None in a file of format 1."""
     images: ImageDescription | None = None
     """Images of the model; None in a file of format 1."""
+    is_milestone: bool = False
+    """Whether the file is never deleted, whatever the options of a later command."""
 
 
 def checkpoint_file(folder: Path, step: int) -> Path:
@@ -69,13 +71,16 @@ def checkpoints(folder: Path) -> dict[int, Path]:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 1, milestones: Collection[int] = ()) -> Path:
-    """Write a checkpoint, delete all but the `keep` newest and those of `milestones`, and return its path.
+    """Write a checkpoint, delete all but the `keep` newest and the milestones, and return its path.
+
+    Milestones are the files of the given steps, and those that were written as milestones.
 
     Raises:
         OSError: the file cannot be written. Existing files stay.
     """
     path = checkpoint_file(folder, checkpoint.step)
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
+    checkpoint = dataclasses.replace(checkpoint, is_milestone=checkpoint.step in milestones)
     described = metadata(_about(checkpoint), tensors, FORMAT)
     _drop(folder, keep, milestones)  # also before writing: the disk may have space for one more file only
     with atomically(path) as aside:
@@ -100,6 +105,7 @@ def _about(checkpoint: Checkpoint) -> dict[str, Any]:
         "config": checkpoint.config,
         "step": checkpoint.step,
         "skipped": checkpoint.skipped,
+        "milestone": checkpoint.is_milestone,
         "options": checkpoint.options,
         "images": images,
     }
@@ -132,9 +138,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (KeyError, ValueError, TypeError):
         raise UnusableFileError(f"{path} is not a checkpoint of ict_ref: step or checksum is missing", ADVICE) from None
     refuse_damaged(path, about, heading, tensors, ADVICE)
+    name = NAME.fullmatch(path.name)
+    if name is not None and int(name[1]) != step:
+        raise UnusableFileError(f"{path} holds the state after step {step}, not that of its name", "Rename it.")
     images = about.get("images")
     return Checkpoint(
-        step, tensors, config, skipped, about.get("options"), None if images is None else image_description(images)
+        step=step,
+        tensors=tensors,
+        config=config,
+        skipped=skipped,
+        options=about.get("options"),
+        images=None if images is None else image_description(images),
+        is_milestone=about.get("milestone") is True,
     )
 
 
@@ -170,7 +185,7 @@ def newest_checkpoint(
 def _drop(folder: Path, keep: int, milestones: Collection[int]) -> None:
     """Delete all checkpoints but the newest and the milestones."""
     for step, old in list(checkpoints(folder).items())[keep:]:
-        if step not in milestones:
+        if step not in milestones and description(old).get("milestone") is not True:
             old.unlink()
 
 

@@ -79,6 +79,7 @@ def prepare(launch: Launch, group: "ProcessGroup", folder: contextlib.ExitStack)
     trainer = Trainer(config, dataset.train, group)
     if group.first:
         folder.enter_context(open_run(place, config, trainer.images))
+        refuse_later_scores(place)
     damaged = resume(trainer, place)
     if group.first:
         for line in damaged:
@@ -90,6 +91,19 @@ def prepare(launch: Launch, group: "ProcessGroup", folder: contextlib.ExitStack)
         if trainer.step > 0:
             print(f"resumed after step {trainer.step} of {config.train.steps}")
     return trainer, dataset
+
+
+def refuse_later_scores(folder: Path) -> None:
+    """Reject a run folder whose scores.json would be overwritten although a later version wrote it.
+
+    Raises:
+        LaterFormatError: The format of the file is later than this version's.
+    """
+    path = folder / "scores.json"
+    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):  # a damaged one is replaced
+        stored = json.loads(path.read_text())
+        if isinstance(stored, dict):
+            file_format.format_of(path, stored, SCORES_FORMAT)
 
 
 def train(launch: Launch, trainer: "Trainer") -> int:

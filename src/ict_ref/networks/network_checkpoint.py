@@ -28,6 +28,15 @@ class NetworkCheckpoint:
     """Lowest noise level, of the boundary condition (iCT, Section 2)."""
     sigma_data: float = 0.5
     """Standard deviation of the data, of the preconditioning (CM, Appendix C)."""
+    sigma_max: float = 80.0
+    """Highest noise level, from which one-step samples are made. The defaults of this and the next three fields are
+    those of files of format 1, and never change."""
+    rho: float = 7.0
+    """Curvature of the grid of noise levels."""
+    s1: int = 1280
+    """Final discretization: the grid at the end of training has s1 + 1 noise levels."""
+    clip: bool = True
+    """Whether each step's result is clipped to [-1, 1]."""
     class_names: tuple[str, ...] | None = None
     """Names of the classes, if known."""
     source: str = ""
@@ -43,6 +52,12 @@ class NetworkCheckpoint:
                 classes=self.classes,
                 generator=stream(0, "parameters"),
             )
+
+    def other_tensor(self) -> str | None:
+        """Return the name of a tensor that the network does not have in this shape, or lacks; None if all fit."""
+        wanted = {name: value.shape for name, value in self.empty_network().state_dict().items()}
+        given = {name: value.shape for name, value in self.state.items()}
+        return next((name for name in sorted(wanted | given) if wanted.get(name) != given.get(name)), None)
 
     def model(self, dtype: torch.dtype = torch.float32) -> ConsistencyModel:
         """Return the consistency model; it shares the state's tensors if they have this dtype."""

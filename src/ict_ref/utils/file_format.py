@@ -37,7 +37,8 @@ def format_of(path: Path | str, stored: Mapping[str, Any], newest: int) -> int:
     if type(number) is not int or number < 1:
         raise ValueError(f"{path}: expected a format number >= 1, got {number!r}. Restore the file from a copy.")
     if number > newest:
-        version = f"Version {stored['ict_ref']} of ict_ref" if "ict_ref" in stored else "A later version of ict_ref"
+        writer = stored.get("written_by", stored.get("ict_ref"))
+        version = f"Version {writer} of ict_ref" if writer else "A later version of ict_ref"
         expected = f"{path}: expected format {newest} or lower, got {number}"
         raise LaterFormatError(f"{expected}. {version} wrote it. Install that version.")
     return number

@@ -1,0 +1,137 @@
+"""The EMA weights of checkpoints: which file is read, and what of it must fit."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import safetensors
+import safetensors.torch
+from tests.support.one_line import rejection
+from tests.support.runs import short_run, unchecked
+
+from ict_ref import export_checkpoint
+from ict_ref.checkpoint.load import load_pretrained
+from ict_ref.checkpoint.safetensors_io import metadata
+from ict_ref.checkpoint.training_state import FORMAT, checkpoint_file, checkpoints
+from ict_ref.launch.__main__ import main as launch
+from ict_ref.sample.__main__ import main as sample
+
+RESUMED = ["--config", "minimal", "--train.steps", "30", "--out", "run"]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run with checkpoints of steps 10, 20 and 30."""
+    return short_run(tmp_path_factory.mktemp("weights") / "run")
+
+
+@pytest.fixture(autouse=True)
+def _here(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Work in a folder with a copy of the run."""
+    shutil.copytree(original, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    with unchecked():
+        yield
+
+
+def rewritten(path: Path, **changes: object) -> None:
+    """Write a checkpoint again with other entries and a right checksum."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["ict_ref"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    kept = {name: value for name, value in about.items() if name not in ("format", "ict_ref", "sha256")}
+    path.write_bytes(safetensors.torch.save(tensors, metadata(kept | changes, tensors, FORMAT)))
+
+
+def test_a_file_whose_name_is_not_its_step_is_rejected_and_never_scored_as_that_step(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy("run/checkpoint-00000010.safetensors", "run/checkpoint-00000025.safetensors")
+    assert sample(["run", "--step", "25", "--count", "2"]) == 2
+    line = rejection(capsys, "ict_ref.sample")
+    assert "checkpoint-00000025.safetensors holds the state after step 10, not that of its name. Rename it." in line
+
+
+def test_a_renamed_checkpoint_does_not_take_a_finished_run_back(capsys: pytest.CaptureFixture[str]) -> None:
+    before = checkpoint_file(Path("run"), 30).read_bytes()
+    shutil.copy("run/checkpoint-00000010.safetensors", "run/checkpoint-00000050.safetensors")
+    assert launch(RESUMED) == 0
+    assert "resumed after step 30 of 30" in capsys.readouterr().out
+    assert checkpoint_file(Path("run"), 30).read_bytes() == before
+
+
+def test_a_network_file_is_sampled_like_its_run() -> None:
+    options = ["--method.sigma-max", "40", "--method.rho", "5", "--method.s1", "640", "--sample.no-clip"]
+    short_run(Path("other"), *options)
+    assert export_checkpoint.main(["other", "--out", "n.safetensors"]) == 0
+    run, file = load_pretrained(Path("other")), load_pretrained(Path("n.safetensors"))
+    assert (file.method.sigma_max, file.method.rho, file.method.s1, file.sample.clip) == (40, 5, 640, False)
+    assert (run.method.sigma_max, run.sample.clip) == (40, False)
+    for name in ("other", "n.safetensors"):
+        assert sample([name, "--count", "4", "--out", f"{name}.npz"]) == 0
+    assert Path("other.npz").read_bytes() == Path("n.safetensors.npz").read_bytes()
+
+
+def test_a_final_discretization_below_the_default_initial_one_is_read() -> None:
+    short_run(Path("other"), "--method.s0", "2", "--method.s1", "4")
+    assert export_checkpoint.main(["other", "--out", "n.safetensors"]) == 0
+    assert load_pretrained(Path("n.safetensors")).method.s1 == 4
+
+
+def test_milestones_are_kept_whatever_the_options_of_a_later_command(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--record.keep", "1", "--record.save-every", "10"]
+    short_run(Path("kept"), "--record.milestone-every", "15", *options)
+    assert sorted(checkpoints(Path("kept"))) == [15, 30]
+    checkpoint_file(Path("kept"), 30).unlink()
+    assert launch(["--config", "minimal", "--train.steps", "30", *options, "--out", "kept"]) == 0
+    assert "resumed after step 15" in capsys.readouterr().out
+    assert sorted(checkpoints(Path("kept"))) == [15, 30]
+
+
+@pytest.mark.parametrize(
+    ("option", "old", "new"),
+    [
+        ("--method.sigma-max", '"sigma_max": 80.0', '"sigma_max": 20.0'),
+        ("--network.dropout", '"dropout": 0.1', '"dropout": 0.2'),
+    ],
+)
+def test_a_configuration_that_is_not_that_of_its_checkpoints_is_rejected(
+    option: str, old: str, new: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path("run/config.json")
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    assert sample(["run", "--count", "2"]) == 2
+    line = rejection(capsys, "ict_ref.sample")
+    assert f"config.json has {option} " in line
+    assert line.endswith("Restore one of them.\n")
+
+
+def test_options_that_may_change_are_not_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch([*RESUMED, "--sample.no-clip", "--acceptance.recall", "0.0", "--machine.accumulate", "2"]) == 0
+    capsys.readouterr()
+    assert sample(["run", "--count", "2", "--out", "s.npz"]) == 0
+    assert json.loads(Path("s.npz.json").read_text())["clipping"].startswith("of pixels alone")
+
+
+@pytest.mark.parametrize("width", [4, 16])
+def test_a_checkpoint_with_another_network_than_its_weights_is_rejected(
+    width: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy("run/checkpoint-00000030.safetensors", "alone.safetensors")
+    with safetensors.safe_open("alone.safetensors", framework="pt") as file:
+        options = json.loads(file.metadata()["ict_ref"])["options"]
+    options["network"] |= {"width": width, "head_channels": 0, "groups": 1}
+    rewritten(Path("alone.safetensors"), options=options)
+    assert sample(["alone.safetensors", "--count", "2"]) == 2
+    assert "alone.safetensors has other EMA weights than those of its network: " in rejection(capsys, "ict_ref.sample")
+
+
+def test_a_pipe_is_rejected_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("pipe")
+    assert sample(["pipe", "--count", "2"]) == 2
+    assert "pipe is not a file" in rejection(capsys, "ict_ref.sample")
