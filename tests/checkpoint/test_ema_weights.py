@@ -135,3 +135,27 @@ def test_a_pipe_is_rejected_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo("pipe")
     assert sample(["pipe", "--count", "2"]) == 2
     assert "pipe is not a file" in rejection(capsys, "ict_ref.sample")
+
+
+def test_a_denoiser_may_be_moved_but_not_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    distilled = [
+        "--config", "minimal", "--train.steps", "8", "--record.save-every", "4", "--record.milestone-every", "4",
+        "--method.objective", "distillation", "--out", "distilled", "--method.denoiser",
+    ]  # fmt: skip
+    for step in ("10", "30"):
+        assert export_checkpoint.main(["run", "--step", step, "--out", f"{step}.safetensors"]) == 0
+    assert launch([*distilled, "30.safetensors"]) == 0
+    checkpoint_file(Path("distilled"), 8).unlink()
+    Path("moved").mkdir()
+    Path("30.safetensors").rename("moved/denoiser.safetensors")
+    capsys.readouterr()
+    shutil.copy("10.safetensors", "30.safetensors")
+    assert launch([*distilled, "30.safetensors"]) == 2
+    line = rejection(capsys, "ict_ref.launch")
+    assert line.startswith("ict_ref.launch: --method.denoiser: expected the file with SHA-256 ")
+    assert launch([*distilled, "moved/denoiser.safetensors"]) == 0
+    assert "resumed after step 4 of 8" in capsys.readouterr().out
+    assert json.loads(Path("distilled/config.json").read_text())["config"]["method"]["denoiser"] == (
+        "moved/denoiser.safetensors"
+    )
+    assert sample(["distilled", "--count", "2"]) == 0

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ict_ref.checkpoint.run_dir import Run, read_run
+from ict_ref.checkpoint.run_dir import FILES, Run, read_run
 from ict_ref.checkpoint.safetensors_io import UnusableFileError
 from ict_ref.checkpoint.training_state import (
     Checkpoint,
@@ -127,7 +127,8 @@ def _refuse_other(checkpoint: Checkpoint, run: Run, place: Path) -> None:
     trained_with = flat(with_current_names(checkpoint.options or {}))
     stored = flat(dataclasses.asdict(run.config))
     for name, value in trained_with.items():
-        if is_identity(Config, name) and json.dumps(stored.get(name)) != json.dumps(value):
+        compared = is_identity(Config, name) and name not in FILES
+        if compared and json.dumps(stored.get(name)) != json.dumps(value):
             reason = f"{place}: config.json has {option(name)} {stored.get(name)}, but the checkpoint {value}"
             raise UnusableFileError(reason, "Restore one of them.")
 

@@ -7,7 +7,7 @@ checkpoint-*    see `ict_ref.checkpoint.training_state`
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +28,15 @@ from ict_ref.config.identity import (
 from ict_ref.config.images import ImageDescription, image_description
 from ict_ref.config.old_names import with_current_names
 from ict_ref.config.validate import option
+from ict_ref.data.prepared import sha256
 from ict_ref.utils import file_format
 from ict_ref.utils.atomic import locked, write_atomically
 from ict_ref.utils.file_format import LaterFormatError
 
 FORMAT = 2
 """Format 1, of version 0.1.0, has neither identity nor images; the identity is computed from the configuration."""
+FILES = ("method.denoiser", "method.lpips")
+"""Options with the path of a file on which training depends; a run is tied to the content of the file."""
 BEGUN_AS = "digest_of_0_1_0"
 """Key of config.json with the digest of 0.1.0 that the run had before an option outside its identity changed."""
 
@@ -76,14 +79,22 @@ def open_run(folder: Path, config: Config, images: ImageDescription | None = Non
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, ".lock"):
         here = json.loads(config.to_json())
+        files = {name: sha256(path) for name in FILES if (path := Path(flat(here)[name])).is_file()}
         if config_file.exists():
             stored = _read(config_file)
-            _refuse_another(stored["config"], here, folder)
+            _refuse_other_files(stored.get("files", {}), files, here, folder)
+            _refuse_another(stored["config"], here, folder, same_files=stored.get("files", {}).keys() & files)
             content = _renewed(stored, here)
         else:
             content = {"ict_ref": ict_ref.__version__, "identities": [config.digest()], "config": here}
         described = content.get("images") if images is None else dataclasses.asdict(images)
-        content = {file_format.KEY: FORMAT, "written_by": ict_ref.__version__, **content, "images": described}
+        content = {
+            file_format.KEY: FORMAT,
+            "written_by": ict_ref.__version__,
+            **content,
+            "files": files,
+            "images": described,
+        }
         text = json.dumps(content, indent=2).encode() + b"\n"
         if not config_file.exists() or config_file.read_bytes() != text:
             write_atomically(config_file, text)
@@ -152,10 +163,24 @@ def _read(config_file: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse_another(there: Tree, here: Tree, folder: Path) -> None:
+def _refuse_other_files(there: Mapping[str, str], here: Mapping[str, str], config: Tree, folder: Path) -> None:
+    """Reject a file with other content than that with which the run began, wherever it is.
+
+    Raises:
+        ValueError: a checksum differs. The message names the option.
+    """
+    for name in there.keys() & here:
+        if there[name] != here[name]:
+            expected = f"expected the file with SHA-256 {there[name][:16]}... as in the run of {folder}"
+            path = flat(config)[name]
+            raise ValueError(f"{option(name)}: {expected}, got {path} with {here[name][:16]}... Restore that file.")
+
+
+def _refuse_another(there: Tree, here: Tree, folder: Path, *, same_files: Collection[str]) -> None:
     """Reject a configuration of another identity than that of the folder's run.
 
-    A field that is not stored counts as its default.
+    A field that is not stored counts as its default. `same_files` are options whose files are those of the run, even if
+    they have been moved.
 
     Raises:
         ValueError: a field of the identity differs. The message names it.
@@ -164,7 +189,7 @@ def _refuse_another(there: Tree, here: Tree, folder: Path) -> None:
     stored, given = flat(there), flat(here)
     for name in [*stored, *given]:
         was, now = stored.get(name, default.get(name)), given.get(name)
-        if was != now and is_identity(Config, name):
+        if was != now and is_identity(Config, name) and name not in same_files:
             expected = f"expected {was} as in the run of {folder}"
             raise ValueError(f"{option(name)}: {expected}, got {now}. Choose another folder with --out.")
 
@@ -174,7 +199,7 @@ def _renewed(stored: dict[str, Any], here: Tree) -> dict[str, Any]:
 
     What names the run stays: the identities that checkpoints carry, and the fields from which they were computed.
     """
-    changed = {name: value for name, value in flat(here).items() if not is_identity(Config, name)}
+    changed = {name: value for name, value in flat(here).items() if name in FILES or not is_identity(Config, name)}
     config = nested(flat(stored["config"]) | changed)
     kept = {name: value for name, value in stored.items() if name not in (file_format.KEY, "written_by", BEGUN_AS)}
     return kept | {"identities": list(_identities(stored)), "config": config}
