@@ -12,7 +12,8 @@ TOLERANCE = 1e-10
 
 
 # The large ADM's 300 million weights take longest to draw: `nox -s thorough`.
-LARGE = [pytest.param(name, marks=pytest.mark.thorough) if name.startswith("adm") else name for name in FULL]
+MARKS = {"adm_full_b3": pytest.mark.thorough, "ncsnpp_full_b4": pytest.mark.slow}
+LARGE = [pytest.param(name, marks=MARKS[name]) for name in FULL]
 
 
 @pytest.mark.parametrize("name", [*SMALL, *LARGE])

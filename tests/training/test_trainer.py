@@ -50,7 +50,11 @@ def farthest(a: Trainer, b: Trainer) -> float:
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("method", [Method(), CT, CONTINUOUS], ids=["iCT", "CT", "continuous"])
+@pytest.mark.parametrize(
+    "method",
+    [Method(), CT, pytest.param(CONTINUOUS, marks=pytest.mark.slow)],
+    ids=["iCT", "CT", "continuous"],
+)
 def test_accumulation_changes_nothing_but_rounding(method: Method) -> None:
     # Eight steps are the eight stages of the curriculum.
     chosen = dataclasses.replace(config(dtype="float64", steps=8), method=method)

@@ -137,6 +137,7 @@ def test_a_file_of_values_is_compared_with_the_version_that_is_chosen(
     assert "average" in json.loads(capsys.readouterr().out)["values"]
 
 
+@pytest.mark.slow
 def test_the_command_checks_by_the_version_that_is_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     right, wrong = (str(PEERS / f"{name}.py") for name in ("version1", "version1_wrong"))
     only = ["--only", "ema_update", "ct_gradient_limit", "one_step_sample"]
