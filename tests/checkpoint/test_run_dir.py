@@ -37,7 +37,8 @@ def test_another_configuration_is_rejected_and_the_option_named(tmp_path: Path) 
 
 def test_a_run_that_was_killed_while_beginning_can_begin_again(tmp_path: Path) -> None:
     (tmp_path / ".lock").touch()
-    (tmp_path / "config.json.tmp").write_text('{"con')
+    for name in ("config.json.tmp", ".config.json.0123456789abcdef.tmp"):
+        (tmp_path / name).write_text('{"con')
     with open_run(tmp_path, minimal()):
         pass
     assert json.loads((tmp_path / "config.json").read_text())["ict_ref"] == ict_ref.__version__

@@ -259,6 +259,18 @@ def test_a_folder_of_something_else_is_refused_and_left_as_it_is(
     assert contents(out) == before
 
 
+def test_temporary_files_of_a_killed_command_are_accepted_and_removed(tmp_path: Path) -> None:
+    source, out = write_images(tmp_path / "source", random_images(3, 3, 4, 4)), tmp_path / "out"
+    assert prepare(source, "--out", tmp_path / "whole") == 0
+    out.mkdir()
+    for name in ("journal.partial", "labels.npy", "data.json"):
+        (out / f".{name}.0123456789abcdef.tmp").write_text("cut")
+        (out / f"{name}.tmp").write_text("cut by version 0.1.0")
+    assert prepare(source, "--out", out) == 0
+    old = {f"{name}.tmp": b"cut by version 0.1.0" for name in ("journal.partial", "labels.npy", "data.json")}
+    assert contents(out) == contents(tmp_path / "whole") | old
+
+
 def test_two_commands_do_not_write_into_one_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

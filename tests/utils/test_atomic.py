@@ -10,7 +10,7 @@ from ict_ref.checkpoint.run_dir import open_run
 from ict_ref.checkpoint.training_state import Checkpoint, save_checkpoint
 from ict_ref.config import minimal
 from ict_ref.training.metrics_log import forget_metrics_after
-from ict_ref.utils.atomic import atomically, write_atomically
+from ict_ref.utils.atomic import atomically, remove_leftovers, temporary, write_atomically, written_name
 
 
 def full(_: int) -> None:
@@ -79,3 +79,71 @@ def test_a_failed_block_leaves_the_old_file_and_no_temporary_file(tmp_path: Path
         half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_beside_with_the_end_tmp_stay(tmp_path: Path) -> None:
+    kept, linked = tmp_path / "kept", tmp_path / "file.tmp"
+    kept.write_text("mine")
+    linked.symlink_to(kept)
+    write_atomically(tmp_path / "file", b"content")
+    with pytest.raises(KeyboardInterrupt), atomically(tmp_path / "file"):
+        raise KeyboardInterrupt
+    assert (kept.read_text(), linked.readlink()) == ("mine", kept)
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", "file", "file.tmp"}
+
+
+def test_the_temporary_file_is_new_and_its_name_is_not_known_before(tmp_path: Path) -> None:
+    with atomically(tmp_path / "file") as one, atomically(tmp_path / "file") as other:
+        assert one.read_bytes() == other.read_bytes() == b""
+        assert one != other
+        assert {written_name(path.name) for path in tmp_path.iterdir()} == {"file"}
+
+
+def test_an_existing_temporary_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secrets.token_hex", lambda _: "0" * 16)
+    temporary(tmp_path / "file").symlink_to(tmp_path / "kept")
+    with pytest.raises(FileExistsError, match="file"):
+        write_atomically(tmp_path / "file", b"content")
+    assert [path.is_symlink() for path in tmp_path.iterdir()] == [True]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_atomically(tmp_path / "file", b"content")
+        save_checkpoint(tmp_path, Checkpoint(4, {"w": torch.ones(2)}, "abc"))
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o666 & ~mask}
+
+
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(tmp_path / "folder" / "file", b"content")
+    assert caught.value.filename == str(tmp_path / "folder" / "file")
+
+
+def test_leftovers_of_the_chosen_files_alone_are_removed(tmp_path: Path) -> None:
+    left, folder, others = (temporary(tmp_path / name) for name in ("file", "folder", "others"))
+    left.touch()
+    folder.mkdir()
+    (folder / "part").touch()
+    link = temporary(tmp_path / "file")
+    link.symlink_to(tmp_path / "others")
+    stay = [others, tmp_path / ".file.tmp", tmp_path / "file.tmp", tmp_path / "file", tmp_path / ".file.0123.tmp"]
+    for path in stay:
+        path.touch()
+    remove_leftovers(tmp_path, {"file", "folder"}.__contains__)
+    assert set(tmp_path.iterdir()) == {*stay, link}
+
+
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    for name in ("checkpoint-00000003.safetensors", "metrics.jsonl", "curve.json"):
+        temporary(tmp_path / name).touch()
+    (tmp_path / "metrics.jsonl").touch()
+    forget_metrics_after(tmp_path, 0)
+    save_checkpoint(tmp_path, Checkpoint(4, {"w": torch.ones(2)}, "abc"))
+    # Another process may be writing the curve.
+    left = {written_name(path.name) for path in tmp_path.iterdir()}
+    assert left == {"checkpoint-00000004.safetensors", "metrics.jsonl", "curve.json"}

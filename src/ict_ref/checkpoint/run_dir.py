@@ -30,7 +30,7 @@ from ict_ref.config.old_names import with_current_names
 from ict_ref.config.validate import option
 from ict_ref.data.prepared import sha256
 from ict_ref.utils import file_format
-from ict_ref.utils.atomic import locked, write_atomically
+from ict_ref.utils.atomic import locked, write_atomically, written_name
 from ict_ref.utils.file_format import LaterFormatError
 
 FORMAT = 2
@@ -73,8 +73,9 @@ def open_run(folder: Path, config: Config, images: ImageDescription | None = Non
     config_file = folder / "config.json"
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file. Choose a folder with --out.")
-    ours = {".lock", "config.json.tmp"}  # left by a run that was killed while it began
-    if folder.is_dir() and not config_file.exists() and any(file.name not in ours for file in folder.iterdir()):
+    ours = {".lock", "config.json", "config.json.tmp"}  # left by a run that was killed while it began
+    there = {written_name(file.name) for file in folder.iterdir()} if folder.is_dir() else set()
+    if there - ours and not config_file.exists():
         raise ValueError(f"{folder} is not a run folder: it has files but no config.json. Choose another --out.")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, ".lock"):

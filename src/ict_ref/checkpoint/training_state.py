@@ -32,7 +32,7 @@ from ict_ref.checkpoint.safetensors_io import (
 from ict_ref.config.identity import Tree
 from ict_ref.config.images import ImageDescription, image_description
 from ict_ref.utils import file_format
-from ict_ref.utils.atomic import atomically
+from ict_ref.utils.atomic import atomically, remove_leftovers
 from ict_ref.utils.file_format import LaterFormatError
 
 FORMAT = 2
@@ -82,9 +82,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 1, mile
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
     checkpoint = dataclasses.replace(checkpoint, is_milestone=checkpoint.step in milestones)
     described = metadata(_about(checkpoint), tensors, FORMAT)
+    remove_leftovers(folder, NAME.fullmatch)
     _drop(folder, keep, milestones)  # also before writing: the disk may have space for one more file only
     with atomically(path) as aside:
-        aside.touch()
         mode = aside.stat().st_mode
         try:
             safetensors.torch.save_file(tensors, aside, described)

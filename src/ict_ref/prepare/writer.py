@@ -20,10 +20,12 @@ from jaxtyping import UInt8
 from ict_ref.data.prepared import ABOUT, IMAGES, JOURNAL, LABELS, About, open_arrays, read_about, sha256
 from ict_ref.prepare.journal import read_journal, refuse_another_recipe, write_journal
 from ict_ref.prepare.sources import Part, Source
-from ict_ref.utils.atomic import locked, write_atomically
+from ict_ref.utils.atomic import locked, remove_leftovers, write_atomically, written_name
 from ict_ref.utils.progress import bar
 
 PARTIAL, LOCK = IMAGES + ".partial", "lock.partial"
+# Files that are written atomically. A killed process may leave a temporary file for each.
+WRITTEN = (ABOUT, LABELS, JOURNAL)
 # Largest number of images that a worker may be ahead of the writer, which limits memory.
 AHEAD = 512
 
@@ -54,14 +56,15 @@ def _held(folder: Path) -> Iterator[None]:
     """Lock the folder, so that only one command writes into it."""
     with locked(folder, LOCK):
         try:
+            remove_leftovers(folder, WRITTEN.__contains__)
             yield
         finally:
             (folder / LOCK).unlink(missing_ok=True)
 
 
 def _refuse_strange(folder: Path) -> None:
-    ours = {ABOUT, IMAGES, LABELS, JOURNAL, PARTIAL, LOCK, *(name + ".tmp" for name in (ABOUT, LABELS, JOURNAL))}
-    strange = {path.name for path in folder.iterdir()} - ours
+    ours = {ABOUT, IMAGES, LABELS, JOURNAL, PARTIAL, LOCK, *(name + ".tmp" for name in WRITTEN)}
+    strange = {path.name for path in folder.iterdir() if written_name(path.name) not in ours}
     if strange:
         raise ValueError(
             f"--out: expected an empty folder or prepared data, got {folder} with {min(strange)}. Choose another --out."

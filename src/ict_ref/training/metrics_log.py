@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.atomic import remove_leftovers, write_atomically
 
 METRICS = "metrics.jsonl"
 
@@ -74,6 +74,7 @@ def forget_metrics_after(folder: Path, step: int) -> None:
     path = folder / METRICS
     if not path.exists():
         return
+    remove_leftovers(folder, METRICS.__eq__)
     lines = path.read_bytes().splitlines(keepends=True)
     kept = []
     for number, line in enumerate(lines, start=1):
