@@ -44,6 +44,17 @@ def test_a_run_that_was_killed_while_beginning_can_begin_again(tmp_path: Path) -
     assert json.loads((tmp_path / "config.json").read_text())["ict_ref"] == ict_ref.__version__
 
 
+def test_a_link_in_place_of_config_json_is_rejected_and_stays(tmp_path: Path) -> None:
+    folder, kept = tmp_path / "run", tmp_path / "kept.json"
+    folder.mkdir()
+    (folder / "config.json").symlink_to(kept)
+    message = r"config\.json: expected a regular file, got a symbolic link"
+    with pytest.raises(ValueError, match=message), open_run(folder, minimal()):
+        pass
+    assert (folder / "config.json").is_symlink()
+    assert not kept.exists()
+
+
 @pytest.mark.parametrize("config", variants(), ids=lambda config: config.digest())
 def test_a_difference_in_any_field_of_the_identity_is_rejected(tmp_path: Path, config: Config) -> None:
     with open_run(tmp_path, minimal()):

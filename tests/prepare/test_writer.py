@@ -271,6 +271,27 @@ def test_temporary_files_of_a_killed_command_are_accepted_and_removed(tmp_path: 
     assert contents(out) == contents(tmp_path / "whole") | old
 
 
+@pytest.mark.parametrize("name", ["images.npy", "images.npy.partial", "journal.partial", "data.json"])
+def test_nothing_is_written_through_a_link(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = write_images(tmp_path / "source", random_images(3, 3, 4, 4)), tmp_path / "out"
+    assert prepare(source, "--out", tmp_path / "whole") == 0
+    out.mkdir()
+    recipe = about(tmp_path / "whole")["recipe"]
+    journal = json.dumps({"recipe": recipe, "done": 0})
+    kept = tmp_path / "kept"
+    if name.startswith("images"):
+        (out / "journal.partial").write_text(journal)
+    if name != "images.npy":  # its link leads nowhere
+        kept.write_text(journal if name == "journal.partial" else "mine")
+    (out / name).symlink_to(kept)
+    before = contents(tmp_path)
+    capsys.readouterr()
+    assert prepare(source, "--out", out) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert contents(tmp_path) == before
+    assert (out / name).is_symlink()
+
+
 def test_two_commands_do_not_write_into_one_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

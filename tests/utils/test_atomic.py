@@ -9,7 +9,7 @@ import torch
 from ict_ref.checkpoint.run_dir import open_run
 from ict_ref.checkpoint.training_state import Checkpoint, save_checkpoint
 from ict_ref.config import minimal
-from ict_ref.training.metrics_log import forget_metrics_after
+from ict_ref.training.metrics_log import Metrics, forget_metrics_after
 from ict_ref.utils.atomic import atomically, remove_leftovers, temporary, write_atomically, written_name
 
 
@@ -118,6 +118,20 @@ def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path, mask: int) -
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o666 & ~mask}
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_symbolic_link_is_neither_replaced_nor_followed(tmp_path: Path, there: bool) -> None:
+    kept = tmp_path / "kept"
+    if there:
+        kept.write_text("mine")
+    (tmp_path / "file").symlink_to("kept")
+    message = r"file: expected a regular file, got a symbolic link to kept\. Replace the link by the file\."
+    with pytest.raises(ValueError, match=message):
+        write_atomically(tmp_path / "file", b"content")
+    assert (tmp_path / "file").is_symlink()
+    assert kept.exists() == there
+    assert len(list(tmp_path.iterdir())) == 1 + there
+
+
 def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         write_atomically(tmp_path / "folder" / "file", b"content")
@@ -147,3 +161,13 @@ def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     # Another process may be writing the curve.
     left = {written_name(path.name) for path in tmp_path.iterdir()}
     assert left == {"checkpoint-00000004.safetensors", "metrics.jsonl", "curve.json"}
+
+
+def test_metrics_are_not_written_through_a_link(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text('{"step": 1}\n')
+    (tmp_path / "metrics.jsonl").symlink_to(kept)
+    for write in (lambda: Metrics(tmp_path, step=0, tensorboard=False), lambda: forget_metrics_after(tmp_path, 0)):
+        with pytest.raises(ValueError, match=r"metrics\.jsonl: expected a regular file, got a symbolic link"):
+            write()
+    assert kept.read_text() == '{"step": 1}\n'

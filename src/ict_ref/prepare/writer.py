@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from ict_ref.data.prepared import ABOUT, IMAGES, JOURNAL, LABELS, About, open_arrays, read_about, sha256
 from ict_ref.prepare.journal import read_journal, refuse_another_recipe, write_journal
 from ict_ref.prepare.sources import Part, Source
-from ict_ref.utils.atomic import locked, remove_leftovers, write_atomically, written_name
+from ict_ref.utils.atomic import locked, refuse_link, remove_leftovers, write_atomically, written_name
 from ict_ref.utils.progress import bar
 
 PARTIAL, LOCK = IMAGES + ".partial", "lock.partial"
@@ -104,8 +104,10 @@ def _write_images(source: Source, folder: Path, workers: int) -> None:
     """Write the missing images part by part; the journal counts a part after it is safe on disk."""
     if (folder / IMAGES).exists():
         return
+    refuse_link(folder / IMAGES)
     header = _header((source.count, *source.shape), np.dtype(np.uint8))
     row, path = math.prod(source.shape), folder / PARTIAL
+    refuse_link(path)
     safe = 0
     if (folder / JOURNAL).exists() and path.exists():
         safe = min(read_journal(folder)[1], (path.stat().st_size - len(header)) // row)

@@ -12,15 +12,20 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ict_ref.utils.atomic import remove_leftovers, write_atomically
+from ict_ref.utils.atomic import refuse_link, remove_leftovers, write_atomically
 
 METRICS = "metrics.jsonl"
 
 
 class Metrics:
-    """The metric files of a run, open for writing after `step` updates."""
+    """The metric files of a run, open for writing after `step` updates.
+
+    Raises:
+        ValueError: metrics.jsonl is a symbolic link.
+    """
 
     def __init__(self, folder: Path, *, step: int, tensorboard: bool) -> None:
+        refuse_link(folder / METRICS)
         self._lines = (folder / METRICS).open("a")
         self._events: Any = None
         if tensorboard:
@@ -69,7 +74,7 @@ def forget_metrics_after(folder: Path, step: int) -> None:
     """Delete the lines after `step`, which a killed process wrote after its last checkpoint.
 
     Raises:
-        ValueError: a complete line is damaged.
+        ValueError: a complete line is damaged, or the file is a symbolic link.
     """
     path = folder / METRICS
     if not path.exists():

@@ -22,8 +22,10 @@ def atomically(path: Path) -> Iterator[Path]:
     disk is full, the old one stays. The temporary file is new, and its name is `temporary(path)`.
 
     Raises:
+        ValueError: The path is a symbolic link.
         OSError: The file cannot be written.
     """
+    refuse_link(path)
     aside = temporary(path)
     try:
         aside.open("xb").close()
@@ -48,10 +50,22 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that at every moment the path holds the old file or the whole new one.
 
     Raises:
+        ValueError: The path is a symbolic link.
         OSError: The file cannot be written.
     """
     with atomically(path) as aside:
         aside.write_bytes(content)
+
+
+def refuse_link(path: Path) -> None:
+    """Reject a symbolic link at the path of a file that is written.
+
+    Raises:
+        ValueError: The path is a symbolic link.
+    """
+    if path.is_symlink():
+        got = f"got a symbolic link to {path.readlink()}"
+        raise ValueError(f"{path}: expected a regular file, {got}. Replace the link by the file.")
 
 
 def temporary(path: Path) -> Path:
