@@ -133,6 +133,30 @@ def test_samples_that_were_stopped_are_not_mixed_with_others(
     assert "a.npz.parts, got other files. Move it" in capsys.readouterr().err
 
 
+def test_a_folder_that_a_killed_command_was_writing_is_removed(run: Path, tmp_path: Path) -> None:
+    class Killed(BaseException):
+        """The end of the process, after which nothing is removed."""
+
+    out, begun = tmp_path / "a", list[Path]()
+    with pytest.MonkeyPatch.context() as patch:
+
+        def killed(path: Path, _: Path) -> None:
+            begun.append(path)
+            raise Killed
+
+        patch.setattr(Path, "rename", killed)
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        with pytest.raises(Killed):
+            main([str(run), "--count", "3", "--out", str(out)])
+    assert {path.name for path in tmp_path.iterdir()} == {"a.parts"}
+    assert len(list(begun[0].iterdir())) == 3
+    parts = Parts(tmp_path / "a.parts", [range(3)])
+    with parts.held():
+        assert not begun[0].exists()
+    assert main([str(run), "--count", "3", "--out", str(out)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"a"}
+
+
 def test_two_at_once_do_not_write_the_same_parts(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(run), "--out", str(tmp_path / "b.npz")]) == 0
     parts = Parts(tmp_path / "a.npz.parts", [range(64)])

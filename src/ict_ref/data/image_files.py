@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ict_ref.utils.archive import refuse_damaged
-from ict_ref.utils.atomic import atomically
+from ict_ref.utils.atomic import atomically, temporary
 from ict_ref.utils.progress import bar
 
 # Formats that Pillow reads without plug-ins.
@@ -75,14 +75,25 @@ def write_png(image: UInt8[Tensor, " channels height width"], path: Path) -> Non
         _as_pillow(image).save(aside, "PNG")
 
 
-def write_pngs(pixels: UInt8[Tensor, " n channels height width"], folder: Path) -> None:
-    """Write image k as a PNG, named by k in six digits, into a new folder that appears when all files are written."""
-    aside = folder.with_name(f"{folder.name}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for k, image in enumerate(bar(pixels.unbind(), "writing", "files")):
-        _as_pillow(image).save(aside / f"{k:06d}.png", "PNG")
-    aside.rename(folder)
+def write_pngs(pixels: UInt8[Tensor, " n channels height width"], folder: Path, *, scratch: Path | None = None) -> None:
+    """Write image k as a PNG, named by k in six digits, into a new folder that appears when all files are written.
+
+    Until then the files are in a temporary folder in `scratch`, a folder of the same file system, by default beside the
+    new folder.
+
+    Raises:
+        OSError: The folder exists and has files, or cannot be written.
+    """
+    aside = temporary((scratch or folder.parent) / folder.name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside.mkdir()
+    try:
+        for k, image in enumerate(bar(pixels.unbind(), "writing", "files")):
+            _as_pillow(image).save(aside / f"{k:06d}.png", "PNG")
+        aside.rename(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
 
 
 def write_grid(pixels: UInt8[Tensor, " n channels height width"], path: Path, columns: int | None = None) -> None:

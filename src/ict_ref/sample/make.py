@@ -90,7 +90,7 @@ def write(parts: Parts, sampling: Sampling, about: dict[str, Any], labels: Int64
     elif place.suffix == ".png":
         write_grid(pixels, place, columns(labels))
     else:
-        write_pngs(pixels, place)
+        write_pngs(pixels, place, scratch=parts.folder)
     write_atomically(sampling.about, json.dumps(about, indent=2).encode() + b"\n")
     parts.remove()
 

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ict_ref.sample.recipe import FORMAT
-from ict_ref.utils.atomic import locked, write_atomically
+from ict_ref.utils.atomic import locked, remove_leftovers, write_atomically
 from ict_ref.utils.file_format import LaterFormatError, first_difference, format_of
 
 
@@ -60,6 +60,7 @@ class Parts:
             ValueError: Another process has locked it.
         """
         with locked(self.folder, "lock"):
+            remove_leftovers(self.folder, lambda name: name != "about.json")  # which is written without the lock
             yield
 
     def missing(self, rank: int = 0, size: int = 1) -> list[int]:
