@@ -72,6 +72,17 @@ def test_a_stopped_command_is_continued_and_scores_each_checkpoint_once(
     assert calls == ["step 10", "step 20", "step 20", "step 30"]
 
 
+def test_a_link_in_place_of_the_file_is_rejected_before_anything_is_scored(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module.Scorer, "scores", None)
+    (run / "curve.json").symlink_to("../mine.json")
+    assert main(["run", *REFERENCE, "--every-milestone"]) == 2
+    message = "run/curve.json: expected a regular file, got a symbolic link to ../mine.json. Replace the link"
+    assert message in rejection(capsys, "ict_ref.evaluate")
+    assert not Path("mine.json").exists()
+
+
 def test_a_point_of_a_deleted_checkpoint_is_kept_and_one_of_another_network_is_scored_again(run: Path) -> None:
     whole = scored(run)
     checkpoint_file(run, 10).unlink()

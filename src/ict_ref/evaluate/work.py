@@ -13,7 +13,7 @@ from ict_ref.evaluate.scores import score
 from ict_ref.evaluate.sets import ImageSet, sampled, stored
 from ict_ref.evaluate.statistics_file import save
 from ict_ref.sample.recipe import Recipe
-from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.atomic import refuse_link, write_atomically
 from ict_ref.utils.command_line import expect, refuse_place
 
 COUNT = 50_000
@@ -81,6 +81,8 @@ def score_every_milestone(options: EvaluateOptions) -> int:
     """
     run = Path(options.samples or "")
     expect((run / "config.json").is_file(), "SAMPLES", "a run folder for --every-milestone", run)
+    path = options.json or run / NAME
+    refuse_link(path)
     features = find_features(options.features)
     real = find_reference(options.reference, features)
     first = sampled(Recipe(load_pretrained(run), 2))
@@ -96,7 +98,6 @@ def score_every_milestone(options: EvaluateOptions) -> int:
         seed=options.seed or 0,
         clip=CLIP[options.clip or "as-trained"],
     )
-    path = options.json or run / NAME
     curve = score_checkpoints(run, scorer, path)
     print(f"{curve.table()}\n\n{path}")
     return 0
