@@ -16,6 +16,7 @@ from tests.support.runs import short_run
 
 from ict_ref.checkpoint.load import load_pretrained
 from ict_ref.data.dataset import digits
+from ict_ref.data.image_files import write_npz
 from ict_ref.evaluate.measured import measure
 from ict_ref.sample.images import images
 from ict_ref.search import find as finding
@@ -160,3 +161,18 @@ def test_a_folder_of_another_search_is_left_as_it_is(
     assert main([str(run), *OPTIONS, "--nodes", "5", "--out", str(tmp_path / "s")]) == 2
     assert "s has another search: expected nodes 5, got 4" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in (tmp_path / "s").iterdir()} == before
+
+
+def test_a_reference_that_was_moved_is_the_same_one(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, moved, other = (tmp_path / f"{name}.npz" for name in ("first", "moved", "other"))
+    write_npz(digits().held_out.pixels[:50], first)
+    write_npz(digits().held_out.pixels[50:100], other)
+    options = ["--count", str(COUNT), "--nodes", "4", "--out", str(tmp_path / "s")]
+    assert main([str(run), "--reference", str(first), *options]) == 0
+    first.rename(moved)
+    assert main([str(run), "--reference", str(moved), *options]) == 0
+    capsys.readouterr()
+    assert main([str(run), "--reference", str(other), *options]) == 2
+    assert "has another search: expected reference.pixels_sha256 " in rejection(capsys, "ict_ref.search")

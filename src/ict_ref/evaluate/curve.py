@@ -18,7 +18,7 @@ from ict_ref.evaluate.sets import sampled
 from ict_ref.sample.recipe import Recipe
 from ict_ref.training.discretization import number_of_levels
 from ict_ref.utils.atomic import locked, write_atomically
-from ict_ref.utils.file_format import KEY, format_of
+from ict_ref.utils.file_format import KEY, difference, format_of
 from ict_ref.utils.progress import bar
 
 NAME = "curve.json"
@@ -184,18 +184,3 @@ def _begun(run: Path, protocol: Mapping[str, Any], path: Path) -> Curve:
         name, there, here = differs
         raise ValueError(f"--json: expected {name} {there}, as in {path}, got {here}. Choose another file.")
     return curve
-
-
-def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
-    """Return the first entry in which two protocols differ with both values, or None; a reference may be moved."""
-    here, there = _entries(one), _entries(other)
-    names = (name for name in here | there if name != "reference.name")
-    return next(((name, here.get(name), there.get(name)) for name in names if here.get(name) != there.get(name)), None)
-
-
-def _entries(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """Return every entry of a protocol by its full name, such as samples.count."""
-    found: dict[str, Any] = {}
-    for name, value in protocol.items():
-        found |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
-    return found

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from ict_ref.checkpoint.run_dir import load_config
 from ict_ref.config import Config
-from ict_ref.evaluate.curve import NAME, Curve, difference, read_curve
+from ict_ref.evaluate.curve import NAME, Curve, read_curve
 from ict_ref.figures.ablations import MAKERS
 from ict_ref.figures.comparison import Comparison, verdict
+from ict_ref.utils.file_format import difference
 from ict_ref.utils.panel import Figure, Panel, Points
 
 

@@ -46,10 +46,11 @@ class Parts:
                 f"--out: expected a folder of samples at {self.folder}, got other files. Move it, or choose another "
                 "--out."
             ) from None
-        if name := first_difference(there, about):
+        if differs := first_difference(there, about):
+            name, got, expected = differs
             raise ValueError(
                 f"--out: {self.folder} has samples of a stopped command with another {name}: "
-                f"expected {about[name]}, got {there.get(name)}. Remove it, or choose another --out."
+                f"expected {expected}, got {got}. Remove it, or choose another --out."
             )
 
     @contextmanager

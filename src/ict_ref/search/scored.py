@@ -45,10 +45,10 @@ class Scored:
             raise ValueError(
                 f"--out: expected a new folder or a search that can resume, got {self.folder}. Choose another --out."
             ) from None
-        if name := first_difference(there, about):
+        if differs := first_difference(there, about):
+            name, got, expected = differs
             raise ValueError(
-                f"--out: {self.folder} has another search: expected {name} {about[name]}, got {there.get(name)}. "
-                "Choose another --out."
+                f"--out: {self.folder} has another search: expected {name} {expected}, got {got}. Choose another --out."
             )
         return known
 
