@@ -5,12 +5,14 @@ Oracle: samples step by step, and the Frechet distance by the eigenvalues of the
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.support.files import contents
 from tests.support.one_line import rejection
 from tests.support.runs import short_run
 
@@ -163,6 +165,14 @@ def test_a_folder_of_another_search_is_left_as_it_is(
     assert {path.name: path.read_bytes() for path in (tmp_path / "s").iterdir()} == before
 
 
+@pytest.fixture(scope="module")
+def searched(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished search."""
+    folder = tmp_path_factory.mktemp("searched") / "s"
+    assert main([str(run), *OPTIONS, "--nodes", "4", "--out", str(folder)]) == 0
+    return folder
+
+
 def test_a_reference_that_was_moved_is_the_same_one(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -176,3 +186,43 @@ def test_a_reference_that_was_moved_is_the_same_one(
     capsys.readouterr()
     assert main([str(run), "--reference", str(other), *options]) == 2
     assert "has another search: expected reference.pixels_sha256 " in rejection(capsys, "ict_ref.search")
+
+
+@pytest.mark.parametrize("row", ["80.0,nan", "80.0,inf", "80.0,-1.0", "80.0", "80.0,", "nan,1.0", "-1.0,1.0", ",1.0"])
+def test_a_row_that_is_not_a_score_is_rejected(
+    row: str, searched: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shutil.copytree(searched, tmp_path / "s")
+    with (out / "scores.csv").open("a") as file:
+        file.write(f"{row}\n")
+    before = contents(out)
+    capsys.readouterr()
+    assert main([str(run), *OPTIONS, "--nodes", "4", "--out", str(out)]) == 2
+    line = len(before["scores.csv"].splitlines())
+    message = f"s/scores.csv, line {line}: expected noise levels > 0 and a finite Frechet distance >= 0, got {row}. "
+    assert message in rejection(capsys, "ict_ref.search")
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("search.json", '{"search": 5}'),
+        ("search.json", '{"search": null}'),
+        ("search.json", '{"search": [1]}'),
+        ("search.json", "5"),
+        ("search.json", "{}"),
+        ("scores.csv", "levels,scores\n"),
+        ("scores.csv", "\0"),
+    ],
+)
+def test_a_damaged_file_is_rejected(
+    name: str, text: str, searched: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shutil.copytree(searched, tmp_path / "s")
+    (out / name).write_text(text)
+    before = contents(out)
+    capsys.readouterr()
+    assert main([str(run), *OPTIONS, "--nodes", "4", "--out", str(out)]) == 2
+    assert "expected a new folder or a search that can resume" in rejection(capsys, "ict_ref.search")
+    assert contents(out) == before

@@ -1,7 +1,7 @@
 """Storage of scores in a folder, so that a search can be resumed and scores each level once."""
 
-import csv
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from ict_ref.utils.file_format import LaterFormatError, first_difference, format
 FORMAT = 2
 """Format of search.json; format 1, of version 0.1.0, has no number."""
 SCORES, ABOUT = "scores.csv", "search.json"
-COLUMNS = ("sigmas", "frechet_distance")
+HEAD = "sigmas,frechet_distance"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Scored:
         """Create the folder or resume the same search, and return the scores so far.
 
         Raises:
-            ValueError: The folder holds another search or other files.
+            ValueError: The folder holds another search or other files, or a row is not a score.
         """
         file = self.folder / ABOUT
         if not self.folder.exists():
@@ -35,10 +35,11 @@ class Scored:
         try:
             content = json.loads(file.read_text())
             format_of(file, content, FORMAT)
-            there = content["search"]
+            there = dict(content["search"])
             scores = self.folder / SCORES
-            rows = csv.DictReader(scores.read_text().splitlines() if scores.exists() else [])
-            known = {_levels(row["sigmas"]): float(row["frechet_distance"]) for row in rows}
+            head, *rows = scores.read_text().splitlines() if scores.exists() else [HEAD]
+            if head != HEAD:
+                raise ValueError
         except LaterFormatError:
             raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -50,11 +51,11 @@ class Scored:
             raise ValueError(
                 f"--out: {self.folder} has another search: expected {name} {expected}, got {got}. Choose another --out."
             )
-        return known
+        return dict(_score(row, f"{scores}, line {number}") for number, row in enumerate(rows, start=2))
 
     def keep(self, known: dict[tuple[float, ...], float]) -> None:
         """Write all scores."""
-        rows = [",".join(COLUMNS), *(f"{' '.join(map(repr, levels))},{score!r}" for levels, score in known.items())]
+        rows = [HEAD, *(f"{' '.join(map(repr, levels))},{score!r}" for levels, score in known.items())]
         write_atomically(self.folder / SCORES, "\n".join([*rows, ""]).encode())
 
     def finish(self, about: dict[str, Any], found: dict[str, Any]) -> None:
@@ -66,5 +67,20 @@ class Scored:
         write_atomically(self.folder / ABOUT, json.dumps(described, indent=2).encode() + b"\n")
 
 
-def _levels(words: str) -> tuple[float, ...]:
-    return tuple(float(word) for word in words.split())
+def _score(row: str, place: str) -> tuple[tuple[float, ...], float]:
+    """Return the noise levels of a row, and their score.
+
+    Raises:
+        ValueError: The row does not have positive noise levels and a finite score >= 0.
+    """
+    words, _, last = row.partition(",")
+    try:
+        levels, score = tuple(float(word) for word in words.split()), float(last)
+    except ValueError:
+        levels, score = (), math.nan
+    if not levels or not all(0 < level < math.inf for level in levels) or not 0 <= score < math.inf:
+        raise ValueError(
+            f"{place}: expected noise levels > 0 and a finite Frechet distance >= 0, got {row}. "
+            "Delete the line, and the same command scores its levels again."
+        )
+    return levels, score
