@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.support.files import contents
 from tests.support.one_line import rejection
 
 from ict_ref.checkpoint.run_dir import open_run
@@ -92,6 +93,22 @@ def test_the_command_writes_picture_and_points(number: str, capsys: pytest.Captu
         assert picture.width > 400
     rows = list(csv.DictReader(Path(f"f/{number}-runs.csv").read_text().splitlines()))
     assert [float(row["y"]) for row in rows] == [9.0, 5.0]
+
+
+def test_a_figure_of_another_run_or_of_fewer_checkpoints_is_not_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        scored(Path(name), minimal(), {10: 9.0})
+    assert main(["--only", "3a", "--from", "a", "--out", "f"]) == 0
+    before = contents(Path("f"))
+    assert main(["--only", "3a", "--from", "a", "--out", "f"]) == 0
+    capsys.readouterr()
+    assert main(["--only", "3a", "--from", "b", "--out", "f"]) == 2
+    message = "--out: expected a new path or the same file, got another f/3a-runs."
+    assert message in rejection(capsys, "ict_ref.figures")
+    scored(Path("a"), minimal(), {10: 9.0, 20: 5.0})
+    assert main(["--only", "3a", "--from", "a", "--out", "f"]) == 2
+    assert message in rejection(capsys, "ict_ref.figures")
+    assert contents(Path("f")) == before
 
 
 def test_scores_of_other_protocols_are_not_drawn_together(capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,9 @@ def make(options: FigureOptions) -> int:
     refuse_no_folder(options.out)
     if options.runs:
         return write_figures(
-            {f"{number}-runs": partial(from_runs, number, options.runs) for number in options.numbers}, options.out
+            {f"{number}-runs": partial(from_runs, number, options.runs) for number in options.numbers},
+            options.out,
+            keep=False,
         )
     if options.run is None:
         return write_figures({number: partial(made, number) for number in options.numbers}, options.out)
@@ -69,10 +71,10 @@ def refuse_no_folder(folder: Path) -> None:
         raise ValueError(f"--out: expected a writable folder, got {folder}. Choose another --out.")
 
 
-def write_figures(makers: Mapping[str, Callable[[], "Figure"]], folder: Path) -> int:
-    """Make the figures that do not exist yet, print one line per figure and return the exit status.
+def write_figures(makers: Mapping[str, Callable[[], "Figure"]], folder: Path, *, keep: bool = True) -> int:
+    """Make the figures, write the files that do not exist yet, print one line per figure and return the exit status.
 
-    `makers` are functions that make a figure, by the name of its files.
+    `makers` are functions that make a figure, by the name of its files. With `keep`, figures that exist are not made.
 
     Raises:
         ValueError: matplotlib is missing, or a file exists with other content.
@@ -86,7 +88,7 @@ def write_figures(makers: Mapping[str, Callable[[], "Figure"]], folder: Path) ->
         raise ValueError("figures need matplotlib: pip install 'ict_ref[figures]'") from None
     for name, maker in makers.items():
         paths = {suffix: folder / f"{name}{suffix}" for suffix in SUFFIXES}
-        if all(path.exists() for path in paths.values()):
+        if keep and all(path.exists() for path in paths.values()):
             print(f"{paths['.png']}  kept, it exists")
             continue
         figure = maker()

@@ -62,7 +62,8 @@ class FigureOptions:
     """Figures to make, by default all; analytic: all from formulas; experiments: all with training."""
     runs: Annotated[Several[Path], tyro.conf.arg(name="from", metavar="RUN ...", help_behavior_hint="")] = ()
     """Draw the figures from these runs, whose checkpoints python -m ict_ref.evaluate RUN --every-milestone has scored.
-    Needs --only with some of 1b, 1c, 2a, 2b, 2c, 3a, 3c and 4b. The files are NUMBER-runs.png, .svg and .csv."""
+    Needs --only with some of 1b, 1c, 2a, 2b, 2c, 3a, 3c and 4b. The files are NUMBER-runs.png, .svg and .csv.
+    Existing files that show other runs or fewer checkpoints are rejected."""
     run: Annotated[Path | None, metavar("RUN")] = None
     """Run folder, checkpoint or network file for a sheet of samples."""
     step: Step = None
