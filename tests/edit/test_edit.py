@@ -27,6 +27,7 @@ from ict_ref.edit.tasks import into_range
 from ict_ref.launch.__main__ import main as launch
 from ict_ref.networks.model import ConsistencyModel, build_model
 from ict_ref.networks.network_checkpoint import NetworkCheckpoint
+from ict_ref.sample.__main__ import main as sample
 from ict_ref.sample.images import images
 from ict_ref.utils.rng import stream
 
@@ -327,6 +328,8 @@ def test_a_run_is_edited_by_its_own_levels_and_the_settings_are_kept(
     low, high = 0.01 ** (1 / 5), 20 ** (1 / 5)
     expected = [(high + k / 39 * (low - high)) ** 5 for k in range(40)]
     assert about.pop("sigmas") == pytest.approx(expected, rel=1e-12)
+    assert sample(["run", "--count", "1", "--out", "sample.npz"]) == 0
+    assert about.pop("network_sha256") == json.loads(Path("sample.npz.json").read_text())["network_sha256"]
     assert about.pop("labels") == digits().held_out.evenly(3).labels.tolist()
     assert about == {
         "format": 2,

@@ -20,7 +20,7 @@ from ict_ref.edit.options import DENOISE, LEVELS, STROKE, Options, shown
 from ict_ref.edit.tasks import ROWS, Levels, Task, colorize, inpaint, remove_noise, stroke, super_resolve
 from ict_ref.formulas import sigma_grid
 from ict_ref.sample.images import VALUES
-from ict_ref.sample.recipe import FORMAT
+from ict_ref.sample.recipe import FORMAT, network_sha256
 from ict_ref.sample.sheet import draw_sheet
 from ict_ref.utils import file_format
 from ict_ref.utils.atomic import write_atomically
@@ -169,6 +169,7 @@ def _write(options: Options, trained: PretrainedModel, made: Made) -> None:
         file_format.KEY: FORMAT,
         "version": ict_ref.__version__,
         "model": trained.name,
+        "network_sha256": network_sha256(trained),
         "task": options.task,
         "given": list(options.images),
         "count": len(made.pixels),

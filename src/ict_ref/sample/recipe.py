@@ -79,10 +79,15 @@ class Recipe:
         """Return everything on which the samples depend, for their description."""
         every = "all, in turn" if self.trained.classes else None
         return {
-            "network_sha256": checksum("", self.trained.model.state_dict()),
+            "network_sha256": network_sha256(self.trained),
             "sigmas": self.levels,
             "labels": list(self.wanted) or every,
             "seed": self.seed,
             "clipping": "each step's result to [-1, 1]" if self.clips else "of pixels alone, to 0 to 255",
             "quantisation": "rounded to the nearest of 256",
         }
+
+
+def network_sha256(trained: PretrainedModel) -> str:
+    """Return the checksum of a model's weights, by which descriptions of its images name it."""
+    return checksum("", trained.model.state_dict())
