@@ -1,5 +1,6 @@
 """Format numbers of stored files: a file says its format, and one of a later format is rejected as such."""
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,13 @@ def format_of(path: Path | str, stored: Mapping[str, Any], newest: int) -> int:
     """
     number = stored.get(KEY, 1)
     if type(number) is not int or number < 1:
-        raise ValueError(f"{path}: expected a format number >= 1, got {number!r}. Restore the file from a copy.")
+        raise ValueError(
+            f"{path}: expected a format number >= 1, got {reprlib.repr(number)}. Restore the file from a copy."
+        )
     if number > newest:
         writer = stored.get("written_by", stored.get("ict_ref"))
-        version = f"Version {writer} of ict_ref" if writer else "A later version of ict_ref"
-        expected = f"{path}: expected format {newest} or lower, got {number}"
+        is_name = isinstance(writer, str) and len(writer) < 40 and writer.isprintable()
+        version = f"Version {writer} of ict_ref" if is_name else "A later version of ict_ref"
+        expected = f"{path}: expected format {newest} or lower, got {reprlib.repr(number)}"
         raise LaterFormatError(f"{expected}. {version} wrote it. Install that version.")
     return number
