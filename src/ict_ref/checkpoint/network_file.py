@@ -5,15 +5,18 @@ Nothing in such a file can execute code. Each file is written atomically and car
 
 import dataclasses
 import json
+import reprlib
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 
 from ict_ref.checkpoint.safetensors_io import metadata, read_tensors, refuse_damaged, without_checksum
-from ict_ref.config import Network, as_fields
+from ict_ref.config import Method, Network, stored_group
 from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.command_line import expect
+from ict_ref.utils.json_file import as_fields, checked
 
 FORMAT = 2
 """Format 1, of version 0.1.0, has no number, and its version is called `version`."""
@@ -84,12 +87,37 @@ def load_exported(path: Path) -> NetworkCheckpoint:
         if about is None:
             raise KeyError
         stored = {name: value for name, value in about.items() if name not in NOT_FIELDS}
-        options = Network(**as_fields(stored.pop("network")))
-        checkpoint = NetworkCheckpoint(options=options, state=state, **as_fields(stored))
+        options = stored_group(Network, stored.pop("network"), "network")
+        checkpoint = NetworkCheckpoint(options=options, state=state, **as_fields(NetworkCheckpoint, stored))
+        _refuse_out_of_range(checkpoint)
     except (KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is not a network file of this version of ict_ref. {ADVICE}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not a network file of this version of ict_ref ({error}). {ADVICE}") from None
     refuse_damaged(path, about, json.dumps(without_checksum(about)), state, "Write it again.")
-    shapes = {name: value.shape for name, value in checkpoint.empty_network().state_dict().items()}
+    for name, tensor in state.items():
+        expect(tensor.is_floating_point(), f"{path}: {name}", "floats", tensor.dtype, ADVICE)
+    try:
+        shapes = {name: value.shape for name, value in checkpoint.empty_network().state_dict().items()}
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{path} does not describe a network of this version of ict_ref ({reason}). {ADVICE}"
+        ) from None
     if shapes != {name: value.shape for name, value in state.items()}:
         raise ValueError(f"{path} has other tensors than its network in this version of ict_ref. {ADVICE}")
     return checkpoint
+
+
+def _refuse_out_of_range(checkpoint: NetworkCheckpoint) -> None:
+    """Reject a description whose values a network cannot have.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+    for name, least in (("channels", 1), ("size", 1), ("classes", 0)):
+        checked(getattr(checkpoint, name), int, name, least)
+    blocks, tensors = checkpoint.options.blocks, len(checkpoint.state)
+    got = reprlib.repr(blocks)
+    expect(blocks <= tensors, "--network.blocks", f"at most {tensors}, the number of tensors in the file", got)
+    Method(sigma_min=checkpoint.sigma_min, sigma_data=checkpoint.sigma_data)

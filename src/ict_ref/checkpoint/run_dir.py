@@ -7,7 +7,11 @@ checkpoint-*    see `ict_ref.checkpoint.training_state`
 
 import dataclasses
 import json
+<<<<<<< HEAD
 from collections.abc import Collection, Iterator, Mapping
+=======
+from collections.abc import Iterator, Mapping
+>>>>>>> f50a88c (checkpoint: check the types of stored options and entries)
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +35,9 @@ from ict_ref.config.validate import option
 from ict_ref.data.prepared import sha256
 from ict_ref.utils import file_format
 from ict_ref.utils.atomic import locked, write_atomically, written_name
+from ict_ref.utils.command_line import expect
 from ict_ref.utils.file_format import LaterFormatError
+from ict_ref.utils.json_file import checked, read_json
 
 FORMAT = 2
 """Format 1, of version 0.1.0, has neither identity nor images; the identity is computed from the configuration."""
@@ -82,9 +88,10 @@ def open_run(folder: Path, config: Config, images: ImageDescription | None = Non
         here = json.loads(config.to_json())
         files = {name: sha256(path) for name in FILES if (path := Path(flat(here)[name])).is_file()}
         if config_file.exists():
-            stored = _read(config_file)
-            _refuse_other_files(stored.get("files", {}), files, here, folder)
-            _refuse_another(stored["config"], here, folder, same_files=stored.get("files", {}).keys() & files)
+            stored, _ = _read(config_file, "Restore it from a copy, or choose another --out.")
+            known = stored.get("files", {})
+            _refuse_other_files(known, files, here, folder)
+            _refuse_another(stored["config"], here, folder, same_files=known.keys() & files)
             content = _renewed(stored, here)
         else:
             content = {"ict_ref": ict_ref.__version__, "identities": [config.digest()], "config": here}
@@ -93,7 +100,7 @@ def open_run(folder: Path, config: Config, images: ImageDescription | None = Non
             file_format.KEY: FORMAT,
             "written_by": ict_ref.__version__,
             **content,
-            "files": files,
+            "files": content.get("files", {}) | files,
             "images": described,
         }
         text = json.dumps(content, indent=2).encode() + b"\n"
@@ -112,15 +119,9 @@ def read_run(folder: Path) -> Run:
     file = folder / "config.json"
     if not file.is_file():
         raise ValueError(f"{folder} is not a run folder: it has no config.json. Give one that ict_ref.launch made.")
-    content = _read(file)
+    content, config = _read(file, "Restore it from a copy.")
     images = content.get("images")
-    try:
-        config = Config.from_dict(content["config"])
-        described = None if images is None else image_description(images)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        advice = "Restore it from a copy."
-        raise ValueError(f"{file} is damaged or of another version of ict_ref ({error}). {advice}") from None
-    return Run(config, _identities(content), described)
+    return Run(config, _identities(content), None if images is None else image_description(images))
 
 
 def load_config(folder: Path) -> Config:
@@ -136,32 +137,40 @@ def load_config(folder: Path) -> Config:
 def _identities(content: dict[str, Any]) -> tuple[str, ...]:
     """Return the identities of a run: those that config.json stores, or those that its format 1 implies."""
     if "identities" in content:
-        return tuple(str(name) for name in content["identities"])
+        return tuple(content["identities"])
     tree = content["config"]
     return digest(identity(Config, tree, DEFAULTS_OF_FORMAT_1)), content.get(BEGUN_AS) or digest_of_0_1_0(tree)
 
 
-def _read(config_file: Path) -> dict[str, Any]:
-    """Return the content of config.json under today's names.
+def _read(config_file: Path, advice: str) -> tuple[dict[str, Any], Config]:
+    """Return the content of config.json under today's names, and its configuration.
 
     Raises:
         LaterFormatError: a later version of ict_ref wrote the file.
-        ValueError: the file is damaged.
+        ValueError: the file is damaged. The message names the entry.
     """
+    content = read_json(config_file, advice)
+    file_format.format_of(config_file, content, FORMAT)
     try:
-        content: dict[str, Any] = json.loads(config_file.read_text())
-        file_format.format_of(config_file, content, FORMAT)
-        content["config"] = with_current_names(content["config"])
-        unknown = flat(content["config"]).keys() - flat(json.loads(Config().to_json())).keys()
+        content["config"] = with_current_names(checked(content.get("config"), Mapping[str, Any], "config"))
+        known = json.loads(Config().to_json())
+        unknown = flat(content["config"]).keys() - flat(known).keys() - known.keys()
+        if unknown:
+            expected = f"expected the options of version {ict_ref.__version__} of ict_ref, got {option(min(unknown))}"
+            raise LaterFormatError(f"{config_file}: {expected}. A later version wrote it. Install that version.")
+        config = Config.from_dict(content["config"])
+        if content.get("images") is not None:
+            image_description(content["images"])
+        if "identities" in content:
+            some = checked(content["identities"], tuple[str, ...], "identities")
+            expect(len(some) > 0, "identities", "one or more", "none")
+        checked(content.get(BEGUN_AS), str | None, BEGUN_AS)
+        checked(content.get("files", {}), Mapping[str, str], "files")
     except LaterFormatError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError):
-        advice = "Restore it from a copy, or choose another --out."
-        raise ValueError(f"{config_file} is damaged or of another version of ict_ref. {advice}") from None
-    if unknown:
-        expected = f"expected the options of version {ict_ref.__version__} of ict_ref, got {option(min(unknown))}"
-        raise LaterFormatError(f"{config_file}: {expected}. A later version wrote it. Install that version.")
-    return content
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{config_file} is damaged or of another version of ict_ref ({error}). {advice}") from None
+    return content, config
 
 
 def _refuse_other_files(there: Mapping[str, str], here: Mapping[str, str], config: Tree, folder: Path) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import ict_ref
 from ict_ref.utils import file_format
+from ict_ref.utils.json_file import json_object
 
 # One key only: safetensors writes several keys in any order, and equal contents must give equal files.
 KEY = "ict_ref"
@@ -72,10 +73,9 @@ def read_tensors(
 
 def _described(file: Any) -> dict[str, Any] | None:
     try:
-        about = json.loads((file.metadata() or {})[KEY])
-    except (KeyError, json.JSONDecodeError):
+        return json_object((file.metadata() or {})[KEY], KEY)
+    except (KeyError, ValueError):
         return None
-    return about if isinstance(about, dict) else None
 
 
 def without_checksum(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ict_ref.config.schema import (
     Record,
     Sample,
     Train,
-    as_fields,
+    stored_group,
 )
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
     "Record",
     "Sample",
     "Train",
-    "as_fields",
     "digits",
     "minimal",
+    "stored_group",
 ]

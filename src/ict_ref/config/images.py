@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
+
+from ict_ref.utils.json_file import checked, entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,19 +31,10 @@ def image_description(stored: Mapping[str, Any]) -> ImageDescription:
     """Return the description that a file stores.
 
     Raises:
-        ValueError: A value is missing or has another type.
+        ValueError: A value is missing, has another type or is too small. The message names it.
     """
-    try:
-        names = stored["class_names"]
-        description = ImageDescription(
-            channels=int(stored["channels"]),
-            size=int(stored["size"]),
-            classes=int(stored["classes"]),
-            class_names=None if names is None else tuple(str(name) for name in names),
-            source=str(stored["source"]),
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"images: expected channels, size, classes, class_names and source ({error})") from None
-    if min(description.channels, description.size) < 1 or description.classes < 0:
-        raise ValueError("images: expected channels and size >= 1, and classes >= 0")
-    return description
+    given = checked(stored, Mapping[str, Any], "images")
+    hints = get_type_hints(ImageDescription)
+    least = {"channels": 1, "size": 1, "classes": 0}
+    names = (*least, "class_names", "source")
+    return ImageDescription(**{name: entry(given, name, hints[name], "images.", least.get(name)) for name in names})

@@ -11,12 +11,21 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
 
 from ict_ref.config.identity import NOT_IDENTITY, digest, flat, identity, is_identity, nested
-from ict_ref.config.validate import LARGEST, SMALLEST_NORMAL, at_least, expect, positive, rounded
+from ict_ref.config.validate import LARGEST, SMALLEST_NORMAL, at_least, expect, option, positive, rounded
+from ict_ref.utils.json_file import as_fields, checked
 
 
-def as_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a dataclass from their JSON, where tuples are lists."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+def stored_group(kind: Any, fields: Any, group: str) -> Any:
+    """Return a group of options from its JSON; a missing field has its default.
+
+    >>> stored_group(Network, {"multipliers": [1, 2]}, "network").multipliers
+    (1, 2)
+
+    Raises:
+        TypeError: a field does not exist in this version.
+        ValueError: a value has another type or is out of range. The message names its option.
+    """
+    return kind(**as_fields(kind, fields, lambda name: option(f"{group}.{name}")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -386,15 +395,17 @@ class Config:
 
         Raises:
             KeyError, TypeError: a group or a field does not exist in this version.
-            ValueError: a value is out of range.
+            ValueError: a value has another type or is out of range. The message names its option.
         """
         known = get_type_hints(cls)
-        return cls(
-            **{
-                group: known[group](**as_fields(fields)) if isinstance(fields, Mapping) else fields
-                for group, fields in groups.items()
-            }
-        )
+        values: dict[str, Any] = {}
+        for group, fields in groups.items():
+            kind = known[group]
+            if dataclasses.is_dataclass(kind):
+                values[group] = stored_group(kind, fields, group)
+            else:
+                values[group] = checked(fields, kind, option(group))
+        return cls(**values)
 
     def model_options(self) -> dict[str, Any]:
         """Return the options of the model, as JSON stores them: the run's identity, and how samples are made."""
