@@ -267,7 +267,17 @@ def test_a_wrong_data_json_is_rejected_by_name(tmp_path: Path) -> None:
             ({"classes": 0}, r"data\.json is damaged"),
             ({"sha256": {"../images.npy": "", "labels.npy": ""}}, r"data\.json is damaged"),
             ({"sha256": {"images.npy": "0", "labels.npy": "0"}}, r"images\.npy is damaged: its checksum"),
-            ({"names": 3}, r"data\.json is damaged"),
+            ({"names": 3}, r"data\.json is damaged \(names: expected a list or null, got 3\)"),
+            ({"names": [3]}, r"data\.json is damaged \(names\[0\]: expected a string, got 3\)"),
+            ({"count": math.inf}, r"data\.json is damaged \(count: expected an integer, got inf\)"),
+            ({"count": "4"}, r"data\.json is damaged \(count: expected an integer, got '4'\)"),
+            ({"count": 0}, r"data\.json is damaged \(count: expected an integer >= 1, got 0\)"),
+            ({"shape": [3, math.nan, 4]}, r"data\.json is damaged \(shape\[1\]: expected an integer, got nan\)"),
+            ({"shape": 3}, r"data\.json is damaged \(shape: expected a list, got 3\)"),
+            ({"classes": -1}, r"data\.json is damaged \(classes: expected an integer >= 0, got -1\)"),
+            ({"recipe": 5}, r"data\.json is damaged \(recipe: expected an object, got 5\)"),
+            ({"sha256": 5}, r"data\.json is damaged \(sha256: expected an object, got 5\)"),
+            ({"words": None}, r"data\.json is damaged \(words: expected a string, got None\)"),
         ]
     ):
         copy = tmp_path / str(number)
@@ -275,9 +285,10 @@ def test_a_wrong_data_json_is_rejected_by_name(tmp_path: Path) -> None:
         changed(copy, **fields)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=message):
             open_arrays(copy)
-    (source / "data.json").write_bytes(whole[:-20])
-    with pytest.raises(ValueError, match=r"data\.json is damaged"):
-        open_arrays(source)
+    for text in (whole[:-20], b"[" * 100_000, b"\x80", b"[]"):
+        (source / "data.json").write_bytes(text)
+        with pytest.raises(ValueError, match=r"data\.json is damaged: it is not a JSON object\. Restore"):
+            open_arrays(source)
     (source / "data.json").rename(source / "journal.partial")
     with pytest.raises(ValueError, match=r"is not complete\. Run the same python -m ict_ref\.prepare command"):
         open_arrays(source)

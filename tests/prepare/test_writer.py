@@ -232,6 +232,13 @@ def bad_journal(source: Path, out: Path) -> list[str]:
     return []
 
 
+def infinite_journal(source: Path, out: Path) -> list[str]:
+    """Leave a journal with a number that is not an integer."""
+    (out / "data.json").rename(out / "journal.partial")
+    (out / "journal.partial").write_text('{"recipe": {}, "done": Infinity}')
+    return []
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -243,6 +250,7 @@ def bad_journal(source: Path, out: Path) -> list[str]:
         (bad_about, "data.json is damaged"),
         (begun_otherwise, "has another recipe: expected size None, got 9"),
         (bad_journal, "journal.partial is damaged"),
+        (infinite_journal, "journal.partial is damaged (done: expected an integer, got inf)"),
     ],
 )
 def test_a_folder_of_something_else_is_refused_and_left_as_it_is(

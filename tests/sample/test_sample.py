@@ -128,6 +128,11 @@ def test_samples_that_were_stopped_are_not_mixed_with_others(
     (parts / "about.json").write_text((tmp_path / "b.npz.json").read_text())
     assert main([str(run), "--seed", "3", "--out", str(tmp_path / "a.npz")]) == 2
     assert "with another seed: expected 3, got 0" in capsys.readouterr().err
+    for text in (b"[" * 100_000, b"\x80", b"[]", b'{"format": "2"}'):
+        (parts / "about.json").write_bytes(text)
+        assert main([str(run), "--out", str(tmp_path / "a.npz")]) == 2
+        assert "a.npz.parts/about.json" in rejection(capsys, "ict_ref.sample")
+        assert (parts / "about.json").read_bytes() == text
     (parts / "about.json").unlink()
     assert main([str(run), "--out", str(tmp_path / "a.npz")]) == 2
     assert "a.npz.parts, got other files. Move it" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from ict_ref.training.metrics_log import forget_metrics_after
 from ict_ref.training.trainer import Trainer
 
 
-@pytest.mark.parametrize("line", ["{}", "[1]", "nonsense", '{"step": "x"}', ""])
+@pytest.mark.parametrize("line", ["{}", "[1]", "nonsense", '{"step": "x"}', '{"step": Infinity}', "[" * 100_000, ""])
 def test_damaged_metrics_are_rejected_and_kept(tmp_path: Path, line: str) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')

@@ -7,11 +7,7 @@ checkpoint-*    see `ict_ref.checkpoint.training_state`
 
 import dataclasses
 import json
-<<<<<<< HEAD
 from collections.abc import Collection, Iterator, Mapping
-=======
-from collections.abc import Iterator, Mapping
->>>>>>> f50a88c (checkpoint: check the types of stored options and entries)
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path

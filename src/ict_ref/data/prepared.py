@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 
 import ict_ref
-from ict_ref.utils.file_format import LaterFormatError, format_of
+from ict_ref.utils.command_line import expect
+from ict_ref.utils.file_format import format_of
+from ict_ref.utils.json_file import entry, read_json
 
 FORMAT = 1
 IMAGES, LABELS, ABOUT, JOURNAL = "images.npy", "labels.npy", "data.json", "journal.partial"
@@ -70,14 +73,12 @@ def read_about(folder: Path) -> About:
         raise ValueError(f"{folder} is not complete. Run the same python -m ict_ref.prepare command again.")
     if not path.exists():
         raise ValueError(f"{folder} is not a prepared folder: {ABOUT} is missing. See python -m ict_ref.prepare.")
+    tree = read_json(path, _advice(folder))
+    format_of(path, tree, FORMAT)
     try:
-        tree = json.loads(path.read_bytes())
-        format_of(path, tree, FORMAT)
         return _about(tree)
-    except LaterFormatError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{path} is damaged. {_advice(folder)}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}). {_advice(folder)}") from None
 
 
 def open_arrays(
@@ -124,22 +125,27 @@ def sha256(path: Path, progress: Callable[[int], object] = lambda _: None) -> st
     return digest.hexdigest()
 
 
-def _about(tree: dict[str, Any]) -> About:
-    names = tree["names"]
-    channels, height, width = (int(side) for side in tree["shape"])
+def _about(tree: Mapping[str, Any]) -> About:
+    """Return the description that data.json holds.
+
+    Raises:
+        ValueError: an entry is missing, has another type or is out of range. The message names it.
+    """
     about = About(
-        words=str(tree["words"]),
-        recipe=dict(tree["recipe"]),
-        count=int(tree["count"]),
-        shape=(channels, height, width),
-        classes=int(tree["classes"]),
-        names=None if names is None else tuple(str(name) for name in names),
-        sha256={str(name): str(digest) for name, digest in tree["sha256"].items()},
-        ict_ref=str(tree["ict_ref"]),
+        words=entry(tree, "words", str),
+        recipe=entry(tree, "recipe", Recipe),
+        count=entry(tree, "count", int, least=1),
+        shape=entry(tree, "shape", tuple[int, int, int], least=1),
+        classes=entry(tree, "classes", int, least=0),
+        names=entry(tree, "names", tuple[str, ...] | None),
+        sha256=entry(tree, "sha256", Mapping[str, str]),
+        ict_ref=entry(tree, "ict_ref", str),
     )
+    _, height, width = about.shape
+    expect(height == width, "shape", "equal height and width", f"{height} and {width}")
     files = {IMAGES, LABELS} if about.classes else {IMAGES}
-    if min(about.count, channels, height) < 1 or about.classes < 0 or height != width or about.sha256.keys() != files:
-        raise ValueError
+    same = about.sha256.keys() == files
+    expect(same, "sha256", f"the files {', '.join(sorted(files))}", reprlib.repr(sorted(about.sha256)))
     return about
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ict_ref.data.prepared import JOURNAL, Recipe
 from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.json_file import entry, read_json
 
 
 def refuse_another_recipe(here: Recipe, there: Recipe, folder: Path) -> None:
@@ -27,11 +28,12 @@ def read_journal(folder: Path) -> tuple[Recipe, int]:
     Raises:
         ValueError: The journal is damaged.
     """
+    advice = f"Delete {folder} and prepare the data again."
+    tree = read_json(folder / JOURNAL, advice)
     try:
-        tree = json.loads((folder / JOURNAL).read_bytes())
-        return dict(tree["recipe"]), int(tree["done"])
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{folder / JOURNAL} is damaged. Delete {folder} and prepare the data again.") from None
+        return entry(tree, "recipe", Recipe), entry(tree, "done", int, least=0)
+    except ValueError as error:
+        raise ValueError(f"{folder / JOURNAL} is damaged ({error}). {advice}") from None
 
 
 def write_journal(recipe: Recipe, folder: Path, done: int) -> None:

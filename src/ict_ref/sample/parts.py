@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ict_ref.sample.recipe import FORMAT
 from ict_ref.utils.atomic import locked, remove_leftovers, write_atomically
-from ict_ref.utils.file_format import LaterFormatError, first_difference, format_of
+from ict_ref.utils.file_format import first_difference, format_of
+from ict_ref.utils.json_file import read_json, shown
 
 
 @dataclass(frozen=True)
@@ -37,20 +38,18 @@ class Parts:
             write_atomically(file, json.dumps(about, indent=2).encode() + b"\n")
             return
         try:
-            there = json.loads(file.read_text())
-            format_of(file, there, FORMAT)
-        except LaterFormatError:
-            raise
-        except (OSError, ValueError, AttributeError):
+            there = read_json(file, "Remove the folder, or choose another --out.")
+        except OSError:
             raise ValueError(
                 f"--out: expected a folder of samples at {self.folder}, got other files. Move it, or choose another "
                 "--out."
             ) from None
+        format_of(file, there, FORMAT)
         if differs := first_difference(there, about):
             name, got, expected = differs
             raise ValueError(
                 f"--out: {self.folder} has samples of a stopped command with another {name}: "
-                f"expected {expected}, got {got}. Remove it, or choose another --out."
+                f"expected {expected}, got {shown(got)}. Remove it, or choose another --out."
             )
 
     @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ict_ref.utils.atomic import refuse_link, remove_leftovers, write_atomically
+from ict_ref.utils.json_file import entry, json_object
 
 METRICS = "metrics.jsonl"
 
@@ -86,9 +87,9 @@ def forget_metrics_after(folder: Path, step: int) -> None:
         if not line.endswith(b"\n"):
             break  # the last line, cut off by a kill
         try:
-            if int(json.loads(line)["step"]) <= step:
+            if entry(json_object(line, path), "step", int) <= step:
                 kept.append(line)
-        except (ValueError, TypeError, KeyError):
+        except ValueError:
             raise ValueError(f"{path} is damaged in line {number}. Fix it or move it away.") from None
     if kept != lines:
         write_atomically(path, b"".join(kept))
