@@ -6,6 +6,7 @@ Oracles: torchmetrics; scipy.linalg.sqrtm; numpy.
 import contextlib
 import hashlib
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -396,10 +397,10 @@ def test_statistics_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.C
         "expected floats mu [features] and sigma": {"mu": mu},
         "expected floats mu [features] and sigma [features": {"mu": mu, "sigma": sigma[:3]},
         "and sigma [features, features], got mu int64": {"mu": mu.astype(int), "sigma": sigma.astype(int)},
-        "its description is not valid JSON": {**content, "ict_ref": np.array("{")},
+        "bad.npz is damaged: it is not a JSON object": {**content, "ict_ref": np.array("{")},
         "expected statistics of 64 features (pixels), got 5 in": {"mu": mu, "sigma": sigma},
         "a symmetric cov2": {"mu": np.zeros(64), "sigma": np.tri(64)},
-        "finite mean2": {"mu": np.full(64, np.nan), "sigma": np.eye(64)},
+        "mu: expected finite numbers": {"mu": np.full(64, np.nan), "sigma": np.eye(64)},
     }
     for complaint, arrays in damaged.items():
         np.savez(tmp_path / "bad.npz", **arrays)
@@ -417,6 +418,46 @@ def test_statistics_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.C
     assert "--save-stats: expected images as --reference" in refused(
         capsys, "--reference", stats, "--features", first, "--save-stats", again
     )
+
+
+def test_a_wrong_entry_of_statistics_is_refused_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, stats = npz(FAKE, tmp_path / "good.npz"), tmp_path / "stats.npz"
+    assert evaluate("--reference", "digits:held-out", "--features", "digits", "--save-stats", stats) == 0
+    content = dict(np.load(stats))
+    about, features = json.loads(str(content["ict_ref"])), content["features"]
+    infinite = features.copy()
+    infinite[3, 1] = np.inf
+    not_finite = np.full_like(content["sigma"], np.nan)
+    for changes, complaint in (
+        ({"about": {"image": [8]}}, "(image: expected a list of 3 values, got [8])"),
+        ({"about": {"image": 8}}, "(image: expected a list, got 8)"),
+        ({"about": {"image": [1, 8, math.inf]}}, "(image[2]: expected an integer, got inf)"),
+        ({"about": {"image": [1, 8, 0]}}, "(image[2]: expected an integer >= 1, got 0)"),
+        ({"about": {"features": 5}}, "(features: expected a string, got 5)"),
+        ({"about": {"features_sha256": 5}}, "(features_sha256: expected a string or null, got 5)"),
+        ({"about": {"count": "9"}}, "(count: expected an integer or null, got '9')"),
+        ({"about": {"format": 10**400}}, "expected format 2 or lower, got 1000"),
+        ({"ict_ref": np.array("[" * 100_000)}, "bad.npz is damaged: it is not a JSON object"),
+        ({"features": features[0]}, "bad.npz: features: expected floats [images, "),
+        ({"features": features[:, :3]}, "bad.npz: features: expected floats [images, "),
+        ({"features": features[:0]}, "bad.npz: features: expected floats [images, "),
+        ({"features": features.astype(str)}, "bad.npz: features: expected floats [images, "),
+        ({"features": infinite}, "bad.npz: features: expected finite numbers, got a NaN or an infinity"),
+        ({"mu": np.full_like(content["mu"], np.inf)}, "bad.npz: mu: expected finite numbers, got a NaN"),
+        ({"sigma": not_finite}, "bad.npz: sigma: expected finite numbers, got a NaN or an infinity"),
+        ({"count": np.array(0)}, "bad.npz: count: expected an integer >= 1, got 0"),
+        ({"count": np.array(-5)}, "bad.npz: count: expected an integer >= 1, got -5"),
+        ({"count": np.array(9.5)}, "bad.npz: count: expected an integer >= 1, got 9.5"),
+        ({"count": np.array([9, 9])}, "bad.npz: count: expected an integer >= 1, got int64 (2,)"),
+    ):
+        described = np.array(json.dumps(about | changes.get("about", {})))
+        arrays = {name: array for name, array in changes.items() if name != "about"}
+        np.savez(tmp_path / "bad.npz", **(content | {"ict_ref": described} | arrays))
+        before = (tmp_path / "bad.npz").read_bytes()
+        line = refused(capsys, good, "--reference", tmp_path / "bad.npz", "--features", "digits")
+        assert complaint in line
+        assert "bad.npz" in line
+        assert (tmp_path / "bad.npz").read_bytes() == before
 
 
 def test_what_a_model_cannot_make_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Path) -> None:

@@ -8,6 +8,7 @@ Files of other tools have only mu and sigma, and do not identify their features.
 """
 
 import json
+import reprlib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,11 @@ from ict_ref.utils import file_format
 from ict_ref.utils.archive import refuse_damaged
 from ict_ref.utils.atomic import atomically
 from ict_ref.utils.command_line import expect
-from ict_ref.utils.file_format import LaterFormatError
+from ict_ref.utils.json_file import checked, entry, json_object
 
 FORMAT = 2
 """Format of the description; format 1, of version 0.1.0, has no number."""
+ADVICE = "Make the file with --save-stats."
 # Features of a reference are saved with its moments up to this size.
 SMALL = 64 << 20
 Arrays = dict[str, Shaped[np.ndarray, " *shape"]]
@@ -79,9 +81,9 @@ def load(place: str, features: Features) -> Measured:
         there, here = _feature_name(name, checksum), _feature_name(features.name, features.sha256)
         same = checksum == features.sha256
         expect(same, "--features", f"{there} as in {path}", here, "Give the same features.")
-    kept = arrays.get("features") if about else None
+    kept = _kept(path, arrays, len(mu)) if about else None
     return Measured(
-        count=_count(arrays),
+        count=_count(path, arrays),
         mean=torch.from_numpy(mu).double(),
         covariance=torch.from_numpy(sigma).double(),
         features=None if kept is None else torch.from_numpy(kept).float(),
@@ -96,29 +98,64 @@ def _moments(path: Path, arrays: Arrays) -> tuple[Shaped[np.ndarray, " d"], Shap
     if mu.ndim != 1 or sigma.shape != 2 * mu.shape or {mu.dtype.kind, sigma.dtype.kind} != {"f"}:
         raise ValueError(
             f"{path}: expected floats mu [features] and sigma [features, features], got mu {mu.dtype} {mu.shape} and "
-            f"sigma {sigma.dtype} {sigma.shape}. Make the file with --save-stats."
+            f"sigma {sigma.dtype} {sigma.shape}. {ADVICE}"
         )
+    for name, array in (("mu", mu), ("sigma", sigma)):
+        expect(bool(np.isfinite(array).all()), f"{path}: {name}", "finite numbers", "a NaN or an infinity", ADVICE)
     return mu, sigma
 
 
-def _count(arrays: Arrays) -> int | None:
-    """Return the number of images, or None for a file without it."""
-    count = arrays.get("count", np.empty(0))
-    return int(count) if count.ndim == 0 and count.dtype.kind in "iu" else None
+def _count(path: Path, arrays: Arrays) -> int | None:
+    """Return the number of images, or None for a file without it.
+
+    Raises:
+        ValueError: The number is not an integer >= 1.
+    """
+    if "count" not in arrays:
+        return None
+    count = arrays["count"]
+    is_integer = count.ndim == 0 and count.dtype.kind in "iu"
+    got = reprlib.repr(count.item()) if count.size == 1 else f"{count.dtype} {count.shape}"
+    expect(is_integer and int(count) >= 1, f"{path}: count", "an integer >= 1", got, ADVICE)
+    return int(count)
+
+
+def _kept(path: Path, arrays: Arrays, size: int) -> Shaped[np.ndarray, " n d"] | None:
+    """Return the features, or None for a file without them.
+
+    Raises:
+        ValueError: The array is not finite floats [images, features].
+    """
+    if "features" not in arrays:
+        return None
+    features = arrays["features"]
+    fits = features.ndim == 2 and features.shape[1] == size and len(features) >= 1 and features.dtype.kind == "f"
+    expected, got = f"floats [images, {size}]", f"{features.dtype} {features.shape}"
+    expect(fits, f"{path}: features", expected, got, ADVICE)
+    finite = fits and bool(np.isfinite(features).all())
+    expect(finite, f"{path}: features", "finite numbers", "a NaN or an infinity", ADVICE)
+    return features
 
 
 def _about(path: Path, arrays: Arrays) -> dict[str, Any]:
+    """Return the description in the file; empty for a file of another tool.
+
+    Raises:
+        LaterFormatError: A later version of ict_ref wrote the file.
+        ValueError: The description is damaged. The message names the entry.
+    """
     if "ict_ref" not in arrays:
         return {}
+    about = json_object(str(arrays["ict_ref"]), f"The description in {path}", ADVICE)
+    file_format.format_of(path, about, FORMAT)
     try:
-        about = dict(json.loads(str(arrays["ict_ref"])))
-        file_format.format_of(path, about, FORMAT)
-        about = {name: value for name, value in about.items() if name not in (file_format.KEY, "ict_ref")}
-        return {**about, "image": [int(side) for side in about["image"]]}
-    except LaterFormatError:
-        raise
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is damaged: its description is not valid JSON. Save it again.") from None
+        image = entry(about, "image", tuple[int, int, int], least=1)
+        for name, kind in (("features", str), ("features_sha256", str | None), ("count", int | None)):
+            checked(about.get(name), kind, name)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}). {ADVICE}") from None
+    about = {name: value for name, value in about.items() if name not in (file_format.KEY, "ict_ref")}
+    return {**about, "image": list(image)}
 
 
 def _arrays(path: Path, wanted: tuple[str, ...]) -> Arrays:
