@@ -13,6 +13,7 @@ from ict_ref.evaluate import curve as module
 from ict_ref.evaluate.__main__ import main
 from ict_ref.evaluate.curve import read_curve
 
+FORMAT_2 = Path(__file__).parents[1] / "fixtures" / "format_2" / "curve.json"
 REFERENCE = ["--reference", "digits:held-out", "--count", "9"]
 
 
@@ -118,7 +119,9 @@ def test_the_file_of_another_run_is_not_continued(run: Path, capsys: pytest.Capt
     assert "--json: expected a file of other, got run/curve.json of run" in rejection(capsys, "ict_ref.evaluate")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 2}', '{"format": 2, "points": [1]}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", "[" * 100_000, '{"format": 2}', '{"format": 2, "points": [1]}'], ids=lambda text: text[:30]
+)
 def test_a_file_that_is_not_a_curve_is_rejected_and_stays(
     text: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +129,59 @@ def test_a_file_that_is_not_a_curve_is_rejected_and_stays(
     assert main(["run", *REFERENCE, "--every-milestone"]) == 2
     assert "run/curve.json is " in rejection(capsys, "ict_ref.evaluate")
     assert (run / "curve.json").read_text() == text
+
+
+INFINITY = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("points", 5, "points: expected a list, got 5"),
+        ("points", {}, "points: expected a list, got {}"),
+        ("points.0", 5, "points[0]: expected an object, got 5"),
+        ("points.0.step", INFINITY, "points[0].step: expected an integer, got inf"),
+        ("points.0.step", -1, "points[0].step: expected an integer >= 0, got -1"),
+        ("points.1.levels", "81", "points[1].levels: expected an integer, got '81'"),
+        ("points.1.levels", 81.0, "points[1].levels: expected an integer, got 81.0"),
+        ("points.2.scores", None, "points[2].scores: expected an object, got None"),
+        ("points.2.scores.recall", "1", "points[2].scores.recall: expected a number or null, got '1'"),
+        ("points.2.scores.recall", [], "points[2].scores.recall: expected a number or null, got []"),
+        ("protocol", 5, "protocol: expected an object, got 5"),
+        ("protocol", {}, "protocol.samples: expected an entry, got none"),
+        ("protocol.reference", None, "protocol.reference: expected an object, got None"),
+        ("protocol.features", {}, "protocol.features.name: expected an entry, got none"),
+        ("protocol.samples.sigmas", [None], "protocol.samples.sigmas[0]: expected a number, got None"),
+        ("identity", 5, "identity: expected a string, got 5"),
+    ],
+)
+def test_an_entry_of_another_type_is_rejected_by_its_name(
+    name: str, value: object, message: str, tmp_path: Path
+) -> None:
+    content = json.loads(FORMAT_2.read_text())
+    *outer, last = name.split(".")
+    place = content
+    for part in outer:
+        place = place[int(part) if part.isdigit() else part]
+    place[int(last) if last.isdigit() else last] = value
+    (tmp_path / "curve.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"curve\.json is not a curve of scores \(") as caught:
+        read_curve(tmp_path / "curve.json")
+    assert message in str(caught.value)
+
+
+def test_a_folder_or_a_device_is_not_a_file_of_scores(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["run", *REFERENCE, "--every-milestone"]
+    for options, place in (
+        (["--json", "."], "the folder ."),
+        (["--json", "/dev/null"], "the device /dev/null"),
+        ([], "the folder run/curve.json"),
+    ):
+        (run / "curve.json").mkdir(exist_ok=True)
+        assert main([*command, *options]) == 2
+        assert f"expected a file, got {place}. Choose another file." in rejection(capsys, "ict_ref.evaluate")
+    with pytest.raises(ValueError, match=r"expected a file, got the folder run/curve\.json\."):
+        read_curve(run / "curve.json")
 
 
 @pytest.mark.parametrize(

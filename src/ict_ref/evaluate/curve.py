@@ -19,6 +19,7 @@ from ict_ref.sample.recipe import Recipe
 from ict_ref.training.discretization import number_of_levels
 from ict_ref.utils.atomic import locked, write_atomically
 from ict_ref.utils.file_format import KEY, difference, format_of
+from ict_ref.utils.json_file import checked, entry, read_json
 from ict_ref.utils.progress import bar
 
 NAME = "curve.json"
@@ -79,24 +80,67 @@ def read_curve(path: Path) -> Curve:
         LaterFormatError: A later version of ict_ref wrote the file.
         ValueError: The file does not exist, is damaged, or is not a curve.
     """
-    if not path.is_file():
+    if not path.exists():
         advice = "Write it with python -m ict_ref.evaluate RUN --every-milestone."
         raise ValueError(f"{path} does not exist. {advice}")
-    try:
-        content = dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError):
-        raise ValueError(f"{path} is damaged: it is not a JSON object. Choose another file.") from None
+    refuse_other_than_file(path)
+    content = read_json(path, "Choose another file.")
     format_of(path, content, FORMAT)
     try:
-        points = tuple(map(_point, content["points"]))
-        return Curve(str(content["run"]), str(content["identity"]), dict(content["protocol"]), points)
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is not a curve of scores. Choose another file.") from None
+        points = entry(content, "points", tuple[Any, ...])
+        return Curve(
+            run=entry(content, "run", str),
+            identity=entry(content, "identity", str),
+            protocol=_protocol(entry(content, "protocol", Mapping[str, Any])),
+            points=tuple(_point(point, f"points[{k}]") for k, point in enumerate(points)),
+        )
+    except ValueError as error:
+        raise ValueError(f"{path} is not a curve of scores ({error}). Choose another file.") from None
 
 
-def _point(stored: Mapping[str, Any]) -> Point:
-    scores = {name: stored["scores"][name] for name in SCORES}
-    return Point(int(stored["step"]), int(stored["levels"]), str(stored["network_sha256"]), scores)
+def refuse_other_than_file(path: Path) -> None:
+    """Reject the path of an existing curve that is a folder or a device.
+
+    Raises:
+        ValueError: The path exists and is not a file.
+    """
+    if path.exists() and not path.is_file():
+        kind = "folder" if path.is_dir() else "device"
+        raise ValueError(f"curve of scores: expected a file, got the {kind} {path}. Choose another file.")
+
+
+def _protocol(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a protocol whose entries for figures and comparisons have their types.
+
+    Raises:
+        ValueError: An entry is missing or has another type.
+    """
+    kinds: dict[str, dict[str, Any]] = {
+        "samples": {"count": int, "sigmas": tuple[float, ...], "seed": int},
+        "reference": {"name": str},
+        "features": {"name": str},
+    }
+    for name, entries in kinds.items():
+        part = entry(stored, name, Mapping[str, Any], "protocol.")
+        for inner, kind in entries.items():
+            entry(part, inner, kind, f"protocol.{name}.", least=0)
+    return stored
+
+
+def _point(stored: Any, name: str) -> Point:
+    """Return a point of the curve from its JSON.
+
+    Raises:
+        ValueError: An entry is missing or has another type.
+    """
+    point = checked(stored, Mapping[str, Any], name)
+    scores = entry(point, "scores", Mapping[str, Any], f"{name}.")
+    return Point(
+        step=entry(point, "step", int, f"{name}.", least=0),
+        levels=entry(point, "levels", int, f"{name}.", least=0),
+        network_sha256=entry(point, "network_sha256", str, f"{name}."),
+        scores={score: entry(scores, score, float | None, f"{name}.scores.") for score in SCORES},
+    )
 
 
 @dataclass(frozen=True)
@@ -146,6 +190,7 @@ def score_checkpoints(run: Path, scorer: Scorer, path: Path) -> Curve:
     steps = sorted(checkpoints(run))
     if not steps:
         raise ValueError(f"{run} has no checkpoint yet. A run writes one every --record.save-every steps.")
+    refuse_other_than_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent, f".{path.name}.lock"), bar(len(steps), "scoring", "checkpoints") as progress:
         curve: Curve | None = None

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ict_ref.checkpoint.load import load_pretrained
-from ict_ref.evaluate.curve import NAME, Scorer, score_checkpoints
+from ict_ref.evaluate.curve import NAME, Scorer, refuse_other_than_file, score_checkpoints
 from ict_ref.evaluate.features import find_features
 from ict_ref.evaluate.measured import Measured, measure
 from ict_ref.evaluate.options import EvaluateOptions
@@ -83,6 +83,7 @@ def score_every_milestone(options: EvaluateOptions) -> int:
     expect((run / "config.json").is_file(), "SAMPLES", "a run folder for --every-milestone", run)
     path = options.json or run / NAME
     refuse_link(path)
+    refuse_other_than_file(path)
     features = find_features(options.features)
     real = find_reference(options.reference, features)
     first = sampled(Recipe(load_pretrained(run), 2))
