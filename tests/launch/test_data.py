@@ -98,6 +98,22 @@ def test_a_run_is_named_by_its_data_and_not_by_where_they_lie(tmp_path: Path, mo
     assert parse([*command, "a"]).config.data.checksum in capture_checksum(first)
 
 
+def test_paths_of_data_are_stored_absolute_and_without_dots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(tmp_path / "data", random_images(4, 1, 8, 8))
+    (tmp_path / "link").symlink_to("data")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    command = ["--config", "minimal", "--data.no-labels", "--data.name", "folder"]
+    data = parse([*command, "--data.path", "../data", "--data.held-out", ".././link"]).config.data
+    assert (data.path, data.held_out) == (str(tmp_path / "data"), str(tmp_path / "link"))
+    # The folder above a link's target is not the folder above the link.
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "here" / "away").symlink_to(tmp_path / "far" / "away")
+    shutil.copytree(tmp_path / "data", tmp_path / "far" / "data")
+    prepared(tmp_path / "here" / "data", random_images(5, 1, 8, 8))
+    assert Path(parse([*command, "--data.path", "away/../data"]).config.data.path).samefile(tmp_path / "far" / "data")
+
+
 def capture_checksum(folder: Path) -> str:
     """Return what `prepare --check` prints of a folder."""
     shown = io.StringIO()

@@ -4,6 +4,7 @@ This module does not import torch, so that help and errors appear at once.
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,5 +88,11 @@ def with_checksum(config: Config) -> Config:
             "Make that folder with python -m ict_ref.prepare."
         )
     checksum = data.checksum or read_about(Path(data.path)).checksum()
-    path, held_out = (str(Path(place).absolute()) if place else "" for place in (data.path, data.held_out))
+    path, held_out = (_absolute(place) if place else "" for place in (data.path, data.held_out))
     return dataclasses.replace(config, data=dataclasses.replace(data, checksum=checksum, path=path, held_out=held_out))
+
+
+def _absolute(place: str) -> str:
+    """Return an absolute path of the same folder, with `..` only where it follows a symbolic link."""
+    normal = Path(os.path.abspath(place))  # noqa: PTH100 (resolve() would follow links)
+    return str(normal if normal.exists() and normal.samefile(place) else Path(place).absolute())
