@@ -207,3 +207,15 @@ def test_a_run_without_a_checkpoint_is_rejected(run: Path, capsys: pytest.Captur
         file.unlink()
     assert main(["run", *REFERENCE, "--every-milestone"]) == 2
     assert "run has no checkpoint yet" in rejection(capsys, "ict_ref.evaluate")
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_others_are_scored(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint_file(run, 20).write_bytes(b"damaged")
+    assert main(["run", *REFERENCE, "--every-milestone"]) == 1
+    out, err = capsys.readouterr()
+    assert [point.step for point in read_curve(run / "curve.json").points] == [10, 30]
+    assert [line.split()[0] for line in out.splitlines()[1:3]] == ["10", "30"]
+    assert err.startswith("ict_ref.evaluate: step 20 is not scored: run/checkpoint-00000020.safetensors is damaged")
+    assert err.count("\n") == 1

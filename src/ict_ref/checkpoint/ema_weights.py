@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ict_ref.checkpoint.run_dir import FILES, Run, read_run
 from ict_ref.checkpoint.safetensors_io import UnusableFileError
@@ -23,6 +25,7 @@ from ict_ref.data.dataset import DIGITS_EVENT, DIGITS_NAMES, DIGITS_SOURCE, PUBL
 from ict_ref.data.prepared import read_about
 from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.utils.command_line import expect, say
+from ict_ref.utils.json_file import checked
 
 EMA_PREFIX = "average/network."
 """Start of the names under which checkpoints store the EMA weights."""
@@ -48,15 +51,7 @@ def load_ema(path: Path, step: int | None = None) -> EMAWeights:
         ValueError: the run does not have such a checkpoint, or a file is damaged or does not describe its images.
         OSError: a file cannot be read.
     """
-    if path.is_dir():
-        run = read_run(path)
-        checkpoint = _checkpoint_of(path, run, step)
-    else:
-        expect(step is None, "--step", "a run folder", path, "Leave --step out.")
-        run, checkpoint = None, load_checkpoint(path)
-        if checkpoint.options is None:  # format 1: only config.json beside it has the options
-            run = read_run(path.parent)
-            _refuse_other(checkpoint, run, path)
+    checkpoint, run = _checkpoint_and_run(path, step)
     config = _config_of(path, checkpoint) if run is None else run.config
     images = checkpoint.images or (run and run.images) or described_by(config)
     stored = checkpoint.tensors.items()
@@ -81,6 +76,24 @@ def load_ema(path: Path, step: int | None = None) -> EMAWeights:
     return EMAWeights(ema, checkpoint.step, config)
 
 
+def _checkpoint_and_run(path: Path, step: int | None) -> tuple[Checkpoint, Run | None]:
+    """Return a checkpoint, and its run if the options are in the run folder.
+
+    Raises:
+        ValueError: there is no such checkpoint, or it is damaged or of another run.
+    """
+    if path.is_dir():
+        run = read_run(path)
+        return _checkpoint_of(path, run, step), run
+    expect(step is None, "--step", "a run folder", path, "Leave --step out.")
+    checkpoint = load_checkpoint(path)
+    if checkpoint.options is not None:
+        return checkpoint, None
+    run = read_run(path.parent)  # in format 1 only config.json beside the checkpoint has the options
+    _refuse_other(checkpoint, run, path)
+    return checkpoint, run
+
+
 def _config_of(path: Path, checkpoint: Checkpoint) -> Config:
     """Return the options in a checkpoint.
 
@@ -88,7 +101,7 @@ def _config_of(path: Path, checkpoint: Checkpoint) -> Config:
         ValueError: an option does not exist in this version, or its value is not allowed.
     """
     try:
-        return Config.from_dict(with_current_names(checkpoint.options or {}))
+        return Config.from_dict(with_current_names(checked(checkpoint.options, Mapping[str, Any], "options")))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} has options of another version of ict_ref ({error}). Install that version.") from None
 
@@ -124,7 +137,9 @@ def _refuse_other(checkpoint: Checkpoint, run: Run, place: Path) -> None:
     if checkpoint.config not in run.identities:
         reason = f"{place} has a checkpoint of another configuration than that of its config.json"
         raise UnusableFileError(reason, "Restore one of them.")
-    trained_with = flat(with_current_names(checkpoint.options or {}))
+    if checkpoint.options is None:  # format 1
+        return
+    trained_with = flat(with_current_names(checked(checkpoint.options, Mapping[str, Any], f"{place}: options")))
     stored = flat(dataclasses.asdict(run.config))
     for name, value in trained_with.items():
         compared = is_identity(Config, name) and name not in FILES

@@ -12,7 +12,6 @@ from ict_ref.checkpoint.network_file import load_exported
 from ict_ref.checkpoint.training_state import is_checkpoint
 from ict_ref.config import Config, Method, Sample
 from ict_ref.networks.model import ConsistencyModel
-from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.utils.command_line import expect
 
 
@@ -64,8 +63,7 @@ def load_pretrained(path: Path, device: torch.device | str = "cpu", *, step: int
     >>> from ict_ref.checkpoint.network_file import export
     >>> from ict_ref.config import minimal
     >>> from ict_ref.networks.model import build_model
-    >>> from ict_ref.networks.network_checkpoint import NetworkCheckpoint
-    >>> options = minimal().network
+    >>>     >>> options = minimal().network
     >>> state = build_model(minimal(), event=(1, 8, 8), classes=10).network.state_dict()
     >>> export(NetworkCheckpoint(options=options, channels=1, size=8, classes=10, state=state), Path("network"))
     >>> pretrained = load_pretrained(Path("network"))  # or the folder of a run
@@ -89,7 +87,7 @@ def load_pretrained(path: Path, device: torch.device | str = "cpu", *, step: int
     else:
         expect(step is None, "--step", "a run folder", path, "Leave --step out.")
         network, config, name = load_exported(path), None, str(path)
-        method, sample = _method_of(network), Sample(clip=network.clip)
+        method, sample = network.method, Sample(clip=network.clip)
     return PretrainedModel(
         name=name,
         model=network.model().eval().requires_grad_(False).to(device),
@@ -99,16 +97,4 @@ def load_pretrained(path: Path, device: torch.device | str = "cpu", *, step: int
         method=method,
         sample=sample,
         config=config,
-    )
-
-
-def _method_of(network: NetworkCheckpoint) -> Method:
-    """Return the method whose grid of noise levels is that of a network file."""
-    return Method(
-        sigma_min=network.sigma_min,
-        sigma_max=network.sigma_max,
-        sigma_data=network.sigma_data,
-        rho=network.rho,
-        s0=min(Method.s0, network.s1),
-        s1=network.s1,
     )

@@ -6,13 +6,16 @@ Nothing in such a file can execute code. Each file is written atomically and car
 import dataclasses
 import json
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ict_ref.checkpoint.safetensors_io import metadata, read_tensors, refuse_damaged, without_checksum
-from ict_ref.config import Method, Network, stored_group
+from ict_ref.config import Network, stored_group
 from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.utils.atomic import write_atomically
 from ict_ref.utils.command_line import expect
@@ -83,6 +86,30 @@ def load_exported(path: Path) -> NetworkCheckpoint:
         write = "Write a network file with python -m ict_ref.import_checkpoint or export_checkpoint."
         raise ValueError(f"{path} {'is not a file' if path.exists() else 'does not exist'}. {write}")
     about, state = read_tensors(path, FORMAT, "Write it again.")
+    checkpoint = _described(path, about, state)
+    refuse_damaged(path, about or {}, json.dumps(without_checksum(about or {})), state, "Write it again.")
+    for name, tensor in state.items():
+        expect(tensor.is_floating_point(), f"{path}: {name}", "floats", tensor.dtype, ADVICE)
+    try:
+        other = checkpoint.other_tensor()
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{path} does not describe a network of this version of ict_ref ({reason}). {ADVICE}"
+        ) from None
+    if other:
+        raise ValueError(f"{path} has other tensors than its network in this version of ict_ref: {other}. {ADVICE}")
+    return checkpoint
+
+
+def _described(
+    path: Path, about: Mapping[str, Any] | None, state: Mapping[str, Float[Tensor, "..."]]
+) -> NetworkCheckpoint:
+    """Return the network that the description of a file has.
+
+    Raises:
+        ValueError: the description is missing, has entries of another version, or values that a network cannot have.
+    """
     try:
         if about is None:
             raise KeyError
@@ -94,18 +121,6 @@ def load_exported(path: Path) -> NetworkCheckpoint:
         raise ValueError(f"{path} is not a network file of this version of ict_ref. {ADVICE}") from None
     except ValueError as error:
         raise ValueError(f"{path} is not a network file of this version of ict_ref ({error}). {ADVICE}") from None
-    refuse_damaged(path, about, json.dumps(without_checksum(about)), state, "Write it again.")
-    for name, tensor in state.items():
-        expect(tensor.is_floating_point(), f"{path}: {name}", "floats", tensor.dtype, ADVICE)
-    try:
-        shapes = {name: value.shape for name, value in checkpoint.empty_network().state_dict().items()}
-    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(
-            f"{path} does not describe a network of this version of ict_ref ({reason}). {ADVICE}"
-        ) from None
-    if shapes != {name: value.shape for name, value in state.items()}:
-        raise ValueError(f"{path} has other tensors than its network in this version of ict_ref. {ADVICE}")
     return checkpoint
 
 
@@ -120,4 +135,4 @@ def _refuse_out_of_range(checkpoint: NetworkCheckpoint) -> None:
     blocks, tensors = checkpoint.options.blocks, len(checkpoint.state)
     got = reprlib.repr(blocks)
     expect(blocks <= tensors, "--network.blocks", f"at most {tensors}, the number of tensors in the file", got)
-    Method(sigma_min=checkpoint.sigma_min, sigma_data=checkpoint.sigma_data)
+    _ = checkpoint.method  # which rejects noise levels that are out of range

@@ -81,28 +81,31 @@ def open_run(folder: Path, config: Config, images: ImageDescription | None = Non
         raise ValueError(f"{folder} is not a run folder: it has files but no config.json. Choose another --out.")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, ".lock"):
-        here = json.loads(config.to_json())
-        files = {name: sha256(path) for name in FILES if (path := Path(flat(here)[name])).is_file()}
-        if config_file.exists():
-            stored, _ = _read(config_file, "Restore it from a copy, or choose another --out.")
-            known = stored.get("files", {})
-            _refuse_other_files(known, files, here, folder)
-            _refuse_another(stored["config"], here, folder, same_files=known.keys() & files)
-            content = _renewed(stored, here)
-        else:
-            content = {"ict_ref": ict_ref.__version__, "identities": [config.digest()], "config": here}
-        described = content.get("images") if images is None else dataclasses.asdict(images)
-        content = {
-            file_format.KEY: FORMAT,
-            "written_by": ict_ref.__version__,
-            **content,
-            "files": content.get("files", {}) | files,
-            "images": described,
-        }
-        text = json.dumps(content, indent=2).encode() + b"\n"
+        text = json.dumps(_content(folder, config, images), indent=2).encode() + b"\n"
         if not config_file.exists() or config_file.read_bytes() != text:
             write_atomically(config_file, text)
         yield
+
+
+def _content(folder: Path, config: Config, images: ImageDescription | None) -> dict[str, Any]:
+    """Return the content of config.json for a run that begins or resumes in this folder.
+
+    Raises:
+        LaterFormatError: a later version of ict_ref wrote the file that is there.
+        ValueError: the file that is there is damaged, or belongs to another run.
+    """
+    here = json.loads(config.to_json())
+    files = {name: sha256(path) for name in FILES if (path := Path(flat(here)[name])).is_file()}
+    content: dict[str, Any] = {"ict_ref": ict_ref.__version__, "identities": [config.digest()], "config": here}
+    if (folder / "config.json").exists():
+        stored, _ = _read(folder / "config.json", "Restore it from a copy, or choose another --out.")
+        known = stored.get("files", {})
+        _refuse_other_files(known, files, here, folder)
+        _refuse_another(stored["config"], here, folder, same_files=known.keys() & files)
+        content = _renewed(stored, here)
+    first = {file_format.KEY: FORMAT, "written_by": ict_ref.__version__}
+    described = content.get("images") if images is None else dataclasses.asdict(images)
+    return {**first, **content, "files": content.get("files", {}) | files, "images": described}
 
 
 def read_run(folder: Path) -> Run:

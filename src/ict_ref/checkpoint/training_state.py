@@ -135,20 +135,23 @@ def load_checkpoint(path: Path) -> Checkpoint:
         is_first_format = file_format.KEY not in about
         heading = f"{step} {config} {skipped}" if is_first_format else json.dumps(without_checksum(about))
         about["sha256"]  # a missing checksum is another program's file, not a damaged one
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         raise UnusableFileError(f"{path} is not a checkpoint of ict_ref: step or checksum is missing", ADVICE) from None
     refuse_damaged(path, about, heading, tensors, ADVICE)
     name = NAME.fullmatch(path.name)
     if name is not None and int(name[1]) != step:
         raise UnusableFileError(f"{path} holds the state after step {step}, not that of its name", "Rename it.")
-    images = about.get("images")
+    try:
+        images = None if about.get("images") is None else image_description(about["images"])
+    except ValueError as error:
+        raise UnusableFileError(f"{path}: {error}", ADVICE) from None
     return Checkpoint(
         step=step,
         tensors=tensors,
         config=config,
         skipped=skipped,
         options=about.get("options"),
-        images=None if images is None else image_description(images),
+        images=images,
         is_milestone=about.get("milestone") is True,
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from ict_ref.config import Data
 from ict_ref.config.validate import option
 from ict_ref.data.prepared import open_arrays
+from ict_ref.utils.command_line import expect
 from ict_ref.utils.rng import stream
 
 
@@ -145,10 +146,9 @@ def _prepared(options: Data, field: str) -> Images:
         raise ValueError(f"--data.checksum: expected {about.checksum()}, that of {folder}, got {options.checksum}")
     if options.name in PUBLISHED:
         shape, classes = PUBLISHED[options.name]
-        if about.shape != shape:
-            raise ValueError(f"{name}: expected images of {shape} for {options.name}, got {about.shape}")
-        if labels is not None and labels.max() >= classes:
-            raise ValueError(f"{name}: expected labels below {classes}, got {labels.max()}")
+        expect(about.shape == shape, name, f"images of {shape} for {options.name}", about.shape)
+        largest = -1 if labels is None else int(labels.max())
+        expect(largest < classes, name, f"labels below {classes}", largest)
     if labels is None:
         if options.labels:
             raise ValueError(f"--data.labels: expected images with classes, got {folder}. Give --data.no-labels.")

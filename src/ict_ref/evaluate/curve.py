@@ -18,7 +18,7 @@ from ict_ref.evaluate.sets import sampled
 from ict_ref.sample.recipe import Recipe
 from ict_ref.training.discretization import number_of_levels
 from ict_ref.utils.atomic import locked, write_atomically
-from ict_ref.utils.file_format import KEY, difference, format_of
+from ict_ref.utils.file_format import KEY, LaterFormatError, difference, format_of
 from ict_ref.utils.json_file import checked, entry, read_json
 from ict_ref.utils.progress import bar
 
@@ -177,40 +177,52 @@ class Scorer:
         return score(samples, self.reference, k=self.k)
 
 
-def score_checkpoints(run: Path, scorer: Scorer, path: Path) -> Curve:
-    """Score every checkpoint of a run that the file does not contain yet, and return the whole curve.
+def score_checkpoints(run: Path, scorer: Scorer, path: Path) -> tuple[Curve, list[str]]:
+    """Score every checkpoint of a run that the file does not contain yet.
 
-    The file is written after each checkpoint. Scores of checkpoints that have been deleted are kept.
+    Return the whole curve, and a line for each checkpoint that cannot be read. The file is written after each
+    checkpoint. Scores of checkpoints that have been deleted are kept.
 
     Raises:
         LaterFormatError: A later version of ict_ref wrote a file.
-        ValueError: The run has no checkpoint, or the file has scores of another run or by another protocol.
+        ValueError: The run has no good checkpoint, or the file has scores of another run or by another protocol.
         OSError: A file cannot be read or written.
     """
-    steps = sorted(checkpoints(run))
-    if not steps:
-        raise ValueError(f"{run} has no checkpoint yet. A run writes one every --record.save-every steps.")
-    refuse_other_than_file(path)
+    steps, unusable = sorted(checkpoints(run)), list[str]()
+    curve: Curve | None = None
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent, f".{path.name}.lock"), bar(len(steps), "scoring", "checkpoints") as progress:
-        curve: Curve | None = None
         for step in steps:
-            trained = load_pretrained(run, step=step)
+            try:
+                trained = load_pretrained(run, step=step)
+            except LaterFormatError:
+                raise
+            except ValueError as error:
+                unusable.append(f"step {step} is not scored: {error}")
+                continue
             recipe = scorer.recipe(trained)
-            if curve is None:
-                curve = _begun(run, scorer.protocol(recipe), path)
-            network = str(recipe.described()["network_sha256"])
-            if not any((point.step, point.network_sha256) == (step, network) for point in curve.points):
-                assert trained.config is not None  # noqa: S101 (it is a run)
-                found = dataclasses.asdict(scorer.scores(recipe, f"step {step}"))
-                levels = number_of_levels(step - 1, trained.config)
-                point = Point(step, levels, network, {name: found[name] for name in SCORES})
-                points = [*(other for other in curve.points if other.step != step), point]
-                curve = dataclasses.replace(curve, points=tuple(sorted(points, key=lambda point: point.step)))
-                write_atomically(path, curve.to_json())
+            curve = curve or _begun(run, scorer.protocol(recipe), path)
+            scored = _with_checkpoint(curve, step, trained, recipe, scorer)
+            if scored != curve:
+                write_atomically(path, scored.to_json())
+            curve = scored
             progress.update()
-    assert curve is not None  # noqa: S101 (there is a checkpoint)
-    return curve
+    if curve is None:
+        load_pretrained(run)  # its error is the reason
+        raise ValueError(f"{run} has no checkpoint by which it can be scored")
+    return curve, unusable
+
+
+def _with_checkpoint(curve: Curve, step: int, trained: PretrainedModel, recipe: Recipe, scorer: Scorer) -> Curve:
+    """Return the curve with the scores of a checkpoint; those that it has of the same network are kept."""
+    network = str(recipe.described()["network_sha256"])
+    if any((point.step, point.network_sha256) == (step, network) for point in curve.points):
+        return curve
+    assert trained.config is not None  # noqa: S101 (it is a run)
+    found = dataclasses.asdict(scorer.scores(recipe, f"step {step}"))
+    point = Point(step, number_of_levels(step - 1, trained.config), network, {name: found[name] for name in SCORES})
+    points = [*(other for other in curve.points if other.step != step), point]
+    return dataclasses.replace(curve, points=tuple(sorted(points, key=lambda point: point.step)))
 
 
 def _begun(run: Path, protocol: Mapping[str, Any], path: Path) -> Curve:

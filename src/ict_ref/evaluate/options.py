@@ -10,7 +10,8 @@ from ict_ref.utils.command_line import expect
 from ict_ref.utils.option_parser import Flag, Several, Step, metavar
 
 EPILOG = """
-exit status: 0 scored; 2 rejected, one line gives the reason; 130 stopped by Ctrl-C
+exit status: 0 scored; 1 a checkpoint of --every-milestone cannot be read; 2 rejected, one line gives the reason;
+130 stopped by Ctrl-C
 
 examples:
   python -m ict_ref.evaluate runs/digits-1234abcd --reference digits:held-out --features digits

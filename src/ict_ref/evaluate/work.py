@@ -14,7 +14,7 @@ from ict_ref.evaluate.sets import ImageSet, sampled, stored
 from ict_ref.evaluate.statistics_file import save
 from ict_ref.sample.recipe import Recipe
 from ict_ref.utils.atomic import refuse_link, write_atomically
-from ict_ref.utils.command_line import expect, refuse_place
+from ict_ref.utils.command_line import FAILED, expect, refuse_place, say
 
 COUNT = 50_000
 CLIP = {"as-trained": None, "yes": True, "no": False}
@@ -73,7 +73,7 @@ def _count(options: EvaluateOptions, reference: int | None) -> int:
 
 
 def score_every_milestone(options: EvaluateOptions) -> int:
-    """Score every checkpoint of a run, print the table and return the exit status.
+    """Score every checkpoint of a run, print the table and return the exit status: 1 if one cannot be read.
 
     Raises:
         ValueError: SAMPLES is not a run folder with checkpoints, or the file has other scores.
@@ -99,6 +99,8 @@ def score_every_milestone(options: EvaluateOptions) -> int:
         seed=options.seed or 0,
         clip=CLIP[options.clip or "as-trained"],
     )
-    curve = score_checkpoints(run, scorer, path)
+    curve, unusable = score_checkpoints(run, scorer, path)
     print(f"{curve.table()}\n\n{path}")
-    return 0
+    for line in unusable:
+        say("ict_ref.evaluate", FAILED, line)
+    return FAILED if unusable else 0

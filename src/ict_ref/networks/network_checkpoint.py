@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ict_ref.config import Network
+from ict_ref.config import Method, Network
 from ict_ref.networks.model import ConsistencyModel, FreeForm, build_network
 from ict_ref.utils.rng import stream
 
@@ -52,6 +52,22 @@ class NetworkCheckpoint:
                 classes=self.classes,
                 generator=stream(0, "parameters"),
             )
+
+    @property
+    def method(self) -> Method:
+        """Return iCT's method with these noise levels.
+
+        Raises:
+            ValueError: a value is out of range.
+        """
+        return Method(
+            sigma_min=self.sigma_min,
+            sigma_max=self.sigma_max,
+            sigma_data=self.sigma_data,
+            rho=self.rho,
+            s0=min(Method.s0, self.s1),
+            s1=self.s1,
+        )
 
     def other_tensor(self) -> str | None:
         """Return the name of a tensor that the network does not have in this shape, or lacks; None if all fit."""
