@@ -159,3 +159,26 @@ def test_a_denoiser_may_be_moved_but_not_replaced(capsys: pytest.CaptureFixture[
         "moved/denoiser.safetensors"
     )
     assert sample(["distilled", "--count", "2"]) == 0
+
+
+def test_a_launch_that_is_rejected_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    file = Path("run/config.json")
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"identities": ["00000000"]}))
+    before = file.read_bytes()
+    assert launch([*RESUMED, "--machine.accumulate", "2"]) == 2
+    assert "run: the checkpoint is of another configuration" in rejection(capsys, "ict_ref.launch")
+    assert file.read_bytes() == before
+    assert sorted(checkpoints(Path("run"))) == [10, 20, 30]
+
+
+@pytest.mark.parametrize("name", ["scores.json", "samples.png"])
+def test_a_link_in_place_of_a_result_is_rejected_before_training(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("precious").write_text("mine")
+    (Path("run") / name).unlink()
+    (Path("run") / name).symlink_to(Path("precious").resolve())
+    checkpoint_file(Path("run"), 30).unlink()
+    assert launch(RESUMED) == 2
+    assert name in rejection(capsys, "ict_ref.launch")
+    assert Path("precious").read_text() == "mine"
+    assert sorted(checkpoints(Path("run"))) == [10, 20]

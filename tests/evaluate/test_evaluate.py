@@ -251,7 +251,7 @@ def test_statistics_of_others_give_a_frechet_distance_and_a_warning(tmp_path: Pa
     assert one["scores"]["frechet_distance"] == pytest.approx(other["scores"]["frechet_distance"], rel=1e-6)
     assert one["scores"]["kernel_distance"] is one["scores"]["recall"] is None
     assert "kernel_distance" not in one["protocol"]
-    assert any("does not say what its features are" in line for line in one["warnings"])
+    assert any("has statistics of unknown features" in line for line in one["warnings"])
     assert any("it has only moments" in line for line in one["warnings"])
     assert other["scores"]["recall"] is not None
 

@@ -275,7 +275,7 @@ def test_the_toy_models_loss_and_gradient_are_the_sums_over_cells(minus: float, 
 
 def test_proposition_1_shows_at_finite_n() -> None:
     tick = Counter()
-    table = TeacherEMA(cells=(10, 1000, 1_000_000)).gradients(tick)
+    table = TeacherEMA(intervals=(10, 1000, 1_000_000)).gradients(tick)
     assert tick.count == 3
     *losses, apart, near, far = ([float(row[k]) for row in table.rows] for k in range(1, 6))
     with mpmath.workdps(30):

@@ -63,7 +63,8 @@ def load_pretrained(path: Path, device: torch.device | str = "cpu", *, step: int
     >>> from ict_ref.checkpoint.network_file import export
     >>> from ict_ref.config import minimal
     >>> from ict_ref.networks.model import build_model
-    >>>     >>> options = minimal().network
+    >>> from ict_ref.networks.network_checkpoint import NetworkCheckpoint
+    >>> options = minimal().network
     >>> state = build_model(minimal(), event=(1, 8, 8), classes=10).network.state_dict()
     >>> export(NetworkCheckpoint(options=options, channels=1, size=8, classes=10, state=state), Path("network"))
     >>> pretrained = load_pretrained(Path("network"))  # or the folder of a run

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import ict_ref
+from ict_ref.checkpoint.safetensors_io import description
+from ict_ref.checkpoint.training_state import checkpoints
 from ict_ref.config import Config
 from ict_ref.config.identity import (
     DEFAULTS_OF_FORMAT_1,
@@ -103,6 +105,7 @@ def _content(folder: Path, config: Config, images: ImageDescription | None) -> d
         _refuse_other_files(known, files, here, folder)
         _refuse_another(stored["config"], here, folder, same_files=known.keys() & files)
         content = _renewed(stored, here)
+        _refuse_foreign_checkpoints(folder, content["identities"])
     first = {file_format.KEY: FORMAT, "written_by": ict_ref.__version__}
     described = content.get("images") if images is None else dataclasses.asdict(images)
     return {**first, **content, "files": content.get("files", {}) | files, "images": described}
@@ -183,6 +186,18 @@ def _refuse_other_files(there: Mapping[str, str], here: Mapping[str, str], confi
             expected = f"expected the file with SHA-256 {there[name][:16]}... as in the run of {folder}"
             path = flat(config)[name]
             raise ValueError(f"{option(name)}: {expected}, got {path} with {here[name][:16]}... Restore that file.")
+
+
+def _refuse_foreign_checkpoints(folder: Path, identities: Collection[str]) -> None:
+    """Reject a folder whose checkpoints all belong to another run, before anything in it is changed.
+
+    Raises:
+        ValueError: no checkpoint has an identity of the run.
+    """
+    found = {description(file).get("config") for file in checkpoints(folder).values()}
+    if found and not found & {None, *identities}:  # None: damaged, which is reported where it is read
+        reason = "the checkpoint is of another configuration than that of config.json"
+        raise ValueError(f"{folder}: {reason}. Restore one of them, or choose another --out.")
 
 
 def _refuse_another(there: Tree, here: Tree, folder: Path, *, same_files: Collection[str]) -> None:

@@ -10,6 +10,7 @@ resumes from the one before.
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -195,7 +196,7 @@ def _drop(folder: Path, keep: int, milestones: Collection[int]) -> None:
 def set_aside(path: Path) -> Path:
     """Rename a damaged file, so that nothing overwrites it, and return its new path."""
     number, aside = 1, path.with_name(f"{path.name}.damaged")
-    while aside.exists():
+    while os.path.lexists(aside):  # a link may lead nowhere
         number += 1
         aside = path.with_name(f"{path.name}.damaged-{number}")
     return path.rename(aside)

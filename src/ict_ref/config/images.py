@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
+from ict_ref.utils.command_line import expect
 from ict_ref.utils.json_file import checked, entry
 
 
@@ -37,4 +38,7 @@ def image_description(stored: Mapping[str, Any]) -> ImageDescription:
     hints = get_type_hints(ImageDescription)
     least = {"channels": 1, "size": 1, "classes": 0}
     names = (*least, "class_names", "source")
-    return ImageDescription(**{name: entry(given, name, hints[name], "images.", least.get(name)) for name in names})
+    found = ImageDescription(**{name: entry(given, name, hints[name], "images.", least.get(name)) for name in names})
+    named = found.classes if found.class_names is None else len(found.class_names)
+    expect(named == found.classes, "images.class_names", f"{found.classes} names or null", f"{named} names")
+    return found

@@ -13,8 +13,8 @@ from ict_ref.experiments.runs import Table, Tick
 from ict_ref.training.microbatches import Examples
 from ict_ref.training.trainer import Trainer
 
-Metric = Literal["pseudo_huber", "squared_l2"]
-METRICS: tuple[Metric, Metric] = ("pseudo_huber", "squared_l2")
+Distance = Literal["pseudo_huber", "squared_l2"]
+DISTANCES: tuple[Distance, Distance] = ("pseudo_huber", "squared_l2")
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class Huber:
 
     seeds: tuple[int, ...] = (0, 1, 2)
     steps: int = 300
-    cells: int = 1280
+    intervals: int = 1280
 
     @property
     def updates(self) -> int:
         """Return the number of calls of `tick`."""
-        return len(METRICS) * len(self.seeds) * self.steps
+        return len(DISTANCES) * len(self.seeds) * self.steps
 
     def run(self, tick: Tick) -> list[Table]:
         """Return the variation of the norms in the second half of each run, after the warm-up of RAdam."""
@@ -39,7 +39,7 @@ class Huber:
         return [Table(title, columns, tuple(rows))]
 
     def _row(self, seed: int, images: Examples, tick: Tick) -> tuple[float | int | str, ...]:
-        found = [norms(on_digits(metric, self.steps, seed, self.cells), images, tick) for metric in METRICS]
+        found = [norms(on_digits(distance, self.steps, seed, self.intervals), images, tick) for distance in DISTANCES]
         row: list[float] = []
         for kind in range(2):  # gradients, updates
             huber, l2 = (variation(both[kind][self.steps // 2 :]) for both in found)
@@ -47,12 +47,12 @@ class Huber:
         return seed, *row
 
 
-def on_digits(metric: Metric, steps: int, seed: int, cells: int) -> Config:
+def on_digits(distance: Distance, steps: int, seed: int, intervals: int) -> Config:
     """Return the preset minimal with this distance and a constant number of noise levels."""
     start = minimal()
     return replace(
         start,
-        method=Method(distance=metric, curriculum="constant", s1=cells),
+        method=Method(distance=distance, curriculum="constant", s1=intervals),
         train=replace(start.train, steps=steps, seed=seed),
     )
 

@@ -73,7 +73,7 @@ def toy_training(*, xi: float, n: int, steps: int, learning_rate: float, mu: flo
 class TeacherEMA:
     """Loss and gradient of the toy model at finite N, and training of the toy model and the network, on a point."""
 
-    cells: tuple[int, ...] = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
+    intervals: tuple[int, ...] = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
     toy_counts: tuple[int, ...] = (11, 101, 1001)
     toy_steps: int = 1000
     counts: tuple[int, ...] = (11, 41, 161)
@@ -86,7 +86,7 @@ class TeacherEMA:
     @property
     def updates(self) -> int:
         """Return the number of calls of `tick`."""
-        return len(self.cells) + 3 * len(self.toy_counts) + 3 * self.steps * len(self.counts)
+        return len(self.intervals) + 3 * len(self.toy_counts) + 3 * self.steps * len(self.counts)
 
     def run(self, tick: Tick) -> list[Table]:
         """Return the three tables."""
@@ -95,10 +95,10 @@ class TeacherEMA:
     def gradients(self, tick: Tick) -> Table:
         """Return a table of loss and gradient at N noise levels for two data points, and the limits (6) and (7)."""
         rows: list[tuple[float | int | str, ...]] = []
-        for cells in self.cells:
-            apart = [toy_gradient(THETA, THETA_MINUS, xi=xi, n=cells + 1) for xi in XIS]
-            alike = [toy_gradient(THETA, THETA, xi=xi, n=cells + 1) for xi in XIS]
-            rows.append((cells + 1, *(loss for loss, _ in apart), apart[0][1], *(slope for _, slope in alike)))
+        for intervals in self.intervals:
+            apart = [toy_gradient(THETA, THETA_MINUS, xi=xi, n=intervals + 1) for xi in XIS]
+            alike = [toy_gradient(THETA, THETA, xi=xi, n=intervals + 1) for xi in XIS]
+            rows.append((intervals + 1, *(loss for loss, _ in apart), apart[0][1], *(slope for _, slope in alike)))
             tick()
         limit = ct_loss_limit(THETA, THETA_MINUS, sigma_min=LOW, sigma_max=HIGH)
         slopes = [

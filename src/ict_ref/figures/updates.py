@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ict_ref.config import minimal
 from ict_ref.data.dataset import load
-from ict_ref.experiments.huber import METRICS, norms, on_digits, variation
+from ict_ref.experiments.huber import DISTANCES, norms, on_digits, variation
 from ict_ref.experiments.runs import Tick
 from ict_ref.figures.comparison import LEVEL
 from ict_ref.utils.panel import Figure, Panel, Points
@@ -21,13 +21,13 @@ class Updates:
 
     seeds: tuple[int, ...] = (0, 1)
     steps: int = 300
-    cells: int = 1280
+    intervals: int = 1280
     number: str = "6b"
 
     @property
     def updates(self) -> int:
         """Return the number of calls of `tick`."""
-        return len(METRICS) * len(self.seeds) * self.steps
+        return len(DISTANCES) * len(self.seeds) * self.steps
 
     def make(self, tick: Tick) -> Figure:
         """Return a figure of the norms of the first seed's gradients and updates, divided by their mean.
@@ -36,16 +36,17 @@ class Updates:
         """
         images, half = load(minimal().data).train, self.steps // 2
         found = {
-            metric: [
-                norms(on_digits(metric, self.steps, seed, self.cells), images, tick)[:, half:] for seed in self.seeds
+            distance: [
+                norms(on_digits(distance, self.steps, seed, self.intervals), images, tick)[:, half:]
+                for seed in self.seeds
             ]
-            for metric in METRICS
+            for distance in DISTANCES
         }
         panels, ratios = [], []
         for kind, title in enumerate(("gradients", "parameter updates of RAdam")):
-            curves = {LEGEND[metric]: _rescaled(runs[0][kind], half) for metric, runs in found.items()}
+            curves = {LEGEND[distance]: _rescaled(runs[0][kind], half) for distance, runs in found.items()}
             panels.append(Panel(title, "training step", "l2 norm / its mean", curves))
-            huber, l2 = ([variation(run[kind]) for run in found[metric]] for metric in METRICS)
+            huber, l2 = ([variation(run[kind]) for run in found[distance]] for distance in DISTANCES)
             ratios.append([b / a for a, b in zip(huber, l2, strict=True)])
         gradient, update = (f"{_compared(found)} ({', '.join(f'{ratio:.2f}' for ratio in found)})" for found in ratios)
         caption = (
@@ -54,7 +55,7 @@ class Updates:
             f" is that of squared l2 divided by that of pseudo-Huber, for seeds {', '.join(map(str, self.seeds))}."
             f" Under pseudo-Huber gradients vary {gradient}, RAdam's updates {update}. Here:"
             f" scikit-learn's 8x8 digits, steps {half + 1} to {self.steps} of {self.steps} updates of"
-            f" {minimal().train.batch_size} examples, N = {self.cells + 1}. The paper: CIFAR-10."
+            f" {minimal().train.batch_size} examples, N = {self.intervals + 1}. The paper: CIFAR-10."
         )
         return Figure(self.number, caption, tuple(panels))
 

@@ -79,7 +79,7 @@ def prepare(launch: Launch, group: "ProcessGroup", folder: contextlib.ExitStack)
     trainer = Trainer(config, dataset.train, group)
     if group.first:
         folder.enter_context(open_run(place, config, trainer.images))
-        refuse_later_scores(place)
+        refuse_results(place)
     damaged = resume(trainer, place)
     if group.first:
         for line in damaged:
@@ -93,13 +93,18 @@ def prepare(launch: Launch, group: "ProcessGroup", folder: contextlib.ExitStack)
     return trainer, dataset
 
 
-def refuse_later_scores(folder: Path) -> None:
-    """Reject a run folder whose scores.json would be overwritten although a later version wrote it.
+def refuse_results(folder: Path) -> None:
+    """Reject results that must not be written anew: those of a later version, and links to other files.
 
     Raises:
-        LaterFormatError: The format of the file is later than this version's.
+        LaterFormatError: The format of scores.json is later than this version's.
+        ValueError: samples.png or scores.json is a symbolic link.
     """
+    from ict_ref.utils.atomic import refuse_link
+
     path = folder / "scores.json"
+    for result in (path, folder / "samples.png"):
+        refuse_link(result)
     with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):  # a damaged one is replaced
         stored = json.loads(path.read_text())
         if isinstance(stored, dict):
