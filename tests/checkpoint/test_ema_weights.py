@@ -108,7 +108,7 @@ def test_a_configuration_that_is_not_that_of_its_checkpoints_is_rejected(
     assert sample(["run", "--count", "2"]) == 2
     line = rejection(capsys, "ict_ref.sample")
     assert f"config.json has {option} " in line
-    assert line.endswith("Restore one of them.\n")
+    assert line.endswith("Restore the config.json with which the run began.\n")
 
 
 def test_options_that_may_change_are_not_compared(capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,8 +144,9 @@ def _refuse_other(checkpoint: Checkpoint, run: Run, place: Path) -> None:
     for name, value in trained_with.items():
         compared = is_identity(Config, name) and name not in FILES
         if compared and json.dumps(stored.get(name)) != json.dumps(value):
-            reason = f"{place}: config.json has {option(name)} {stored.get(name)}, but the checkpoint {value}"
-            raise UnusableFileError(reason, "Restore one of them.")
+            config = f"config.json has {option(name)} {stored.get(name)}"
+            reason = f"{place}: {config}, but the checkpoint of step {checkpoint.step} {value}"
+            raise UnusableFileError(reason, "Restore the config.json with which the run began.")
 
 
 def described_by(config: Config) -> ImageDescription:

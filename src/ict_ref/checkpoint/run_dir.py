@@ -185,7 +185,9 @@ def _refuse_other_files(there: Mapping[str, str], here: Mapping[str, str], confi
         if there[name] != here[name]:
             expected = f"expected the file with SHA-256 {there[name][:16]}... as in the run of {folder}"
             path = flat(config)[name]
-            raise ValueError(f"{option(name)}: {expected}, got {path} with {here[name][:16]}... Restore that file.")
+            raise ValueError(
+                f"{option(name)}: {expected}, got {path} with {here[name][:16]}... Give the first file, by any path."
+            )
 
 
 def _refuse_foreign_checkpoints(folder: Path, identities: Collection[str]) -> None:

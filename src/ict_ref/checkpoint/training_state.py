@@ -39,7 +39,7 @@ from ict_ref.utils.file_format import LaterFormatError
 FORMAT = 2
 """Format 1, of version 0.1.0, has neither options nor images; its checksum covers step, digest, skipped and tensors."""
 NAME = re.compile(r"checkpoint-(\d{8,})\.safetensors")
-ADVICE = "Restore it from a copy, or move it away to train from the start."
+ADVICE = "Restore it from a copy, or move it away: a run resumes from the checkpoint before it."
 
 
 @dataclass(frozen=True)

@@ -236,8 +236,9 @@ def _begun(run: Path, protocol: Mapping[str, Any], path: Path) -> Curve:
         return Curve(run.resolve().name, identity, protocol, ())
     curve = read_curve(path)
     if curve.identity != identity:
-        raise ValueError(f"--json: expected a file of {run}, got {path} of {curve.run}. Choose another file.")
+        raise ValueError(f"--json: expected a file of {run}, got {path} of {curve.run}. Give --json another file.")
     if differs := difference(curve.protocol, protocol):
         name, there, here = differs
-        raise ValueError(f"--json: expected {name} {there}, as in {path}, got {here}. Choose another file.")
+        advice = "Give the same options to continue that file, or --json another file."
+        raise ValueError(f"--json: expected {name} {there}, as in {path}, got {here}. {advice}")
     return curve
