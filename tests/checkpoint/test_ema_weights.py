@@ -3,14 +3,14 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import safetensors
 import safetensors.torch
 from tests.support.one_line import rejection
-from tests.support.runs import short_run, unchecked
+from tests.support.runs import short_run
+from tests.support.stored import read_stored
 
 from ict_ref import export_checkpoint
 from ict_ref.checkpoint.load import load_pretrained
@@ -22,26 +22,12 @@ from ict_ref.sample.__main__ import main as sample
 RESUMED = ["--config", "minimal", "--train.steps", "30", "--out", "run"]
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run with checkpoints of steps 10, 20 and 30."""
-    return short_run(tmp_path_factory.mktemp("weights") / "run")
-
-
-@pytest.fixture(autouse=True)
-def _here(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Work in a folder with a copy of the run."""
-    shutil.copytree(original, tmp_path / "run")
-    monkeypatch.chdir(tmp_path)
-    with unchecked():
-        yield
+pytestmark = pytest.mark.usefixtures("copied_run")
 
 
 def rewritten(path: Path, **changes: object) -> None:
     """Write a checkpoint again with other entries and a right checksum."""
-    with safetensors.safe_open(path, framework="pt") as file:
-        about = json.loads(file.metadata()["ict_ref"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    about, tensors = read_stored(path)
     kept = {name: value for name, value in about.items() if name not in ("format", "ict_ref", "sha256")}
     path.write_bytes(safetensors.torch.save(tensors, metadata(kept | changes, tensors, FORMAT)))
 
@@ -123,8 +109,7 @@ def test_a_checkpoint_with_another_network_than_its_weights_is_rejected(
     width: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy("run/checkpoint-00000030.safetensors", "alone.safetensors")
-    with safetensors.safe_open("alone.safetensors", framework="pt") as file:
-        options = json.loads(file.metadata()["ict_ref"])["options"]
+    options = read_stored("alone.safetensors")[0]["options"]
     options["network"] |= {"width": width, "head_channels": 0, "groups": 1}
     rewritten(Path("alone.safetensors"), options=options)
     assert sample(["alone.safetensors", "--count", "2"]) == 2
@@ -182,3 +167,23 @@ def test_a_link_in_place_of_a_result_is_rejected_before_training(name: str, caps
     assert name in rejection(capsys, "ict_ref.launch")
     assert Path("precious").read_text() == "mine"
     assert sorted(checkpoints(Path("run"))) == [10, 20]
+
+
+def test_a_number_is_the_same_as_an_integer_and_as_a_float(capsys: pytest.CaptureFixture[str]) -> None:
+    # Python code may give 80 where the command line gives 80.0.
+    file = Path("run/config.json")
+    text = file.read_text()
+    assert '"sigma_max": 80.0' in text
+    file.write_text(text.replace('"sigma_max": 80.0', '"sigma_max": 80'))
+    assert sample(["run", "--count", "2", "--out", "s.npz"]) == 0
+    assert launch(RESUMED) == 0
+    assert "resumed after step 30" in capsys.readouterr().out
+
+
+def test_a_resumed_run_stores_the_options_that_an_earlier_version_did_not_have() -> None:
+    file = Path("run/config.json")
+    content = json.loads(file.read_text())
+    del content["config"]["method"]["rho"]
+    file.write_text(json.dumps(content))
+    assert launch(RESUMED) == 0
+    assert json.loads(file.read_text())["config"]["method"]["rho"] == 7.0

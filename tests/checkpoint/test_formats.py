@@ -3,9 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ import safetensors.torch
 from tests.support.datasets import prepared, random_images
 from tests.support.files import contents
 from tests.support.one_line import rejection
-from tests.support.runs import short_run, unchecked
+from tests.support.stored import read_stored
 
 from ict_ref import export_checkpoint
 from ict_ref.evaluate.__main__ import main as evaluate
@@ -29,19 +28,7 @@ FORMAT_1 = Path(__file__).parents[1] / "fixtures" / "format_1"
 RESUMED = ["--config", "minimal", "--train.steps", "30", "--out"]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run."""
-    return short_run(tmp_path_factory.mktemp("formats") / "run")
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Work in a folder with a copy of the run."""
-    shutil.copytree(run, tmp_path / "run")
-    monkeypatch.chdir(tmp_path)
-    with unchecked():
-        yield
+pytestmark = pytest.mark.usefixtures("copied_run")
 
 
 def with_later_format(path: Path) -> None:
@@ -55,9 +42,7 @@ def with_later_format(path: Path) -> None:
         arrays["ict_ref"] = np.array(json.dumps(json.loads(str(arrays["ict_ref"])) | LATER))
         np.savez(path, allow_pickle=False, **arrays)
     else:
-        with safetensors.safe_open(path, framework="pt") as file:
-            about = json.loads(file.metadata()["ict_ref"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        about, tensors = read_stored(path)
         path.write_bytes(safetensors.torch.save(tensors, {"ict_ref": json.dumps(about | LATER)}))
 
 
@@ -156,9 +141,7 @@ def test_every_file_has_its_format_number() -> None:
     files = ("run/config.json", "run/scores.json", "run/curve.json", "s.npz.json", "scores.json", "found/search.json")
     assert {file: json.loads(Path(file).read_text())["format"] for file in files} == dict.fromkeys(files, 2)
     for file in ("run/checkpoint-00000030.safetensors", "n.safetensors"):
-        with safetensors.safe_open(file, framework="pt") as opened:
-            about: dict[str, Any] = json.loads(opened.metadata()["ict_ref"])
-        assert about["format"] == 2
+        assert read_stored(file)[0]["format"] == 2
     with np.load("t.npz") as archive:
         assert json.loads(str(archive["ict_ref"]))["format"] == 2
 
@@ -188,8 +171,7 @@ def test_the_entries_of_the_documentation_are_those_of_the_files() -> None:
     exported()
     entries = {}
     for file in ("run/checkpoint-00000030.safetensors", "n.safetensors"):
-        with safetensors.safe_open(file, framework="pt") as opened:
-            entries[file] = list(json.loads(opened.metadata()["ict_ref"]))
+        entries[file] = list(read_stored(file)[0])
     assert entries == {
         "run/checkpoint-00000030.safetensors": [
             "format", "ict_ref", "config", "step", "skipped", "milestone", "options", "images", "sha256",

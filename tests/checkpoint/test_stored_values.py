@@ -1,8 +1,6 @@
 """Values of another type in a stored configuration or network file: one line names the file and the entry."""
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import torch
 from tests.support.files import contents
 from tests.support.networks import small_weights
 from tests.support.one_line import rejection
-from tests.support.runs import short_run, unchecked
 
 from ict_ref.checkpoint.network_file import FORMAT, description, export, load_exported
 from ict_ref.checkpoint.run_dir import read_run
@@ -68,19 +65,7 @@ ENTRIES: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run."""
-    return short_run(tmp_path_factory.mktemp("values") / "run")
-
-
-@pytest.fixture(autouse=True)
-def _here(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Work in a folder with a copy of the run."""
-    shutil.copytree(original, tmp_path / "run")
-    monkeypatch.chdir(tmp_path)
-    with unchecked():
-        yield
+pytestmark = pytest.mark.usefixtures("copied_run")
 
 
 def changed(name: str, value: Any, within: str = "") -> None:

@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 from tests.support.datasets import prepared, random_images
 from tests.support.one_line import rejection
 from tests.support.runs import unchecked
+from tests.support.stored import read_stored
 
 from ict_ref import export_checkpoint
 from ict_ref.checkpoint.load import load_pretrained
 from ict_ref.checkpoint.network_file import load_exported
 from ict_ref.checkpoint.run_dir import load_config, read_run
+from ict_ref.checkpoint.safetensors_io import checksum
 from ict_ref.edit.__main__ import main as edit
 from ict_ref.evaluate.__main__ import main as evaluate
 from ict_ref.figures.__main__ import main as figures
@@ -112,14 +115,7 @@ def test_a_run_of_format_1_without_its_data_is_rejected_with_the_remedy(
 
 def _as_format_1(path: Path) -> None:
     """Write a checkpoint as version 0.1.0 did."""
-    import safetensors
-    import safetensors.torch
-
-    from ict_ref.checkpoint.safetensors_io import checksum
-
-    with safetensors.safe_open(path, framework="pt") as file:
-        about = json.loads(file.metadata()["ict_ref"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    about, tensors = read_stored(path)
     kept = {name: about[name] for name in ("config", "step", "skipped")}
     digest = checksum(f"{kept['step']} {kept['config']} {kept['skipped']}", tensors)
     old = {"version": "0.1.0", **kept, "sha256": digest}

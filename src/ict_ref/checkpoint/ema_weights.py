@@ -1,6 +1,5 @@
 """The EMA weights of a run, from a checkpoint file or a run folder, without the training data."""
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -140,10 +139,9 @@ def _refuse_other(checkpoint: Checkpoint, run: Run, place: Path) -> None:
     if checkpoint.options is None:  # format 1
         return
     trained_with = flat(with_current_names(checked(checkpoint.options, Mapping[str, Any], f"{place}: options")))
-    stored = flat(dataclasses.asdict(run.config))
+    stored = flat(json.loads(run.config.to_json()))
     for name, value in trained_with.items():
-        compared = is_identity(Config, name) and name not in FILES
-        if compared and json.dumps(stored.get(name)) != json.dumps(value):
+        if is_identity(Config, name) and name not in FILES and stored.get(name) != value:
             config = f"config.json has {option(name)} {stored.get(name)}"
             reason = f"{place}: {config}, but the checkpoint of step {checkpoint.step} {value}"
             raise UnusableFileError(reason, "Restore the config.json with which the run began.")

@@ -223,9 +223,11 @@ def _refuse_another(there: Tree, here: Tree, folder: Path, *, same_files: Collec
 def _renewed(stored: dict[str, Any], here: Tree) -> dict[str, Any]:
     """Return the content of config.json with today's values of the fields that are not part of the identity.
 
-    What names the run stays: the identities that checkpoints carry, and the fields from which they were computed.
+    The stored identities and fields of the identity stay. A field that an earlier version did not have is added, so
+    that a later default does not change it.
     """
-    changed = {name: value for name, value in flat(here).items() if name in FILES or not is_identity(Config, name)}
-    config = nested(flat(stored["config"]) | changed)
+    given = flat(here)
+    changed = {name: value for name, value in given.items() if name in FILES or not is_identity(Config, name)}
+    config = nested(given | flat(stored["config"]) | changed)
     kept = {name: value for name, value in stored.items() if name not in (file_format.KEY, "written_by", BEGUN_AS)}
     return kept | {"identities": list(_identities(stored)), "config": config}

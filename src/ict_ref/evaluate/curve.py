@@ -199,6 +199,7 @@ def score_checkpoints(run: Path, scorer: Scorer, path: Path) -> tuple[Curve, lis
                 raise
             except ValueError as error:
                 unusable.append(f"step {step} is not scored: {error}")
+                progress.update()
                 continue
             recipe = scorer.recipe(trained)
             curve = curve or _begun(run, scorer.protocol(recipe), path)

@@ -197,7 +197,7 @@ class AuditOptions(ReportOptions):
     """
 
     what: Annotated[Literal["step"], tyro.conf.Positional, tyro.conf.arg(metavar="WHAT")]
-    """What to audit: step."""
+    """Kind of the audit; step is a training step."""
     target: Annotated[Text, tyro.conf.arg(metavar="TARGET")]
     """Training step, as package.module:function or path/to/file.py:function."""
     seed: Annotated[int, metavar("N")] = 0
