@@ -1,6 +1,7 @@
-"""A fixture that turns off run-time checks in tests of many steps."""
+"""Fixtures of all tests: one that hides the user's cluster file, and one that turns off run-time checks."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,3 +13,13 @@ def unchecked() -> Iterator[None]:
 
     with runs.unchecked():
         yield
+
+
+@pytest.fixture(autouse=True)
+def config_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder in place of ~/.config, so that the cluster file of the user has no effect."""
+    folder = tmp_path_factory.getbasetemp() / "no-config"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+    for name in ("ICT_REF_PROFILE", "ICT_REF_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    return folder

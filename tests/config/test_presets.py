@@ -48,19 +48,21 @@ NUMBERS = {
     "cifar10_deep": (400_000, 1024, 1e-4, 0.99993),
     "imagenet64": (800_000, 4096, 1e-4, 0.99997),
     "imagenet64_deep": (800_000, 4096, 1e-4, 0.99997),
+    "imagenet64_time1000": (800_000, 4096, 1e-4, 0.99997),
     "cifar10_ct": (800_000, 512, 4e-4, 0.9999),
     "imagenet64_ct": (800_000, 2048, 8e-6, 0.999943),
 }
 # iCT, Appendix B, "Samples"; CT on ImageNet: the node that CM's public code names, 1.9128; on CIFAR-10 none says.
 TWO_STEP = {
     "cifar10": 0.821, "cifar10_deep": 0.661, "imagenet64": 1.526, "imagenet64_deep": 0.973, "cifar10_ct": 0.821,
-    "imagenet64_ct": 1.9128,
+    "imagenet64_ct": 1.9128, "imagenet64_time1000": 1.526,
 }  # fmt: skip
 NETWORKS: dict[str, dict[str, Any]] = {
     "cifar10": ICT_NCSNPP | {"blocks": 4},
     "cifar10_deep": ICT_NCSNPP | {"blocks": 8},
     "imagenet64": ICT_ADM | {"blocks": 3},
     "imagenet64_deep": ICT_ADM | {"blocks": 6},
+    "imagenet64_time1000": ICT_ADM | {"blocks": 3, "time_scale": 1000.0},
     "cifar10_ct": CT_NCSNPP,
     "imagenet64_ct": CT_ADM,
 }
@@ -104,6 +106,9 @@ ABLATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "fig1c_weighting": (CT_NCSNPP, IMPROVED_31),
     "fig1c_embedding": (CT_NCSNPP | {"fourier_scale": 0.02}, IMPROVED_31),
     "fig1c_dropout": (ICT_NCSNPP | {"blocks": 4}, IMPROVED_31),
+    "fig1c_lpips_weighting": (CT_NCSNPP, {"weighting": "inverse_gap"}),
+    "fig1c_lpips_embedding": (CT_NCSNPP | {"fourier_scale": 0.02}, {"weighting": "inverse_gap"}),
+    "fig1c_lpips_dropout": (ICT_NCSNPP | {"blocks": 4}, {"weighting": "inverse_gap"}),
     "fig2a_l2": (ICT_NCSNPP | {"blocks": 4}, IMPROVED_31),
     "fig2a_l2_no_ema": (ICT_NCSNPP | {"blocks": 4}, NO_EMA),
     "fig2a_lpips": (ICT_NCSNPP | {"blocks": 4}, IMPROVED_31 | {"distance": "lpips"}),
@@ -111,6 +116,14 @@ ABLATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "fig2b_huber": (ICT_NCSNPP | {"blocks": 4}, HUBER),
     "fig2b_l2": (ICT_NCSNPP | {"blocks": 4}, NO_EMA),
     "fig2b_lpips": (ICT_NCSNPP | {"blocks": 4}, NO_EMA | {"distance": "lpips"}),
+    "fig2b_huber_0.003": (ICT_NCSNPP | {"blocks": 4}, HUBER | {"huber_c": 0.003}),
+    "fig2b_huber_0.01": (ICT_NCSNPP | {"blocks": 4}, HUBER | {"huber_c": 0.01}),
+    "fig2b_huber_0.1": (ICT_NCSNPP | {"blocks": 4}, HUBER | {"huber_c": 0.1}),
+    "fig2b_huber_0.3": (ICT_NCSNPP | {"blocks": 4}, HUBER | {"huber_c": 0.3}),
+    "fig2c_huber_0.003": (ICT_NCSNPP | {"blocks": 4}, HUBER | MORE | {"huber_c": 0.003}),
+    "fig2c_huber_0.01": (ICT_NCSNPP | {"blocks": 4}, HUBER | MORE | {"huber_c": 0.01}),
+    "fig2c_huber_0.1": (ICT_NCSNPP | {"blocks": 4}, HUBER | MORE | {"huber_c": 0.1}),
+    "fig2c_huber_0.3": (ICT_NCSNPP | {"blocks": 4}, HUBER | MORE | {"huber_c": 0.3}),
     "fig2c_huber": (ICT_NCSNPP | {"blocks": 4}, HUBER | MORE),
     "fig2c_l2": (ICT_NCSNPP | {"blocks": 4}, NO_EMA | MORE),
     "fig2c_lpips": (ICT_NCSNPP | {"blocks": 4}, NO_EMA | MORE | {"distance": "lpips"}),
@@ -159,7 +172,8 @@ def test_every_preset_belongs_to_a_table_or_a_figure_or_runs_anywhere() -> None:
 def test_presets_that_differ_make_different_runs() -> None:
     # Figures that show the same model again.
     same = {("fig1c_dropout", "fig2a_l2"), ("fig2a_l2_no_ema", "fig2b_l2"), ("fig2a_lpips_no_ema", "fig2b_lpips"),
-            ("fig2c_huber", "fig3c_sqrt"), ("fig3c_exponential", "fig4b_uniform")}  # fmt: skip
+            ("fig2c_huber", "fig3c_sqrt"), ("fig1c_lpips_dropout", "fig2a_lpips"),
+            ("fig3c_exponential", "fig4b_uniform")}  # fmt: skip
     digests = {name: preset().digest() for name, preset in PRESETS.items()}
     twice = {(a, b) for a in digests for b in digests if a < b and digests[a] == digests[b]}
     assert twice == same

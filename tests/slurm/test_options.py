@@ -6,7 +6,7 @@ import pytest
 
 from ict_ref.launch.__main__ import main
 from ict_ref.launch.options import parse
-from ict_ref.slurm.options import Job, load_profile
+from ict_ref.slurm.options import Job
 
 SLURM = ["--slurm", "--config", "minimal"]
 
@@ -23,16 +23,10 @@ def test_a_job_has_a_process_for_each_gpu() -> None:
     assert Job(nodes=2, gpus_per_node=8, processes_per_node=4).processes == 8
 
 
-def test_options_go_before_a_profile_and_a_profile_before_the_defaults(tmp_path: Path) -> None:
+def test_options_go_before_a_profile_without_groups_and_a_profile_before_the_defaults(tmp_path: Path) -> None:
     path = profile(tmp_path, 'nodes = 4\npartition = "gpu"\nsetup = ["module load cuda", "ulimit -n 4096"]\n')
     job = parse([*SLURM, "--profile", path, "--job.nodes", "2"]).job
     assert job == Job(nodes=2, partition="gpu", setup=("module load cuda", "ulimit -n 4096"))
-
-
-@pytest.mark.parametrize("name", ["a100", "cpu"])
-def test_the_profiles_that_come_with_it_are_good(name: str, tmp_path: Path) -> None:
-    path = Path(__file__).parents[2] / "slurm" / f"{name}.toml"
-    assert load_profile(path).processes == {"a100": 8, "cpu": 1}[name]
 
 
 def test_the_sbatch_file_has_all_options(
@@ -66,7 +60,14 @@ def test_a_dry_run_without_slurm_prints_the_configuration(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["--config", "minimal", "--dry-run", "--train.seed", "7"]) == 0
-    assert '"seed": 7' in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert '    "seed": 7,' in lines
+    assert [line.split() for line in lines[-4:-1]] == [
+        ["option", "value", "from"],
+        ["--train.seed", "7", "the", "command", "line"],
+        [],
+    ]
+    assert lines[-1] == "ready"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -75,24 +76,44 @@ def test_the_presets_are_listed_with_what_the_paper_says(capsys: pytest.CaptureF
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split("  ")[0] == "preset"
     (row,) = [line.split() for line in lines if line.startswith("imagenet64_deep ")]
-    assert row == ["imagenet64_deep", "imagenet64", "4,096", "800,000", "472,767,555", "3.25,", "2.77"]
+    assert row == [
+        "imagenet64_deep",
+        "imagenet64",
+        "4,096",
+        "800,000",
+        "472,767,555",
+        "8",
+        "x",
+        "8",
+        "no",
+        "3.25;",
+        "2.77",
+    ]
     (row,) = [line.split() for line in lines if line.startswith("digits ")]
-    assert row == ["digits", "digits", "64", "1,600", "192,369"]
+    assert row == ["digits", "digits", "64", "1,600", "192,369", "none", "yes"]
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("nodes = ", "--profile: expected a TOML file, got profile.toml"),
-        ("node = 2", "profile.toml has an unknown field node; perhaps you meant nodes"),
-        ("zebra = 2", "profile.toml has an unknown field zebra; known fields: nodes, processes_per_node"),
-        ('nodes = "two"', "profile.toml: nodes: expected an integer, got 'two'"),
-        ("nodes = true", "profile.toml: nodes: expected an integer, got True"),
-        ("partition = 3", "profile.toml: partition: expected a string, got 3"),
-        ('setup = "module load"', "profile.toml: setup: expected a list of strings, got 'module load'"),
-        ("nodes = 0", "--job.nodes: expected an integer >= 1, got 0"),
-        ('gpu_type = "a100"', "--job.gpu-type: expected a value only with --job.gpus-per-node, got a100"),
-        ("minutes = 2", "--job.signal-seconds: expected fewer than the 120 seconds of --job.minutes, got 120"),
+        ("nodes = ", "profile.toml: expected a TOML file, got one with an error: Invalid value"),
+        ("node = 2", "profile.toml: unknown option node in [job]; perhaps you meant nodes"),
+        ("zebra = 2", "profile.toml: unknown option zebra in [job]; known options: nodes, processes_per_node"),
+        ("[jobs]\nnodes = 2", "profile.toml: unknown group [jobs]; perhaps you meant job"),
+        ("[zebra]\nnodes = 2", "profile.toml: unknown group [zebra]; known groups: job, data, machine, record, train"),
+        ("[machine]\nnodes = 2", "profile.toml: unknown option nodes in [machine]; it belongs to [job]"),
+        ("[train]\nsteps = 2", "unknown option steps in [train]; known options: autocast, skip_nonfinite"),
+        ('[data]\ncifar = "x"', "unknown option cifar in [data]; perhaps you meant cifar10"),
+        ("[data]\ncifar10 = 3", "profile.toml: [data] cifar10: expected a string, got 3"),
+        ('[machine]\naccumulate = "many"', "[machine] accumulate: expected one of auto, got many"),
+        ('nodes = "two"', "profile.toml: [job] nodes: expected an integer, got 'two'"),
+        ("nodes = true", "profile.toml: [job] nodes: expected an integer, got True"),
+        ("partition = 3", "profile.toml: [job] partition: expected a string, got 3"),
+        ('setup = "module load"', "profile.toml: [job] setup: expected a list, got 'module load'"),
+        ("setup = [3]", "profile.toml: [job] setup[0]: expected a string, got 3"),
+        ("nodes = 0", "--job.nodes: expected an integer >= 1, got 0 ([job] nodes = 0 in profile.toml)"),
+        ("[machine]\nthreads = -1", "got -1 ([machine] threads = -1 in profile.toml)"),
+        ("minutes = 2", "--job.minutes, got 120 ([job] minutes = 2 in profile.toml)"),
         ('sbatch = ["--"]', "--job.sbatch: expected options such as name=value, got --"),
     ],
 )
@@ -109,14 +130,26 @@ def test_a_profile_that_is_wrong_is_one_line(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--profile", "nowhere.toml", "--slurm"], "cannot use nowhere.toml: No such file or directory"),
+        (["--profile", "nowhere.toml"], "--profile: expected a TOML file or one of a100, cpu, got nowhere.toml"),
+        (["--profile", "a10"], "--profile: expected a TOML file or one of a100, cpu, got a10; perhaps you meant a100"),
         (["--slurm", "--processes", "2"], "--processes: expected 0 with --slurm, got 2. Use --job.nodes"),
         (["--wait"], "--wait: expected --slurm too, got --wait alone. Add --slurm."),
-        (["--job.nodes", "2"], "--job.*: expected --slurm too, got --job.* alone. Add --slurm."),
+        (["--job.nodes", "2"], "--job.nodes: expected --slurm too, got --job.nodes alone. Add --slurm."),
+        (["--slurm", "--job.gpu-type", "a100"], "--job.gpu-type: expected GPUs, got a job without. Give --job.gpus"),
+        (
+            ["--slurm", "--machine.device", "cuda"],
+            "--job.gpus-per-node: expected GPUs for the preset minimal",
+        ),
         (["--slurm", "--job.node", "2"], "unknown option --job.node; perhaps you meant --job.nodes"),
         (["--slurm", "--job.nodes", "3"], "--train.noise-shards: expected a multiple of 3 (3 processes with 1 micro"),
         (["--slurm", "--method.rho", "-1"], "--method.rho: expected 0 < rho < infinity"),
         (["--slurm", "--data.name", "folder", "--data.path", "nowhere"], "got nowhere, which does not exist"),
+        (["--machine.recompute", "--wait"], "--wait: expected --slurm too"),
+        (
+            ["--machine.recompute=maybe"],
+            "--machine.recompute: expected one of auto, True, False, true, false",
+        ),
+        (["--machine.accumulate", "many"], "--machine.accumulate: expected an integer or auto, got many"),
         (["--slurm"], "--slurm: expected sbatch and srun on this machine, got no sbatch or srun. Submit on"),
     ],
 )

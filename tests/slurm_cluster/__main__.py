@@ -2,7 +2,7 @@
 
   eval "$(python tests/slurm_cluster start DIR)"    # start, and point this shell at it
   sinfo; srun -N2 --gpus-per-node=8 printenv CUDA_VISIBLE_DEVICES
-  python -m ict_ref.launch --slurm --config minimal --profile slurm/cpu.toml --job.nodes 2 --wait
+  python -m ict_ref.launch --slurm --config minimal --profile cpu --job.nodes 2 --wait
   python tests/slurm_cluster stop DIR --remove
 
 Controller, nodes and, if installed, accounting are SLURM's own daemons, run by you (root or not) with all files in DIR

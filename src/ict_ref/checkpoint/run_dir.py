@@ -7,6 +7,7 @@ checkpoint-*    see `ict_ref.checkpoint.training_state`
 
 import dataclasses
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,19 +75,42 @@ def open_run(folder: Path, config: Config, images: ImageDescription | None = Non
         ValueError: the folder belongs to another run, holds other files, is damaged or is in use.
         OSError: the folder cannot be written.
     """
+    _refuse_other_folders(folder)
     config_file = folder / "config.json"
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file. Choose a folder with --out.")
-    ours = {".lock", "config.json", "config.json.tmp"}  # left by a run that was killed while it began
-    there = {written_name(file.name) for file in folder.iterdir()} if folder.is_dir() else set()
-    if there - ours and not config_file.exists():
-        raise ValueError(f"{folder} is not a run folder: it has files but no config.json. Choose another --out.")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, ".lock"):
         text = json.dumps(_content(folder, config, images), indent=2).encode() + b"\n"
         if not config_file.exists() or config_file.read_bytes() != text:
             write_atomically(config_file, text)
         yield
+
+
+def refuse_unusable(folder: Path, config: Config) -> None:
+    """Reject a run folder that `open_run` would reject, without creating or changing anything.
+
+    Raises:
+        LaterFormatError: a later version of ict_ref wrote the folder.
+        ValueError: the folder belongs to another run, holds other files, is damaged or cannot be written.
+    """
+    _refuse_other_folders(folder)
+    _content(folder, config, None)
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise ValueError(f"--out: expected a writable folder, got {folder}, and {there} cannot be written")
+
+
+def _refuse_other_folders(folder: Path) -> None:
+    """Reject a path that is a file, or a folder with other files than those of a run.
+
+    Raises:
+        ValueError: the path is such a file or folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file. Choose a folder with --out.")
+    ours = {".lock", "config.json", "config.json.tmp"}  # left by a run that was killed while it began
+    there = {written_name(file.name) for file in folder.iterdir()} if folder.is_dir() else set()
+    if there - ours and not (folder / "config.json").exists():
+        raise ValueError(f"{folder} is not a run folder: it has files but no config.json. Choose another --out.")
 
 
 def _content(folder: Path, config: Config, images: ImageDescription | None) -> dict[str, Any]:

@@ -8,12 +8,14 @@ Appendix C). The learning rate of CT on ImageNet is CM's printed 8e-6, although 
 
 Noise shards, threads and checkpoints are our choices. So are the details that a figure leaves open:
 - in Figure 1c, changes add up, and there is no dropout before it is added (nor in Figure 1b);
-- in Figures 2b and 2c, the curriculum is CT's sqrt curriculum;
+- in Figures 2b and 2c, the curriculum is CT's sqrt curriculum, and c is swept over our values around 0.03;
+- in Figure 1c, the paper's changes with LPIPS, of which Section 3.1 speaks, are added in the same order;
 - in Figure 1b, N is 1281.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from ict_ref.config.schema import Acceptance, Config, Data, Machine, Method, Network, Record, Sample, Train
 
@@ -44,11 +46,14 @@ ICT = Method()
 CT = Method(weighting="uniform", mu0=0.9, distance="lpips", curriculum="sqrt", s0=2, s1=150, noise_schedule="uniform")
 CT_IMAGENET = replace(CT, mu0=0.95, s1=200)
 CT_L2 = replace(CT, distance="squared_l2")
+CT_WEIGHTED = replace(CT, weighting="inverse_gap")
 WEIGHTED = replace(CT_L2, weighting="inverse_gap")
 NO_EMA = replace(WEIGHTED, mu0=None)
 HUBER = replace(NO_EMA, distance="pseudo_huber", huber_c=0.03)
 MORE_LEVELS = replace(HUBER, s0=10, s1=1280)
 EXP = replace(MORE_LEVELS, curriculum="exponential")
+SWEEP = (0.003, 0.01, 0.1, 0.3)
+"""Constants c of the pseudo-Huber distance in Figures 2b and 2c, besides 0.03; the values are ours."""
 CONTINUOUS = Method(
     objective="continuous", distance="squared_l2", noise_schedule="uniform", weighting="uniform", curriculum="constant"
 )
@@ -115,6 +120,8 @@ PRESETS: dict[str, Callable[[], Config]] = {
     "cifar10_deep":          lambda: run(CIFAR10,    NCSNPP_DEEP, ICT,         train(400_000, 1024, 1e-4, 0.99993),  0.661),
     "imagenet64":            lambda: run(IMAGENET64, ADM,         ICT,         train(800_000, 4096, 1e-4, 0.99997),  1.526),
     "imagenet64_deep":       lambda: run(IMAGENET64, ADM_DEEP,    ICT,         train(800_000, 4096, 1e-4, 0.99997),  0.973),
+    # The reading of Appendix B in which ImageNet's embedding keeps CM's factor of 1000 (docs/paper_and_code.md)
+    "imagenet64_time1000":   lambda: run(IMAGENET64, replace(ADM, time_scale=1000.0), ICT, train(800_000, 4096, 1e-4, 0.99997), 1.526),
     # Table 1, left column (CM, Table 3; two-step sigma: iCT's on CIFAR-10, CM's public code on ImageNet)
     "cifar10_ct":            lambda: run(CIFAR10,    NCSNPP_CT,   CT,          train(800_000,  512, 4e-4, 0.9999),   0.821),
     "imagenet64_ct":         lambda: run(IMAGENET64, ADM_CT,      CT_IMAGENET, train(800_000, 2048, 8e-6, 0.999943), 1.9128),
@@ -127,18 +134,23 @@ PRESETS: dict[str, Callable[[], Config]] = {
     "fig1c_weighting":       lambda: section_3(NCSNPP_CT,                             WEIGHTED),
     "fig1c_embedding":       lambda: section_3(replace(NCSNPP_CT, fourier_scale=0.02), WEIGHTED),
     "fig1c_dropout":         lambda: section_3(NCSNPP,                                WEIGHTED),
+    "fig1c_lpips_weighting": lambda: section_3(NCSNPP_CT,                             CT_WEIGHTED),
+    "fig1c_lpips_embedding": lambda: section_3(replace(NCSNPP_CT, fourier_scale=0.02), CT_WEIGHTED),
+    "fig1c_lpips_dropout":   lambda: section_3(NCSNPP,                                CT_WEIGHTED),
     # Figure 2a: all of Section 3.1, with the teacher's EMA of CT and without it
     "fig2a_l2":              lambda: section_3(NCSNPP, WEIGHTED),
     "fig2a_l2_no_ema":       lambda: section_3(NCSNPP, NO_EMA),
     "fig2a_lpips":           lambda: section_3(NCSNPP, replace(WEIGHTED, distance="lpips")),
     "fig2a_lpips_no_ema":    lambda: section_3(NCSNPP, replace(NO_EMA, distance="lpips")),
-    # Figures 2b (s0 = 2, s1 = 150) and 2c (10, 1280): distances; other constants by --method.huber-c
+    # Figures 2b (s0 = 2, s1 = 150) and 2c (10, 1280): distances, and sweeps of the constant c
     "fig2b_huber":           lambda: section_3(NCSNPP, HUBER),
     "fig2b_l2":              lambda: section_3(NCSNPP, NO_EMA),
     "fig2b_lpips":           lambda: section_3(NCSNPP, replace(NO_EMA, distance="lpips")),
+    **{f"fig2b_huber_{c}":   partial(section_3, NCSNPP, replace(HUBER, huber_c=c)) for c in SWEEP},
     "fig2c_huber":           lambda: section_3(NCSNPP, MORE_LEVELS),
     "fig2c_l2":              lambda: section_3(NCSNPP, replace(NO_EMA, s0=10, s1=1280)),
     "fig2c_lpips":           lambda: section_3(NCSNPP, replace(NO_EMA, distance="lpips", s0=10, s1=1280)),
+    **{f"fig2c_huber_{c}":   partial(section_3, NCSNPP, replace(MORE_LEVELS, huber_c=c)) for c in SWEEP},
     # Figures 3a (the FID of this run at each N) and 3c: curricula
     "fig3c_exponential":     lambda: section_3(NCSNPP, EXP),
     "fig3c_constant":        lambda: section_3(NCSNPP, replace(EXP, curriculum="constant")),

@@ -264,10 +264,13 @@ class Machine:
     """Device. auto: a GPU if one is visible, otherwise the CPU. Each process uses one GPU."""
     threads: int = 0
     """CPU threads per process. 0: torch's default. Small networks are fastest with 1."""
-    accumulate: int = 1
-    """Microbatches per process and update. More of them need less memory."""
-    recompute: bool = False
-    """Recompute each block's activations in the backward pass, which needs less memory and a third more time."""
+    accumulate: int | Literal["auto"] = "auto"
+    """Microbatches per process and update. More of them need less memory; they change rounding. auto: the fewest that
+    fit, chosen once when the run begins and then kept."""
+    recompute: bool | Literal["auto"] = "auto"
+    """Recompute each block's activations in the backward pass, which needs less memory and a third more time; it
+    changes no bit. The option --machine.no-recompute forbids it. auto: only where microbatches alone do not fit, chosen
+    once when the run begins and then kept."""
     channels_last: bool = False
     """Store images with channels innermost, which suits tensor cores."""
     compile: bool = False
@@ -276,7 +279,18 @@ class Machine:
     def __post_init__(self) -> None:
         threads = self.threads
         expect(0 <= threads <= 1024, "machine.threads", "an integer between 0 and 1024", threads)
-        at_least(1, self, "machine", "accumulate")
+        if self.accumulate != "auto":
+            at_least(1, self, "machine", "accumulate")
+
+    @property
+    def microbatches(self) -> int:
+        """Return the number of microbatches per process; 1 where it is not chosen yet."""
+        return 1 if self.accumulate == "auto" else self.accumulate
+
+    @property
+    def recomputes(self) -> bool:
+        """Return whether activations are recomputed; false where it is not chosen yet."""
+        return self.recompute is True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,13 +30,15 @@ def _dispatched(given: Sequence[str]) -> int:
         launch = parse(given)
     except (ValueError, OverflowError) as error:
         return say(REFUSED, str(error))
+    if launch.dry_run:
+        from ict_ref.launch.dry_run import report
+
+        print(report(launch, given))
+        return 0
     if launch.slurm:
         from ict_ref.launch.submit import submit_run
 
         return submit_run(launch)
-    if launch.dry_run:
-        print(launch.config.to_json())
-        return 0
     if "WORLD_SIZE" not in os.environ and (count := launch.processes or visible_gpus(launch.config.machine.device)) > 1:
         return supervise([sys.executable, "-m", "ict_ref.launch", *given], count)
     return run(launch)

@@ -5,13 +5,23 @@ import torch
 from ict_ref.config import PRESETS, Config
 from ict_ref.data.dataset import PUBLISHED
 from ict_ref.evaluate.paper import printed_fid
+from ict_ref.launch.preset_jobs import is_of_the_paper, preset_job
 from ict_ref.networks.model import build_network
 from ict_ref.utils.rng import stream
 
 
 def table() -> str:
-    """Return one line per preset: data, batch size, iterations, parameters and the FID that the paper prints."""
-    head = ("preset", "data", "batch", "iterations", "parameters", "FID in the paper, 1 and 2 steps")
+    """Return one line per preset: data, sizes, GPUs, whether it was ever trained here, and the FID of the paper."""
+    head = (
+        "preset",
+        "data",
+        "batch",
+        "iterations",
+        "parameters",
+        "GPUs",
+        "trained here",
+        "the paper's FID, 1; 2 steps",
+    )
     rows = [head, *(_row(name, preset()) for name, preset in PRESETS.items())]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = []
@@ -37,4 +47,6 @@ def parameters(config: Config) -> int:
 
 def _row(name: str, config: Config) -> tuple[str, ...]:
     numbers = (config.train.batch_size, config.train.steps, parameters(config))
-    return (name, config.data.name, *(f"{number:,}" for number in numbers), ", ".join(printed_fid(name)))
+    job, trained = preset_job(name), "no" if is_of_the_paper(name) else "yes"
+    gpus = f"{job.nodes} x {job.gpus_per_node}" if job.gpus_per_node else "none"
+    return (name, config.data.name, *(f"{number:,}" for number in numbers), gpus, trained, "; ".join(printed_fid(name)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import ict_ref
 from ict_ref.launch.options import Launch
+from ict_ref.launch.preset_jobs import is_of_the_paper
 from ict_ref.utils import command_line, file_format
 from ict_ref.utils.command_line import FAILED, REFUSED
 from ict_ref.utils.signals import StopRequest
@@ -71,6 +72,7 @@ def prepare(launch: Launch, group: "ProcessGroup", folder: contextlib.ExitStack)
     from ict_ref.training.trainer import Trainer
 
     config, place = launch.config, launch.folder()
+    refuse_without_gpu(launch, group.device.type)
     if config.machine.threads > 0:
         torch.set_num_threads(config.machine.threads)
     if config.record.tensorboard:
@@ -91,6 +93,19 @@ def prepare(launch: Launch, group: "ProcessGroup", folder: contextlib.ExitStack)
         if trainer.step > 0:
             print(f"resumed after step {trainer.step} of {config.train.steps}")
     return trainer, dataset
+
+
+def refuse_without_gpu(launch: Launch, device: str) -> None:
+    """Reject a run of the paper on a CPU, unless --machine.device cpu allows it.
+
+    Raises:
+        ValueError: The preset needs GPUs, and none was found.
+    """
+    if device == "cpu" and launch.config.machine.device == "auto" and is_of_the_paper(launch.preset):
+        raise ValueError(
+            f"--machine.device: expected a GPU for the preset {launch.preset}, and torch found none. "
+            "Give --machine.device cpu to train on the CPU all the same."
+        )
 
 
 def refuse_results(folder: Path) -> None:

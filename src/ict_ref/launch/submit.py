@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ict_ref.checkpoint.run_dir import open_run
 from ict_ref.launch.options import Launch
+from ict_ref.launch.preflight import refuse_unless_ready
 from ict_ref.launch.run import execute, say
-from ict_ref.slurm.submit import refuse_without_sbatch, sbatch_file, submit
+from ict_ref.slurm.submit import submit
 from ict_ref.slurm.worker import SlurmTask
 from ict_ref.training.metrics_log import METRICS
 from ict_ref.utils.command_line import REFUSED
@@ -16,26 +17,26 @@ from ict_ref.utils.command_line import REFUSED
 
 def submit_run(launch: Launch) -> int:
     """Submit the run and return the exit status of the submission, or with --wait that of the run."""
+    launch = for_slurm(launch)
+    try:
+        refuse_unless_ready(launch)
+        with open_run(launch.folder(), launch.config):
+            pass
+        return submit(as_slurm_task(launch), wait=launch.wait)
+    except (ValueError, OverflowError) as error:
+        return say(REFUSED, str(error))
+    except OSError as error:
+        return say(REFUSED, f"cannot use {error.filename or launch.folder()}: {error.strerror or error}")
+
+
+def for_slurm(launch: Launch) -> Launch:
+    """Return the run with the absolute path of its folder, and on GPUs if its job has some."""
     launch = dataclasses.replace(launch, out=launch.folder().resolve())
     if launch.job.gpus_per_node and launch.config.machine.device == "auto":
         # A job that requests GPUs must fail without them, instead of training on CPUs.
         machine = dataclasses.replace(launch.config.machine, device="cuda")
         launch = dataclasses.replace(launch, config=dataclasses.replace(launch.config, machine=machine))
-    try:
-        refuse_what_the_job_would(launch)
-        work = as_slurm_task(launch)
-        if launch.dry_run:
-            print(launch.config.to_json(), "\n")
-            print(sbatch_file(work))
-            return 0
-        refuse_without_sbatch()
-        with open_run(launch.folder(), launch.config):
-            pass
-        return submit(work, wait=launch.wait)
-    except (ValueError, OverflowError) as error:
-        return say(REFUSED, str(error))
-    except OSError as error:
-        return say(REFUSED, f"cannot use {error.filename or launch.folder()}: {error.strerror or error}")
+    return launch
 
 
 def as_slurm_task(launch: Launch) -> SlurmTask:
@@ -49,28 +50,6 @@ def as_slurm_task(launch: Launch) -> SlurmTask:
         total=launch.config.train.steps,
         progress=partial(progress, launch.folder() / METRICS),
     )
-
-
-def refuse_what_the_job_would(launch: Launch) -> None:
-    """Check the run as the job will check it, before it waits in the queue.
-
-    Raises:
-        ValueError: The data, the objective, the number of processes or a missing package would end the job.
-        OSError: The data cannot be read.
-    """
-    from ict_ref.data.dataset import load
-    from ict_ref.distributed.process_group import ProcessGroup
-    from ict_ref.training.loss import check_objective
-
-    load(launch.config.data)
-    check_objective(launch.config)
-    ProcessGroup(0, launch.job.processes).microbatches(
-        launch.config.train.noise_shards, launch.config.machine.accumulate
-    )
-    if launch.config.record.tensorboard:
-        from ict_ref.training.metrics_log import refuse_without_tensorboard
-
-        refuse_without_tensorboard()
 
 
 def progress(metrics: Path) -> tuple[int, str]:

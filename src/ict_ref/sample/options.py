@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from ict_ref.slurm.options import Placement, load_profile
+from ict_ref.config.cluster import cluster_options
+from ict_ref.slurm.cluster_file import job_of, read_cluster_file
+from ict_ref.slurm.options import Job, Placement
 from ict_ref.utils.command_line import expect, model_name, refuse_place
 from ict_ref.utils.option_parser import Given, Model, Step, metavar, parse_options
 
@@ -79,7 +81,7 @@ def parse(arguments: Sequence[str]) -> Sampling:
 
     Raises:
         ValueError: An option is unknown or its value is not allowed; the message is one line.
-        OSError: The profile cannot be read.
+        OSError: The cluster file cannot be read.
     """
     sampling = parse_options(Sampling, arguments, "ict_ref.sample", EPILOG, default=_default)
     _refuse(sampling)
@@ -87,8 +89,10 @@ def parse(arguments: Sequence[str]) -> Sampling:
 
 
 def _default(given: Given) -> Sampling:
-    """Return the options with the job of the given profile, before the other options."""
-    return Sampling(given.get(("model",), Path()), job=load_profile(given.get(("profile",))))
+    """Return the options with the job of the cluster file, before the other options."""
+    file = read_cluster_file(given.get(("profile",)), cluster_options())
+    on_gpus = given.get(("device",)) != "cpu"
+    return Sampling(given.get(("model",), Path()), job=job_of(Job(), file, given, gpus=on_gpus))
 
 
 def _refuse(sampling: Sampling) -> None:
@@ -107,7 +111,7 @@ def _refuse(sampling: Sampling) -> None:
         "FILE.npz, FILE.png or a folder",
         sampling.place,
     )
-    sampling.refuse_contradictions("dry_run")
+    sampling.refuse_contradictions("dry_run", "profile")
     for place in (sampling.place, sampling.about):
         if place.parent != sampling.place:
             refuse_place(place)

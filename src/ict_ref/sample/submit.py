@@ -8,7 +8,8 @@ from ict_ref.checkpoint.load import load_pretrained
 from ict_ref.sample.make import NAME, execute, recipe_of
 from ict_ref.sample.options import Sampling
 from ict_ref.sample.parts import Parts
-from ict_ref.slurm.submit import refuse_without_sbatch, sbatch_file, submit
+from ict_ref.slurm.preflight import problems
+from ict_ref.slurm.submit import executor, submit
 from ict_ref.slurm.worker import SlurmTask
 
 
@@ -34,10 +35,12 @@ def submit_sampling(sampling: Sampling) -> int:
         unit="images",
         progress=partial(progress, sampling.parts, recipe.batches),
     )
+    not_ready = list(problems(sampling.job))
     if sampling.dry_run:
-        print(sbatch_file(work))
+        print(executor(work).text(), *(f"not ready: {line}" for line in not_ready), sep="\n")
         return 0
-    refuse_without_sbatch()
+    if not_ready:
+        raise ValueError(not_ready[0])
     return submit(work, wait=sampling.wait)
 
 

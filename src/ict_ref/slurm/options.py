@@ -1,22 +1,17 @@
-"""Options of SLURM jobs, and profiles of clusters as TOML files."""
+"""Options of SLURM jobs."""
 
-import dataclasses
-import difflib
-import tomllib
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NoReturn
 
 from ict_ref.utils.command_line import expect
 from ict_ref.utils.option_parser import Flag, metavar
 
-# Types of the fields of Job, in the words of messages.
-KINDS = {int: "an integer", str: "a string", tuple: "a list of strings"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """The resources of a SLURM job (--slurm). These options do not change the result of a run."""
+    """The resources of a SLURM job (--slurm). These options do not change the result of a run. The presets of the
+    paper's runs have their own defaults.
+    """
 
     nodes: int = 1
     """Number of nodes."""
@@ -25,7 +20,9 @@ class Job:
     gpus_per_node: int = 0
     """GPUs on each node."""
     gpu_type: str = ""
-    """Type of GPU as named by the cluster, such as a100."""
+    """Type of GPU as named by the cluster, such as a100. Ignored without GPUs."""
+    gpu_memory_gb: int = 0
+    """Memory of each GPU in GB, by which a submission is checked; 0: that of the GPU type, if it is known."""
     cpus_per_process: int = 1
     """CPU cores of each process."""
     memory_gb: int = 0
@@ -51,11 +48,9 @@ class Job:
 
     def __post_init__(self) -> None:
         for name in ("nodes", "cpus_per_process", "minutes", "signal_seconds"):
-            expect(getattr(self, name) >= 1, _option(name), "an integer >= 1", getattr(self, name))
-        for name in ("processes_per_node", "gpus_per_node", "memory_gb"):
-            expect(getattr(self, name) >= 0, _option(name), "an integer >= 0", getattr(self, name))
-        typed_only_with_gpus = self.gpus_per_node > 0 or not self.gpu_type
-        expect(typed_only_with_gpus, "--job.gpu-type", "a value only with --job.gpus-per-node", self.gpu_type)
+            expect(getattr(self, name) >= 1, job_option(name), "an integer >= 1", getattr(self, name))
+        for name in ("processes_per_node", "gpus_per_node", "gpu_memory_gb", "memory_gb"):
+            expect(getattr(self, name) >= 0, job_option(name), "an integer >= 0", getattr(self, name))
         limit = 60 * self.minutes
         expected = f"fewer than the {limit} seconds of --job.minutes"
         expect(self.signal_seconds < limit, "--job.signal-seconds", expected, self.signal_seconds)
@@ -81,18 +76,20 @@ class Placement:
     """Number of processes on this machine; 0: one per visible GPU, or one without GPUs."""
     slurm: Flag = False
     """Submit a SLURM job with the options of job, print its folder and log, and return."""
-    profile: Annotated[Path | None, metavar("FILE")] = None
-    """TOML file with fields of job, for a cluster (--slurm); options take precedence over it."""
+    profile: Annotated[str | None, metavar("NAME|FILE")] = None
+    """Cluster file: TOML with folders of data and options of job, machine, record and train, which the options here
+    override. NAME: a100, cpu or NAME.toml in ~/.config/ict_ref; none: no cluster file. Default: $ICT_REF_PROFILE, else
+    ~/.config/ict_ref/cluster.toml."""
     wait: Flag = False
     """Follow the job to its end and return its status (--slurm)."""
     dry_run: Flag = False
-    """Print the configuration or the sbatch file (--slurm), and exit."""
+    """Print what would be done, the sbatch file (--slurm), and what is not ready; write and submit nothing."""
     job: Job = field(default_factory=Job)
 
     def refuse_contradictions(self, *of_jobs: str) -> None:
         """Reject a negative number of processes, and contradictions between --slurm and the other options.
 
-        `of_jobs` names further fields that need --slurm.
+        `of_jobs` names further fields that need --slurm. `job_of` checks the options of the job.
 
         Raises:
             ValueError: An option contradicts another.
@@ -103,46 +100,20 @@ class Placement:
                 f"--processes: expected 0 with --slurm, got {self.processes}. "
                 "Use --job.nodes and --job.gpus-per-node instead."
             )
-        for name in ("wait", "profile", "job", *of_jobs):
-            if not self.slurm and getattr(self, name) not in (False, None, Job()):
-                option = "--job.*" if name == "job" else f"--{name.replace('_', '-')}"
-                raise ValueError(f"{option}: expected --slurm too, got {option} alone. Add --slurm.")
+        for name in ("wait", *of_jobs):
+            if not self.slurm and getattr(self, name) not in (False, None):
+                refuse_without_slurm(f"--{name.replace('_', '-')}")
 
 
-def load_profile(path: Path | None) -> Job:
-    """Return the job of a profile, or the default job without a profile.
+def refuse_without_slurm(option: str) -> NoReturn:
+    """Reject an option that needs --slurm.
 
     Raises:
-        ValueError: The file is not TOML, or a field is unknown or has a wrong value.
-        OSError: The file cannot be read.
+        ValueError: Always.
     """
-    if path is None:
-        return Job()
-    try:
-        content = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"--profile: expected a TOML file, got {path} ({error})") from None
-    kinds = {field.name: type(field.default) for field in dataclasses.fields(Job)}
-    values: dict[str, Any] = {}
-    for name, value in content.items():
-        if name not in kinds:
-            near = difflib.get_close_matches(name, kinds, n=1)
-            hint = f"perhaps you meant {near[0]}" if near else f"known fields: {', '.join(kinds)}"
-            raise ValueError(f"--profile: {path} has an unknown field {name}; {hint}")
-        values[name] = _converted(value, kinds[name], f"--profile: {path}: {name}")
-    return Job(**values)
+    raise ValueError(f"{option}: expected --slurm too, got {option} alone. Add --slurm.")
 
 
-def _converted(value: object, kind: type, option: str) -> object:
-    """Return a value of a TOML file as a value of Job: a list of strings becomes a tuple.
-
-    Raises ValueError for a value that is not of this kind.
-    """
-    converted = tuple(value) if isinstance(value, list) and all(isinstance(line, str) for line in value) else value
-    expect(type(converted) is kind, option, KINDS[kind], repr(value))
-    return converted
-
-
-def _option(name: str) -> str:
+def job_option(name: str) -> str:
     """Return the option of a field of Job as the user types it."""
     return f"--job.{name.replace('_', '-')}"

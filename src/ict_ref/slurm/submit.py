@@ -3,14 +3,11 @@
 import contextlib
 import io
 import os
-import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import submitit
 from submitit.core.utils import FailedJobError
-from submitit.slurm.slurm import _make_sbatch_string
 
 from ict_ref.slurm.follow import follow_job, job_state
 from ict_ref.slurm.worker import SlurmTask, Task
@@ -26,7 +23,6 @@ def submit(work: SlurmTask, *, wait: bool) -> int:
         ValueError: SLURM is not available or rejects the job, or a job of the same work is in the queue.
         OSError: The folder cannot be written.
     """
-    refuse_without_sbatch()
     refuse_a_second_job(work)
     job = _submitted(work)
     log = job.paths.folder / f"{job.job_id}_0_log.out"
@@ -35,19 +31,6 @@ def submit(work: SlurmTask, *, wait: bool) -> int:
     print(f"{work.kind:<10} {work.folder}\nlog        {log}")
     print(f"follow it  tail -F {log}   (or squeue -j {job.job_id}; end it with scancel {job.job_id})", flush=True)
     return follow_job(job, work) if wait else 0
-
-
-def refuse_without_sbatch() -> None:
-    """Reject a submission on a machine without SLURM.
-
-    Raises:
-        ValueError: sbatch or srun is missing.
-    """
-    if missing := [command for command in ("sbatch", "srun") if shutil.which(command) is None]:
-        raise ValueError(
-            f"--slurm: expected sbatch and srun on this machine, got no {' or '.join(missing)}. "
-            "Submit on a machine of the cluster, or leave out --slurm."
-        )
 
 
 def refuse_a_second_job(work: SlurmTask) -> None:
@@ -69,8 +52,22 @@ def job_folder(work: SlurmTask) -> Path:
     return work.folder / "slurm" / "%j"
 
 
-def parameters(work: SlurmTask) -> dict[str, Any]:
-    """Return the parameters of the job for submitit."""
+class Executor(submitit.SlurmExecutor):
+    """submitit's executor, which here writes the sbatch file on a machine without SLURM too."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        """Return a positive number: whether SLURM is there is checked before a submission."""
+        return 1
+
+    def text(self) -> str:
+        """Return the content of the file for sbatch."""
+        text: str = self._make_submission_file_text(self._submitit_command_str, "")
+        return text
+
+
+def executor(work: SlurmTask) -> Executor:
+    """Return the executor of the work, with the parameters of its job."""
     job = work.job
     more: dict[str, Any] = {"requeue": True}
     for option in job.sbatch:
@@ -80,47 +77,37 @@ def parameters(work: SlurmTask) -> dict[str, Any]:
     if typed:
         more["gpus-per-node"] = f"{job.gpu_type}:{job.gpus_per_node}"
     wanted = {
-        "slurm_partition": job.partition, "slurm_account": job.account, "slurm_qos": job.qos,
-        "slurm_constraint": job.constraint, "gpus_per_node": 0 if typed else job.gpus_per_node,
+        "partition": job.partition, "account": job.account, "qos": job.qos,
+        "constraint": job.constraint, "gpus_per_node": 0 if typed else job.gpus_per_node,
     }  # fmt: skip
-    return {
-        "name": work.folder.name,
-        "nodes": job.nodes,
-        "tasks_per_node": job.tasks,
-        "cpus_per_task": job.cpus_per_process,
-        "mem_gb": job.memory_gb,
-        "timeout_min": job.minutes,
-        "stderr_to_stdout": True,
-        "slurm_signal_delay_s": job.signal_seconds,
+    made = Executor(job_folder(work), max_num_timeout=AS_OFTEN_AS_IT_TAKES)
+    made.update_parameters(
+        job_name=work.folder.name,
+        nodes=job.nodes,
+        ntasks_per_node=job.tasks,
+        cpus_per_task=job.cpus_per_process,
+        mem=f"{job.memory_gb}GB",
+        time=job.minutes,
+        stderr_to_stdout=True,
+        signal_delay_s=job.signal_seconds,
         # The end of one process ends the others, which would otherwise wait for it.
-        "slurm_srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={job.cpus_per_process}"],
-        "slurm_setup": ["set -e", *job.setup],
-        "slurm_additional_parameters": more,
+        srun_args=["--kill-on-bad-exit=1", f"--cpus-per-task={job.cpus_per_process}"],
+        setup=["set -e", *job.setup],
+        additional_parameters=more,
+        wckey=None,  # clusters that account by it reject submitit's own
         **{name: value for name, value in wanted.items() if value},
-    }
-
-
-def sbatch_file(work: SlurmTask) -> str:
-    """Return the content of the file for sbatch."""
-    names = {"name": "job_name", "timeout_min": "time", "tasks_per_node": "ntasks_per_node", "mem_gb": "mem"}
-    given = {names.get(key, key.removeprefix("slurm_")): value for key, value in parameters(work).items()}
-    given["mem"] = f"{work.job.memory_gb}GB"
-    command = f"{sys.executable} -u -m submitit.core._submit {job_folder(work)}"
-    return _make_sbatch_string(command=command, folder=job_folder(work), **given)
+    )
+    return made
 
 
 def _submitted(work: SlurmTask) -> submitit.Job[int]:
-    executor = submitit.AutoExecutor(
-        folder=job_folder(work), cluster="slurm", slurm_max_num_timeout=AS_OFTEN_AS_IT_TAKES
-    )
-    executor.update_parameters(**parameters(work))
     before = set(work.folder.glob("slurm/*"))
     cluster = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
     try:
         # A submission from within a job must not inherit its environment. submitit prints sbatch's errors again.
         with contextlib.redirect_stderr(io.StringIO()), submitit.helpers.clean_env():
             os.environ |= cluster
-            return executor.submit(Task(work.action))
+            return executor(work).submit(Task(work.action))
     except FailedJobError as error:
         for left in set(work.folder.glob("slurm/*")) - before:
             left.unlink()

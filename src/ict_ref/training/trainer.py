@@ -65,7 +65,7 @@ class Trainer:
         # iCT, Appendix B: RAdam; betas and eps, without decay, warm-up and clipping, are those of CM's code.
         self.optimizer = RAdam(self.student.parameters(), lr=config.train.learning_rate, betas=(0.9, 0.999), eps=1e-8)
         self.state = TrainingState(self.student, self.ema, self.teacher, self.optimizer)
-        shards = self.group.microbatches(config.train.noise_shards, config.machine.accumulate)
+        shards = self.group.microbatches(config.train.noise_shards, config.machine.microbatches)
         sites, ahead = self.student.network.dropout_sites(), self.device.type == "cuda"
         self.microbatches = Microbatches(examples, config, sites, self.device, shards, ahead=ahead)
         describe = partial(describe_nonfinite, config)
@@ -129,7 +129,7 @@ class Trainer:
     def _prepared(self) -> "ConsistencyModel | DistributedDataParallel":
         """Return the student as an update calls it: recomputing, compiled and wrapped in DDP as configured."""
         machine = self.config.machine
-        if machine.recompute:
+        if machine.recomputes:
             recompute(self.student)
         for model in (self.student, self.teacher) if machine.compile else ():  # not ema, which makes few samples
             if model is not None:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -26,6 +26,8 @@ Several = Annotated[tuple[T, ...], NOT_EMPTY]
 """One or more values."""
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 """A flag without an opposite: --x where the default is False, --no-x where it is True."""
+UNIONS = (Union, types.UnionType)
+BOOLEANS = {"True": True, "False": False, "true": True, "false": False}
 WORDS = {int: "an integer", float: "a number", Path: "a path"}
 
 
@@ -37,6 +39,8 @@ class Option:
     name: str
     kind: Any
     """Type of one value; for a flag, its value."""
+    words: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Values of words that are not of this type, such as None or auto."""
     least: int = 0
     most: int = 0
     """Largest number of values; `least` is the smallest."""
@@ -44,7 +48,11 @@ class Option:
     """Whether the value is a tuple."""
     positional: bool = False
     required: bool = False
-    nullable: bool = False
+
+    @property
+    def is_flag(self) -> bool:
+        """Return whether the option may stand without a value."""
+        return isinstance(self.kind, bool)
 
     def value(self, words: Sequence[str]) -> Any:
         """Return the value of these words.
@@ -52,7 +60,7 @@ class Option:
         Raises:
             ValueError: There are too few words, or one has another type.
         """
-        if self.most == 0:
+        if self.is_flag and not words:
             return self.kind
         if len(words) < self.least:
             raise ValueError(self.expected(" ".join(words) or "nothing"))
@@ -65,8 +73,10 @@ class Option:
         Raises:
             ValueError: The word has another type or is not one of the choices.
         """
-        if word == "None" and self.nullable:
-            return None
+        if word in self.words:
+            return self.words[word]
+        if self.is_flag:
+            raise ValueError(self.expected(word))
         choices = get_args(self.kind)
         try:
             return choices[choices.index(word)] if choices else self.kind(word)
@@ -75,9 +85,12 @@ class Option:
 
     def expected(self, got: str) -> str:
         """Return the message that states the expected value and what was given."""
-        what = f"one of {', '.join(choices)}" if (choices := get_args(self.kind)) else WORDS.get(self.kind, "a value")
+        choices = get_args(self.kind) or (tuple(self.words) if self.is_flag else ())
+        what = f"one of {', '.join(choices)}" if choices else WORDS.get(self.kind, "a value")
         if self.several and not choices:
             what = f"{self.most if self.least > 1 else ''} {what.split()[1]}s".strip()
+        if "auto" in self.words and not choices:
+            what += " or auto"
         return f"{self.name}: expected {what}, got {got}"
 
 
@@ -97,10 +110,7 @@ def parse_options(
     Raises:
         ValueError: A word is not an option or not an allowed value, or the dataclass rejects its fields.
     """
-    try:
-        given, wants_help = _read(sys.argv[1:] if arguments is None else arguments, list(options_of(kind)))
-    except ValueError as error:
-        raise ValueError(f"{error}; see python -m {name} --help") from None
+    given, wants_help = given_options(kind, sys.argv[1:] if arguments is None else arguments, name)
     if wants_help:
         print(inspect.getdoc(kind), end="\n\n")
         base = tyro.MISSING_NONPROP if default is None else default(given)
@@ -112,6 +122,18 @@ def parse_options(
         return kind(**{path[0]: value for path, value in given.items()})
     replaced: T = _replaced(default(given), given)
     return replaced
+
+
+def given_options(kind: type[Any], arguments: Sequence[str], name: str) -> tuple[Given, bool]:
+    """Return the values in `arguments` for the fields of a dataclass, and whether --help is among them.
+
+    Raises:
+        ValueError: A word is not an option or not an allowed value.
+    """
+    try:
+        return _read(arguments, list(options_of(kind)))
+    except ValueError as error:
+        raise ValueError(f"{error}; see python -m {name} --help") from None
 
 
 def metavar(name: str) -> Any:
@@ -135,10 +157,11 @@ def options_of(kind: Any, path: tuple[str, ...] = (), prefix: str = "") -> Itera
         name = field.name.replace("_", "-") if named.name is None else named.name
         if dataclasses.is_dataclass(hint):
             yield from options_of(hint, here, f"{prefix}{name}." if name else prefix)
-        elif hint is bool:
+        elif hint is bool or bool in get_args(hint):
             with_opposite = tyro.conf.FlagCreatePairsOff not in extras
             for value in (True, False) if with_opposite else (not field.default,):
-                yield Option(here, f"--{prefix}{'' if value else 'no-'}{name}", value)
+                words = _words(hint) | BOOLEANS if value and hint is not bool else {}
+                yield Option(here, f"--{prefix}{'' if value else 'no-'}{name}", value, words, most=int(bool(words)))
         else:
             option = _with_value(hint, here, NOT_EMPTY in extras)
             required = field.default is MISSING and field.default_factory is MISSING
@@ -160,14 +183,23 @@ def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 
 def _with_value(hint: Any, path: tuple[str, ...], not_empty: bool) -> Option:
     """Return an option without a name, which takes the values of a type."""
-    nullable = get_origin(hint) in (Union, types.UnionType)
-    if nullable:
-        hint = next(one for one in get_args(hint) if one is not types.NoneType)
+    words = _words(hint)
+    if get_origin(hint) in UNIONS:
+        kinds = [one for one in get_args(hint) if one is not types.NoneType]
+        hint = next((one for one in kinds if get_origin(one) is not Literal), kinds[0])
     several = get_origin(hint) is tuple
     inner = get_args(hint) if several else (hint,)
     least, most = (int(not_empty), sys.maxsize) if inner[-1] is ... else (len(inner), len(inner))
-    takes_none = nullable and inner[0] in WORDS and inner[0] is not Path  # a file may be called None
-    return Option(path, "", inner[0], least, most, several=several, nullable=takes_none)
+    if inner[0] not in WORDS or inner[0] is Path:
+        words.pop("None", None)  # a file may be called None
+    return Option(path, "", inner[0], words, least, most, several=several)
+
+
+def _words(hint: Any) -> dict[str, Any]:
+    """Return the words in a union of types: those of a Literal beside another type, and None."""
+    inner = get_args(hint) if get_origin(hint) in UNIONS else ()
+    literal = {word: word for one in inner if get_origin(one) is Literal for word in get_args(one)}
+    return literal | ({"None": None} if types.NoneType in inner else {})
 
 
 def _read(words: Iterable[str], options: Sequence[Option]) -> tuple[Given, bool]:
@@ -209,7 +241,7 @@ def _option_and_values(word: str, left: deque[str], named: Mapping[str, Option])
     if len(values) > option.most:
         raise ValueError(f"{name}: expected no value, got {value}")
     while left and len(values) < option.most and not _is_option(left[0]):
-        if equals and not _takes(option, left[0]):
+        if (equals or option.is_flag) and not _takes(option, left[0]):
             break  # --labels=3 RUN
         values.append(left.popleft())
     return option, values

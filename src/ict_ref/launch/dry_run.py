@@ -1,0 +1,36 @@
+"""What a run or its submission would do: `python -m ict_ref.launch --dry-run`."""
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+
+from ict_ref.launch import sources
+from ict_ref.launch.options import Launch, with_checksum
+from ict_ref.launch.preflight import problems
+from ict_ref.launch.submit import as_slurm_task, for_slurm
+from ict_ref.slurm.submit import executor
+
+
+def report(launch: Launch, arguments: Sequence[str]) -> str:
+    """Return the configuration, the values that differ from the preset, the sbatch file, and what is not ready.
+
+    Nothing is written. The sbatch file is made by the code that submits it.
+
+    Raises:
+        ValueError: The arguments are not allowed.
+        OSError: The cluster file cannot be read.
+    """
+    with contextlib.suppress(ValueError, OSError):  # `problems` has a line for it
+        launch = dataclasses.replace(launch, config=with_checksum(launch.config))
+    if launch.slurm:
+        launch = for_slurm(launch)
+    not_ready = problems(launch)
+    changed = sources.changes(launch, arguments)
+    parts = [
+        launch.config.to_json(),
+        sources.table(changed) if changed else f"all values are those of the preset {launch.preset}",
+    ]
+    if launch.slurm:
+        parts.append(executor(as_slurm_task(launch)).text().strip())
+    parts.append("\n".join(f"not ready: {line}" for line in not_ready) or "ready")
+    return "\n\n".join(parts)

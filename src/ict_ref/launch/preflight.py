@@ -1,0 +1,85 @@
+"""Checks of a run before its job is queued: nothing is written, and each failure is one line."""
+
+from collections.abc import Callable, Iterator
+
+from ict_ref.launch.options import Launch, with_checksum
+from ict_ref.launch.preset_jobs import is_of_the_paper
+from ict_ref.slurm import preflight as cluster
+
+
+def problems(launch: Launch) -> list[str]:
+    """Return a line for each reason why the run cannot begin, or why its job cannot be submitted."""
+    checks: tuple[Callable[[Launch], Iterator[str]], ...] = (_data, _method, _packages, _folder)
+    if launch.slurm:
+        checks += (_gpus, _shards, _cluster)
+    found: list[str] = []
+    for check in checks:
+        try:
+            found += check(launch)
+        except (ValueError, OverflowError) as error:
+            found.append(str(error))
+        except OSError as error:
+            found.append(f"cannot use {error.filename}: {error.strerror or error}")
+    return list(dict.fromkeys(found))
+
+
+def refuse_unless_ready(launch: Launch) -> None:
+    """Reject a run that cannot begin.
+
+    Raises:
+        ValueError: A check has failed. The message is the first reason, and the number of further ones.
+    """
+    found = problems(launch)
+    if found:
+        more = f" (and {len(found) - 1} more; --dry-run lists them)" if len(found) > 1 else ""
+        raise ValueError(f"{found[0]}{more}")
+
+
+def _data(launch: Launch) -> Iterator[str]:
+    from ict_ref.data.dataset import load
+
+    load(with_checksum(launch.config).data)
+    yield from ()
+
+
+def _method(launch: Launch) -> Iterator[str]:
+    from ict_ref.training.loss import check_objective
+
+    check_objective(launch.config)
+    yield from ()
+
+
+def _packages(launch: Launch) -> Iterator[str]:
+    from ict_ref.training.metrics_log import refuse_without_tensorboard
+
+    if launch.config.record.tensorboard:
+        refuse_without_tensorboard()
+    yield from ()
+
+
+def _folder(launch: Launch) -> Iterator[str]:
+    from ict_ref.checkpoint.run_dir import refuse_unusable
+
+    refuse_unusable(launch.folder(), launch.config)
+    yield from ()
+
+
+def _gpus(launch: Launch) -> Iterator[str]:
+    job, device = launch.job, launch.config.machine.device
+    if device != "cpu" and not job.gpus_per_node and (device == "cuda" or is_of_the_paper(launch.preset)):
+        yield (
+            f"--job.gpus-per-node: expected GPUs for the preset {launch.preset}, got none. "
+            "Give --job.gpus-per-node 8, or --machine.device cpu to train without GPUs."
+        )
+
+
+def _shards(launch: Launch) -> Iterator[str]:
+    from ict_ref.distributed.process_group import ProcessGroup
+
+    group = ProcessGroup(0, launch.job.processes)
+    group.microbatches(launch.config.train.noise_shards, launch.config.machine.microbatches)
+    yield from ()
+
+
+def _cluster(launch: Launch) -> Iterator[str]:
+    yield from cluster.problems(launch.job)
