@@ -97,7 +97,7 @@ def job_of(base: Job, file: ClusterFile, given: Given, *, gpus: bool = True) -> 
 
 
 def found(profile: str | None) -> Path | None:
-    """Return the path of the cluster file; None if there is none.
+    """Return the path of the cluster file, or None without one.
 
     Raises:
         ValueError: A file is named that does not exist.
