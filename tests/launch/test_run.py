@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from tests.support.datasets import prepared, random_images
 from tests.support.files import contents
 from tests.support.runs import newest
 
@@ -177,6 +178,20 @@ def test_a_gpu_that_is_not_there_is_one_line(
     assert main(command) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "--machine.device: expected a GPU for each process of a machine, got 0 for 1 or more" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_preset_of_the_paper_without_a_gpu_needs_the_word_cpu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = prepared(tmp_path / "data", random_images(40, 3, 32, 32), [k % 10 for k in range(40)])
+    small = ["--network.width", "32", "--network.blocks", "1", "--train.batch-size", "64", "--train.steps", "8"]
+    command = ["--config", "cifar10", "--data.path", str(images), *small, "--out", str(tmp_path / "run")]
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        "--machine.device: expected a GPU for the preset cifar10, and torch found none. Give --machine.device" in line
+    )
     assert not (tmp_path / "run").exists()
 
 

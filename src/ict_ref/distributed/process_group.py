@@ -9,10 +9,12 @@ MASTER_ADDR and MASTER_PORT.
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import signal
+import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -102,6 +104,8 @@ def joined(machine: Machine, *, option: str = "--machine.device") -> Iterator[Pr
     with _lost_processes_named():
         dist.init_process_group(backend, init_method=method, rank=rank, world_size=size, timeout=TIMEOUT)
         try:
+            if device.type == "cuda":
+                refuse_shared_gpus(_gathered(_gpu_key(device), size), option)
             yield ProcessGroup(rank, size, device)
         finally:
             dist.destroy_process_group()
@@ -125,17 +129,53 @@ def _lost_processes_named() -> Iterator[None]:
 
 
 def _device(machine: Machine, local: int, option: str) -> torch.device:
+    """Return the device of the process with this local rank.
+
+    A process that sees one GPU takes it: SLURM and containers may show each process its own. That no two processes
+    take the same one is checked once they are connected.
+
+    Raises:
+        ValueError: several GPUs are visible, but fewer than the processes of this machine.
+    """
     visible = torch.cuda.device_count()
     if machine.device == "cpu" or (machine.device == "auto" and visible == 0):
         return torch.device("cpu")
-    if local >= visible:
+    number = 0 if visible == 1 else local
+    if number >= visible:
         raise ValueError(
             f"{option}: expected a GPU for each process of a machine, got {visible} for {local + 1} or more "
             f"processes. Start fewer processes, or give {option} cpu."
         )
-    device = torch.device("cuda", local)
+    device = torch.device("cuda", number)
     torch.cuda.set_device(device)
     return device
+
+
+def refuse_shared_gpus(keys: Sequence[int], option: str) -> None:
+    """Reject processes that take the same GPU. `keys` identify the GPU of each rank.
+
+    Raises:
+        ValueError: two processes have the same key.
+    """
+    for rank, key in enumerate(keys):
+        if (first := keys.index(key)) < rank:
+            raise ValueError(
+                f"{option}: expected a GPU for each process, got the same one for processes {first} and {rank}. "
+                "Start fewer processes, or show each process its own GPU."
+            )
+
+
+def _gpu_key(device: torch.device) -> int:
+    """Return 63 bits that identify a GPU among those of all machines."""
+    identity = f"{socket.gethostname()} {torch.cuda.get_device_properties(device).uuid}"
+    return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big") >> 1
+
+
+def _gathered(key: int, size: int) -> list[int]:
+    """Return the keys of all processes, in the order of their ranks."""
+    keys = [torch.zeros((), dtype=torch.int64) for _ in range(size)]
+    dist.all_gather(keys, torch.tensor(key))
+    return [int(one) for one in keys]
 
 
 def _stop_with_parent() -> None:
