@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "networks data distributed slurm",
         "checkpoint prepare",
         "training sample import_checkpoint export_checkpoint",
-        "evaluate edit experiments",
+        "evaluate edit experiments plan",
         "launch search figures",
     )
 )
