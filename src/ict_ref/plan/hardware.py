@@ -40,25 +40,25 @@ class Gpu:
 def _gpu(name: str, memory: float, peaks: tuple[float, float, float, float], bandwidth: float, link: float) -> Gpu:
     """Return a GPU from its memory in GiB, its peaks in TFLOP/s, and bandwidths in GB/s."""
     float64, float32, tf32, bfloat16 = (peak * TERA for peak in peaks)
-    return Gpu(name, int(memory * 2**30), float64, float32, tf32, bfloat16, bandwidth * GB, link * GB)
+    return Gpu(name, round(memory * 2**30), float64, float32, tf32, bfloat16, bandwidth * GB, link * GB)
 
 
 GPUS: Mapping[str, Gpu] = {
     gpu.name: gpu
     for gpu in (
         # "NVIDIA V100 Tensor Core GPU" (2020), SXM2: no TF32, no bfloat16; NVLink 300 GB/s in both directions.
-        _gpu("v100-32gb", 32, (7.8, 15.7, 15.7, 15.7), 900, 150),
+        _gpu("v100-32gb", 32.0, (7.8, 15.7, 15.7, 15.7), 900.0, 150.0),
         # "NVIDIA A100 Tensor Core GPU" (2021), SXM: NVLink 600 GB/s in both directions.
-        _gpu("a100-40gb", 40, (9.7, 19.5, 156, 312), 1555, 300),
-        _gpu("a100-80gb", 80, (9.7, 19.5, 156, 312), 2039, 300),
+        _gpu("a100-40gb", 40.0, (9.7, 19.5, 156.0, 312.0), 1555.0, 300.0),
+        _gpu("a100-80gb", 80.0, (9.7, 19.5, 156.0, 312.0), 2039.0, 300.0),
         # "NVIDIA H100 Tensor Core GPU" (2023), SXM: tensor figures halved, printed with sparsity; NVLink 900 GB/s.
-        _gpu("h100-80gb", 80, (34, 67, 494.5, 989.5), 3350, 450),
+        _gpu("h100-80gb", 80.0, (34.0, 67.0, 494.5, 989.5), 3350.0, 450.0),
         # "NVIDIA H200 Tensor Core GPU" (2024), SXM: as the H100, with other memory.
-        _gpu("h200-141gb", 141 * 1e9 / 2**30, (34, 67, 494.5, 989.5), 4800, 450),
+        _gpu("h200-141gb", 141.0, (34.0, 67.0, 494.5, 989.5), 4800.0, 450.0),
         # "NVIDIA RTX A6000" (2022) and the GA102 white paper: float64 1/64 of float32; PCIe 4.0 x16.
-        _gpu("a6000-48gb", 48, (0.6, 38.7, 77.4, 154.8), 768, 32),
+        _gpu("a6000-48gb", 48.0, (0.6, 38.7, 77.4, 154.8), 768.0, 32.0),
         # "NVIDIA Ada GPU Architecture" (2022), appendix A: float64 1/64 of float32; PCIe 4.0 x16, without NVLink.
-        _gpu("rtx4090-24gb", 24, (1.3, 82.6, 82.6, 165.2), 1008, 32),
+        _gpu("rtx4090-24gb", 24.0, (1.3, 82.6, 82.6, 165.2), 1008.0, 32.0),
     )
 }
 
