@@ -48,7 +48,7 @@ def test_each_value_that_differs_from_the_preset_has_its_source(
     words = ["--slurm", "--config", "cifar10", "--profile", "mine.toml", "--machine.threads", "2", "--train.steps", "9"]
     text = shown(words, capsys)
     start = text.index("option ")
-    rows = [line.split(maxsplit=2) for line in text[start : text.index("#!/bin/bash")].splitlines()]
+    rows = [line.split(maxsplit=2) for line in text[start : text.index("memory:")].splitlines()]
     checksum = parse(words).config.data.checksum
     assert [row for row in rows if row] == [
         ["option", "value", "from"],
@@ -88,7 +88,12 @@ def test_a_submission_refuses_what_a_dry_run_lists(
     words = ["--slurm", "--config", "minimal", "--job.nodes", "3", "--out", "taken", "--machine.device", "cuda"]
     text = shown(words, capsys)
     not_ready = [line.removeprefix("not ready: ") for line in text.splitlines() if line.startswith("not ready: ")]
-    beginnings = ["taken is a file", "--job.gpus-per-node: expected GPUs", "--train.noise-shards", "--slurm: expected"]
+    beginnings = [
+        f"{tmp_path}/taken is a file",
+        "--job.gpus-per-node: expected GPUs",
+        "--train.noise-shards",
+        "--slurm: expected",
+    ]
     assert all(line.startswith(start) for line, start in zip(not_ready, beginnings, strict=True)), not_ready
     assert main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()

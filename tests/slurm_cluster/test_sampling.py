@@ -46,7 +46,7 @@ def test_what_the_job_would_refuse_is_refused_before_it_is_queued(slurm: Cluster
     for options, says in {
         ("--sigmas", "80", "90"): "expected sigmas that descend",
         ("--labels", "12"): "--labels: expected classes from 0 to 9, got 12",
-        ("--job.partition", "nope"): "sbatch rejects the job: invalid partition specified: nope",
+        ("--job.partition", "nope"): "--job.partition: expected one of graceful, main, patient, urgent, got nope",
     }.items():
         done = sample(str(run), "--out", str(tmp_path / "a.npz"), *JOB, *options)
         assert done.returncode == 2, done.stdout

@@ -75,6 +75,14 @@ class ProcessGroup:
         dist.all_reduce(flags)
         return float(flags[0]) > 0
 
+    def least(self, value: int) -> int:
+        """Return the smallest value of all processes."""
+        if self.size == 1:
+            return value
+        values = torch.tensor([value])
+        dist.all_reduce(values, dist.ReduceOp.MIN)
+        return int(values[0])
+
     def share_(self, tensors: Iterable[Shaped[Tensor, "..."]]) -> None:
         """Copy the tensors of the first process into those of all others."""
         if self.size > 1:

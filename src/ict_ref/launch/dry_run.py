@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from ict_ref.launch import sources
+from ict_ref.launch.job_plan import memory_line
 from ict_ref.launch.options import Launch, with_checksum
 from ict_ref.launch.preflight import problems
 from ict_ref.launch.submit import as_slurm_task, for_slurm
@@ -31,6 +32,9 @@ def report(launch: Launch, arguments: Sequence[str]) -> str:
         sources.table(changed) if changed else f"all values are those of the preset {launch.preset}",
     ]
     if launch.slurm:
+        if launch.job.gpus_per_node:
+            with contextlib.suppress(ValueError, OSError):  # `problems` has a line for it
+                parts.append(memory_line(launch))
         parts.append(executor(as_slurm_task(launch)).text().strip())
     parts.append("\n".join(f"not ready: {line}" for line in not_ready) or "ready")
     return "\n\n".join(parts)

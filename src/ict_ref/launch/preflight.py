@@ -11,7 +11,7 @@ def problems(launch: Launch) -> list[str]:
     """Return a line for each reason why the run cannot begin, or why its job cannot be submitted."""
     checks: tuple[Callable[[Launch], Iterator[str]], ...] = (_data, _method, _packages, _folder)
     if launch.slurm:
-        checks += (_gpus, _shards, _cluster)
+        checks += (_gpus, _shards, _memory, _times, _cluster)
     found: list[str] = []
     for check in checks:
         try:
@@ -79,6 +79,20 @@ def _shards(launch: Launch) -> Iterator[str]:
     group = ProcessGroup(0, launch.job.processes)
     group.microbatches(launch.config.train.noise_shards, launch.config.machine.microbatches)
     yield from ()
+
+
+def _memory(launch: Launch) -> Iterator[str]:
+    from ict_ref.launch.job_plan import predicted
+
+    if launch.config.data.name != "folder" or launch.config.data.path:
+        predicted(launch)
+    yield from ()
+
+
+def _times(launch: Launch) -> Iterator[str]:
+    from ict_ref.launch.job_plan import too_short
+
+    yield from too_short(launch)
 
 
 def _cluster(launch: Launch) -> Iterator[str]:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ def guarded(action: Callable[[], int]) -> int:
 def run(launch: Launch) -> int:
     """Train, then sample and score in the first process; return the exit status."""
     from ict_ref.distributed.process_group import joined
+    from ict_ref.launch.fitting import out_of_memory_explained
 
     with contextlib.ExitStack() as folder:
         with contextlib.ExitStack() as connection:
@@ -52,7 +54,9 @@ def run(launch: Launch) -> int:
                 trainer, dataset = prepare(launch, group, folder)
             except (ValueError, OverflowError) as error:
                 return say(REFUSED, str(error))
-            status = train(launch, trainer)
+            launch = dataclasses.replace(launch, config=trainer.config)
+            with out_of_memory_explained(launch.config, group.size):
+                status = train(launch, trainer)
         return status if status or not group.first else sample_and_score(launch, trainer, dataset)
 
 
@@ -67,6 +71,7 @@ def prepare(launch: Launch, group: "ProcessGroup", folder: contextlib.ExitStack)
 
     from ict_ref.checkpoint.run_dir import open_run
     from ict_ref.data.dataset import load
+    from ict_ref.launch.fitting import probe_update, settled
     from ict_ref.training.loop import resume
     from ict_ref.training.metrics_log import refuse_without_tensorboard
     from ict_ref.training.trainer import Trainer
@@ -78,6 +83,8 @@ def prepare(launch: Launch, group: "ProcessGroup", folder: contextlib.ExitStack)
     if config.record.tensorboard:
         refuse_without_tensorboard()
     dataset = load(config.data)
+    probe = partial(probe_update, examples=dataset.train, group=group)
+    config, choice = settled(config, place, group, probe)
     trainer = Trainer(config, dataset.train, group)
     if group.first:
         folder.enter_context(open_run(place, config, trainer.images))
@@ -90,6 +97,8 @@ def prepare(launch: Launch, group: "ProcessGroup", folder: contextlib.ExitStack)
         print(f"{launch.preset}: {len(dataset.train)} images, {parameters:,} parameters, run folder {place}")
         if group.size > 1:
             print(f"{group.size} processes on {group.device.type}, {config.train.batch_size // group.size} images each")
+        if choice:
+            print(choice)
         if trainer.step > 0:
             print(f"resumed after step {trainer.step} of {config.train.steps}")
     return trainer, dataset

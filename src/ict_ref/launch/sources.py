@@ -48,7 +48,7 @@ def changes(launch: Launch, arguments: Sequence[str]) -> list[Change]:
     after = flat({**dataclasses.asdict(launch.config), "job": dataclasses.asdict(launch.job)})
     with_job = launch.slurm
     return [
-        Change(option(name), value, source(name))
+        Change(option(name), ", ".join(map(str, value)) if isinstance(value, tuple) else value, source(name))
         for name, value in after.items()
         if value != before[name] and (with_job or not name.startswith("job."))
     ]

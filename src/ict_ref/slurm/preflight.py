@@ -48,10 +48,27 @@ def problems(job: Job) -> Iterator[str]:
         yield from unfit(job, groups)
 
 
+def gpu_type(job: Job) -> str:
+    """Return the type of the job's GPUs: that of the job, or the only one of its partition; "" if it is unknown."""
+    if job.gpu_type or not job.gpus_per_node:
+        return job.gpu_type
+    try:
+        groups = node_groups()
+    except ValueError:  # `problems` has a line for it
+        return ""
+    kinds = {kind for group in of_partition(job, groups)[0] for kind in group.gpus}
+    return kinds.pop() if len(kinds) == 1 else ""
+
+
+def of_partition(job: Job, groups: list[NodeGroup]) -> tuple[list[NodeGroup], list[str]]:
+    """Return the nodes that the job may take, and the names of its partitions."""
+    names = job.partition.split(",") if job.partition else [group.partition for group in groups if group.is_default]
+    return [group for group in groups if group.partition in names], names
+
+
 def unfit(job: Job, groups: list[NodeGroup]) -> Iterator[str]:
     """Yield a line for each demand of the job that no nodes of its partition meet; none if nodes are unknown."""
-    names = job.partition.split(",") if job.partition else [group.partition for group in groups if group.is_default]
-    mine = [group for group in groups if group.partition in names]
+    mine, names = of_partition(job, groups)
     where = f"partition {','.join(names)}"
     if groups and names and not mine:
         there = ", ".join(sorted({group.partition for group in groups}))

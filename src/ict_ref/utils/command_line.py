@@ -46,7 +46,7 @@ def guarded(
         # The launcher of the processes reports which of them failed; this one did not.
         return LOST if started_by_launcher() else say(name, LOST, f"another process was lost ({error})")
     except RuntimeError as error:
-        if not _is_of_memory(error):
+        if not is_of_memory(error):
             raise
         return say(name, REFUSED, f"not enough memory: {str(error).splitlines()[0]}")
     except KeyboardInterrupt as error:
@@ -54,7 +54,7 @@ def guarded(
         return say(name, 128 + number, stopped)
 
 
-def _is_of_memory(error: RuntimeError) -> bool:
+def is_of_memory(error: RuntimeError) -> bool:
     """Return whether torch failed to allocate host or GPU memory."""
     import torch
 

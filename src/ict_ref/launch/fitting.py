@@ -1,0 +1,190 @@
+"""The number of microbatches and the recomputation of a run, chosen so that an update fits into memory.
+
+The choice is made once, when a run begins, and is stored in config.json. A run that resumes takes the stored numbers,
+because accumulation changes rounding.
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ict_ref.checkpoint.run_dir import load_config
+from ict_ref.config import Config
+from ict_ref.plan.fit import Fit, fits
+from ict_ref.plan.memory import memory
+from ict_ref.utils.available_memory import available_bytes
+from ict_ref.utils.command_line import is_of_memory
+
+if TYPE_CHECKING:
+    from ict_ref.distributed.process_group import ProcessGroup
+    from ict_ref.training.microbatches import Examples
+
+Probe = Callable[[Config], bool]
+"""Whether an update of a configuration fits into the device's memory."""
+UNCERTAINTY = 1.15
+"""Largest ratio of predicted and used memory in the tests of the prediction."""
+
+
+def settled(config: Config, folder: Path, group: "ProcessGroup", probe: Probe) -> tuple[Config, str]:
+    """Return the configuration with its microbatches and recomputation chosen, and a line about a new choice.
+
+    The first process chooses for all of them, by the device with the least free memory. All processes probe the choice
+    on a GPU.
+
+    Raises:
+        ValueError: nothing fits, or the stored numbers do not fit any more.
+    """
+    bytes_free = group.least(free_bytes(group))
+    config = with_recorded(config, folder) if group.first else config
+    machine = config.machine
+    if not group.any(group.first and "auto" in (machine.accumulate, machine.recompute)):
+        config = _shared(config, group)
+        if group.first:
+            _refuse_what_does_not_fit(config, group.size, bytes_free)
+        return config, ""
+    while True:
+        fit = fit_of(config, processes=group.size, bytes_free=bytes_free) if group.first else None
+        chosen = _shared(config if fit is None else _with(config, fit), group)
+        if not group.any(not probe(chosen)):
+            return chosen, "" if fit is None else described(fit, bytes_free)
+        bytes_free = bytes_free if fit is None else fit.memory.total
+
+
+def free_bytes(group: "ProcessGroup") -> int:
+    """Return the free memory of this process's device; processes of a machine share its memory evenly."""
+    if group.device.type == "cuda":
+        return int(torch.cuda.mem_get_info(group.device)[0])
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", group.size))
+    return available_bytes() // here
+
+
+def with_recorded(config: Config, folder: Path) -> Config:
+    """Return the configuration with the numbers that its run has recorded, where none are given.
+
+    Raises:
+        ValueError: config.json of the folder is damaged.
+    """
+    if not (folder / "config.json").exists():
+        return config
+    stored, given = load_config(folder).machine, config.machine
+    return _with_numbers(
+        config,
+        accumulate=stored.accumulate if given.accumulate == "auto" else given.accumulate,
+        recompute=stored.recompute if given.recompute == "auto" else given.recompute,
+    )
+
+
+def probe_update(config: Config, examples: "Examples", group: "ProcessGroup") -> bool:
+    """Return whether an update of this process's part of the batch fits into the memory of its GPU.
+
+    The update is real, of the size that the run has, but without the other processes and uncompiled; nothing of it is
+    kept. On a CPU nothing is tried, because a process without memory is killed.
+    """
+    if group.device.type != "cuda":
+        return True
+    from ict_ref.distributed.process_group import ProcessGroup
+    from ict_ref.training.trainer import Trainer
+
+    train = dataclasses.replace(
+        config.train,
+        batch_size=config.train.batch_size // group.size,
+        noise_shards=config.train.noise_shards // group.size,
+    )
+    machine = dataclasses.replace(config.machine, compile=False)
+    alone = dataclasses.replace(config, train=train, machine=machine)
+    trainer = None
+    try:
+        trainer = Trainer(alone, examples, ProcessGroup(device=group.device))
+        trainer.update()
+        torch.cuda.synchronize(group.device)
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        if trainer is not None:
+            trainer.microbatches.close()
+        del trainer
+        torch.cuda.empty_cache()
+    return True
+
+
+@contextlib.contextmanager
+def out_of_memory_explained(config: Config, processes: int) -> Iterator[None]:
+    """Turn an error about missing memory into one that names the options that need less.
+
+    Raises:
+        MemoryError: the block ran out of memory.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_of_memory(error):
+            raise
+        machine, shards = config.machine, config.train.noise_shards // processes
+        more = [n for n in range(machine.microbatches + 1, shards + 1) if shards % n == 0]
+        advice = [f"--machine.accumulate {count}" for count in more[:1]]
+        advice += ["--machine.recompute"] * (not machine.recomputes)
+        images = config.train.batch_size // (processes * machine.microbatches)
+        raise MemoryError(
+            f"{images} images at a time do not fit ({str(error).splitlines()[0]}). "
+            f"Give {' or '.join(advice) or 'more processes (--job.nodes)'}; the run then resumes."
+        ) from error
+
+
+def fit_of(config: Config, *, processes: int, bytes_free: int) -> Fit:
+    """Return the cheapest setting that fits into memory; numbers of the configuration are kept.
+
+    Raises:
+        ValueError: nothing fits, or noise shards cannot be divided among the processes.
+    """
+    machine = config.machine
+    return fits(
+        config,
+        processes=processes,
+        bytes_free=bytes_free,
+        accumulate=None if machine.accumulate == "auto" else machine.accumulate,
+        recompute=None if machine.recompute == "auto" else machine.recompute,
+    )
+
+
+def described(fit: Fit, bytes_free: int) -> str:
+    """Return a line about a choice."""
+    microbatches = f"{fit.accumulate} microbatch{'es' if fit.accumulate > 1 else ''} of {fit.images} images"
+    recomputed = "recomputed" if fit.recompute else "kept"
+    sizes = f"about {fit.memory.total / 2**30:.2g} of {bytes_free / 2**30:.2g} GiB"
+    return f"{microbatches} per process and update, activations {recomputed}: {sizes}"
+
+
+def _with(config: Config, fit: Fit) -> Config:
+    return _with_numbers(config, accumulate=fit.accumulate, recompute=fit.recompute)
+
+
+def _with_numbers(config: Config, **numbers: Any) -> Config:
+    return dataclasses.replace(config, machine=dataclasses.replace(config.machine, **numbers))
+
+
+def _shared(config: Config, group: "ProcessGroup") -> Config:
+    """Return the configuration with the numbers of the first process."""
+    numbers = torch.tensor([config.machine.microbatches, int(config.machine.recomputes)])
+    group.share_([numbers])
+    return _with_numbers(config, accumulate=int(numbers[0]), recompute=bool(numbers[1]))
+
+
+def _refuse_what_does_not_fit(config: Config, processes: int, bytes_free: int) -> None:
+    """Reject numbers that were given or stored, and that need clearly more memory than there is.
+
+    Raises:
+        ValueError: the prediction exceeds the free memory by more than its uncertainty.
+    """
+    machine = config.machine
+    needed = memory(config, accumulate=machine.microbatches, recompute=machine.recomputes, processes=processes).total
+    if needed > UNCERTAINTY * bytes_free:
+        raise ValueError(
+            f"--machine.accumulate: expected numbers that fit into {bytes_free / 2**30:.2g} GiB, got "
+            f"{machine.microbatches} microbatches (recompute {machine.recomputes}), which need about "
+            f"{needed / 2**30:.2g} GiB. Give more microbatches, or --machine.recompute."
+        )
