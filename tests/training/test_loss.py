@@ -10,10 +10,12 @@ import torch
 from scipy.stats import chisquare
 from tests.support.sampled_noise import sample_noise
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ict_ref.config import Config, Method, minimal
 from ict_ref.data.dataset import load, to_float
 from ict_ref.formulas import consistency_training_loss, pseudo_huber
+from ict_ref.networks.blocks import SelfAttention
 from ict_ref.networks.model import ConsistencyModel, build_model
 from ict_ref.training.discretization import (
     CURRICULA,
@@ -310,6 +312,24 @@ def test_continuous_training_has_the_gradient_of_ever_finer_levels() -> None:
     errors = [float((gradient(discrete(gap).mean()) - limit).norm() / limit.norm()) for gap in (1e-3, 5e-4)]
     assert errors[0] < 0.05
     assert errors[1] < 0.6 * errors[0]
+
+
+def test_continuous_training_has_the_gradient_of_one_forward_mode_pass() -> None:
+    # Value and derivative of one call, which records its gradient; the distance ||a - b||^2 has the Hessian 2 I.
+    chosen = methods(objective="continuous", distance="squared_l2")
+    model = model_of(chosen)
+    assert any(isinstance(module, SelfAttention) for module in model.modules())
+    x, labels = batch(chosen)
+    noise, levels = noise_of(0, model, chosen), discretization(0, chosen)
+    student, sigma = partial(model, labels=labels, masks=noise.masks), levels.sigmas[noise.index + 1]
+    place = (x + sigma.reshape(-1, 1, 1, 1) * noise.z, sigma)
+    with sdpa_kernel(SDPBackend.MATH):
+        value, derivative = torch.func.jvp(student, place, (noise.z, torch.ones_like(sigma)))[:2]
+    expected = torch.autograd.grad((value * 2 * derivative.detach()).sum(), list(model.parameters()))
+    loss = training_loss(model, x, labels, noise, levels, chosen.method)
+    for ours, theirs in zip(torch.autograd.grad(loss.sum(), list(model.parameters())), expected, strict=True):
+        # Attention of the second call is fused, which rounds otherwise.
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11 * float(theirs.abs().max()))
 
 
 class Halved(torch.nn.Module):

@@ -65,26 +65,45 @@ def test_accumulation_changes_nothing_but_rounding(method: Method) -> None:
         assert float(whole.norm) == pytest.approx(float(parts.norm), rel=1e-12)
 
 
-def test_recomputed_activations_give_the_same_bits() -> None:
-    whole, again = trained(config(), 12), trained(on(config(), recompute=True), 12)
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("method", [Method(), CONTINUOUS], ids=["iCT", "continuous"])
+def test_recomputed_activations_give_the_same_bits(method: Method) -> None:
+    # The network has attention and dropout.
+    chosen = dataclasses.replace(config(), method=method)
+    whole, again = trained(chosen, 12), trained(on(chosen, recompute=True), 12)
     assert same(again.checkpoint(), whole.checkpoint())
 
 
-def test_recomputed_activations_are_not_kept() -> None:
-    def kept(chosen: Config) -> int:
-        """Return how many values the backward pass of a step is given."""
-        trainer, values = Trainer(chosen, images()), 0
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("method", [Method(), CONTINUOUS], ids=["iCT", "continuous"])
+def test_recomputed_activations_are_not_kept(method: Method) -> None:
+    def kept(**machine: bool) -> int:
+        """Return how many values the network's calls in a step leave for the backward pass."""
+        trainer, values = Trainer(on(dataclasses.replace(config(), method=method), **machine), images()), 0
 
         def count(tensor: Tensor) -> Tensor:
             nonlocal values
             values += tensor.numel()
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            trainer.update()
+        # Around the network only: torch does not allow these hooks around a gradient of functions.
+        hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
+        network = trainer.student.network
+        network.register_forward_pre_hook(lambda *_: hooks.__enter__())
+        network.register_forward_hook(lambda *_: hooks.__exit__())
+        trainer.update()
         return values
 
-    assert kept(on(config(), recompute=True)) < 0.5 * kept(config())
+    assert kept(recompute=True) < 0.5 * kept()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_the_continuous_objective_keeps_the_activations_of_one_call() -> None:
+    # The derivative is computed without gradient, so its call leaves nothing for the backward pass.
+    trainer, recorded = Trainer(dataclasses.replace(config(), method=CONTINUOUS), images()), []
+    trainer.student.network.register_forward_hook(lambda *_: recorded.append(torch.is_grad_enabled()))
+    trainer.update()
+    assert recorded == [False, True]
 
 
 def test_the_layout_of_images_changes_nothing_but_rounding() -> None:

@@ -1,8 +1,9 @@
 """The losses of consistency training and distillation in continuous time.
 
-Both are pseudo-objectives: only their gradient is meaningful, not their value. Forward-mode differentiation computes
-the network's value and its derivative along the path in one call, with one dropout mask. The student may contain only
-operations that torch can differentiate forward, and a call must not change it, as batch statistics would.
+Both are pseudo-objectives: only their gradient is meaningful, not their value. The student is called twice at the same
+place: in forward mode without gradient for its derivative along the path, then with gradient for its value. It must be
+the same function both times: its dropout mask is fixed, and a call must not change it, as batch statistics would. It
+may contain only operations that torch can differentiate forward.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ict_ref.formulas import _domain
 from ict_ref.formulas._axes import per_example
@@ -85,18 +87,21 @@ def _along(
 ) -> Float[Tensor, " batch"]:
     """Return lambda f^T H Df, D the derivative where sigma grows by 1 and x by `velocity`."""
     _domain.all_positive("weights", weights, "iCT Eq. (3): lambda(sigma) > 0", "give one positive weight per example")
-    value, derivative = _value_and_derivative(student, (x, sigma), (velocity, torch.ones_like(sigma)))
+    derivative = _derivative(student, (x, sigma), (velocity, torch.ones_like(sigma)))
+    value = student(x, sigma)
     anchor = value.detach()
     distance_gradient = torch.func.grad(lambda y: distance(y, anchor).sum())
-    _, hessian_derivative = _value_and_derivative(distance_gradient, (anchor,), (derivative.detach(),))
-    return weights.to(x) * (value * hessian_derivative.detach()).reshape(len(x), -1).sum(1)
+    hessian_derivative = _derivative(distance_gradient, (anchor,), (derivative,))
+    return weights.to(x) * (value * hessian_derivative).reshape(len(x), -1).sum(1)
 
 
-def _value_and_derivative(
+def _derivative(
     function: Callable[..., Tensor],
     at: tuple[Tensor, ...],
     along: tuple[Tensor, ...],
-) -> tuple[Tensor, Tensor]:
-    """Return function(*at) and its derivative in the direction `along`."""
-    value, derivative = torch.func.jvp(function, at, along)  # type: ignore[misc] # it has 3 with has_aux only
-    return value, derivative
+) -> Tensor:
+    """Return the derivative of function(*at) in the direction `along`, without gradient."""
+    # Fused attention has no derivative in forward mode.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        derivative: Tensor = torch.func.jvp(function, at, along)[1]
+    return derivative

@@ -8,7 +8,6 @@ from typing import TypeAlias
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ict_ref.config import Config, Method
 from ict_ref.formulas import (
@@ -111,12 +110,10 @@ def _discrete(inputs: LossInputs) -> Float[Tensor, " batch"]:
 def _continuous(inputs: LossInputs) -> Float[Tensor, " batch"]:
     """Return the loss in continuous time (CM, Theorem 6), at the upper noise level of each sampled interval."""
     sigma = inputs.levels.sigmas[inputs.noise.index + 1].to(inputs.x)
-    # Fused attention has no derivative in forward mode.
-    with sdpa_kernel(SDPBackend.MATH):
-        return continuous_consistency_training_loss(
-            inputs.student, inputs.x, inputs.noise.z, sigma,
-            weights=torch.ones_like(sigma), distance=inputs.distance,
-        )  # fmt: skip
+    return continuous_consistency_training_loss(
+        inputs.student, inputs.x, inputs.noise.z, sigma,
+        weights=torch.ones_like(sigma), distance=inputs.distance,
+    )  # fmt: skip
 
 
 def _distillation(inputs: LossInputs) -> Float[Tensor, " batch"]:
