@@ -37,7 +37,7 @@ def test_a_run_trains_samples_and_scores_and_the_same_command_finds_it_done(
     assert main(command) == 0
     first = capsys.readouterr()
     assert "1198 images, 49,081 parameters" in first.out
-    assert re.search(r"40/40 .* N 1281, loss [\d.]+, \d+ images/s, 00:00 left", first.err)
+    assert re.search(r"40/40 .* 00:00 left, N 1281, loss [\d.]+, \d+ images/s, [\d.]+ GB", first.err)
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())["scores"]
     names = ["one step", "two steps, sigma 0.821", "real images", "fitted Gaussian", "noise"]
     assert [score["name"] for score in scores] == names

@@ -1,7 +1,6 @@
 import dataclasses
 import math
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -157,13 +156,6 @@ def test_a_run_is_saved_at_its_interval_and_at_its_end(tmp_path: Path) -> None:
     checkpoint = newest(tmp_path / "short")
     assert checkpoint is not None
     assert checkpoint.step == 24
-
-
-def test_the_speed_is_in_images_per_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A clock that advances by one second per call: once at the start and once per step of 16 images.
-    monkeypatch.setattr("ict_ref.training.loop.time.monotonic", count().__next__)
-    assert fit(Trainer(config(steps=8), images()), tmp_path, never)
-    assert [line["images_per_second"] for line in lines(tmp_path)] == [16.0] * 8
 
 
 def test_parameters_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:

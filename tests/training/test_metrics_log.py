@@ -6,9 +6,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.support.runs import config, images, lines, never, recorded
 
 from ict_ref.launch.__main__ import main
+from ict_ref.training import metrics_log
 from ict_ref.training.discretization import discretization
 from ict_ref.training.loop import fit, resume
-from ict_ref.training.metrics_log import forget_metrics_after
+from ict_ref.training.metrics_log import forget_metrics_after, summary
 from ict_ref.training.trainer import Trainer
 
 
@@ -57,10 +58,43 @@ def test_tensorboard_has_the_same_numbers_also_after_a_resume(tmp_path: Path) ->
     assert fit(again, tmp_path, never)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    for name in ("levels", "loss", "gradient_norm", "images_per_second"):
+    names = set(lines(tmp_path)[0]) - {"step"}
+    assert names == set(FIELDS) - {"tflop_per_second", "share_of_peak"}
+    for name in names:
         written = [(event.step, event.value) for event in events.Scalars(name)]
         assert [step for step, _ in written] == [line["step"] for line in lines(tmp_path)]
         assert [value for _, value in written] == pytest.approx([line[name] for line in lines(tmp_path)], rel=1e-6)
+
+
+FIELDS = {
+    "levels": 641, "loss": 0.01234, "gradient_norm": 0.5, "images_per_second": 1830.4, "seconds_per_step": 0.559,
+    "tflop_per_second": 376.0, "share_of_peak": 0.381, "peak_memory_bytes": 61_200_000_000, "microbatches": 4,
+    "skipped_steps": 0,
+}  # fmt: skip
+
+
+def test_the_documentation_names_every_field() -> None:
+    described = metrics_log.__doc__ or ""
+    pages = [Path(name).read_text() for name in ("docs/training.md", "docs/file_formats.md")]
+    for name in ("step", *FIELDS):
+        assert f"\n{name} " in described
+        assert all(f"`{name}`" in page for page in pages), name
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, "N 641, loss 0.01234, 1830 images/s, 38 % of peak, 61.2 GB"),
+        ({"images_per_second": 0.4321, "skipped_steps": 3},
+         "N 641, loss 0.01234, 0.43 images/s, 38 % of peak, 61.2 GB, 3 skipped"),
+        ({"share_of_peak": None, "tflop_per_second": None}, "N 641, loss 0.01234, 1830 images/s, 61.2 GB"),
+        (dict.fromkeys(list(FIELDS)[4:]), "N 641, loss 0.01234, 1830 images/s"),
+    ],
+    ids=["all", "slow, with skipped steps", "without the peak", "a line of an earlier version"],
+)  # fmt: skip
+def test_a_line_is_summed_up_in_a_few_words(changed: dict[str, float | None], expected: str) -> None:
+    values = {name: value for name, value in {**FIELDS, **changed}.items() if value is not None}
+    assert summary(values) == expected
 
 
 def test_a_missing_tensorboard_is_rejected_before_training(

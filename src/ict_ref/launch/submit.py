@@ -11,7 +11,7 @@ from ict_ref.launch.preflight import refuse_unless_ready
 from ict_ref.launch.run import execute, say
 from ict_ref.slurm.submit import submit
 from ict_ref.slurm.worker import SlurmTask
-from ict_ref.training.metrics_log import METRICS
+from ict_ref.training.metrics_log import METRICS, summary
 from ict_ref.utils.command_line import REFUSED
 
 
@@ -60,5 +60,5 @@ def progress(metrics: Path) -> tuple[int, str]:
             last = json.loads(line)
         except ValueError:
             continue  # this line is still being written
-        return last["step"], f"N {last['levels']}, loss {last['loss']:.4g}"
+        return last["step"], summary(last)
     return 0, ""

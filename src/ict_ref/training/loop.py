@@ -13,7 +13,8 @@ from ict_ref.checkpoint.training_state import (
     set_aside,
 )
 from ict_ref.training.discretization import discretization, milestones
-from ict_ref.training.metrics_log import Metrics, forget_metrics_after
+from ict_ref.training.metrics_log import Metrics, forget_metrics_after, summary
+from ict_ref.training.speed import Cost, SpeedMeter
 from ict_ref.training.trainer import Trainer
 from ict_ref.utils.progress import bar
 
@@ -44,10 +45,13 @@ def fit(
     stop_requested: Callable[[], bool],
     *,
     show_samples: Callable[[Path], None] = lambda _: None,
+    cost: Cost | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> bool:
     """Train to the end of the curriculum and return True; on a requested stop, save and return False.
 
     `stop_requested` is called after each update. `show_samples` writes a sheet of samples to the path that it gets.
+    With `cost` the metrics have TFLOP/s and the share of the peak. `clock` returns seconds.
 
     >>> from dataclasses import replace
     >>> from ict_ref.checkpoint.run_dir import open_run
@@ -68,7 +72,7 @@ def fit(
     """
     steps = trainer.config.train.steps
     try:
-        with _Recorder(trainer, folder, show_samples) as recorder:
+        with _Recorder(trainer, folder, show_samples, _meter(trainer, cost, clock)) as recorder:
             while trainer.step < steps:
                 trainer.update()
                 stopping = trainer.group.any(stop_requested())
@@ -91,14 +95,18 @@ def due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
+def _meter(trainer: Trainer, cost: Cost | None, clock: Callable[[], float]) -> SpeedMeter:
+    size, processes = trainer.config.train.batch_size, trainer.group.size
+    return SpeedMeter(trainer.device, step=trainer.step, batch_size=size, processes=processes, cost=cost, clock=clock)
+
+
 class _Recorder:
     """The progress bar, metrics, checkpoints and samples of the first process; other processes write nothing."""
 
-    def __init__(self, trainer: Trainer, folder: Path, show_samples: Callable[[Path], None]) -> None:
+    def __init__(self, trainer: Trainer, folder: Path, show_samples: Callable[[Path], None], meter: SpeedMeter) -> None:
         self.trainer, self.folder, self.options = trainer, folder, trainer.config.record
-        self.show_samples = show_samples
+        self.show_samples, self.meter = show_samples, meter
         self.milestones = milestones(trainer.config)
-        self.began, self.first_step = time.monotonic(), trainer.step
         first, steps = trainer.group.first, trainer.config.train.steps
         self.bar = bar(steps, "training", "steps", initial=trainer.step, run=True, shown=first)
         self.metrics = Metrics(folder, step=trainer.step, tensorboard=self.options.tensorboard) if first else None
@@ -133,24 +141,24 @@ class _Recorder:
             self._log(metrics)
         self.bar.update()
         if due(step, self.options.sample_every):
-            self.show_samples(self.folder / "samples" / f"step-{step:08d}.png")
+            with self.meter.paused():
+                self.show_samples(self.folder / "samples" / f"step-{step:08d}.png")
         if saves:
-            self._save(metrics)
+            with self.meter.paused():
+                self._save(metrics)
 
     def _log(self, metrics: Metrics) -> None:
         trainer = self.trainer
-        levels = len(discretization(trainer.step - 1, trainer.config).sigmas)
-        loss, norm = float(trainer.loss), float(trainer.norm)
-        images = (trainer.step - self.first_step) * trainer.config.train.batch_size
-        speed = images / (time.monotonic() - self.began)
         values: dict[str, int | float] = {
-            "levels": levels,
-            "loss": loss,
-            "gradient_norm": norm,
-            "images_per_second": round(speed, 1),
+            "levels": len(discretization(trainer.step - 1, trainer.config).sigmas),
+            "loss": float(trainer.loss),  # waits for the GPU
+            "gradient_norm": float(trainer.norm),
+            **self.meter.read(trainer.step),
+            "microbatches": len(trainer.microbatches.shards),
+            "skipped_steps": trainer.skipped,
         }
         metrics.write(trainer.step, values)
-        self.bar.set_postfix_str(f"N {levels}, loss {loss:.4g}, {speed:.0f} images/s", refresh=False)
+        self.bar.set_postfix_str(summary(values), refresh=False)
 
     def _save(self, metrics: Metrics) -> None:
         metrics.sync()  # before the checkpoint, after which these lines are not written again

@@ -6,7 +6,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-BAR = "{desc} {n_fmt}/{total_fmt} {unit} |{bar:20}|{postfix}, {remaining} left"
+# A narrow terminal cuts off the end, so the remaining time comes before the postfix, which begins with a comma.
+BAR = "{desc} {n_fmt}/{total_fmt} {unit} |{bar:10}| {remaining} left{postfix}"
 
 
 def bar(
