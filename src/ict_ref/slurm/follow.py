@@ -32,11 +32,11 @@ def follow_job(job: "submitit.Job[int]", work: SlurmTask) -> int:
     following, not the job.
     """
     try:
-        with bar(work.total, f"job {job.job_id}", work.unit, run=True) as shown:
+        with job_bar(job.job_id, work) as shown:
             while (state := job_state(job.job_id)) is not None:
-                _show(shown, state, work)
+                show(shown, state, work)
                 time.sleep(PAUSE)
-            _show(shown, "ended", work)
+            show(shown, "ended", work)
     except KeyboardInterrupt:
         return say(work.name, 130, f"job {job.job_id} continues; end it with scancel {job.job_id}")
     return _verdict(job, work)
@@ -62,9 +62,18 @@ def _last_state(job_id: str) -> str:
 ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "TIMEOUT")
 
 
-def _show(shown: "tqdm[Any]", state: str, work: SlurmTask) -> None:
-    # Restarted work resumes from its last checkpoint, so the count may decrease.
-    shown.n, words = work.progress()
+def job_bar(job_id: str, work: SlurmTask) -> "tqdm[Any]":
+    """Return a progress bar for the work, which an earlier job may have begun."""
+    done, _ = work.progress()
+    return bar(work.total, f"job {job_id}", work.unit, initial=done, run=True)
+
+
+def show(shown: "tqdm[Any]", state: str, work: SlurmTask) -> None:
+    """Show the state of the job and the progress of its work, with the time that the rest needs at this job's speed."""
+    done, words = work.progress()
+    if state.startswith("PENDING") or done < shown.n:  # restarted work resumes from its last checkpoint
+        shown.initial, shown.start_t = done, time.time()
+    shown.n = shown.last_print_n = done  # for tqdm nothing is new, so that it uses the average speed since start_t
     shown.set_postfix_str(", ".join(filter(None, (state, words))), refresh=False)
     shown.update(0)
 
