@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ict_ref.config import Config
-from ict_ref.plan.flop import counted_flop
 
 GB, TERA = 10**9, 10**12
 
@@ -110,5 +109,9 @@ def peak(gpu: Gpu, config: Config) -> float:
         return gpu.float64
     if config.train.autocast != "none":
         return gpu.bfloat16
-    flop = counted_flop(config)
-    return flop.total / (flop.convolutions / gpu.tf32 + flop.products / gpu.float32)
+    # Imported here because it imports torch, and the options of the command list the GPUs.
+    from ict_ref.plan.count import count
+
+    counted = count(config, recompute=False)
+    seconds = counted.convolutions / gpu.tf32 + counted.products / gpu.float32
+    return (counted.convolutions + counted.products) / seconds
