@@ -62,6 +62,27 @@ def _count(config: Config, recompute: bool) -> Count:
     return Count(constant, per_image, mode.convolutions // BATCH, mode.products // BATCH)
 
 
+def group_norm(
+    x: Tensor, _weight: Tensor | None, _bias: Tensor | None, n: int, _channels: int, _pixels: int, groups: int,
+    _eps: float,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Return the results of a group normalisation by their shapes."""
+    return torch.empty_like(x), x.new_empty(n, groups), x.new_empty(n, groups)
+
+
+def group_norm_backward(_gradient: Tensor, x: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    """Return the gradients of a group normalisation by their shapes."""
+    channels: int = others[4]
+    return torch.empty_like(x), x.new_empty(channels), x.new_empty(channels)
+
+
+# Torch derives the shapes of these two by their definition, which takes half of a count's time.
+QUICK = {
+    torch.ops.aten.native_group_norm.default: group_norm,
+    torch.ops.aten.native_group_norm_backward.default: group_norm_backward,
+}
+
+
 class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch does not annotate it
     """A mode that counts operations, and notes the bytes that live after each of them, except those of the model."""
 
@@ -76,7 +97,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch doe
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
+        result = QUICK.get(func, func)(*args, **kwargs)
         self.add(result if isinstance(result, tuple | list) else [result])
         self.timeline.append((self.constant, self.per_image))
         formula = flop_registry.get(func._overloadpacket)

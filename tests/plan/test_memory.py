@@ -1,0 +1,182 @@
+"""The predicted memory of an update, against what a real one allocates on the CPU.
+
+Oracle: torch's profiler, which sees the allocator.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ict_ref.config import PRESETS, Config, Machine, Network, digits
+from ict_ref.data.dataset import Images
+from ict_ref.plan import count as counting
+from ict_ref.plan.count import BATCH, count
+from ict_ref.plan.memory import memory, state_sizes
+from ict_ref.plan.meta_step import meta_inputs, meta_loss, meta_model
+from ict_ref.training.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("unchecked")
+SMALL = Network(
+    architecture="ncsnpp", embedding="fourier", width=16, multipliers=(1, 2), blocks=1, attention_resolutions=(4,),
+    head_channels=0, dropout=0.1, dropout_max_resolution=8,
+)  # fmt: skip
+
+
+def config(network: Network, machine: Machine | None = None, mu0: float | None = None) -> Config:
+    preset = digits()
+    return dataclasses.replace(
+        preset,
+        network=network,
+        method=dataclasses.replace(preset.method, mu0=mu0),
+        train=dataclasses.replace(preset.train, batch_size=128),
+        machine=machine or Machine(threads=1),
+    )
+
+
+def trainer(chosen: Config) -> Trainer:
+    pixels = np.random.default_rng(0).integers(256, size=(128, 1, 8, 8), dtype=np.uint8)
+    return Trainer(chosen, Images(pixels, torch.arange(128) % 10, 10))
+
+
+def allocated(real: Trainer) -> int:
+    """Return the peak of the bytes that an update allocates, from a state without gradients."""
+    real.optimizer.zero_grad()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        real.update()
+    results = profiled.profiler.kineto_results if profiled.profiler is not None else None
+    assert results is not None
+    events = sorted((event.start_ns(), event.nbytes()) for event in results.events() if event.name() == "[memory]")
+    return int(np.cumsum([size for _, size in events]).max())
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(
+    "network",
+    [digits().network, dataclasses.replace(digits().network, width=32), SMALL],
+    ids=["adm, width 16", "adm, width 32", "ncsnpp"],
+)
+def test_the_peak_is_what_an_update_allocates(network: Network, accumulate: int, recompute: bool) -> None:
+    chosen = config(network, Machine(threads=1, accumulate=accumulate, recompute=recompute))
+    real = trainer(chosen)
+    real.update()
+    found = memory(chosen, accumulate=accumulate, recompute=recompute)
+    predicted = found.gradients + found.activations + found.buffers
+    assert predicted == pytest.approx(allocated(real), rel=0.15)
+
+
+@pytest.mark.parametrize("mu0", [None, 0.9])
+def test_the_states_have_the_sizes_of_a_trainer_s_tensors(mu0: float | None) -> None:
+    chosen = config(SMALL, mu0=mu0)
+    real = trainer(chosen)
+    real.update()
+    found = memory(chosen, accumulate=1, recompute=False)
+    parameters = list(real.student.parameters())
+    assert found.parameters == sum(parameter.nbytes for parameter in parameters)
+    assert found.gradients == sum(parameter.grad.nbytes for parameter in parameters if parameter.grad is not None)
+    moments = [value for values in real.optimizer.state.values() for value in values.values()]
+    assert found.moments == sum(value.nbytes for value in moments)
+    assert found.ema == sum(parameter.nbytes for parameter in real.ema.parameters())
+    assert found.teacher == (0 if real.teacher is None else sum(p.nbytes for p in real.teacher.parameters()))
+    stored = real.checkpoint().tensors.values()
+    assert state_sizes(chosen).checkpoint == sum(tensor.nbytes for tensor in stored)
+    assert found.total == sum(
+        (found.parameters, found.gradients, found.moments, found.ema, found.teacher, found.activations, found.buffers)
+    )
+
+
+def test_double_precision_takes_twice_the_bytes() -> None:
+    single = config(digits().network)
+    double = dataclasses.replace(single, train=dataclasses.replace(single.train, dtype="float64"))
+    one, two = (memory(each, accumulate=1, recompute=False) for each in (single, double))
+    assert two.parameters == 2 * one.parameters
+    # Dropout masks and labels have the same size in both.
+    assert 1.9 * one.activations_per_image < two.activations_per_image < 2 * one.activations_per_image
+
+
+def test_activations_are_of_a_process_s_part_of_the_batch() -> None:
+    chosen = config(digits().network)
+    whole, part = (memory(chosen, accumulate=a, recompute=False, processes=p) for a, p in ((1, 1), (2, 2)))
+    assert whole.activations == 128 * whole.activations_per_image
+    assert part.activations == 32 * part.activations_per_image
+    assert part.total < whole.total
+
+
+def test_attention_saves_no_matrix() -> None:
+    # The matrices of one head would have pixels^2 numbers in each of the maps; all other tensors are linear in pixels.
+    def per_pixel(size: int) -> float:
+        data = dataclasses.replace(digits().data, name="imagenet64" if size == 64 else "cifar10")
+        network = dataclasses.replace(digits().network, attention_resolutions=(size,), dropout=0.0)
+        chosen = dataclasses.replace(digits(), data=data, network=network)
+        return memory(chosen, accumulate=1, recompute=False).activations_per_image / size**2
+
+    assert per_pixel(64) == pytest.approx(per_pixel(32), rel=0.01)
+
+
+def networks() -> Iterator[Config]:
+    known = {(config.network, config.data): config for config in (preset() for preset in PRESETS.values())}
+    yield from known.values()
+
+
+def test_the_batch_divides_the_size_of_no_parameter() -> None:
+    for chosen in networks():
+        assert all(tensor.numel() % BATCH for tensor in meta_model(chosen).state_dict().values())
+
+
+def test_quick_shapes_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = config(digits().network)
+    quick = count(chosen, recompute=True)
+    counting._count.cache_clear()
+    monkeypatch.setattr(counting, "QUICK", {})
+    slow = count(chosen, recompute=True)
+    counting._count.cache_clear()
+    assert quick.constant.tolist() == slow.constant.tolist()
+    assert quick.per_image.tolist() == slow.per_image.tolist()
+
+
+class Dtypes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A mode that notes the dtypes of the results of each operation."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: dict[str, set[torch.dtype]] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        first = result[0] if isinstance(result, tuple | list) else result
+        if isinstance(first, torch.Tensor):
+            self.found.setdefault(str(func._overloadpacket), set()).add(first.dtype)
+        return result
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_autocast_follows_cuda_s_lists(recompute: bool) -> None:
+    # https://docs.pytorch.org/docs/stable/amp.html, "CUDA Ops that can autocast": conv2d, linear and attention to 16
+    # bits, group_norm to float32. The embedding of the noise level and its projections are kept out of autocast.
+    base = config(digits().network)
+    chosen = dataclasses.replace(base, train=dataclasses.replace(base.train, autocast="bfloat16"))
+    model = meta_model(chosen, recomputes=recompute)
+    with Dtypes() as mode:
+        torch.autograd.backward(meta_loss(chosen, model, meta_inputs(chosen, model, 2)))
+    half, single = {torch.bfloat16}, {torch.float32}
+    assert mode.found["aten.convolution"] == half
+    assert mode.found["aten._scaled_dot_product_efficient_attention"] == half
+    assert mode.found["aten.native_group_norm"] == single
+    assert mode.found["aten.addmm"] == half | single  # attention's maps and the embedding's
+    assert {parameter.grad.dtype for parameter in model.parameters() if parameter.grad is not None} == single
+
+
+def test_autocast_and_recomputation_save_memory() -> None:
+    base = config(digits().network)
+    half = dataclasses.replace(base, train=dataclasses.replace(base.train, autocast="bfloat16"))
+    full, recomputed, cast = (
+        memory(each, accumulate=1, recompute=recompute).activations_per_image
+        for each, recompute in ((base, False), (base, True), (half, False))
+    )
+    assert recomputed < 0.5 * full
+    assert 0.7 * full < cast < full
