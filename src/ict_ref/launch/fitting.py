@@ -1,4 +1,4 @@
-"""The number of microbatches and the recomputation of a run, chosen so that an update fits into memory.
+"""The use of a device by a run: microbatches and recomputation so that an update fits its memory, and its arithmetic.
 
 The choice is made once, when a run begins, and is stored in config.json. A run that resumes takes the stored numbers,
 because accumulation changes rounding.
@@ -16,7 +16,10 @@ import torch
 from ict_ref.checkpoint.run_dir import load_config
 from ict_ref.config import Config
 from ict_ref.plan.fit import Fit, fits
+from ict_ref.plan.flop import flop_per_image
+from ict_ref.plan.hardware import gpu_of_device, peak
 from ict_ref.plan.memory import memory
+from ict_ref.training.speed import Cost
 from ict_ref.utils.available_memory import available_bytes
 from ict_ref.utils.command_line import is_of_memory
 
@@ -110,6 +113,14 @@ def probe_update(config: Config, examples: "Examples", group: "ProcessGroup") ->
         del trainer
         torch.cuda.empty_cache()
     return True
+
+
+def cost(config: Config, group: "ProcessGroup") -> Cost | None:
+    """Return the arithmetic of an update and the peak of the device; None in all processes but the first."""
+    if not group.first:
+        return None
+    gpu = gpu_of_device(torch.cuda.get_device_name(group.device)) if group.device.type == "cuda" else None
+    return Cost(flop_per_image(config), None if gpu is None else peak(gpu, config))
 
 
 @contextlib.contextmanager

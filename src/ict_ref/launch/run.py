@@ -137,11 +137,18 @@ def refuse_results(folder: Path) -> None:
 
 def train(launch: Launch, trainer: "Trainer") -> int:
     """Train until the last step or a signal; return 0, or the exit status of the signal."""
+    from ict_ref.launch.fitting import cost
     from ict_ref.training.loop import fit
 
     stop = StopRequest()
     with stop.listening():
-        finished = fit(trainer, launch.folder(), stop, show_samples=lambda path: show_samples(launch, trainer, path))
+        finished = fit(
+            trainer,
+            launch.folder(),
+            stop,
+            show_samples=lambda path: show_samples(launch, trainer, path),
+            cost=cost(launch.config, trainer.group),
+        )
     if finished:
         return 0
     # Another rank may have received the signal instead of this one.
