@@ -10,7 +10,8 @@ import torch
 from tests.support.runs import config, images, lines, never, reached, recorded
 
 from ict_ref.checkpoint.training_state import save_checkpoint
-from ict_ref.training.loop import fit, resume
+from ict_ref.distributed.process_group import ProcessGroup
+from ict_ref.training.loop import fit, meter_of, resume
 from ict_ref.training.speed import Cost, SpeedMeter
 from ict_ref.training.trainer import Trainer
 
@@ -117,6 +118,15 @@ def test_a_run_measures_its_updates_without_checkpoints_and_samples(
     assert [line["images_per_second"] for line in written] == [8.0] * 4  # batches of 16
     assert [line["tflop_per_second"] for line in written] == [0.008] * 4
     assert [line["share_of_peak"] for line in written] == [0.08] * 4
+
+
+def test_the_share_of_the_peak_is_that_of_all_processes_of_a_run() -> None:
+    # Batches of 16 images of 1e9 FLOP in 2 s are 8e9 FLOP/s; four devices compute 1e11 FLOP/s each.
+    clock, trainer = Clock(), Trainer(config(), images())
+    trainer.group = ProcessGroup(0, 4)
+    measured = meter_of(trainer, Cost(flop_per_image=10**9, peak_flop_per_second=1e11), clock)
+    clock.now += 2
+    assert measured.read(1)["share_of_peak"] == 0.02
 
 
 @pytest.mark.usefixtures("unchecked")

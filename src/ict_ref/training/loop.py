@@ -72,7 +72,7 @@ def fit(
     """
     steps = trainer.config.train.steps
     try:
-        with _Recorder(trainer, folder, show_samples, _meter(trainer, cost, clock)) as recorder:
+        with _Recorder(trainer, folder, show_samples, meter_of(trainer, cost, clock)) as recorder:
             while trainer.step < steps:
                 trainer.update()
                 stopping = trainer.group.any(stop_requested())
@@ -95,7 +95,8 @@ def due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _meter(trainer: Trainer, cost: Cost | None, clock: Callable[[], float]) -> SpeedMeter:
+def meter_of(trainer: Trainer, cost: Cost | None, clock: Callable[[], float] = time.perf_counter) -> SpeedMeter:
+    """Return a meter of the updates that the trainer makes from now on."""
     size, processes = trainer.config.train.batch_size, trainer.group.size
     return SpeedMeter(trainer.device, step=trainer.step, batch_size=size, processes=processes, cost=cost, clock=clock)
 
