@@ -146,6 +146,12 @@ def equations(session: nox.Session) -> None:
 
 
 @nox.session
+def plan(session: nox.Session) -> None:
+    """Write the tables of memory and time into docs/plan.md."""
+    run(session, "-m", "tools.plan_table")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting with ruff (`ruff format` and `ruff check --fix` fix most of it), and plain words."""
     run(session, "-m", "ruff", "check")

@@ -19,6 +19,7 @@ from ict_ref.experiments.options import ExperimentOptions
 from ict_ref.figures.options import FigureOptions
 from ict_ref.launch.options import Launch
 from ict_ref.launch.options import parse as parse_launch
+from ict_ref.plan.options import PlanOptions
 from ict_ref.prepare.options import PrepareOptions
 from ict_ref.sample.options import Sampling
 from ict_ref.sample.options import parse as parse_sampling
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Any] = {
     "edit.__main__": EditOptions,
     "figures.__main__": FigureOptions,
     "experiments.__main__": ExperimentOptions,
+    "plan.__main__": PlanOptions,
     "prepare.__main__": PrepareOptions,
     "import_checkpoint": import_checkpoint.Options,
     "export_checkpoint": export_checkpoint.Options,

@@ -25,6 +25,7 @@ commands:
   python -m ict_ref eq 9             Eq. (9) as printed, then its function: file, line, signature, docstring
   python -m ict_ref eq pseudo_huber  the same for a formula by its name
   python -m ict_ref.prepare SOURCE   turn a data set into an array to train on
+  python -m ict_ref.plan             predict memory, time and scaling of a training run
   python -m ict_ref.launch           train, sample and score (--help lists its options)
   python -m ict_ref.sample RUN       make samples with a trained model, in one step or in several
   python -m ict_ref.evaluate SAMPLES --reference REFERENCE

@@ -22,10 +22,11 @@ def run(arguments: Sequence[str] | None) -> int:
     """
     request = parse(arguments)
     # torch is imported after the arguments are checked, so that help and errors appear at once.
-    from ict_ref.plan.report import paper_table, plan, text
+    from ict_ref.plan.preset_table import table
+    from ict_ref.plan.report import plan, text
 
     if request.options.all:
-        print(paper_table())
+        print(table())
     elif request.options.json:
         print(json.dumps(plan(request).as_dict(), indent=2))
     else:

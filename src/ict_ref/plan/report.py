@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ict_ref.config import PRESETS, Config
+from ict_ref.config import Config
 from ict_ref.plan.count import count
 from ict_ref.plan.fit import USABLE, Fit, fits
 from ict_ref.plan.flop import flop_per_image
@@ -18,8 +18,6 @@ from ict_ref.plan.scaling import Links, ScaledStep, scaled_step, stops_paying
 
 SHARES = (0.3, 0.45)
 """Fractions of the peak that are assumed unless one is given or measured."""
-PAPER = ("cifar10", "cifar10_deep", "imagenet64", "imagenet64_deep")
-"""The presets of the table of docs/plan.md, which are the paper's Tables 2 and 3."""
 LARGEST = 1024
 """Largest number of GPUs in the table of scaling."""
 DAY_S = 86_400
@@ -136,7 +134,7 @@ def plan(request: Request) -> Plan:
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         states=states,
         checkpoint_s=states.checkpoint / (options.disk_rate * GB),
-        activations=tuple(_activations(config)),
+        activations=tuple(activations(config)),
         fit=fit,
         flop_per_image=flop_per_image(config),
         flop_per_image_recomputed=repeated,
@@ -161,7 +159,7 @@ def _speed(step: ScaledStep, share: float, config: Config) -> Speed:
     return Speed(share, step, config.train.batch_size / step.step_s, days, days * step.gpus)
 
 
-def _activations(config: Config) -> Iterable[Activations]:
+def activations(config: Config) -> Iterable[Activations]:
     """Yield the activations of one image for each precision that the configuration's dtype allows."""
     dtype = config.train.dtype
     for autocast in ("none", "bfloat16") if dtype == "float32" else ("none",):
@@ -258,48 +256,3 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
-
-
-def paper_table() -> str:
-    """Return the tables of docs/plan.md: memory and time of the paper's presets, in Markdown."""
-    configs = {name: PRESETS[name]() for name in PAPER}
-    return f"{_memory_markdown(configs)}\n\n{_time_markdown(configs)}"
-
-
-def _memory_markdown(configs: dict[str, Config]) -> str:
-    gpu = GPUS["a100-80gb"]
-    lines = [
-        "| preset | parameters | states, GiB | checkpoint, GiB | MiB per image | recomputed | bfloat16 autocast | "
-        "recomputed | 8 A100 of 80 GB |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, config in configs.items():
-        states, fit = state_sizes(config), fits(config, processes=8, bytes_free=gpu.memory_bytes)
-        kept = 2 * states.parameters + states.moments + states.ema + states.teacher
-        count = sum(parameter.numel() for parameter in meta_model(config).parameters())
-        sizes = [f"{size / GIB:.1f}" for size in (kept, states.checkpoint)]
-        activations = [f"{one.bytes_per_image / MIB:.0f}" for one in _activations(config)]
-        setting = f"accumulate {fit.accumulate}{', recompute' if fit.recompute else ''}"
-        lines.append(f"| `{name}` | {_spaced(count)} | {' | '.join([*sizes, *activations, setting])} |")
-    return "\n".join(lines)
-
-
-def _time_markdown(configs: dict[str, Config]) -> str:
-    gpu = GPUS["a100-80gb"]
-    columns = [f"{kind}, {share:.0%}" for kind in ("float32", "bfloat16") for share in reversed(SHARES)]
-    lines = [
-        f"| preset | GFLOP per image | recomputed | FLOP of the run | {' | '.join(columns)} |",
-        "|---|---|---|---|" + "---|" * len(columns),
-    ]
-    for name, config in configs.items():
-        flop = flop_per_image(config)
-        run = flop * config.train.batch_size * config.train.steps
-        peaks = (peak(gpu, config), gpu.bfloat16)
-        days = [f"{run / (share * rate) / DAY_S:.3g}" for rate in peaks for share in reversed(SHARES)]
-        counts = [f"{flop / 1e9:.1f}", f"{flop_per_image(config, recompute=True) / 1e9:.1f}", f"{run:.1e}"]
-        lines.append(f"| `{name}` | {' | '.join([*counts, *days])} |")
-    return "\n".join(lines)
-
-
-def _spaced(number: int) -> str:
-    return f"{number:,}".replace(",", " ")
