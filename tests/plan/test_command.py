@@ -75,7 +75,8 @@ def benchmark(folder: Path, name: str | None = "NVIDIA A100-SXM4-80GB") -> Path:
     speeds = [
         {"preset": preset, "compiled": compiled, "tflops": tflops}
         for preset, compiled, tflops in (
-            ("imagenet64", False, 78.0), ("imagenet64", False, 62.4), ("imagenet64", True, 124.8), ("cifar10", False, 3.12),
+            ("imagenet64", False, 78.0), ("imagenet64", False, 62.4), ("imagenet64", True, 124.8),
+            ("cifar10", False, 3.12),
         )
     ]  # fmt: skip
     path = folder / "speeds.json"
@@ -102,8 +103,8 @@ def test_measured_shares_are_of_the_architecture_and_the_gpu(
         (("--config", "digits", "--disk-rate", "0"), "--disk-rate: expected a positive number, got 0.0"),
         (("--config", "digits", "--network-rate", "inf"), "--network-rate: expected a positive number, got inf"),
         (("--config", "digits", "--share", "1", "--measured", "f"), "--share: expected nothing beside --measured"),
-        (("--config", "digits", "--measured", "missing.json"), "missing.json"),
-        (("--config", "digits", "--data.name", "folder"), "--data.path: expected a prepared folder"),
+        ((*DIGITS, "--measured", "missing.json"), "missing.json"),
+        ((*DIGITS, "--data.name", "folder"), "--data.path: expected a prepared folder"),
         (("--config", "digits", "--gpu", "a100"), "--gpu: expected one of v100-32gb"),
         (("--config", "digits", "--gpus", "4", "--train.batch-size", "40000000"), "--machine.accumulate: expected an"),
     ],

@@ -59,10 +59,8 @@ def test_types_of_slurm_without_a_size_are_the_smallest(kind: str, name: str | N
 
 def test_the_peak_is_that_of_the_precision() -> None:
     config, gpu = digits(), GPUS["a100-80gb"]
-    half, double = (
-        dataclasses.replace(config, train=dataclasses.replace(config.train, **change))
-        for change in ({"autocast": "bfloat16"}, {"dtype": "float64"})
-    )
+    half = dataclasses.replace(config, train=dataclasses.replace(config.train, autocast="bfloat16"))
+    double = dataclasses.replace(config, train=dataclasses.replace(config.train, dtype="float64"))
     assert (peak(gpu, half), peak(gpu, double)) == (312e12, 9.7e12)
     assert 19.5e12 < peak(gpu, config) < 156e12
 

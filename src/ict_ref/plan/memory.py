@@ -8,10 +8,11 @@ Under autocast the rules are those of CUDA (`plan.meta_step`). With torch.compil
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ict_ref.config import Config
 from ict_ref.plan.count import count
-from ict_ref.plan.meta_step import meta_model
+from ict_ref.plan.meta_step import counted_config, meta_model
 from ict_ref.training.radam import RAdam
 from ict_ref.training.state import TrainingState
 
@@ -86,6 +87,11 @@ def memory(config: Config, *, accumulate: int, recompute: bool, processes: int =
 
 def state_sizes(config: Config) -> States:
     """Return the sizes of the tensors that exist between updates."""
+    return _state_sizes(counted_config(config))
+
+
+@lru_cache(maxsize=32)
+def _state_sizes(config: Config) -> States:
     model = meta_model(config)
     teacher = None if config.method.mu0 is None else model
     state = TrainingState(model, model, teacher, RAdam(model.parameters(), lr=1.0))

@@ -52,10 +52,10 @@ class ScaledStep:
         return self.is_allowed and self.efficiency >= LEAST_EFFICIENCY
 
 
-def ring_all_reduce_s(size_bytes: float, gpus: int, bandwidth: float) -> float:
+def ring_all_reduce_s(size_bytes: int, gpus: int, bandwidth: float) -> float:
     """Return 2 (n - 1) / n size / bandwidth, the seconds of an all-reduce.
 
-    >>> ring_all_reduce_s(100.0, gpus=4, bandwidth=50.0)
+    >>> ring_all_reduce_s(100, gpus=4, bandwidth=50.0)
     3.0
     """
     return 2 * (gpus - 1) / gpus * size_bytes / bandwidth
