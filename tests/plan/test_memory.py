@@ -4,6 +4,7 @@ Oracle: torch's profiler, which sees the allocator.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ict_ref.config import PRESETS, Config, Machine, Network, digits
 from ict_ref.data.dataset import Images
+from ict_ref.networks.blocks import ResidualBlock
 from ict_ref.plan import count as counting
 from ict_ref.plan.count import BATCH, count
 from ict_ref.plan.memory import memory, state_sizes
@@ -140,17 +142,17 @@ def test_quick_shapes_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 class Dtypes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """A mode that notes the dtypes of the results of each operation."""
+    """A mode that counts the dtypes of the results of each operation."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.found: dict[str, set[torch.dtype]] = {}
+        self.found: dict[str, Counter[torch.dtype]] = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         result = func(*args, **(kwargs or {}))
         first = result[0] if isinstance(result, tuple | list) else result
         if isinstance(first, torch.Tensor):
-            self.found.setdefault(str(func._overloadpacket), set()).add(first.dtype)
+            self.found.setdefault(str(func._overloadpacket), Counter())[first.dtype] += 1
         return result
 
 
@@ -164,11 +166,21 @@ def test_autocast_follows_cuda_s_lists(recompute: bool) -> None:
     with Dtypes() as mode:
         torch.autograd.backward(meta_loss(chosen, model, meta_inputs(chosen, model, 2)))
     half, single = {torch.bfloat16}, {torch.float32}
-    assert mode.found["aten.convolution"] == half
-    assert mode.found["aten._scaled_dot_product_efficient_attention"] == half
-    assert mode.found["aten.native_group_norm"] == single
-    assert mode.found["aten.addmm"] == half | single  # attention's maps and the embedding's
+    assert set(mode.found["aten.convolution"]) == half
+    assert set(mode.found["aten._scaled_dot_product_efficient_attention"]) == half
+    assert set(mode.found["aten.native_group_norm"]) == single
+    # The embedding's two maps and one of each block, by student and teacher; recomputation repeats those of blocks.
+    blocks = sum(isinstance(module, ResidualBlock) for module in model.modules())
+    assert mode.found["aten.addmm"][torch.float32] == 2 * 2 + blocks * (3 if recompute else 2)
     assert {parameter.grad.dtype for parameter in model.parameters() if parameter.grad is not None} == single
+
+
+def test_dropout_masks_take_a_byte_per_value() -> None:
+    with_masks, without = (config(dataclasses.replace(digits().network, dropout=rate)) for rate in (0.1, 0.0))
+    sites = meta_model(with_masks).network.dropout_sites()
+    masks = sum(site.channels * site.height * site.width for site in sites)
+    one, other = (memory(each, accumulate=1, recompute=False).activations_per_image for each in (with_masks, without))
+    assert one - other == masks
 
 
 def test_autocast_and_recomputation_save_memory() -> None:
