@@ -80,7 +80,7 @@ def digest(fields: Mapping[str, Any]) -> str:
 
 def digest_of_0_1_0(tree: Tree) -> str:
     """Return the digest that version 0.1.0 computed, over the fields that it covered, with its names and order."""
-    left_out = ("data.path", "data.held_out")
+    left_out = ("data.path", "data.held_out", "data.partial")
     kept = {group: fields for group, fields in tree.items() if group not in ("machine", "record")}
     return _digest({first_name(name): value for name, value in flat(kept).items() if name not in left_out})
 

@@ -42,6 +42,9 @@ class Data:
     held_out: str = field(default="", metadata=NOT_IDENTITY)
     """Prepared folder of other images of the same kind, to score by: 1 000 of them, evenly spaced. Without it the run
     is not scored. Scores are distances in pixels, meant for small images."""
+    partial: bool = field(default=False, metadata=NOT_IDENTITY)
+    """Train a preset of the paper on data that are not the published set. Without it, cifar10 and imagenet64 accept
+    only the published training set, which is recognised by its number of images per class."""
     checksum: str = ""
     """Checksum of the prepared folder. The launcher fills it in. A checksum that you give must match the folder."""
     flip: bool = False

@@ -13,6 +13,7 @@ from torch import Tensor
 from ict_ref.config import Data
 from ict_ref.config.validate import option
 from ict_ref.data.prepared import open_arrays
+from ict_ref.data.published import contents, refuse_other_than_published
 from ict_ref.utils.command_line import expect
 from ict_ref.utils.rng import stream
 
@@ -92,7 +93,8 @@ def load(options: Data) -> Dataset:
     (1198, 599, (1, 8, 8))
 
     Raises:
-        ValueError: a folder is not prepared, is incomplete, or does not match the options.
+        ValueError: a folder is not prepared, is incomplete, or does not match the options, or data of a preset of the
+            paper are not the published training set and `data.partial` is not given.
     """
     if options.name == "digits":
         dataset = digits()
@@ -149,6 +151,8 @@ def _prepared(options: Data, field: str) -> Images:
         expect(about.shape == shape, name, f"images of {shape} for {options.name}", about.shape)
         largest = -1 if labels is None else int(labels.max())
         expect(largest < classes, name, f"labels below {classes}", largest)
+    if field == "path" and not options.partial:
+        refuse_other_than_published(options.name, contents(about.count, about.shape, labels, about.names), folder)
     if labels is None:
         if options.labels:
             raise ValueError(f"--data.labels: expected images with classes, got {folder}. Give --data.no-labels.")

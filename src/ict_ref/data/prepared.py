@@ -2,7 +2,7 @@
 
 images.npy  uint8, (count, channels, side, side), values 0 to 255
 labels.npy  int64, (count,), from 0 to classes - 1; absent if images have no classes
-data.json   recipe, count, shape, classes and their names, and the sha256 of both files
+data.json   recipe, count, shape, classes and their names and order, the sha256 of both files, the recognised published set
 """
 
 import dataclasses
@@ -46,6 +46,11 @@ class About:
     """Names of the classes, if known."""
     sha256: Mapping[str, str]
     """Checksums of the files by name."""
+    published: Mapping[str, str] | None = None
+    """The published split that was recognised: its name, its split and the evidence. None: not recognised, or prepared
+    by an earlier version."""
+    class_order: str | None = None
+    """Order of the classes in words; None: that of `names`, or not known."""
     ict_ref: str = ict_ref.__version__
     format: int = FORMAT
 
@@ -139,6 +144,8 @@ def _about(tree: Mapping[str, Any]) -> About:
         classes=entry(tree, "classes", int, least=0),
         names=entry(tree, "names", tuple[str, ...] | None),
         sha256=entry(tree, "sha256", Mapping[str, str]),
+        published=_optional(tree, "published", Mapping[str, str] | None),
+        class_order=_optional(tree, "class_order", str | None),
         ict_ref=entry(tree, "ict_ref", str),
     )
     _, height, width = about.shape
@@ -147,6 +154,15 @@ def _about(tree: Mapping[str, Any]) -> About:
     same = about.sha256.keys() == files
     expect(same, "sha256", f"the files {', '.join(sorted(files))}", reprlib.repr(sorted(about.sha256)))
     return about
+
+
+def _optional(tree: Mapping[str, Any], name: str, kind: Any) -> Any:
+    """Return an entry that earlier versions did not write, or None if it is missing.
+
+    Raises:
+        ValueError: the entry has another type. The message names it.
+    """
+    return entry(tree, name, kind) if name in tree else None
 
 
 def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:

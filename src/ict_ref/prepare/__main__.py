@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ict_ref.data.prepared import open_arrays, verify
+from ict_ref.data.published import COUNTS, PublishedSplit, contents, differences, grouped, recognised
 from ict_ref.prepare.options import EPILOG, PrepareOptions
 from ict_ref.utils.command_line import guarded
 from ict_ref.utils.option_parser import parse_options
@@ -39,6 +40,7 @@ def prepare(options: PrepareOptions) -> int:
     """
     if options.check is not None:
         return check(options.check)
+    from ict_ref.prepare.next_steps import next_steps
     from ict_ref.prepare.sources import find
     from ict_ref.prepare.writer import write_prepared
 
@@ -46,22 +48,69 @@ def prepare(options: PrepareOptions) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of unusual images that it reads correctly
-            source = find(options.source, split=options.split, size=options.size, grey=options.grey)
-            print(described(source))
-            return 0 if options.out is None else write_prepared(source, options.out, options.workers)
+            source = find(
+                options.source,
+                split=options.split,
+                size=options.size,
+                grey=options.grey,
+                class_map=options.class_map,
+            )
+            show(described(source))
+            if options.out is None:
+                return 0
+            about = write_prepared(source, options.out, options.workers)
+            show(f"prepared in {options.out}, checksum {about.checksum()}\n{next_steps(source, options.out)}")
+            return 0
     except OSError as error:
         error.filename = error.filename or options.out  # a full disk has no file name
         raise
 
 
 def described(source: "Source") -> str:
-    """Return a description of the data set in two lines."""
+    """Return a description of the data set: its images, its recipe, and what it is recognised as."""
     shape = "x".join(map(str, source.shape))
     size = source.count * math.prod(source.shape) / 1e6
     classes = f"in {source.classes} classes" if source.classes else "without classes"
     if source.names:
         classes += f" ({', '.join(source.names[:3])}{', ...' if source.classes > 3 else ''})"
-    return f"found {source.count:,} images of {shape} {classes}, {size:,.1f} MB\nrecipe: {source.words}"
+    found = f"found {grouped(source.count)} images of {shape} {classes}, {size:,.1f} MB"
+    return "\n".join([found, f"recipe: {source.words}", *identified(source), *ordered(source.class_order)])
+
+
+def identified(source: "Source") -> list[str]:
+    """Return a line with the published split that this is, or its differences from it; none for own images."""
+    split = source.recognised()
+    if split is not None:
+        return [recognition(split, source.shape, source.evidence)]
+    if not source.published:
+        return []
+    published = source.published[0]
+    phrases = differences(published, source.contents())
+    if source.missing:
+        first = ", ".join(source.missing[:3]) + (", ..." if len(source.missing) > 3 else "")
+        phrases.append(f"{len(source.missing)} batches are missing ({first})")
+    return [f"{', '.join(phrases)}: not {published.title(source.shape)} as published"]
+
+
+def recognition(split: PublishedSplit, shape: tuple[int, int, int], evidence: str) -> str:
+    """Return a line with the published split that data are, and the evidence."""
+    return f"recognised: {split.title(shape)} as published, {split.split} split, by {evidence}"
+
+
+def ordered(class_order: str | None) -> list[str]:
+    """Return a line with the meaning of an order of classes that is not the sorted one."""
+    if class_order is None:
+        return []
+    return [
+        f"classes: {class_order}. Labels are consistent within these data, but class k is not class k of a model trained "
+        "on sorted synsets. With map_clsloc.txt (--class-map) they are translated."
+    ]
+
+
+def show(text: str) -> None:
+    """Print text; characters that standard output cannot encode, such as those of a path, are escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def check(folder: Path) -> int:
@@ -71,11 +120,16 @@ def check(folder: Path) -> int:
         ValueError: The folder is not prepared data or an array is damaged.
         OSError: A file cannot be read.
     """
-    about, _, _ = open_arrays(folder)
+    about, _, labels = open_arrays(folder)
     size = sum((folder / name).stat().st_size for name in about.sha256)
     with bar(size, "checking", "B") as shown:
         verify(folder, about, shown.update)
-    print(f"{folder} is whole: {about.count:,} images, checksum {about.checksum()}")
+    show(f"{folder} is whole: {grouped(about.count)} images, checksum {about.checksum()}")
+    split = recognised(contents(about.count, about.shape, labels, about.names))
+    if split is not None:
+        show(recognition(split, about.shape, (about.published or {}).get("evidence", COUNTS)))
+    for line in ordered(about.class_order):
+        show(line)
     return 0
 
 

@@ -42,6 +42,9 @@ class PrepareOptions:
     Without --out the command describes the data set and writes nothing. With it, FOLDER gets images.npy (uint8, count x
     channels x S x S), labels.npy (int64; if there are classes) and data.json. You can stop it at any time. The same
     command resumes and writes the same bytes. A FOLDER with other files is rejected and left unchanged.
+
+    CIFAR-10 and ImageNet are recognised by their numbers of images and classes, and the archives of CIFAR-10 by their
+    MD5. The presets of the paper train on other data only with --data.partial.
     """
 
     source: Annotated[tyro.conf.Positional[Path | None], metavar("SOURCE")] = None
@@ -54,6 +57,9 @@ class PrepareOptions:
     """Side of the images in pixels; without it, all images must have one size."""
     grey: Flag = False
     """One channel instead of three."""
+    class_map: Annotated[Path | None, metavar("FILE")] = None
+    """map_clsloc.txt of the downsampled ImageNet, with lines such as `n02119789 1 kit_fox`: labels are translated to
+    sorted synsets. By default the file of this name beside the batches; without it, the publishers' order is kept."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Threads that decode images, by default one per core; the result does not depend on their number."""
     check: Annotated[Path | None, metavar("FOLDER")] = None

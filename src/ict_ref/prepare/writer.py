@@ -30,8 +30,8 @@ WRITTEN = (ABOUT, LABELS, JOURNAL)
 AHEAD = 512
 
 
-def write_prepared(source: Source, folder: Path, workers: int) -> int:
-    """Write or resume the prepared folder and return the exit status.
+def write_prepared(source: Source, folder: Path, workers: int) -> About:
+    """Write or resume the prepared folder and return the content of its data.json.
 
     Raises:
         ValueError: The folder holds other files or another recipe, or its disk is too small.
@@ -46,9 +46,7 @@ def write_prepared(source: Source, folder: Path, workers: int) -> int:
             _refuse_full_disk(source, folder)
             _write_images(source, folder, workers)
             _finish(source, folder)
-        about = open_arrays(folder)[0]
-    print(f"prepared in {folder}, checksum {about.checksum()}")
-    return 0
+        return open_arrays(folder)[0]
 
 
 @contextlib.contextmanager
@@ -155,7 +153,17 @@ def _finish(source: Source, folder: Path) -> None:
     names = [IMAGES] if source.labels is None else [IMAGES, LABELS]
     with bar(sum((folder / name).stat().st_size for name in names), "checksums", "B") as shown:
         sums = {name: sha256(folder / name, shown.update) for name in names}
-    about = About(source.words, source.recipe, source.count, source.shape, source.classes, source.names, sums)
+    about = About(
+        words=source.words,
+        recipe=source.recipe,
+        count=source.count,
+        shape=source.shape,
+        classes=source.classes,
+        names=source.names,
+        sha256=sums,
+        published=source.recognised_as(),
+        class_order=source.class_order,
+    )
     write_atomically(folder / ABOUT, about.to_json())
     (folder / JOURNAL).unlink()
 

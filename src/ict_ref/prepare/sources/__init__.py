@@ -18,6 +18,7 @@ def find(
     split: Split = "train",
     size: int | None = None,
     grey: bool = False,
+    class_map: Path | None = None,
 ) -> Source:
     """Return the data set at this path; its kind follows from its files.
 
@@ -27,7 +28,9 @@ def find(
     """
     if not path.exists():
         raise ValueError(f"SOURCE: expected a data set, got {path}, which does not exist")
-    published = _published(path, split)
+    published = _published(path, split, class_map)
+    if class_map is not None and (published is None or published.recipe["reader"] != arrays.READER):
+        raise ValueError(f"--class-map: expected .npz batches of the downsampled ImageNet, got {path}. Leave it out.")
     if published is not None:
         if size is not None or grey:
             raise ValueError(
@@ -45,7 +48,7 @@ def find(
     return image_folder.from_folder(path, size, grey)
 
 
-def _published(path: Path, split: Split) -> Source | None:
+def _published(path: Path, split: Split, class_map: Path | None) -> Source | None:
     """Return CIFAR-10 or the downsampled ImageNet, or None for other files."""
     if path.is_file() and path.name.endswith((".tar.gz", ".tgz")):
         return cifar.from_archive(path, split)
@@ -53,7 +56,8 @@ def _published(path: Path, split: Split) -> Source | None:
     kind = cifar.folder_kind(names)
     if path.is_dir() and kind is not None:
         return cifar.from_folder(path, kind, split)
-    for suffix, reader in {".parquet": parquet.from_parquet, ".npz": arrays.from_npz}.items():
-        if any(name.endswith(suffix) for name in names):
-            return reader(path, split)
+    if any(name.endswith(".parquet") for name in names):
+        return parquet.from_parquet(path, split)
+    if any(name.endswith(".npz") for name in names):
+        return arrays.from_npz(path, split, class_map)
     return None

@@ -1,24 +1,34 @@
 """Reader of the downsampled ImageNet: .npz batches with `data`, one row per image, and `labels` from 1."""
 
 import math
+import re
 import zipfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from ict_ref.prepare.sources.source import Part, Source, Split, of_split, recipe
+from ict_ref.data.published import IMAGENET_TRAIN, IMAGENET_VALIDATION, contents
+from ict_ref.prepare.sources.class_map import CLASSES, FILE, ClassMap, read_class_map
+from ict_ref.prepare.sources.source import Part, Source, Split, of_split, origin, recipe
 from ict_ref.utils.archive import refuse_damaged
 
-CLASSES = 1000
+READER = "npz"
+# The training set is published as ten batches (Chrabaszcz, Loshchilov & Hutter 2017).
+BATCH, BATCHES = re.compile(r"train_data_batch_(\d+)\.npz"), 10
+PUBLISHERS_ORDER = "order of the downsampled set's labels, 1 to 1000, not sorted synsets"
 
 
-def from_npz(path: Path, split: Split) -> Source:
+def from_npz(path: Path, split: Split, class_map: Path | None = None) -> Source:
     """Return the batches in a file or folder, in the order of their numbers.
 
+    Labels are translated to sorted synsets if `class_map` is given or map_clsloc.txt is beside the batches.
+
     Raises:
-        ValueError: A file is missing, damaged or has another format.
+        ValueError: A file is missing, given twice, damaged, or has another format.
+        OSError: A file cannot be read.
     """
     files = of_split(path, ".npz", split)
     shapes = {file: _shape(file) for file in files}
@@ -26,15 +36,62 @@ def from_npz(path: Path, split: Split) -> Source:
     for file, (_, row) in shapes.items():
         if row != 3 * side**2:
             raise ValueError(f"{file}: expected rows of three square channels of one size, got {row} bytes")
+    labels = [_labels(file, shape[0]) for file, shape in shapes.items()]
+    _refuse_repeated(files, labels)
+    of_all, order = np.concatenate(labels), _class_map(path, class_map)
+    translated = of_all if order is None else order.indices[of_all]
+    published = (IMAGENET_TRAIN, IMAGENET_VALIDATION) if split == "train" else (IMAGENET_VALIDATION, IMAGENET_TRAIN)
+    names, shape = order.names if order else None, (3, side, side)
+    whence = origin(published, contents(len(of_all), shape, translated, names), split)
+    meaning = f"sorted synsets by {order.words}" if order else f"label less one; {PUBLISHERS_ORDER}"
+    mapped = {"class_map": order.words} if order else {}
     return Source(
-        words=f"ImageNet downsampled to {side}x{side}, {split} split; pixels as published, labels less one",
-        recipe=recipe("npz", path, [(file.name, file.stat().st_size) for file in files], split=split),
-        shape=(3, side, side),
-        labels=np.concatenate([_labels(file, shape[0]) for file, shape in shapes.items()]),
+        words=f"{whence}, batches of the downsampled set, pixels unchanged; classes: {meaning}",
+        recipe=recipe(READER, path, [(file.name, file.stat().st_size) for file in files], split=split, **mapped),
+        shape=shape,
+        labels=translated,
         classes=CLASSES,
-        names=None,
+        names=names,
         parts=[Part(shape[0], partial(_pixels, file, side)) for file, shape in shapes.items()],
+        published=published,
+        split=split,
+        missing=_missing(files),
+        class_order=None if order else PUBLISHERS_ORDER,
     )
+
+
+def _class_map(path: Path, given: Path | None) -> ClassMap | None:
+    """Return the translation of the labels from this file, or from map_clsloc.txt beside the batches if it is there."""
+    beside = (path if path.is_dir() else path.parent) / FILE
+    if given is None and not beside.is_file():
+        return None
+    return read_class_map(given or beside)
+
+
+def _refuse_repeated(files: Sequence[Path], labels: Sequence[Int64[np.ndarray, " n"]]) -> None:
+    """Reject a batch that is there twice, under one number or as a copy under another name.
+
+    Raises:
+        ValueError: Two files are the same batch. The message names both.
+    """
+    seen: dict[object, Path] = {}
+    for file, of_file in zip(files, labels, strict=True):
+        with zipfile.ZipFile(file) as archive:
+            data = archive.getinfo("data.npy")
+        number = BATCH.fullmatch(file.name)
+        # The checksum of the pixels is in the archive's directory, so that they are not read for this.
+        for key in [(data.CRC, data.file_size, of_file.tobytes()), *([int(number[1])] if number else [])]:
+            if key in seen:
+                raise ValueError(
+                    f"{file}: expected each batch once, got the batch of {seen[key].name} again. Remove one."
+                )
+            seen[key] = file
+
+
+def _missing(files: Sequence[Path]) -> tuple[str, ...]:
+    """Return the names of training batches that are not there, if these are training batches."""
+    numbers = {int(found[1]) for file in files if (found := BATCH.fullmatch(file.name))}
+    return tuple(f"train_data_batch_{k}.npz" for k in range(1, BATCHES + 1) if k not in numbers) if numbers else ()
 
 
 def _shape(file: Path) -> tuple[int, int]:

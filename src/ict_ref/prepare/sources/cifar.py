@@ -1,6 +1,7 @@
 """Reader of CIFAR-10 as its authors publish it: batches of pickles or plain bytes, in an archive or unpacked."""
 
 import gzip
+import hashlib
 import io
 import pickle
 import tarfile
@@ -12,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from ict_ref.prepare.sources.source import Part, Source, Split, recipe
+from ict_ref.data.published import CIFAR10_NAMES, CIFAR10_TEST, CIFAR10_TRAIN, COUNTS, PublishedSplit, contents
+from ict_ref.prepare.sources.source import Part, Source, Split, origin, recipe
 from ict_ref.utils.archive import refuse_damaged
 
 Kind = Literal["python", "binary"]
@@ -21,7 +23,9 @@ FILES: dict[Kind, dict[Split, tuple[str, ...]]] = {
     "binary": {"train": tuple(f"data_batch_{k}.bin" for k in range(1, 6)), "test": ("test_batch.bin",)},
 }
 INNER: dict[Kind, str] = {"python": "cifar-10-batches-py", "binary": "cifar-10-batches-bin"}
-NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+PUBLISHED: dict[Split, PublishedSplit] = {"train": CIFAR10_TRAIN, "test": CIFAR10_TEST}
+MD5: dict[Kind, str] = {"python": "c58f30108f718f92721af3b95e74349a", "binary": "c32a1d4ab5d03f1284b67883e8d87530"}
+"""Checksums of the archives, from https://www.cs.toronto.edu/~kriz/cifar.html."""
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
 
@@ -54,7 +58,8 @@ def from_archive(path: Path, split: Split) -> Source:
     """
     with refuse_damaged(path):
         # The whole file is decompressed first, because gzip's checksum is at its end.
-        content = gzip.decompress(path.read_bytes())
+        compressed = path.read_bytes()
+        content = gzip.decompress(compressed)
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
             members = {member.name: member for member in archive if member.isfile()}
             kind: Kind = "binary" if any(name.startswith(INNER["binary"]) for name in members) else "python"
@@ -65,10 +70,17 @@ def from_archive(path: Path, split: Split) -> Source:
                 if file is None:
                     raise ValueError(f"expected the member {INNER[kind]}/{name}, got other members")
                 batches[name] = file.read()
-    return _source(path, kind, split, batches)
+    return _source(path, kind, split, batches, evidence(hashlib.md5(compressed, usedforsecurity=False).hexdigest()))
 
 
-def _source(path: Path, kind: Kind, split: Split, batches: Mapping[str, bytes]) -> Source:
+def evidence(md5: str) -> str:
+    """Return the reason to take the content of an archive with this MD5 for CIFAR-10, if it has its counts."""
+    if md5 in MD5.values():
+        return f"the MD5 of its archive, {md5}"
+    return f"{COUNTS}; the MD5 of the archive, {md5}, is not a published one"
+
+
+def _source(path: Path, kind: Kind, split: Split, batches: Mapping[str, bytes], evidence: str = COUNTS) -> Source:
     read = {"python": _python, "binary": _binary}[kind]
     parts, labels = [], []
     for name, content in batches.items():
@@ -80,14 +92,19 @@ def _source(path: Path, kind: Kind, split: Split, batches: Mapping[str, bytes]) 
         parts.append(Part(len(pixels), partial(pixels.reshape, -1, *SHAPE)))
         labels.append(classes)
     sizes = [(name, len(content)) for name, content in batches.items()]
+    published, of_all = (PUBLISHED[split],), np.concatenate(labels)
+    whence = origin(published, contents(len(of_all), SHAPE, of_all, CIFAR10_NAMES), split)
     return Source(
-        words=f"CIFAR-10, {split} split, its {kind} batches in their order; pixels and labels as published",
+        words=f"{whence}, {kind} batches in their order; pixels and labels unchanged",
         recipe=recipe(f"CIFAR-10 {kind}", path, sizes, split=split),
         shape=SHAPE,
-        labels=np.concatenate(labels),
+        labels=of_all,
         classes=10,
-        names=NAMES,
+        names=CIFAR10_NAMES,
         parts=parts,
+        published=published,
+        split=split,
+        evidence=evidence,
     )
 
 

@@ -9,6 +9,15 @@ import PIL
 from jaxtyping import UInt8
 
 from ict_ref.data.image_files import SUFFIXES, decode
+from ict_ref.data.published import (
+    CIFAR10_NAMES,
+    CIFAR10_TEST,
+    CIFAR10_TRAIN,
+    IMAGENET_TRAIN,
+    IMAGENET_VALIDATION,
+    SYNSET,
+    PublishedSplit,
+)
 from ict_ref.prepare.sources.source import Part, Source, recipe
 from ict_ref.utils.progress import bar
 
@@ -35,7 +44,15 @@ def from_folder(path: Path, size: int | None, grey: bool) -> Source:
         classes=len(classes),
         names=tuple(classes) if classes else None,
         parts=[Part(len(batch), partial(_decoded, path, batch, size, grey, shape)) for batch in batches],
+        published=_published(classes),
     )
+
+
+def _published(classes: list[str]) -> tuple[PublishedSplit, ...]:
+    """Return the published splits with such names of classes; the folders of own images have other names."""
+    if tuple(classes) == CIFAR10_NAMES:
+        return CIFAR10_TRAIN, CIFAR10_TEST
+    return (IMAGENET_TRAIN, IMAGENET_VALIDATION) if classes and all(map(SYNSET.fullmatch, classes)) else ()
 
 
 def _labelled(path: Path) -> tuple[list[str], list[int], list[tuple[str, int]]]:

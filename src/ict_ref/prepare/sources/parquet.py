@@ -9,8 +9,9 @@ import PIL
 from jaxtyping import Int64, UInt8
 
 from ict_ref.data.image_files import decode
-from ict_ref.prepare.sources.cifar import NAMES, SHAPE
-from ict_ref.prepare.sources.source import Part, Source, Split, of_split, recipe
+from ict_ref.data.published import CIFAR10_NAMES, contents
+from ict_ref.prepare.sources.cifar import PUBLISHED, SHAPE
+from ict_ref.prepare.sources.source import Part, Source, Split, of_split, origin, recipe
 from ict_ref.utils.archive import refuse_damaged
 
 
@@ -31,14 +32,18 @@ def from_parquet(path: Path, split: Split) -> Source:
         labels.append(_labels(file))
         parts += [Part(count, partial(_pixels, file, group)) for group, count in enumerate(_groups(file))]
     sizes = [(file.name, file.stat().st_size) for file in files]
+    published, of_all = (PUBLISHED[split],), np.concatenate(labels)
+    whence = origin(published, contents(len(of_all), SHAPE, of_all, CIFAR10_NAMES), split)
     return Source(
-        words=f"CIFAR-10, {split} split, from Parquet files; pixels and labels as published",
+        words=f"{whence}, from Parquet files; pixels and labels unchanged",
         recipe=recipe("CIFAR-10 Parquet", path, sizes, split=split, pillow=PIL.__version__),
         shape=SHAPE,
-        labels=np.concatenate(labels),
+        labels=of_all,
         classes=10,
-        names=NAMES,
+        names=CIFAR10_NAMES,
         parts=parts,
+        published=published,
+        split=split,
     )
 
 

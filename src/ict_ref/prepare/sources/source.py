@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from ict_ref.data.prepared import Recipe
+from ict_ref.data.published import COUNTS, Contents, PublishedSplit, contents, differences, recognised
 
 Split = Literal["train", "test"]
 
@@ -35,11 +36,45 @@ class Source:
     classes: int
     names: tuple[str, ...] | None
     parts: Sequence[Part]
+    published: tuple[PublishedSplit, ...] = ()
+    """Published splits that these can be by their format or the names of their classes, the likeliest first."""
+    split: Split = "train"
+    """Split that the options name."""
+    evidence: str = COUNTS
+    """Reason to take the data for a published split, if they have its counts."""
+    missing: tuple[str, ...] = ()
+    """Files of the published set that are not there."""
+    class_order: str | None = None
+    """Order of the classes in words, if it is not that of `names`."""
 
     @property
     def count(self) -> int:
         """Return the number of images."""
         return sum(part.count for part in self.parts)
+
+    def contents(self) -> Contents:
+        """Return the properties by which the data set is recognised."""
+        return contents(self.count, self.shape, self.labels, self.names)
+
+    def recognised(self) -> PublishedSplit | None:
+        """Return the published split that this is, or None."""
+        return recognised(self.contents(), self.published)
+
+    def recognised_as(self) -> dict[str, str] | None:
+        """Return the entry `published` of data.json."""
+        split = self.recognised()
+        if split is None:
+            return None
+        return {"name": split.title(self.shape), "split": split.split, "evidence": self.evidence}
+
+
+def origin(published: Sequence[PublishedSplit], found: Contents, split: Split) -> str:
+    """Return the name and the split of a published set, or the differences from the first of these splits."""
+    known = recognised(found, published)
+    if known is not None:
+        return f"{known.title(found.shape)}, {known.split} split"
+    phrases = ", ".join(differences(published[0], found))
+    return f"not {published[0].title(found.shape)} as published ({phrases}), {split} split"
 
 
 def recipe(
