@@ -49,7 +49,7 @@ NAMES = {
     "--device RUN|FILE [IMAGE",
     "figures.__main__": "--out --only --from --run --step --sheet --labels --seed --device",
     "experiments.__main__": "--only --json",
-    "prepare.__main__": "--out --split --size --grey --workers --check SOURCE",
+    "prepare.__main__": "--out --split --size --grey --class-map --workers --check SOURCE",
     "import_checkpoint": "--out --format --size --time-scale --head-channels --qkv --no-average --dropout "
     "--dropout-max-resolution FILE",
     "export_checkpoint": "--out --step RUN|FILE",

@@ -90,7 +90,7 @@ def test_a_run_of_the_tables_has_every_field_of_the_papers(name: str) -> None:
     assert (preset.sample.two_step_sigma, preset.sample.clip) == (TWO_STEP[name], True)
     # iCT, Appendix B: CIFAR-10 without labels, ImageNet with; CM, Appendix C: flips.
     on_imagenet = name.startswith("imagenet64")
-    data = {"path": "", "held_out": "", "checksum": "", "flip": True, "labels": on_imagenet}
+    data = {"path": "", "held_out": "", "partial": False, "checksum": "", "flip": True, "labels": on_imagenet}
     assert fields(preset.data) == data | {"name": "imagenet64" if on_imagenet else "cifar10"}
 
 

@@ -43,7 +43,7 @@ def test_the_defaults_are_those_of_the_paper_for_imagenet() -> None:
     }  # fmt: skip
     assert dataclasses.asdict(Sample()) == {"two_step_sigma": 0.821, "clip": True}
     assert dataclasses.asdict(Data()) == {
-        "name": "digits", "path": "", "held_out": "", "checksum": "", "flip": False, "labels": True,
+        "name": "digits", "path": "", "held_out": "", "partial": False, "checksum": "", "flip": False, "labels": True,
     }  # fmt: skip
     assert dataclasses.asdict(Acceptance()) == {"accuracy": None, "frechet_distance": None, "recall": None}
 

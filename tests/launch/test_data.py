@@ -40,7 +40,7 @@ def cifar(place: Path) -> str:
 @pytest.mark.slow
 def test_a_run_on_prepared_data_is_killed_resumes_and_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
     data = cifar(tmp_path)
-    options = ["cifar10", "--data.path", data, "--data.flip", "--record.save-every", "5"]
+    options = ["cifar10", "--data.partial", "--data.path", data, "--data.flip", "--record.save-every", "5"]
     command = ["--config", "minimal", *SMALL, *options, "--out"]
     assert main([*command, str(tmp_path / "whole")]) == 0
     folder = tmp_path / "run"

@@ -42,6 +42,7 @@ IDENTITY: dict[str, dict[str, object]] = {
     },
 }  # fmt: skip
 NOT_IDENTITY: dict[str, dict[str, object]] = {
+    "data": {"partial": True},
     "sample": {"two_step_sigma": 0.9, "clip": False},
     "acceptance": {"accuracy": 0.1, "frechet_distance": 1.0, "recall": 0.1},
     "machine": {

@@ -2,7 +2,7 @@
 
 images.npy  uint8, (count, channels, side, side), values 0 to 255
 labels.npy  int64, (count,), from 0 to classes - 1; absent if images have no classes
-data.json   recipe, count, shape, classes and their names and order, the sha256 of both files, the recognised published set
+data.json   recipe, count, shape, classes, their names and order, the sha256 of both files, the published set it is
 """
 
 import dataclasses

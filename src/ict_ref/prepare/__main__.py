@@ -101,10 +101,8 @@ def ordered(class_order: str | None) -> list[str]:
     """Return a line with the meaning of an order of classes that is not the sorted one."""
     if class_order is None:
         return []
-    return [
-        f"classes: {class_order}. Labels are consistent within these data, but class k is not class k of a model trained "
-        "on sorted synsets. With map_clsloc.txt (--class-map) they are translated."
-    ]
+    meaning = "Labels are consistent within these data, but class k is not class k of a model trained on sorted synsets"
+    return [f"classes: {class_order}. {meaning}. --class-map map_clsloc.txt translates them."]
 
 
 def show(text: str) -> None:

@@ -74,23 +74,28 @@ def _refuse_repeated(files: Sequence[Path], labels: Sequence[Int64[np.ndarray, "
     Raises:
         ValueError: Two files are the same batch. The message names both.
     """
-    seen: dict[object, Path] = {}
+    by_number: dict[int, Path] = {}
+    by_content: dict[object, Path] = {}
     for file, of_file in zip(files, labels, strict=True):
         with zipfile.ZipFile(file) as archive:
             data = archive.getinfo("data.npy")
-        number = BATCH.fullmatch(file.name)
         # The checksum of the pixels is in the archive's directory, so that they are not read for this.
-        for key in [(data.CRC, data.file_size, of_file.tobytes()), *([int(number[1])] if number else [])]:
-            if key in seen:
-                raise ValueError(
-                    f"{file}: expected each batch once, got the batch of {seen[key].name} again. Remove one."
-                )
-            seen[key] = file
+        first = by_content.setdefault((data.CRC, data.file_size, of_file.tobytes()), file)
+        if first is file and (number := _number(file)) is not None:
+            first = by_number.setdefault(number, file)
+        if first is not file:
+            raise ValueError(f"{file}: expected each batch once, got the batch of {first.name} again. Remove one.")
+
+
+def _number(file: Path) -> int | None:
+    """Return the number of a training batch by its name, or None for another file."""
+    found = BATCH.fullmatch(file.name)
+    return int(found[1]) if found else None
 
 
 def _missing(files: Sequence[Path]) -> tuple[str, ...]:
     """Return the names of training batches that are not there, if these are training batches."""
-    numbers = {int(found[1]) for file in files if (found := BATCH.fullmatch(file.name))}
+    numbers = {number for file in files if (number := _number(file)) is not None}
     return tuple(f"train_data_batch_{k}.npz" for k in range(1, BATCHES + 1) if k not in numbers) if numbers else ()
 
 
