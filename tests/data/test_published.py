@@ -96,7 +96,7 @@ def moved(labels: Labels) -> Labels:
         (CIFAR10_TRAIN, cifar_labels(5000), CIFAR, CIFAR10_NAMES[::-1], ["other names of the classes"]),
         (IMAGENET_TRAIN, imagenet_labels(), (1, 64, 64), None, ["images of 1x64x64"]),
         (IMAGENET_TRAIN, imagenet_labels(), IMAGENET, synsets()[::-1], ["other names of the classes"]),
-        (IMAGENET_TRAIN, imagenet_labels(), IMAGENET, synsets()[:-1] + ("dog",), ["other names of the classes"]),
+        (IMAGENET_TRAIN, imagenet_labels(), IMAGENET, (*synsets()[:-1], "dog"), ["other names of the classes"]),
         (
             IMAGENET_TRAIN,
             moved(imagenet_labels()),
@@ -144,8 +144,8 @@ def test_imagenet_is_recognised_from_its_labels_without_its_pixels_being_read(tm
     assert len(load(Data(name="imagenet64", path=whole)).train) == 1_281_167
     part = large(tmp_path / "part", imagenet_labels()[:-1], IMAGENET)
     expected = (
-        r"^--data\.path: expected ImageNet-64 as published \(1 281 167 images in 1 000 classes\), got 1 281 166 images in "
-        rf"1 000 classes in {part}\. Give --data\.partial to train on them\.$"
+        r"^--data\.path: expected ImageNet-64 as published \(1 281 167 images in 1 000 classes\), "
+        rf"got 1 281 166 images in 1 000 classes in {part}\. Give --data\.partial to train on them\.$"
     )
     with pytest.raises(ValueError, match=expected):
         load(Data(name="imagenet64", path=part))

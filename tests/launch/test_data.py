@@ -23,6 +23,7 @@ from ict_ref.evaluate.evaluator import Evaluator
 from ict_ref.launch.__main__ import main
 from ict_ref.launch.options import parse
 from ict_ref.prepare.__main__ import main as prepare_data
+from ict_ref.sample.__main__ import main as sample
 
 SMALL = ["--train.batch-size", "4", "--data.name"]
 
@@ -85,6 +86,38 @@ def test_a_run_with_held_out_images_is_scored_by_them(tmp_path: Path) -> None:
     assert scores[2] == dataclasses.asdict(real)
     assert main([*command, "--data.no-labels", "--data.held-out", rest, "--out", str(tmp_path / "plain")]) == 0
     assert json.loads((tmp_path / "plain" / "scores.json").read_text())["scores"][0]["accuracy"] is None
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_run_on_a_part_of_cifar_10_needs_data_partial_and_is_otherwise_the_same_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, folder = cifar(tmp_path), tmp_path / "run"
+    command = ["--config", "minimal", "--train.steps", "8", *SMALL, "cifar10", "--data.path", data]
+    command += ["--out", str(folder)]
+    capsys.readouterr()
+    expected = "--data.path: expected CIFAR-10 as published (50 000 images in 10 classes), got 40 images in 8 classes"
+    for options in ([], ["--slurm", "--dry-run"]):
+        assert main([*command, *options]) == 2
+        line = rejection(capsys, "ict_ref.launch")
+        assert line.endswith(f"{expected} in {data}. Give --data.partial to train on them.\n")
+        assert not folder.exists()
+    assert parse([*command, "--data.partial"]).config.digest() == parse(command).config.digest()
+    assert main([*command, "--data.partial"]) == 0
+    # A run that began before this option existed does not have it in its config.json.
+    stored = json.loads((folder / "config.json").read_text())
+    del stored["config"]["data"]["partial"]
+    (folder / "config.json").write_text(json.dumps(stored))
+    before = contents(folder)
+    capsys.readouterr()
+    assert main(command) == 2
+    assert expected in rejection(capsys, "ict_ref.launch")
+    assert contents(folder) == before
+    assert sample([str(folder), "--count", "2", "--out", str(tmp_path / "samples.npz")]) == 0
+    assert main([*command, "--data.partial"]) == 0
+    resumed = json.loads((folder / "config.json").read_text())
+    assert resumed["identities"] == stored["identities"]
+    assert resumed["config"]["data"] == stored["config"]["data"] | {"partial": True}
 
 
 def test_a_run_is_named_by_its_data_and_not_by_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

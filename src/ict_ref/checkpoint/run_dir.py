@@ -63,7 +63,7 @@ def open_run(folder: Path, config: Config, images: ImageDescription | None = Non
 
     `images` describe the model's images. A config.json of an earlier version is written anew in today's format, and
     changed options are recorded. Options of `sample`, `acceptance`, `machine` and `record` may change, and paths of
-    data.
+    data and `data.partial`.
 
     >>> from ict_ref.config import minimal
     >>> with open_run(Path("run"), minimal()):

@@ -87,8 +87,10 @@ def identified(source: "Source") -> list[str]:
     published = source.published[0]
     phrases = differences(published, source.contents())
     if source.missing:
-        first = ", ".join(source.missing[:3]) + (", ..." if len(source.missing) > 3 else "")
-        phrases.append(f"{len(source.missing)} batches are missing ({first})")
+        others = len(source.missing) - 3
+        phrases.append(
+            f"without {', '.join(source.missing[:3])}" + (f" and {others} other batches" if others > 0 else "")
+        )
     return [f"{', '.join(phrases)}: not {published.title(source.shape)} as published"]
 
 
