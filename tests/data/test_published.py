@@ -129,7 +129,7 @@ def large(folder: Path, labels: Labels, shape: tuple[int, int, int], **fields: o
     with (folder / "images.npy").open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), *shape)}
         np.lib.format.write_array_header_1_0(file, header)
-        file.truncate(file.tell() + len(labels) * int(np.prod(shape)))
+        file.truncate(file.seek(0, 2) + len(labels) * int(np.prod(shape)))
     about = {
         "words": "a test", "recipe": {}, "count": len(labels), "shape": shape, "classes": int(labels.max()) + 1,
         "names": None, "sha256": {"images.npy": "0", "labels.npy": "0"}, "ict_ref": "0.1.0",

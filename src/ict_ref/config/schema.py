@@ -34,23 +34,23 @@ class Data:
 
     name: Literal["digits", "cifar10", "imagenet64", "folder"] = "digits"
     """Dataset. digits: scikit-learn's 1 797 handwritten digits of 8x8 pixels, a third of them held out for scoring.
-    The others are prepared folders. cifar10 and imagenet64 must have the size and the classes of these datasets;
-    folder may have any."""
+    The others are prepared folders. cifar10 and imagenet64 must be the published training sets, or with --data.partial
+    other images of their size and classes; folder may have any."""
     path: str = field(default="", metadata=NOT_IDENTITY)
     """Prepared folder, written by python -m ict_ref.prepare. You can move it: a run is tied to its checksum, and takes
     the new path when it is resumed. Trained models are used without it."""
     held_out: str = field(default="", metadata=NOT_IDENTITY)
     """Prepared folder of other images of the same kind, to score by: 1 000 of them, evenly spaced. Without it the run
     is not scored. Scores are distances in pixels, meant for small images."""
-    partial: bool = field(default=False, metadata=NOT_IDENTITY)
-    """Train a preset of the paper on data that are not the published set. Without it, cifar10 and imagenet64 accept
-    only the published training set, which is recognised by its number of images per class."""
     checksum: str = ""
     """Checksum of the prepared folder. The launcher fills it in. A checksum that you give must match the folder."""
     flip: bool = False
     """Mirror each image horizontally with probability 1/2 (CM, Appendix C). Do not use it for digits."""
     labels: bool = True
     """Condition the model on class labels, as iCT does on ImageNet but not on CIFAR-10."""
+    partial: bool = field(default=False, metadata=NOT_IDENTITY)
+    """Train a preset of the paper on data that are not the published set. Without it, cifar10 and imagenet64 accept
+    only the published training set, which is recognised by its number of images per class."""
 
     def __post_init__(self) -> None:
         for name in ("path", "held_out", "checksum") if self.name == "digits" else ():
