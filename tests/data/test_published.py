@@ -69,6 +69,11 @@ def test_a_split_is_recognised_by_its_numbers_of_images(
     assert recognised(contents(count, shape, labels, names)) is expected
 
 
+def test_classes_without_images_are_not_counted() -> None:
+    found = contents(5, CIFAR, np.array([3, 3, 7, 7, 7]), None).counts
+    assert (found.images, found.classes, found.per_class) == (5, 2, (2, 3))
+
+
 def moved(labels: Labels) -> Labels:
     """Move one image from the first class to the last."""
     changed = labels.copy()

@@ -162,6 +162,14 @@ def class_map(path: Path) -> tuple[Path, list[str]]:
     return path, synsets
 
 
+def test_the_map_beside_a_single_batch_is_found(tmp_path: Path) -> None:
+    _, labels = npz(tmp_path / "npz", [3], side=8)
+    _, synsets = class_map(tmp_path / "npz" / "map_clsloc.txt")
+    assert prepare(tmp_path / "npz" / "train_data_batch_3.npz", "--out", tmp_path / "out") == 0
+    ranks = [sorted(synsets).index(synsets[label - 1]) for label in labels[0]]
+    assert np.load(tmp_path / "out" / "labels.npy").tolist() == ranks
+
+
 @pytest.mark.parametrize("beside", [True, False])
 def test_labels_are_translated_to_sorted_synsets_by_the_publishers_map(
     beside: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -247,6 +255,16 @@ def test_folders_of_synsets_are_compared_with_imagenet_and_own_folders_with_noth
         (tmp_path / "own" / f"c{k}").rename(tmp_path / "own" / name)
     assert prepare(tmp_path / "own", "--size", 64) == 0
     assert lines(capsys)[-1] == "4 of 1 281 167 images, 2 of 1 000 classes: not ImageNet-64 as published"
+
+
+def test_a_folder_of_cifar_10_s_classes_is_compared_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(tmp_path / "png", random_images(20, 3, 32, 32), [k % 10 for k in range(20)])
+    for k, name in enumerate("airplane automobile bird cat deer dog frog horse ship truck".split()):  # noqa: SIM905
+        (tmp_path / "png" / f"c{k}").rename(tmp_path / "png" / name)
+    assert prepare(tmp_path / "png", "--out", tmp_path / "out") == 0
+    shown = lines(capsys)
+    assert "20 of 50 000 images: not CIFAR-10 as published" in shown
+    assert shown[-1] == "    python -m ict_ref.launch --config cifar10 --data.partial"
 
 
 def next_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -70,10 +70,10 @@ def from_archive(path: Path, split: Split) -> Source:
                 if file is None:
                     raise ValueError(f"expected the member {INNER[kind]}/{name}, got other members")
                 batches[name] = file.read()
-    return _source(path, kind, split, batches, evidence(hashlib.md5(compressed, usedforsecurity=False).hexdigest()))
+    return _source(path, kind, split, batches, evidence_of(hashlib.md5(compressed, usedforsecurity=False).hexdigest()))
 
 
-def evidence(md5: str) -> str:
+def evidence_of(md5: str) -> str:
     """Return the reason to take the content of an archive with this MD5 for CIFAR-10, if it has its counts."""
     if md5 in MD5.values():
         return f"the MD5 of its archive, {md5}"
