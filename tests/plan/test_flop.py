@@ -85,6 +85,13 @@ def test_precision_batch_and_teacher_change_no_count() -> None:
     assert flop_per_image(changed) == flop_per_image(config)
 
 
+def test_continuous_time_is_counted_too() -> None:
+    # The student's value and its derivative replace the student's and the teacher's value.
+    config = digits()
+    method = dataclasses.replace(config.method, objective="continuous", distance="squared_l2")
+    assert flop_per_image(dataclasses.replace(config, method=method)) > flop_per_image(config)
+
+
 def test_files_are_left_out() -> None:
     config = digits()
     method = dataclasses.replace(config.method, distance="lpips", lpips="no such file")

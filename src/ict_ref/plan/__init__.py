@@ -1,1 +1,1 @@
-"""The plan of a training run, counted without data or a GPU: memory, FLOP, time, money in GPU-days, and scaling."""
+"""The plan of a training run, counted without data or a GPU: memory, FLOP, time and scaling."""

@@ -2,8 +2,8 @@
 
 The operations are those of `training.loss.training_loss`, with two substitutions that make them those of a GPU:
 
-- attention is a fused kernel, which saves its output and one number per query, but no attention matrix. Continuous-time
-  training keeps torch's unfused attention, as it does on a GPU;
+- attention is a fused kernel, which saves its output and one number per query, but no attention matrix. Where a
+  context allows unfused attention only, as for the derivative in continuous time, it stays unfused;
 - under autocast, convolutions and matrix products are in bfloat16 and group normalisation is in float32, as in CUDA's
   lists (torch/aten/src/ATen/autocast_mode.h). Torch has no autocast for the meta device.
 """
