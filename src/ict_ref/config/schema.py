@@ -271,9 +271,9 @@ class Machine:
     """Microbatches per process and update. More of them need less memory; they change rounding. auto: the fewest that
     fit, chosen once when the run begins and then kept."""
     recompute: bool | Literal["auto"] = "auto"
-    """Recompute each block's activations in the backward pass, which needs less memory and a third more time; it
-    changes no bit. The option --machine.no-recompute forbids it. auto: only where microbatches alone do not fit, chosen
-    once when the run begins and then kept."""
+    """Recompute each block's activations in the backward pass, which needs less memory and about a fifth more
+    arithmetic; it changes no bit. The option --machine.no-recompute forbids it. auto: only where microbatches alone do
+    not fit, chosen once when the run begins and then kept."""
     channels_last: bool = False
     """Store images with channels innermost, which suits tensor cores."""
     compile: bool = False
