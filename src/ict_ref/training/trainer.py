@@ -114,6 +114,10 @@ class Trainer:
                 loss = losses.mean() / len(self.microbatches.shards)
                 torch.autograd.backward(loss)
             total += loss.detach()
+        if self.student_ddp is self.student:
+            for parameter in self.student.parameters():
+                if parameter.grad is not None:
+                    self.group.mean_(parameter.grad)
         return self.group.mean_(total)
 
     def _without_exchange(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
@@ -130,7 +134,8 @@ class Trainer:
         for model in (self.student, self.teacher) if machine.compile else ():  # not ema, which makes few samples
             if model is not None:
                 model.network.compile()
-        if self.group.size == 1:
+        # DDP does not support forward-mode differentiation.
+        if self.group.size == 1 or self.config.method.objective == "continuous":
             return self.student
         devices = [self.device] if self.device.type == "cuda" else None
         # Buffers are constants, and `share` copies them to all processes.
