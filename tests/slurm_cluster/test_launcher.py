@@ -111,6 +111,33 @@ def whole(runs: Path) -> bytes:
     return last(runs / "whole")
 
 
+def test_a_preset_of_the_paper_with_a_cluster_file_is_submitted_as_the_dry_run_prints(
+    slurm: Cluster, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = prepared(runs / "im64", random_images(40, 3, 64, 64), [k % 4 for k in range(40)])
+    (runs / "cluster.toml").write_text(
+        '[data]\nimagenet64 = "im64"\n[job]\nnodes = 2\nmemory_gb = 1\nminutes = 30\nsignal_seconds = 60\n'
+        'setup = ["export OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo"]\n'
+    )
+    monkeypatch.setenv("ICT_REF_PROFILE", str(runs / "cluster.toml"))
+    folder, out = runs / "a run's folder", io.StringIO()
+    small = ["--network.width", "32", "--network.head-channels", "32", "--network.blocks", "1"]
+    small += ["--network.multipliers", "1", "1", "--train.steps", "8", "--train.batch-size", "8"]
+    line = ["--slurm", "--config", "imagenet64", *small, "--train.noise-shards", "8", "--data.partial"]
+    line += ["--machine.device", "cpu", "--out", str(folder)]
+    with contextlib.redirect_stdout(out):
+        assert main([*line, "--dry-run"]) == 0
+        assert main([*line, "--wait"]) == 0
+    (script,) = folder.glob("slurm/*/*_submission.sh")
+    assert script.read_text().strip() in out.getvalue()
+    assert "\n\nready\n" in out.getvalue()
+    assert "2 processes on cpu, 4 images each" in logs(folder)
+    stored = json.loads((folder / "config.json").read_text())["config"]
+    assert stored["data"]["path"] == str(images)
+    assert (stored["machine"]["accumulate"], stored["machine"]["recompute"]) == (1, False)
+    assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 8
+
+
 def test_a_run_on_two_nodes_is_submitted_and_followed(whole: bytes, runs: Path) -> None:
     said = logs(runs / "whole")
     assert "2 processes on cpu, 8 images each" in said
