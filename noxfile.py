@@ -21,8 +21,8 @@ VENV = HERE / ".nox" / "dev"
 PYTHON = VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 MADE_OF = ("pyproject.toml", "constraints.txt")
 # One thread a process: torch's threads wait for each other by spinning, which shared cores punish. Compiled modules are
-# kept, whatever the caller's environment says: the tests start a hundred processes.
-VARIABLES = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
+# kept, whatever the caller's environment says: the tests start a hundred processes. A cluster file changes no session.
+VARIABLES = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "", "ICT_REF_PROFILE": "none"}
 
 
 def run(session: nox.Session, *command: str) -> None:
