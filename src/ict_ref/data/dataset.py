@@ -147,10 +147,8 @@ def _prepared(options: Data, field: str) -> Images:
     if field == "path" and options.checksum not in ("", about.checksum()):
         raise ValueError(f"--data.checksum: expected {about.checksum()}, that of {folder}, got {options.checksum}")
     if options.name in PUBLISHED:
-        shape, classes = PUBLISHED[options.name]
-        expect(about.shape == shape, name, f"images of {shape} for {options.name}", about.shape)
-        largest = -1 if labels is None else int(labels.max())
-        expect(largest < classes, name, f"labels below {classes}", largest)
+        _, classes = PUBLISHED[options.name]
+        _refuse_other_images(options.name, name, about.shape, labels)
     if field == "path" and not options.partial:
         refuse_other_than_published(options.name, contents(about.count, about.shape, labels, about.names), folder)
     if labels is None:
@@ -159,6 +157,20 @@ def _prepared(options: Data, field: str) -> Images:
         return Images(array, torch.zeros(len(array), dtype=torch.int64), 0, options.flip, source=about.words)
     names = about.names if classes == about.classes else None
     return Images(array, torch.from_numpy(labels), classes, options.flip, names, about.words)
+
+
+def _refuse_other_images(
+    data_set: str, option: str, shape: tuple[int, ...], labels: Int64[np.ndarray, " n"] | None
+) -> None:
+    """Reject images of another shape than those of a published data set, or with other classes.
+
+    Raises:
+        ValueError: the shape differs, or a label is too large. The message names the option.
+    """
+    published, classes = PUBLISHED[data_set]
+    expect(shape == published, option, f"images of {published} for {data_set}", shape)
+    largest = -1 if labels is None else int(labels.max())
+    expect(largest < classes, option, f"labels below {classes}", largest)
 
 
 def to_float(pixels: UInt8[Tensor, " *shape"]) -> Float32[Tensor, " *shape"]:

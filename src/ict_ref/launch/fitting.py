@@ -44,18 +44,26 @@ def settled(config: Config, folder: Path, group: "ProcessGroup", probe: Probe) -
     """
     bytes_free = group.least(free_bytes(group))
     config = with_recorded(config, folder) if group.first else config
-    machine = config.machine
-    if not group.any(group.first and "auto" in (machine.accumulate, machine.recompute)):
+    if not group.any(group.first and "auto" in (config.machine.accumulate, config.machine.recompute)):
         config = _shared(config, group)
         if group.first:
             _refuse_what_does_not_fit(config, group.size, bytes_free)
         return config, ""
-    while True:
-        fit = fit_of(config, processes=group.size, bytes_free=bytes_free) if group.first else None
-        chosen = _shared(config if fit is None else _with(config, fit), group)
-        if not group.any(not probe(chosen)):
-            return chosen, "" if fit is None else described(fit, bytes_free)
-        bytes_free = bytes_free if fit is None else fit.memory.total
+    return _chosen(config, group, bytes_free, probe)
+
+
+def _chosen(config: Config, group: "ProcessGroup", bytes_free: int, probe: Probe) -> tuple[Config, str]:
+    """Return the first setting that fits by prediction and by the probe, and a line about it in the first process.
+
+    Raises:
+        ValueError: nothing fits.
+    """
+    fit = fit_of(config, processes=group.size, bytes_free=bytes_free) if group.first else None
+    chosen = _shared(config if fit is None else _with(config, fit), group)
+    if group.any(not probe(chosen)):
+        # What does not fit limits the next prediction.
+        return _chosen(config, group, bytes_free if fit is None else fit.memory.total, probe)
+    return chosen, "" if fit is None else described(fit, bytes_free)
 
 
 def free_bytes(group: "ProcessGroup") -> int:

@@ -86,14 +86,17 @@ def job_of(base: Job, file: ClusterFile, given: Given, *, gpus: bool = True) -> 
     typed = {path[1]: value for path, value in given.items() if path[0] == "job"}
     if typed and not given.get(("slurm",), False):
         refuse_without_slurm(job_option(min(typed)))
-    of_file = {name: value for name, value in file.group("job").items() if gpus or not name.startswith("gpu")}
     try:
-        job = replace(base, **of_file | typed)
+        job = replace(base, **_of_file(file, gpus=gpus) | typed)
     except ValueError as error:
         raise ValueError(file.described(str(error))) from None
     if "gpu_type" in typed and not job.gpus_per_node:
         raise ValueError("--job.gpu-type: expected GPUs, got a job without. Give --job.gpus-per-node too.")
     return job
+
+
+def _of_file(file: ClusterFile, *, gpus: bool) -> dict[str, Any]:
+    return {name: value for name, value in file.group("job").items() if gpus or not name.startswith("gpu")}
 
 
 def found(profile: str | None) -> Path | None:

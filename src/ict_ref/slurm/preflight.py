@@ -3,10 +3,10 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ict_ref.slurm.options import Job
+from ict_ref.slurm.options import Job, job_option
 
 # Columns of sinfo: partition (a star marks the default), nodes, cores, memory in MB, time limit, features, GRES.
 COLUMNS = "%P|%D|%c|%m|%l|%f|%G"
@@ -70,27 +70,45 @@ def unfit(job: Job, groups: list[NodeGroup]) -> Iterator[str]:
     """Yield a line for each demand of the job that no nodes of its partition meet; none if nodes are unknown."""
     mine, names = of_partition(job, groups)
     where = f"partition {','.join(names)}"
+    with_gpus = [group for group in mine if group.gpus_of(job.gpu_type) >= job.gpus_per_node]
     if groups and names and not mine:
         there = ", ".join(sorted({group.partition for group in groups}))
         yield f"--job.partition: expected one of {there}, got {job.partition}"
-    if not mine:
-        return
-    longest = max(group.minutes for group in mine)
-    if job.minutes > longest:
-        yield f"--job.minutes: expected at most {longest:.0f} in {where}, got {job.minutes}"
-    with_gpus = [group for group in mine if group.gpus_of(job.gpu_type) >= job.gpus_per_node]
-    if not with_gpus:
+    yield from _too_much(_largest(mine, "minutes"), job, where)
+    yield from _too_much(_largest(with_gpus, "cores", "memory_gb", "nodes"), job, where)
+    if mine and not with_gpus:
         yield _without_gpus(job, mine, where)
-        return
-    most, memory = max(group.cores for group in with_gpus), max(group.memory_mb for group in with_gpus)
-    if job.tasks * job.cpus_per_process > most:
-        wanted = f"{job.cpus_per_process} for each of {job.tasks} processes on a node"
-        yield f"--job.cpus-per-process: expected at most {most} cores on a node in {where}, got {wanted}"
-    if 1024 * job.memory_gb > memory:
-        yield f"--job.memory-gb: expected at most {memory // 1024} on a node in {where}, got {job.memory_gb}"
-    count = sum(group.nodes for group in with_gpus)
-    if job.nodes > count:
-        yield f"--job.nodes: expected at most the {count} such nodes of {where}, got {job.nodes}"
+
+
+def _largest(groups: Sequence[NodeGroup], *names: str) -> dict[str, int | float]:
+    """Return the largest numbers of these names that a job may have on the nodes; none without nodes."""
+    found = {
+        "minutes": max((group.minutes for group in groups), default=0),
+        "cores": max((group.cores for group in groups), default=0),
+        "memory_gb": max((group.memory_mb for group in groups), default=0) // 1024,
+        "nodes": sum(group.nodes for group in groups),
+    }
+    return {name: found[name] for name in names if groups}
+
+
+def _too_much(most: Mapping[str, int | float], job: Job, where: str) -> Iterator[str]:
+    """Yield a line for each number of the job that is larger than the largest one of its partition."""
+    for name, largest in most.items():
+        if name == "cores":
+            cores, each = job.tasks * job.cpus_per_process, job.cpus_per_process
+            option, wanted, got = job_option("cpus_per_process"), cores, f"{each} for each of {job.tasks} processes"
+        else:
+            option, wanted, got = job_option(name), getattr(job, name), str(getattr(job, name))
+        if wanted > largest:
+            yield f"{option}: expected at most {EXPECTED[name].format(largest)} {where}, got {got}"
+
+
+EXPECTED = {
+    "minutes": "{:.0f} in",
+    "cores": "{} cores on a node in",
+    "memory_gb": "{} on a node in",
+    "nodes": "the {} such nodes of",
+}
 
 
 def _without_gpus(job: Job, groups: list[NodeGroup], where: str) -> str:

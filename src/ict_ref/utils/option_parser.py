@@ -158,19 +158,28 @@ def options_of(kind: Any, path: tuple[str, ...] = (), prefix: str = "") -> Itera
         if dataclasses.is_dataclass(hint):
             yield from options_of(hint, here, f"{prefix}{name}." if name else prefix)
         elif hint is bool or bool in get_args(hint):
-            with_opposite = tyro.conf.FlagCreatePairsOff not in extras
-            for value in (True, False) if with_opposite else (not field.default,):
-                words = _words(hint) | BOOLEANS if value and hint is not bool else {}
-                yield Option(here, f"--{prefix}{'' if value else 'no-'}{name}", value, words, most=int(bool(words)))
+            values = (True, False) if tyro.conf.FlagCreatePairsOff not in extras else (not field.default,)
+            yield from _flags(hint, here, f"{prefix}{name}", values)
         else:
             option = _with_value(hint, here, NOT_EMPTY in extras)
-            required = field.default is MISSING and field.default_factory is MISSING
+            option = dataclasses.replace(option, required=_is_required(field))
             if tyro.conf.Positional in extras:
-                shown = named.metavar or name.upper()
-                yield dataclasses.replace(option, name=shown, positional=True, required=required)
+                yield dataclasses.replace(option, name=named.metavar or name.upper(), positional=True)
             else:
                 names = (f"--{prefix}{name}", *(named.aliases or ()))
-                yield from (dataclasses.replace(option, name=each, required=required) for each in names)
+                yield from (dataclasses.replace(option, name=each) for each in names)
+
+
+def _flags(hint: Any, path: tuple[str, ...], name: str, values: Iterable[bool]) -> Iterator[Option]:
+    """Yield the flags of a field, --name for True and --no-name for False; --name may take a value beside bool."""
+    group, dot, last = name.rpartition(".")
+    for value in values:
+        words = _words(hint) | BOOLEANS if value and hint is not bool else {}
+        yield Option(path, f"--{group}{dot}{'' if value else 'no-'}{last}", value, words, most=int(bool(words)))
+
+
+def _is_required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:

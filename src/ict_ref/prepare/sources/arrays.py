@@ -3,7 +3,7 @@
 import math
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,10 +32,7 @@ def from_npz(path: Path, split: Split, class_map: Path | None = None) -> Source:
     """
     files = of_split(path, ".npz", split)
     shapes = {file: _shape(file) for file in files}
-    side = math.isqrt(shapes[files[0]][1] // 3)
-    for file, (_, row) in shapes.items():
-        if row != 3 * side**2:
-            raise ValueError(f"{file}: expected rows of three square channels of one size, got {row} bytes")
+    side = _side(shapes)
     labels = [_labels(file, shape[0]) for file, shape in shapes.items()]
     _refuse_repeated(files, labels)
     of_all, order = np.concatenate(labels), _class_map(path, class_map)
@@ -58,6 +55,19 @@ def from_npz(path: Path, split: Split, class_map: Path | None = None) -> Source:
         missing=_missing(files),
         class_order=None if order else PUBLISHERS_ORDER,
     )
+
+
+def _side(shapes: Mapping[Path, tuple[int, ...]]) -> int:
+    """Return the side of the images, whose number of bytes each file's shape states.
+
+    Raises:
+        ValueError: The images of a file are not square, or not of the size of the first file's.
+    """
+    side = math.isqrt(next(iter(shapes.values()))[1] // 3)
+    for file, (_, row) in shapes.items():
+        if row != 3 * side**2:
+            raise ValueError(f"{file}: expected rows of three square channels of one size, got {row} bytes")
+    return side
 
 
 def _class_map(path: Path, given: Path | None) -> ClassMap | None:
