@@ -99,3 +99,15 @@ def test_a_submission_refuses_what_a_dry_run_lists(
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"ict_ref.launch: {not_ready[0]} (and 3 more; --dry-run lists them)"
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_dry_run_of_a_run_here_lists_what_the_run_would_reject(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = shown(["--config", "minimal", "--processes", "3", "--out", "run"], capsys)
+    assert "not ready: --train.noise-shards: expected a multiple of 3 (3 processes with 1" in text
+    text = shown(["--config", "cifar10", "--out", "run"], capsys)
+    not_ready = [line for line in text.splitlines() if line.startswith("not ready: ")]
+    assert [line.split(": ")[1] for line in not_ready] == ["--data.path", "--machine.device"]
+    assert list(tmp_path.iterdir()) == []

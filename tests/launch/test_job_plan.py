@@ -58,7 +58,7 @@ def test_times_are_those_of_a_slow_step_and_a_slow_file_system() -> None:
     assert lines(*bfloat16, "--job.signal-seconds", "85") == []
     (line,) = lines(*bfloat16, "--job.signal-seconds", "80")
     assert line == (
-        "--job.signal-seconds: expected at least 84, for a step of up to 2 s and a checkpoint of up to 23 s after a "
+        "--job.signal-seconds: expected at least 85, for a step of up to 2 s and a checkpoint of up to 23 s after a "
         "signal that may be 60 s early, got 80"
     )
     (line,) = lines(*bfloat16, "--job.minutes", "2", "--job.signal-seconds", "100")
@@ -78,11 +78,11 @@ def test_what_cannot_fit_is_listed_with_the_numbers(capsys: pytest.CaptureFixtur
     assert "\nmemory:" not in text
     (line,) = [line for line in text.splitlines() if line.startswith("not ready: --machine.accumulate")]
     assert "expected an update of at most 72.0 GiB" in line
-    assert "Use more GPUs (--job.nodes)" in line
+    assert "Use more GPUs (for a job --job.nodes)" in line
 
 
 def test_what_fits_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(SMALL) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("memory:")]
     assert line.startswith("memory: 1 microbatch of 32 images per process and update, activations kept: about 0.0")
-    assert line.endswith(" of 80 GiB")
+    assert line.endswith(" of 80 GiB (--job.gpu-memory-gb)")

@@ -151,3 +151,39 @@ def test_a_job_on_cpus_takes_neither_the_presets_gpus_nor_those_of_the_file() ->
     job = parse(words).job
     assert (job.nodes, job.gpus_per_node, job.processes, job.minutes) == (1, 0, 1, 1440)
     assert parse([*words, "--job.gpus-per-node", "2"]).job.processes == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("", "mine.toml: [data] imagenet64: expected a folder, got an empty string"),
+        ("$NOT_SET/im64", "[data] imagenet64: expected variables that are set, got $NOT_SET in $NOT_SET/im64"),
+        ("${NOT_SET}/im64", "expected variables that are set, got ${NOT_SET} in"),
+        ("~nobody-of-this-name/im64", "expected ~ or ~ with a user of this machine, got ~nobody-of-this-name/im64"),
+    ],
+)
+def test_a_folder_that_cannot_be_expanded_is_one_line(
+    path: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path / "mine.toml", f'[data]\nimagenet64 = "{path}"\n')
+    assert main(["--config", "imagenet64", "--dry-run", "--profile", str(file)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+
+
+def test_messages_about_data_name_the_file_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = written(tmp_path / "mine.toml", '[data]\nimagenet64 = "nowhere"\n')
+    for words, says in (
+        (
+            ["imagenet64"],
+            f"got {tmp_path}/nowhere, which does not exist. Run python -m ict_ref.prepare. (named by {file})",
+        ),
+        (["cifar10"], f'write cifar10 = "FOLDER" below [data] in {file}, or keep it as $ICT_REF_DATA/cifar10.'),
+    ):
+        assert main(["--config", *words, "--profile", str(file)]) == 2
+        assert capsys.readouterr().err.endswith(f"{says}\n")
+
+
+def test_a_file_may_begin_with_a_byte_order_mark_and_have_other_line_ends(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b"\xef\xbb\xbf[job]\r\nnodes = 3\r\n")
+    assert parse(["--slurm", "--config", "digits", "--profile", str(tmp_path / "mine.toml")]).job.nodes == 3

@@ -105,7 +105,7 @@ def test_the_presets_are_listed_with_what_the_paper_says(capsys: pytest.CaptureF
         ("[train]\nsteps = 2", "unknown option steps in [train]; known options: autocast, skip_nonfinite"),
         ('[data]\ncifar = "x"', "unknown option cifar in [data]; perhaps you meant cifar10"),
         ("[data]\ncifar10 = 3", "profile.toml: [data] cifar10: expected a string, got 3"),
-        ('[machine]\naccumulate = "many"', "[machine] accumulate: expected one of auto, got many"),
+        ('[machine]\naccumulate = "many"', "[machine] accumulate: expected an integer or one of auto, got many"),
         ('nodes = "two"', "profile.toml: [job] nodes: expected an integer, got 'two'"),
         ("nodes = true", "profile.toml: [job] nodes: expected an integer, got True"),
         ("partition = 3", "profile.toml: [job] partition: expected a string, got 3"),
@@ -114,7 +114,16 @@ def test_the_presets_are_listed_with_what_the_paper_says(capsys: pytest.CaptureF
         ("nodes = 0", "--job.nodes: expected an integer >= 1, got 0 ([job] nodes = 0 in profile.toml)"),
         ("[machine]\nthreads = -1", "got -1 ([machine] threads = -1 in profile.toml)"),
         ("minutes = 2", "--job.minutes, got 120 ([job] minutes = 2 in profile.toml)"),
-        ('sbatch = ["--"]', "--job.sbatch: expected options such as name=value, got --"),
+        ('sbatch = ["--"]', "--job.sbatch: expected options such as name=value, got '--'"),
+        ('sbatch = [""]', "--job.sbatch: expected options such as name=value, got ''"),
+        ('sbatch = ["nodes=2"]', "expected options that the launcher does not set, got nodes. Use --job.nodes."),
+        ('sbatch = ["--parsable"]', "expected options that the launcher does not set, got parsable. The launcher"),
+        ('sbatch = ["cpus_per_task=2"]', "got cpus-per-task. Use --job.cpus-per-process."),
+        ('sbatch = ["t=1"]', "got t. Use --job.minutes."),
+        ('partition = "a\\nb"', "--job.partition: expected printable characters, got 'a\\nb'"),
+        ("job = 2", "profile.toml: expected a table [job], got job = 2"),
+        ("[[machine]]\nthreads = 1", "profile.toml: expected a table [machine], got machine = [{'threads': 1}]"),
+        ('[machine]\nrecompute = "maybe"', "recompute: expected true or false or one of auto, got maybe"),
     ],
 )
 def test_a_profile_that_is_wrong_is_one_line(
@@ -130,7 +139,11 @@ def test_a_profile_that_is_wrong_is_one_line(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--profile", "nowhere.toml"], "--profile: expected a TOML file or one of a100, cpu, got nowhere.toml"),
+        (["--profile", "./nowhere.toml"], "or one of a100, cpu, got ./nowhere.toml, which does not exist"),
+        (["--profile", "/"], "--profile: expected a TOML file or one of a100, cpu, got /, which is not a file"),
+        (["--profile", ""], "--profile: expected a TOML file or one of a100, cpu, got an empty string"),
+        (["--slurm", "--profile", "cpu", "--job.minutes", "0"], "--job.minutes: expected an integer >= 1, got 0\n"),
+        (["--slurm", "--out", "a%j"], "a%j"),
         (["--profile", "a10"], "--profile: expected a TOML file or one of a100, cpu, got a10; perhaps you meant a100"),
         (["--slurm", "--processes", "2"], "--processes: expected 0 with --slurm, got 2. Use --job.nodes"),
         (["--wait"], "--wait: expected --slurm too, got --wait alone. Add --slurm."),
@@ -159,6 +172,7 @@ def test_a_rejected_submission_is_one_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", "")
     assert main(["--config", "minimal", *options]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert says in line
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    assert says in text
     assert list(tmp_path.iterdir()) == []

@@ -57,6 +57,7 @@ def test_a_job_that_fits_has_no_line() -> None:
     ("changes", "says"),
     [
         ({"partition": "gpus"}, "--job.partition: expected one of cpu, gpu, old, got gpus"),
+        ({"partition": "gpu,gpus,x"}, "--job.partition: expected one of cpu, gpu, old, got gpus, x"),
         ({"partition": ""}, "--job.gpu-type: expected a type that a node in partition cpu has (none), got a100"),
         (
             {"gpu_type": "a10"},

@@ -293,6 +293,7 @@ def task(job: str, rank: int) -> int:
         (["--job.nodes", "4"], "--job.nodes: expected at most the 3 such nodes of partition main, got 4"),
         (["--job.memory-gb", "9000"], "--job.memory-gb: expected at most 7 on a node in partition main, got 9000"),
         (["--job.constraint", "hot"], "sbatch rejects the job: Batch job submission failed: Invalid feature"),
+        (["--job.sbatch", "bogus=1"], "sbatch rejects the job: sbatch: unrecognized option '--bogus=1'"),
     ],
 )
 def test_what_the_cluster_cannot_give_is_one_line_and_leaves_nothing(
@@ -303,7 +304,8 @@ def test_what_the_cluster_cannot_give_is_one_line_and_leaves_nothing(
     assert done.returncode == 2, done.stdout
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"ict_ref.launch: {says}")
-    assert not list(folder.glob("slurm/*"))
+    assert f"Change {options[0]}." in line or line.startswith(f"ict_ref.launch: {options[0]}: ")
+    assert not folder.exists()
 
 
 def test_without_a_controller_it_is_one_line(slurm: Cluster, runs: Path, tmp_path: Path) -> None:

@@ -90,10 +90,13 @@ def refuse_unusable(folder: Path, config: Config) -> None:
 
     Raises:
         LaterFormatError: a later version of ict_ref wrote the folder.
-        ValueError: the folder belongs to another run, holds other files, is damaged or cannot be written.
+        ValueError: the folder belongs to another run, holds other files, is damaged, in use or cannot be written.
     """
     _refuse_other_folders(folder)
     _content(folder, config, None)
+    if (folder / ".lock").exists():
+        with locked(folder, ".lock"):
+            pass
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
         raise ValueError(f"--out: expected a writable folder, got {folder}, and {there} cannot be written")
@@ -107,7 +110,8 @@ def _refuse_other_folders(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file. Choose a folder with --out.")
-    ours = {".lock", "config.json", "config.json.tmp"}  # left by a run that was killed while it began
+    # Left by a run that was killed while it began, or by a job that has not begun.
+    ours = {".lock", "config.json", "config.json.tmp", "slurm"}
     there = {written_name(file.name) for file in folder.iterdir()} if folder.is_dir() else set()
     if there - ours and not (folder / "config.json").exists():
         raise ValueError(f"{folder} is not a run folder: it has files but no config.json. Choose another --out.")

@@ -54,7 +54,8 @@ class ProcessGroup:
             processes = "1 process" if self.size == 1 else f"{self.size} processes"
             raise ValueError(
                 f"--train.noise-shards: expected a multiple of {self.size * accumulate} ({processes} with {accumulate} "
-                f"microbatches each, --machine.accumulate), got {noise_shards}. Another number is another run."
+                f"microbatch{'es' if accumulate > 1 else ''} each, --machine.accumulate), got {noise_shards}. "
+                "Change the number of processes or GPUs; another number of noise shards is another run."
             )
         count = noise_shards // (self.size * accumulate)
         starts = range(self.rank * count * accumulate, (self.rank + 1) * count * accumulate, count)

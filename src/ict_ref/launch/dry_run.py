@@ -1,12 +1,11 @@
 """What a run or its submission would do: `python -m ict_ref.launch --dry-run`."""
 
 import contextlib
-import dataclasses
 from collections.abc import Sequence
 
 from ict_ref.launch import sources
 from ict_ref.launch.job_plan import memory_line
-from ict_ref.launch.options import Launch, with_checksum
+from ict_ref.launch.options import Launch
 from ict_ref.launch.preflight import problems
 from ict_ref.launch.submit import as_slurm_task, for_slurm
 from ict_ref.slurm.submit import executor
@@ -22,7 +21,7 @@ def report(launch: Launch, arguments: Sequence[str]) -> str:
         OSError: The cluster file cannot be read.
     """
     with contextlib.suppress(ValueError, OSError):  # `problems` has a line for it
-        launch = dataclasses.replace(launch, config=with_checksum(launch.config))
+        launch = launch.with_data()
     if launch.slurm:
         launch = for_slurm(launch)
     not_ready = problems(launch)

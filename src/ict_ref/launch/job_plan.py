@@ -1,5 +1,6 @@
 """The plan of a job: whether an update fits its GPUs, and whether its times suit a step and a checkpoint."""
 
+import math
 from collections.abc import Iterator
 
 from ict_ref.launch.fitting import described, fit_of, with_recorded
@@ -48,7 +49,11 @@ def memory_line(launch: Launch) -> str:
     found = predicted(launch)
     if found is None:
         return "memory: chosen when the run begins; give --job.gpu-type or --job.gpu-memory-gb to see it here"
-    return f"memory: {described(*found)}"
+    gpu, _ = gpu_of_job(launch.job)
+    source = (
+        "--job.gpu-memory-gb" if launch.job.gpu_memory_gb or gpu is None else f"{gpu.name}; see --job.gpu-memory-gb"
+    )
+    return f"memory: {described(*found)} ({source})"
 
 
 def too_short(launch: Launch) -> Iterator[str]:
@@ -60,9 +65,10 @@ def too_short(launch: Launch) -> Iterator[str]:
     flop = flop_per_image(config) * config.train.batch_size
     step = flop / (job.processes * SHARE * peak(gpu, config))
     checkpoint = state_sizes(config).checkpoint / BYTES_PER_SECOND
-    needs = f"a step of up to {step:.0f} s and a checkpoint of up to {checkpoint:.0f} s"
-    if job.signal_seconds < EARLY + step + checkpoint:
-        least = f"at least {EARLY + step + checkpoint:.0f}, for {needs} after a signal that may be {EARLY} s early"
-        yield f"--job.signal-seconds: expected {least}, got {job.signal_seconds}"
+    needs = f"a step of up to {math.ceil(step)} s and a checkpoint of up to {math.ceil(checkpoint)} s"
+    least = math.ceil(EARLY + step + checkpoint)
+    if job.signal_seconds < least:
+        expected = f"at least {least}, for {needs} after a signal that may be {EARLY} s early"
+        yield f"--job.signal-seconds: expected {expected}, got {job.signal_seconds}"
     if 60 * job.minutes < job.signal_seconds + step + checkpoint:
         yield f"--job.minutes: expected more than --job.signal-seconds with {needs}, got {job.minutes}"

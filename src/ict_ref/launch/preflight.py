@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterator
 
-from ict_ref.launch.options import Launch, with_checksum
-from ict_ref.launch.preset_jobs import is_of_the_paper
+from ict_ref.launch.options import Launch
+from ict_ref.launch.run import refuse_without_gpu
 from ict_ref.slurm import preflight as cluster
+from ict_ref.slurm.preset_jobs import is_of_the_paper
+from ict_ref.slurm.submit import refuse_a_second_job
 
 
 def problems(launch: Launch) -> list[str]:
     """Return a line for each reason why the run cannot begin, or why its job cannot be submitted."""
     checks: tuple[Callable[[Launch], Iterator[str]], ...] = (_data, _method, _packages, _folder)
-    if launch.slurm:
-        checks += (_gpus, _shards, _memory, _times, _cluster)
+    checks += (_gpus, _shards, _cluster, _memory, _times) if launch.slurm else (_here,)
     found: list[str] = []
     for check in checks:
         try:
@@ -38,7 +39,7 @@ def refuse_unless_ready(launch: Launch) -> None:
 def _data(launch: Launch) -> Iterator[str]:
     from ict_ref.data.dataset import load
 
-    load(with_checksum(launch.config).data)
+    load(launch.with_data().config.data)
     yield from ()
 
 
@@ -60,8 +61,20 @@ def _packages(launch: Launch) -> Iterator[str]:
 def _folder(launch: Launch) -> Iterator[str]:
     from ict_ref.checkpoint.run_dir import refuse_unusable
 
+    if launch.slurm:
+        refuse_a_second_job(launch.folder())
     refuse_unusable(launch.folder(), launch.config)
-    yield from ()
+    if launch.slurm and "%" in str(launch.folder()):
+        yield f"--out: expected a path without %, which SLURM replaces, got {launch.folder()}"
+
+
+def _here(launch: Launch) -> Iterator[str]:
+    from ict_ref.distributed.local_launcher import visible_gpus
+
+    machine, train = launch.config.machine, launch.config.train
+    gpus = visible_gpus(machine.device)
+    yield from _undivided(launch.processes or max(1, gpus), train.noise_shards, machine.microbatches)
+    refuse_without_gpu(launch, "cuda" if gpus else "cpu")
 
 
 def _gpus(launch: Launch) -> Iterator[str]:
@@ -74,11 +87,16 @@ def _gpus(launch: Launch) -> Iterator[str]:
 
 
 def _shards(launch: Launch) -> Iterator[str]:
+    yield from _undivided(launch.job.processes, launch.config.train.noise_shards, launch.config.machine.microbatches)
+
+
+def _undivided(processes: int, noise_shards: int, microbatches: int) -> Iterator[str]:
     from ict_ref.distributed.process_group import ProcessGroup
 
-    group = ProcessGroup(0, launch.job.processes)
-    group.microbatches(launch.config.train.noise_shards, launch.config.machine.microbatches)
-    yield from ()
+    try:
+        ProcessGroup(0, processes).microbatches(noise_shards, microbatches)
+    except ValueError as error:
+        yield str(error)
 
 
 def _memory(launch: Launch) -> Iterator[str]:

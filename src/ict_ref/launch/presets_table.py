@@ -5,8 +5,8 @@ import torch
 from ict_ref.config import PRESETS, Config
 from ict_ref.data.dataset import PUBLISHED
 from ict_ref.evaluate.paper import printed_fid
-from ict_ref.launch.preset_jobs import is_of_the_paper, preset_job
 from ict_ref.networks.model import build_network
+from ict_ref.slurm.preset_jobs import is_of_the_paper, preset_job
 from ict_ref.utils.rng import stream
 
 

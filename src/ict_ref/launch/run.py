@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import ict_ref
 from ict_ref.launch.options import Launch
-from ict_ref.launch.preset_jobs import is_of_the_paper
+from ict_ref.slurm.preset_jobs import is_of_the_paper
 from ict_ref.utils import command_line, file_format
 from ict_ref.utils.command_line import FAILED, REFUSED
 from ict_ref.utils.signals import StopRequest

@@ -8,8 +8,9 @@ from typing import Any
 from ict_ref.config import PRESETS
 from ict_ref.config.identity import flat
 from ict_ref.config.validate import option
-from ict_ref.launch.options import VARIABLE, Launch, cluster_file, given_values
-from ict_ref.launch.preset_jobs import preset_job
+from ict_ref.launch import data_folder
+from ict_ref.launch.options import Launch, given_values
+from ict_ref.slurm.preset_jobs import preset_job
 
 CHOSEN = {"data.checksum": "the prepared folder", "machine.device": "a job with GPUs"}
 """Sources of values that the launcher sets."""
@@ -33,15 +34,15 @@ def changes(launch: Launch, arguments: Sequence[str]) -> list[Change]:
     """
     given = given_values(arguments)
     typed = {".".join(path[path[0] == "config" :]) for path in given}
-    file = cluster_file(given)
+    file = launch.cluster_file()
     of_file = flat(file.values)
 
     def source(name: str) -> str:
         if name in typed:
             return "the command line"
-        if of_file.get(name) == after[name] or (name == "data.path" and launch.config.data.name in file.group("data")):
-            return str(file.path)
-        return f"${VARIABLE}" if name == "data.path" else CHOSEN.get(name, "the preset on a CPU")
+        if name == "data.path":
+            return data_folder.source(launch.config, file)
+        return str(file.path) if of_file.get(name) == after[name] else CHOSEN.get(name, "the preset on a CPU")
 
     preset = PRESETS[launch.preset]()
     before = flat({**dataclasses.asdict(preset), "job": dataclasses.asdict(preset_job(launch.preset))})

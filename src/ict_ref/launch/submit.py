@@ -5,7 +5,6 @@ import json
 from functools import partial
 from pathlib import Path
 
-from ict_ref.checkpoint.run_dir import open_run
 from ict_ref.launch.options import Launch
 from ict_ref.launch.preflight import refuse_unless_ready
 from ict_ref.launch.run import execute, say
@@ -20,11 +19,12 @@ def submit_run(launch: Launch) -> int:
     launch = for_slurm(launch)
     try:
         refuse_unless_ready(launch)
-        with open_run(launch.folder(), launch.config):
-            pass
+        # The job itself writes config.json, so that a rejected submission leaves nothing.
         return submit(as_slurm_task(launch), wait=launch.wait)
     except (ValueError, OverflowError) as error:
         return say(REFUSED, str(error))
+    except BrokenPipeError:
+        raise  # nobody reads the output
     except OSError as error:
         return say(REFUSED, f"cannot use {error.filename or launch.folder()}: {error.strerror or error}")
 

@@ -73,7 +73,7 @@ def _too_large(last: Fit, bytes_free: int, processes: int, *, fixed: bool) -> st
     advice = (
         "Do not give --machine.accumulate and --machine.recompute."
         if fixed
-        else "Use more GPUs (--job.nodes) or more --train.noise-shards, or a smaller --network.width."
+        else "Use more GPUs (for a job --job.nodes) or more --train.noise-shards, or a smaller --network.width."
     )
     return (
         f"--machine.accumulate: expected an update of at most {usable} ({USABLE:.0%} of the free memory), got {total} "

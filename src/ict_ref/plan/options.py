@@ -10,6 +10,7 @@ import tyro
 
 from ict_ref.config import PRESETS, Config
 from ict_ref.plan.hardware import GPUS
+from ict_ref.slurm.preset_jobs import preset_job
 from ict_ref.utils.command_line import expect
 from ict_ref.utils.option_parser import Flag, Given, Several, metavar, parse_options
 
@@ -44,8 +45,8 @@ class PlanOptions:
 
     preset: Annotated[Preset | None, tyro.conf.arg(name="config", help_behavior_hint="(required)")] = None
     """Preset to start from; every option of a group below changes one of its fields."""
-    gpus: int = 8
-    """Number of GPUs, one process each."""
+    gpus: Annotated[int, metavar("N")] = 8
+    """Number of GPUs, one process each. Default: those of the preset's job, 1 for a preset without GPUs."""
     gpu: GpuName = "a100-80gb"
     """Model of the GPUs."""
     share: Annotated[Several[float], metavar("FRACTION ...")] = ()
@@ -67,6 +68,8 @@ class PlanOptions:
     def __post_init__(self) -> None:
         for name, value in (("--gpus", self.gpus), ("--gpus-per-node", self.gpus_per_node)):
             expect(value >= 1, name, "an integer >= 1", value)
+        alone = self.preset is None and not self.json
+        expect(alone or not self.all, "--all", "--all alone, which prints a table as Markdown", "other options too")
         for name, rate in (("--network-rate", self.network_rate), ("--disk-rate", self.disk_rate)):
             expect(0 < rate < math.inf, name, "a positive number", rate)
         for share in self.share:
@@ -95,7 +98,10 @@ def parse(arguments: Sequence[str] | None) -> Request:
 
     def default(given: Given) -> PlanOptions:
         fixed.update({name: given.get(("config", "machine", name)) for name in ("accumulate", "recompute")})
-        return PlanOptions(preset=given.get(("preset",)), config=PRESETS[given.get(("preset",), "digits")]())
+        preset = given.get(("preset",))
+        job = preset_job(preset or "digits")
+        gpus = max(1, job.nodes * job.gpus_per_node)
+        return PlanOptions(preset=preset, gpus=gpus, config=PRESETS[preset or "digits"]())
 
     options = parse_options(PlanOptions, arguments, NAME, EPILOG, default=default)
     advice = "python -m ict_ref.launch --list prints the presets."

@@ -36,6 +36,8 @@ def submit_sampling(sampling: Sampling) -> int:
         progress=partial(progress, sampling.parts, recipe.batches),
     )
     not_ready = list(problems(sampling.job))
+    if "%" in str(work.folder):
+        not_ready.insert(0, f"--out: expected a path without %, which SLURM replaces, got {sampling.place}")
     if sampling.dry_run:
         print(executor(work).text(), *(f"not ready: {line}" for line in not_ready), sep="\n")
         return 0

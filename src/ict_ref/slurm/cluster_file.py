@@ -44,12 +44,14 @@ class ClusterFile:
         """Return the values of a group."""
         return dict(self.values.get(name, {}))
 
-    def described(self, message: str) -> str:
-        """Return a message about options, with the values among them that this file sets."""
+    def described(self, message: str, given: Given) -> str:
+        """Return a message about options, with the values among them that this file sets and no option changes."""
+        typed = {path[-2:] for path in given}
         options = {
             f"--{group}.{name.replace('_', '-')}": f"[{group}] {name} = {value}"
             for group, values in self.values.items()
             for name, value in values.items()
+            if (group, name) not in typed
         }
         named = [text for option, text in options.items() if re.search(rf"{option}(?![\w-])", message)]
         return f"{message} ({', '.join(named)} in {self.path})" if named else message
@@ -68,7 +70,7 @@ def read_cluster_file(profile: str | None, options: Groups) -> ClusterFile:
     if path is None:
         return ClusterFile()
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: expected a TOML file, got one with an error: {error}") from None
     known = {"job": get_type_hints(Job), **options}
@@ -89,7 +91,7 @@ def job_of(base: Job, file: ClusterFile, given: Given, *, gpus: bool = True) -> 
     try:
         job = replace(base, **_of_file(file, gpus=gpus) | typed)
     except ValueError as error:
-        raise ValueError(file.described(str(error))) from None
+        raise ValueError(file.described(str(error), given)) from None
     if "gpu_type" in typed and not job.gpus_per_node:
         raise ValueError("--job.gpu-type: expected GPUs, got a job without. Give --job.gpus-per-node too.")
     return job
@@ -105,11 +107,10 @@ def found(profile: str | None) -> Path | None:
     Raises:
         ValueError: A file is named that does not exist.
     """
-    named, by = (profile, "--profile") if profile is not None else (os.environ.get(VARIABLE, ""), f"${VARIABLE}")
-    if named == NONE:
-        return None
-    if named:
-        return _named(named, by)
+    if profile is not None:
+        return None if profile == NONE else _named(profile, "--profile")
+    if named := os.environ.get(VARIABLE, ""):
+        return None if named == NONE else _named(named, f"${VARIABLE}")
     default = folder() / "cluster.toml"
     return default if default.exists() else None
 
@@ -131,20 +132,25 @@ def _named(name: str, by: str) -> Path:
         ValueError: The file does not exist.
     """
     known = [place / f"{name}.toml" for place in (folder(), SHIPPED)] if Path(name).name == name else []
-    for path in (*known, Path(name).expanduser()):
+    file = Path(os.path.expanduser(os.path.expandvars(name)))  # noqa: PTH111 (a user may be unknown)
+    for path in (*known, file):
         if path.is_file():
             return path
-    raise ValueError(f"{by}: expected a TOML file or one of {', '.join(names())}, got {name}{_hint(name, names())}")
+    why = "" if known else f", which {'is not a file' if file.exists() else 'does not exist'}"
+    expected = f"a TOML file or one of {', '.join(names())}"
+    raise ValueError(f"{by}: expected {expected}, got {name or 'an empty string'}{why}{_hint(name, names())}")
 
 
 def _by_group(content: Mapping[str, Any], known: Groups, path: Path) -> Groups:
     """Return the values by group; values outside a group are of the job, as in files of earlier versions.
 
     Raises:
-        ValueError: A group or a value outside a group is unknown.
+        ValueError: A group is unknown, or is not a table.
     """
     groups: dict[str, dict[str, Any]] = {}
     for name, value in content.items():
+        if name in known and not isinstance(value, dict):
+            raise ValueError(f"{path}: expected a table [{name}], got {name} = {value!r}")
         if isinstance(value, dict):
             if name not in known:
                 raise ValueError(f"{path}: unknown group [{name}]{_hint(name, known, 'groups')}")

@@ -6,6 +6,27 @@ from typing import Annotated, NoReturn
 from ict_ref.utils.command_line import expect
 from ict_ref.utils.option_parser import Flag, metavar
 
+_WITH_FIELD = {
+    "nodes": "N nodes",
+    "processes_per_node": "n ntasks ntasks-per-node tasks-per-node",
+    "gpus_per_node": "gpus-per-node",
+    "cpus_per_process": "c cpus-per-task",
+    "memory_gb": "mem",
+    "minutes": "t time",
+    "signal_seconds": "signal",
+    "partition": "p partition",
+    "account": "A account",
+    "qos": "q qos",
+    "constraint": "C constraint",
+}
+_OF_THE_LAUNCHER = (
+    "o output e error open-mode requeue no-requeue a array D chdir wrap parsable test-only W wait Q quiet h help usage "
+    "V version i input"
+)
+OWN = {name: f"Use --job.{field.replace('_', '-')}." for field, names in _WITH_FIELD.items() for name in names.split()}
+OWN |= dict.fromkeys(_OF_THE_LAUNCHER.split(), "The launcher depends on its own value.")
+"""Options of sbatch that --job.sbatch cannot have, and the advice of the message."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -54,8 +75,13 @@ class Job:
         limit = 60 * self.minutes
         expected = f"fewer than the {limit} seconds of --job.minutes"
         expect(self.signal_seconds < limit, "--job.signal-seconds", expected, self.signal_seconds)
+        for name in ("gpu_type", "partition", "account", "qos", "constraint"):
+            value = getattr(self, name)
+            expect(value.isprintable(), job_option(name), "printable characters", repr(value))
         for option in self.sbatch:
-            expect(bool(option.lstrip("-").split("=")[0]), "--job.sbatch", "options such as name=value", option)
+            name = option.lstrip("-").split("=")[0].replace("_", "-")
+            expect(bool(name) and option.isprintable(), "--job.sbatch", "options such as name=value", repr(option))
+            expect(name not in OWN, "--job.sbatch", "options that the launcher does not set", name, OWN.get(name, ""))
 
     @property
     def tasks(self) -> int:

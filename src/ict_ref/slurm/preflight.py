@@ -71,9 +71,9 @@ def unfit(job: Job, groups: list[NodeGroup]) -> Iterator[str]:
     mine, names = of_partition(job, groups)
     where = f"partition {','.join(names)}"
     with_gpus = [group for group in mine if group.gpus_of(job.gpu_type) >= job.gpus_per_node]
-    if groups and names and not mine:
-        there = ", ".join(sorted({group.partition for group in groups}))
-        yield f"--job.partition: expected one of {there}, got {job.partition}"
+    there = sorted({group.partition for group in groups})
+    if unknown := [name for name in names if groups and name not in there]:
+        yield f"--job.partition: expected one of {', '.join(there)}, got {', '.join(unknown)}"
     yield from _too_much(_largest(mine, "minutes"), job, where)
     yield from _too_much(_largest(with_gpus, "cores", "memory_gb", "nodes"), job, where)
     if mine and not with_gpus:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import submitit
-from submitit.core.utils import FailedJobError
+from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from ict_ref.slurm.follow import follow_job, job_state
 from ict_ref.slurm.worker import SlurmTask, Task
@@ -23,7 +23,7 @@ def submit(work: SlurmTask, *, wait: bool) -> int:
         ValueError: SLURM is not available or rejects the job, or a job of the same work is in the queue.
         OSError: The folder cannot be written.
     """
-    refuse_a_second_job(work)
+    refuse_a_second_job(work.folder)
     job = _submitted(work)
     log = job.paths.folder / f"{job.job_id}_0_log.out"
     nodes, processes = (_number(n, word) for n, word in ((work.job.nodes, "node"), (work.job.processes, "process")))
@@ -33,17 +33,18 @@ def submit(work: SlurmTask, *, wait: bool) -> int:
     return follow_job(job, work) if wait else 0
 
 
-def refuse_a_second_job(work: SlurmTask) -> None:
-    """Reject work that a job in the queue already does.
+def refuse_a_second_job(folder: Path) -> None:
+    """Reject work in a folder in which a job in the queue works already.
 
     Raises:
         ValueError: A job of the same folder is in the queue.
     """
-    for folder in sorted((work.folder / "slurm").glob("*")):
-        if folder.name.isdecimal() and (state := job_state(folder.name)) not in (None, "UNKNOWN"):
+    for place in sorted((folder / "slurm").glob("*")):
+        job = place.name
+        if job.isdecimal() and (state := job_state(job)) not in (None, "UNKNOWN"):
             raise ValueError(
-                f"--slurm: expected no job of {work.folder} in the queue, got job {folder.name} ({state}). "
-                f"Follow it with squeue -j {folder.name}, or end it with scancel {folder.name} first."
+                f"--slurm: expected no job of {folder} in the queue, got job {job} ({state}). "
+                f"Follow it with squeue -j {job}, or end it with scancel {job} first."
             )
 
 
@@ -107,23 +108,41 @@ def _submitted(work: SlurmTask) -> submitit.Job[int]:
         # A submission from within a job must not inherit its environment. submitit prints sbatch's errors again.
         with contextlib.redirect_stderr(io.StringIO()), submitit.helpers.clean_env():
             os.environ |= cluster
-            return executor(work).submit(Task(work.action))
-    except FailedJobError as error:
-        for left in set(work.folder.glob("slurm/*")) - before:
-            left.unlink()
-        for folder in (work.folder / "slurm", work.folder):
-            with contextlib.suppress(OSError):  # the folder has other files
-                folder.rmdir()
+            job = executor(work).submit(Task(work.action))
+    except (FailedJobError, FailedSubmissionError) as error:
+        _remove_new_files(work.folder, before)
         raise ValueError(f"sbatch rejects the job: {_errors_of_sbatch(str(error))}") from None
+    for link in (work.folder / "slurm").glob(".submission_file_*"):
+        link.unlink()  # submitit's link to the file that is in the job's folder
+    return job
+
+
+def _remove_new_files(folder: Path, before: set[Path]) -> None:
+    """Remove what a rejected submission has left in a run folder, and the folder if it is new."""
+    for left in set(folder.glob("slurm/*")) - before:
+        left.unlink()
+    for place in (folder / "slurm", folder):
+        with contextlib.suppress(OSError):  # the folder has other files
+            place.rmdir()
+
+
+OPTIONS_OF_ERRORS = {
+    "partition": "--job.partition", "feature": "--job.constraint", "account": "--job.account", "qos": "--job.qos",
+    "unrecognized option": "--job.sbatch", "invalid option": "--job.sbatch", "time limit": "--job.minutes",
+    "memory": "--job.memory-gb", "gres": "--job.gpu-type and --job.gpus-per-node",
+    "node configuration": "--job.nodes, --job.gpus-per-node and --job.cpus-per-process",
+}  # fmt: skip
+"""Options of a job by words in the errors of sbatch."""
 
 
 def _errors_of_sbatch(text: str) -> str:
-    """Return the errors of sbatch on one line."""
+    """Return the errors of sbatch on one line, with the options that they concern, if their words are known."""
     lines = [line.split("error:", 1)[-1].strip() for line in text.splitlines() if "error:" in line]
     said = "; ".join(dict.fromkeys(lines)) or " ".join(text.split())
     if any(words in said for words in ("Unable to contact", "DNS SRV", "stat file")):
         return f"SLURM's controller does not answer; check SLURM_CONF and that this machine is in the cluster ({said})"
-    return said
+    options = [option for words, option in OPTIONS_OF_ERRORS.items() if words in said.lower()]
+    return f"{said}. Change {options[0]}." if options else said
 
 
 def _number(count: int, word: str) -> str:

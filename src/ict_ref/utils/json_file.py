@@ -69,6 +69,8 @@ def checked(value: Any, kind: Any, name: str, least: int | None = None) -> Any:
     origin, inner = get_origin(kind) or kind, get_args(kind)
     if origin in (Union, types.UnionType):
         kind = origin = next((one for one in inner if _is_of(value, get_origin(one) or one)), None)
+        word = get_origin(kind) is Literal
+        expect(not word or value in get_args(kind), name, " or ".join(map(_words, inner)), shown(value))
         expect(kind is not None, name, " or ".join(map(_words, inner)), reprlib.repr(value))
         return checked(value, kind, name, least)
     if origin is Literal:
