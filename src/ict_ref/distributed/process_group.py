@@ -1,7 +1,7 @@
 """The process group of a run: its size, the rank of this process, and the collective operations.
 
 Each process takes an equal number of the batch's noise shards. Random numbers belong to shards, so 1, 2 or 4 processes
-sample the same ones. DistributedDataParallel averages the gradients.
+sample the same ones.
 
 The launcher, torchrun or SLURM starts the processes. They read the environment variables RANK, WORLD_SIZE, LOCAL_RANK,
 MASTER_ADDR and MASTER_PORT.
@@ -129,8 +129,8 @@ def _lost_processes_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # gloo raises a bare RuntimeError, also in the backward pass of DistributedDataParallel, where no call of ours
-        # can be wrapped: only its words distinguish it from other errors.
+        # gloo raises a bare RuntimeError, also in hooks of the backward pass: only its words distinguish it from other
+        # errors.
         of_gloo = any(word in str(error).lower() for word in ("gloo", "connection"))
         if not (of_gloo or isinstance(error, dist.DistError)):
             raise

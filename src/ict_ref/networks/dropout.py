@@ -32,7 +32,7 @@ def draw_masks(sites: Sequence[DropoutSite], batch: int, key: int, *, device: to
     A mask's value is a function of the 64-bit key, the number of the site and the position only.
 
     Masks are arguments of a network's call. Student and teacher share them because both get the same ones, under
-    DistributedDataParallel, autocast and torch.compile too. Restoring the state of a global generator would fail if
+    autocast and torch.compile too. Restoring the state of a global generator would fail if
     other code sampled in between, and would cover one device only.
 
     >>> (mask,) = draw_masks([DropoutSite(channels=2, height=4, width=4, rate=0.5)], batch=3, key=7)

@@ -26,7 +26,7 @@ class Memory:
 
     parameters: int
     gradients: int
-    """Gradients, in the buckets of DistributedDataParallel if there are several processes."""
+    """Gradients, in the buckets of their exchange if there are several processes."""
     moments: int
     """Optimizer moments."""
     ema: int

@@ -1,7 +1,7 @@
 """The exchange of gradients between GPUs, and the efficiency of data parallelism.
 
 A ring all-reduce sends 2 (n - 1) / n times the gradient's bytes through each GPU's link, at the speed of the slowest
-link (Patarasu & Yuan 2009). DistributedDataParallel exchanges in the backward pass of the last microbatch. That pass is
+link (Patarasu & Yuan 2009). The exchange runs in the backward pass of the last microbatch. That pass is
 half of the microbatch's time: forward 1, backward 2, teacher 1. Only the rest of the exchange makes a step longer.
 """
 

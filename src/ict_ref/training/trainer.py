@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from ict_ref.checkpoint.safetensors_io import UnusableFileError
 from ict_ref.checkpoint.training_state import Checkpoint
 from ict_ref.config import Config
 from ict_ref.config.images import ImageDescription
 from ict_ref.data.dataset import Images
+from ict_ref.distributed.gradients import Gradients
 from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.networks.model import ConsistencyModel, build_model, recompute
 from ict_ref.training.discretization import discretization, teacher_decay
@@ -31,9 +31,9 @@ from ict_ref.utils.dtypes import torch_dtype
 class Trainer:
     """The state of a training run after `step` updates.
 
-    `student` is trained, and `student_ddp` is the student as an update calls it. `ema` holds the EMA weights, from
-    which samples are made. `teacher` is CT's averaged teacher, or None if the student is its own teacher. `loss` and
-    `norm` are scalars of the last update, over all processes: the loss, and the norm of its gradient before clipping.
+    `student` is trained. `ema` holds the EMA weights, from which samples are made. `teacher` is CT's averaged teacher,
+    or None if the student is its own teacher. `loss` and `norm` are scalars of the last update, over all processes: the
+    loss, and the norm of its gradient before clipping.
 
     `identities` are the digests that checkpoints of this run may carry; new ones carry the first.
 
@@ -61,7 +61,8 @@ class Trainer:
         self.ema.autocast = None  # samples are made in full precision
         self.teacher = None if config.method.mu0 is None else copy.deepcopy(self.student).requires_grad_(False)
         self.score = _score(config, self.event, self.device)
-        self.student_ddp = self._prepared()
+        self._prepare()
+        self.gradients = Gradients(self.student.parameters(), self.group)
         # iCT, Appendix B: RAdam; betas and eps, without decay, warm-up and clipping, are those of CM's code.
         self.optimizer = RAdam(self.student.parameters(), lr=config.train.learning_rate, betas=(0.9, 0.999), eps=1e-8)
         self.state = TrainingState(self.student, self.ema, self.teacher, self.optimizer)
@@ -85,7 +86,7 @@ class Trainer:
                 are no-ops instead, and `guard.raise_recorded` raises the error.
         """
         train, step = self.config.train, self.step + 1
-        self.optimizer.zero_grad()
+        self.gradients.clear()
         self.loss = self._backward()
         gradients = [parameter.grad for parameter in self.student.parameters() if parameter.grad is not None]
         self.norm = torch.nn.utils.get_total_norm(gradients)
@@ -102,46 +103,28 @@ class Trainer:
     def _backward(self) -> Float[Tensor, ""]:
         """Compute the gradients of the loss, and return the loss: means over the whole batch."""
         levels = discretization(self.step, self.config, self.device)
-        teacher = self.student if self.teacher is None else self.teacher  # unwrapped: DDP counts calls
+        teacher = self.student if self.teacher is None else self.teacher
         total = torch.zeros((), dtype=torch_dtype(self.config.train.dtype), device=self.device)
         for microbatch, is_last in self.microbatches.of_step(self.step):
-            with self._without_exchange(is_last):
+            with self.gradients.averaged() if is_last else contextlib.nullcontext():
                 losses = training_loss(
-                    self.student_ddp, microbatch.x, microbatch.labels, microbatch.noise, levels,
+                    self.student, microbatch.x, microbatch.labels, microbatch.noise, levels,
                     self.config.method, teacher=teacher, score=self.score,
                 )  # fmt: skip
-                # All microbatches are of one size, and gradients are averaged over processes.
+                # All microbatches are of one size.
                 loss = losses.mean() / len(self.microbatches.shards)
                 torch.autograd.backward(loss)
             total += loss.detach()
-        if self.student_ddp is self.student:
-            for parameter in self.student.parameters():
-                if parameter.grad is not None:
-                    self.group.mean_(parameter.grad)
         return self.group.mean_(total)
 
-    def _without_exchange(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
-        """Return a context in which DDP does not exchange gradients, except for the last microbatch."""
-        if isinstance(self.student_ddp, DistributedDataParallel) and not is_last:
-            return self.student_ddp.no_sync()
-        return contextlib.nullcontext()
-
-    def _prepared(self) -> "ConsistencyModel | DistributedDataParallel":
-        """Return the student as an update calls it: recomputing, compiled and wrapped in DDP as configured."""
+    def _prepare(self) -> None:
+        """Let the networks recompute activations and be compiled, as configured."""
         machine = self.config.machine
         if machine.recomputes:
             recompute(self.student)
         for model in (self.student, self.teacher) if machine.compile else ():  # not ema, which makes few samples
             if model is not None:
                 model.network.compile()
-        # DDP does not support forward-mode differentiation.
-        if self.group.size == 1 or self.config.method.objective == "continuous":
-            return self.student
-        devices = [self.device] if self.device.type == "cuda" else None
-        # Buffers are constants, and `share` copies them to all processes.
-        ignore: Any = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
-        ignore(self.student, [name for name, _ in self.student.named_buffers()])
-        return DistributedDataParallel(self.student, device_ids=devices, gradient_as_bucket_view=True)
 
     def checkpoint(self) -> Checkpoint:
         """Return all state on which later updates depend; random numbers depend on the step only.
