@@ -35,6 +35,28 @@ def test_pixels_are_restored_after_conversion_to_floats_and_back() -> None:
     assert torch.equal(to_uint8(x), every)
 
 
+def test_pixels_become_the_same_floats_as_by_division_in_float32() -> None:
+    every = np.arange(256, dtype=np.uint8).reshape(2, 1, 128)
+    expected = every.astype(np.float32) / np.float32(127.5) - np.float32(1)
+    made = to_float(torch.from_numpy(every))
+    assert made.dtype == torch.float32
+    assert made.shape == every.shape
+    assert np.array_equal(made.numpy(), expected)
+    # Networks in float64 get these numbers exactly.
+    assert np.array_equal(made.double().numpy(), expected.astype(np.float64))
+    assert to_float(torch.zeros(0, 3, dtype=torch.uint8)).shape == (0, 3)
+
+
+def test_pixels_of_any_layout_keep_their_places() -> None:
+    pixels = torch.from_numpy(random_images(3, 2, 4, 5)).permute(3, 1, 0, 2)
+    assert torch.equal(to_uint8(to_float(pixels)), pixels)
+
+
+def test_a_float_of_a_pixel_is_no_view_of_the_table() -> None:
+    to_float(torch.arange(256, dtype=torch.uint8)).zero_()
+    assert float(to_float(torch.tensor([255], dtype=torch.uint8))) == 1
+
+
 def test_pixels_are_rounded_to_the_nearest_and_clipped() -> None:
     # (x + 1) 127.5: 10.4 rounds down, 10.6 up; beyond [-1, 1] is black or white.
     x = torch.tensor([10.4, 10.6, 300.0, -20.0]) / 127.5 - 1
