@@ -91,13 +91,14 @@ class Trainer:
         gradients = [parameter.grad for parameter in self.student.parameters() if parameter.grad is not None]
         self.norm = torch.nn.utils.get_total_norm(gradients)
         if not self.guard.skips(step, self.loss, self.norm):
-            self.optimizer.found_inf = self.guard.found_inf(step, self.loss, self.norm)
+            found_inf = self.optimizer.found_inf = self.guard.found_inf(step, self.loss, self.norm)
             if train.clip_gradient is not None:
                 torch.nn.utils.clip_grads_with_norm_(self.student.parameters(), train.clip_gradient, self.norm)
             self.optimizer.step()
-            update_ema(self.ema, self.student, decay=train.ema_decay)
+            update_ema(self.ema, self.student, decay=train.ema_decay, found_inf=found_inf)
             if self.teacher is not None:
-                update_ema(self.teacher, self.student, decay=teacher_decay(self.step, self.config))
+                decay = teacher_decay(self.step, self.config)
+                update_ema(self.teacher, self.student, decay=decay, found_inf=found_inf)
         self.step = step
 
     def _backward(self) -> Float[Tensor, ""]:
