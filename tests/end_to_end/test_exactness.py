@@ -193,6 +193,29 @@ def test_a_process_that_fails_is_named_with_its_last_words(tmp_path: Path) -> No
     assert "it has files but no config.json" in line
 
 
+@pytest.mark.slow
+def test_an_error_in_one_of_three_processes_ends_all_in_seconds(tmp_path: Path) -> None:
+    options = [
+        "--config",
+        "minimal",
+        "--train.batch-size",
+        "6",
+        "--train.noise-shards",
+        "3",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.failing", *options], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    # Otherwise the failed process would wait for the others, and the launcher for all of them.
+    _, err = process.communicate(timeout=90)
+    assert time.monotonic() - float((tmp_path / "failed").read_text()) < 20
+    assert process.returncode == 1
+    assert "ict_ref.launch: process 1 of 3 ended with status 1; its last line:" in err
+    assert err.endswith("RuntimeError: a defect of rank 1\n")
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_kept_and_shown_on_the_way_does_not_change_where_it_leads(tmp_path: Path) -> None:
     for name in ("plain", "watched"):

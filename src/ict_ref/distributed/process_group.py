@@ -7,6 +7,7 @@ The launcher, torchrun or SLURM starts the processes. They read the environment 
 MASTER_ADDR and MASTER_PORT.
 """
 
+import atexit
 import contextlib
 import ctypes
 import hashlib
@@ -95,6 +96,8 @@ class ProcessGroup:
 def joined(machine: Machine, *, option: str = "--machine.device") -> Iterator[ProcessGroup]:
     """Join the process group that the environment describes, and leave it when the block ends.
 
+    After an error in the block this process ends without waiting for others, and cannot join another group.
+
     `option` is the option of the device in a message.
 
     Raises:
@@ -116,8 +119,19 @@ def joined(machine: Machine, *, option: str = "--machine.device") -> Iterator[Pr
             if device.type == "cuda":
                 refuse_shared_gpus(_gathered(_gpu_key(device), size), option)
             yield ProcessGroup(rank, size, device)
-        finally:
-            dist.destroy_process_group()
+        except BaseException:
+            _exit_without_peers()
+            raise
+        dist.destroy_process_group()
+
+
+def _exit_without_peers() -> None:
+    """Let this process end at once when its caller has reported an error.
+
+    Both `destroy_process_group` and torch's threads at a normal exit wait for collective operations that have begun.
+    Other processes would complete them only after their own next steps, or never.
+    """
+    atexit.register(os._exit, 1)  # after the traceback; `leave` exits with another status before
 
 
 VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
