@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ict_ref.distributed.local_launcher import supervise
+from ict_ref.distributed.local_launcher import supervise, visible_gpus
 from ict_ref.utils.signals import LOST, started_by_launcher
 
 # The start of the code of each process.
@@ -101,3 +101,43 @@ def test_signals_are_forwarded_and_handlers_restored() -> None:
 def test_processes_of_the_launcher_are_marked_in_their_environment() -> None:
     assert started_by_launcher({"ICT_REF_RENDEZVOUS": "file:///x"})
     assert not started_by_launcher({"RANK": "0"})
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torch find two GPUs, of which the machine shows no sign."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("ict_ref.distributed.local_launcher.GPU_FILES", ())
+    for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_gpus_are_counted_where_a_file_suggests_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # As /dev/dxg does under WSL 2, which has no /proc/driver/nvidia.
+    monkeypatch.setattr("sys.platform", "linux")
+    assert visible_gpus("auto") == 0
+    monkeypatch.setattr("ict_ref.distributed.local_launcher.GPU_FILES", (str(tmp_path / "none"), str(tmp_path)))
+    assert visible_gpus("auto") == 2
+    assert visible_gpus("cpu") == 0
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"])
+def test_gpus_are_counted_in_a_container_that_names_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "0,1")
+    assert visible_gpus("auto") == 2
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_gpus_are_counted_wherever_a_sign_is_unknown_or_a_gpu_is_requested(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert visible_gpus("cuda") == 2
+    monkeypatch.setattr("sys.platform", "win32")
+    assert visible_gpus("auto") == 2
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_hidden_gpus_are_not_counted(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert [visible_gpus(device) for device in ("auto", "cuda")] == [0, 0]

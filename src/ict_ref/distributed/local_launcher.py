@@ -22,13 +22,33 @@ POLL_S = 0.02
 SUCCESSES = (0, *(128 + number for number in STOPS))
 
 
+# Files that exist where a GPU may be: of NVIDIA's driver, WSL 2, containers, Jetson boards and AMD's driver.
+GPU_FILES = (
+    "/proc/driver/nvidia",
+    "/dev/dxg",
+    "/dev/nvidiactl",
+    "/dev/nvidia0",
+    "/dev/nvhost-gpu",
+    "/dev/nvmap",
+    "/dev/kfd",
+)
+
+
 def visible_gpus(device: str) -> int:
     """Return the number of visible GPUs, 0 for `device` cpu; `device` is auto, cpu or cuda."""
-    if device == "cpu" or not Path("/proc/driver/nvidia").exists():
+    if device == "cpu" or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return 0
+    if device == "auto" and sys.platform != "win32" and not _may_have_gpu():
         return 0  # importing torch takes seconds
     import torch
 
     return torch.cuda.device_count()
+
+
+def _may_have_gpu() -> bool:
+    """Return whether a file or a variable of a container suggests that this machine has a GPU."""
+    asked = any(os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"))
+    return asked or any(Path(file).exists() for file in GPU_FILES)
 
 
 def supervise(command: Sequence[str], count: int, *, name: str = "ict_ref.launch") -> int:
