@@ -37,5 +37,5 @@ def failing_update(trainer: Trainer) -> None:
 if __name__ == "__main__":
     if "RANK" not in os.environ:
         sys.exit(supervise([sys.executable, "-m", "tests.support.failing", *sys.argv[1:]], 3))
-    Trainer.update = failing_update  # type: ignore[method-assign]
+    Trainer.update = failing_update  # type: ignore[method-assign, assignment]
     leave(main())

@@ -20,11 +20,12 @@ def update_ema(
     if not 0 <= decay < 1:
         advice = "The decay is the weight of the old EMA weights."
         raise ValueError(f"decay: expected 0 <= decay < 1 (iCT, Eq. (4)), got {decay}. {advice}")
-    old, new = list(ema.parameters()), list(student.parameters())
+    old: list[Tensor] = [*ema.parameters()]
+    new: list[Tensor] = [*student.parameters()]
     with torch.no_grad():
         if found_inf is None:
             torch._foreach_lerp_(old, new, 1 - decay)
         else:
             # One kernel for each parameter: torch fuses them for a weight on the host only. The bits are the same.
             weight = torch.full_like(found_inf, 1 - decay, dtype=old[0].dtype).masked_fill(found_inf > 0, 0)
-            torch._foreach_lerp_(old, new, [weight] * len(old))
+            torch._foreach_lerp_(old, new, [weight] * len(old))  # type: ignore[list-item]
