@@ -278,6 +278,10 @@ class Machine:
     """Store images with channels innermost, which suits tensor cores."""
     compile: bool = False
     """Compile the network with torch.compile: minutes at the start, then faster steps on a GPU."""
+    deterministic: bool = False
+    """Use only GPU operations that torch calls deterministic, which are slower and need more memory for attention. An
+    operation without such a form stops the run: on a GPU the derivative of LPIPS has none. On a CPU it changes no
+    bit."""
 
     def __post_init__(self) -> None:
         threads = self.threads

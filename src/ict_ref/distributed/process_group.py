@@ -104,8 +104,12 @@ def joined(machine: Machine, *, option: str = "--machine.device") -> Iterator[Pr
         ValueError: the requested device does not exist.
         LostProcessError: another process ended early.
     """
+    if machine.deterministic:
+        use_deterministic_operations()
     rank, size, local = (int(os.environ.get(name, default)) for name, default in VARIABLES)
     device = _device(machine, local, option)
+    if machine.deterministic and device.type == "cuda":
+        use_plain_attention()
     if size == 1:
         yield ProcessGroup(0, 1, device)
         return
@@ -149,6 +153,24 @@ def _lost_processes_named() -> Iterator[None]:
         if not (of_gloo or isinstance(error, dist.DistError)):
             raise
         raise LostProcessError(str(error)) from error
+
+
+def use_deterministic_operations() -> None:
+    """Let torch use only operations that it calls deterministic, and raise an error for others.
+
+    Source: "Reproducibility" in PyTorch's notes. cuBLAS reads the variable at its first product.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
+def use_plain_attention() -> None:
+    """Let torch compute attention by matrix products: its faster forms on GPUs may add with atomic operations."""
+    torch.backends.cuda.enable_math_sdp(True)
+    torch.backends.cuda.enable_flash_sdp(False)
+    torch.backends.cuda.enable_mem_efficient_sdp(False)
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def _device(machine: Machine, local: int, option: str) -> torch.device:

@@ -28,4 +28,4 @@ def update_ema(
         else:
             # One kernel for each parameter: torch fuses them for a weight on the host only. The bits are the same.
             weight = torch.full_like(found_inf, 1 - decay, dtype=old[0].dtype).masked_fill(found_inf > 0, 0)
-            torch._foreach_lerp_(old, new, [weight] * len(old))  # type: ignore[list-item]
+            torch._foreach_lerp_(old, new, [weight] * len(old))
