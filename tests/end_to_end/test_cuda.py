@@ -58,6 +58,7 @@ def test_a_gpu_learns_what_a_cpu_learns() -> None:
     assert [updated(gpu) for _ in range(8)] == pytest.approx([updated(cpu) for _ in range(8)], rel=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_the_host_does_not_wait_in_a_step() -> None:
     trainer = on_gpu(config(autocast="bfloat16"))
     for _ in range(3):

@@ -80,7 +80,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 1, mile
         OSError: the file cannot be written. Existing files stay.
     """
     path = checkpoint_file(folder, checkpoint.step)
-    tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
+    # One copy of each tensor on the host, for the checksum and the file: a copy on the GPU may not fit there.
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     checkpoint = dataclasses.replace(checkpoint, is_milestone=checkpoint.step in milestones)
     described = metadata(_about(checkpoint), tensors, FORMAT)
     remove_leftovers(folder, NAME.fullmatch)

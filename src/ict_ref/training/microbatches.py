@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -75,7 +76,9 @@ class Microbatches:
         ahead: bool,
     ) -> None:
         self.examples, self.config, self.sites, self.device, self.shards = examples, config, sites, device, shards
-        self._worker = ThreadPoolExecutor(max_workers=1) if ahead else None
+        # Pinned memory belongs to the GPU that is current in the thread.
+        start = partial(torch.cuda.set_device, device) if device.type == "cuda" else None
+        self._worker = ThreadPoolExecutor(max_workers=1, initializer=start) if ahead else None
         self._prepared: tuple[StepShards, Future[_HostTensors]] | None = None
 
     def of_step(self, step: int) -> Iterator[tuple[Microbatch, bool]]:
