@@ -107,6 +107,15 @@ def mutation(session: nox.Session) -> None:
 
 
 @nox.session
+def engine_mutation(session: nox.Session) -> None:
+    """Break the engine in 300 drawn places and print which no test notices: an hour or two on two cores.
+
+    The same command resumes a stopped session. `nox -s engine_mutation -- --help` lists the options.
+    """
+    run(session, "-m", "tools.engine_mutation", *session.posargs)
+
+
+@nox.session
 def peers(session: nox.Session) -> None:
     """Check diffusers' scheduler and formulas in JAX, in an environment of its own: a minute to install.
 
