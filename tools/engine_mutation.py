@@ -19,10 +19,11 @@ import subprocess
 import sys
 import time
 import tomllib
+import traceback
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import count
+from itertools import accumulate, count
 from pathlib import Path
 
 from tools import engine_coverage
@@ -49,20 +50,13 @@ SAMPLED = {
     "plan": ("memory", "fit", "flop", "count"),
 }  # fmt: skip
 MODULES = [f"src/ict_ref/{package}/{name}.py" for package, names in SAMPLED.items() for name in names]
-# Imports of each test process that no mutant changes.
-SLOW_IMPORTS = (
-    "beartype",
-    "hypothesis",
-    "jaxtyping",
-    "numpy",
-    "pytest",
-    "safetensors.torch",
-    "scipy",
-    "sklearn",
-    "torch",
-)
+# Imports of each test process that no mutant changes. Those of pytest's plugins are not among them: it rewrites them.
+SLOW_IMPORTS = ("numpy", "PIL.Image", "safetensors.torch", "scipy.stats", "sklearn.datasets", "torch.distributed")
 # Timeout in multiples of the time that the tests take unchanged, and at least in seconds.
 PATIENCE, LEAST_S = 10, 120
+REPORT = "mutation-report.txt"
+# Exit status of a test process that could not start; pytest itself ends with 0 to 5.
+INTERNAL_ERROR = 70
 
 
 _copy: "Copy"
@@ -107,6 +101,16 @@ class Copy:
         path.write_text(text)
         os.utime(path, (stamp, stamp))
 
+    def check(self, tests: list[str]) -> None:
+        """Collect these tests, unchanged.
+
+        Raises:
+            RuntimeError: a test is not found, so that each mutant would seem to be noticed.
+        """
+        outcome, _ = run_tests(self.folder, ["--collect-only", *tests], LEAST_S)
+        if outcome != "survived":
+            raise RuntimeError(f"{self.folder}: expected that all tests are found, got {outcome}: {REPORT}.")
+
     def run(self, place: Place, tests: list[str], timeout_s: float) -> Result:
         """Run the tests with this mutant in place of its module."""
         about, began = place.mutant, time.monotonic()
@@ -125,7 +129,7 @@ class Copy:
 
 def run_tests(folder: Path, tests: list[str], timeout_s: float) -> tuple[str, str]:
     """Run these tests in a process of its own, and return the outcome and the first test that fails."""
-    report = folder / "mutation-report.txt"
+    report = folder / REPORT
     pid = os.fork()
     if pid == 0:
         _child(folder, tests, report)
@@ -139,13 +143,15 @@ def run_tests(folder: Path, tests: list[str], timeout_s: float) -> tuple[str, st
             os.waitpid(pid, 0)
     if status is None:
         return "timeout", ""
+    if status == INTERNAL_ERROR:
+        raise RuntimeError(f"{folder}: expected that pytest starts, got:\n{report.read_text()}")
     noticed = re.search(r"^(?:FAILED|ERROR) (\S+)", report.read_text(), re.MULTILINE)
     return ("survived" if status == 0 else "killed"), noticed[1] if noticed else ""
 
 
 def _child(folder: Path, tests: list[str], report: Path) -> None:
     """Run pytest in a forked process, and end it."""
-    status = 3
+    status = INTERNAL_ERROR
     try:
         os.setsid()
         os.chdir(folder)
@@ -157,6 +163,8 @@ def _child(folder: Path, tests: list[str], report: Path) -> None:
             import pytest
 
             status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", f"--rootdir={folder}", *tests]))
+    except BaseException:
+        report.write_text(traceback.format_exc())
     finally:
         os._exit(status)
 
@@ -270,7 +278,7 @@ def main(arguments: list[str]) -> int:
         recorded = {mutant: one for mutant, one in recorded.items() if one.outcome != "survived"}
     pending = [place for place in places if place.mutant not in recorded]
     if pending and not chosen.report:
-        run_all(pending, test_map(OUTPUT, chosen.jobs), path, jobs=chosen.jobs)
+        run_all(pending, test_map(OUTPUT, chosen.jobs), path, jobs=chosen.jobs, limit_s=chosen.limit_s)
     recorded = read_results(path)
     existing = {place.mutant for name in MODULES for place in mutants(name, (ROOT / name).read_text())}
     drawn = [recorded[place.mutant] for place in places if place.mutant in recorded]
@@ -279,19 +287,30 @@ def main(arguments: list[str]) -> int:
     return 0 if passed else 1
 
 
-def run_all(places: list[Place], tests: engine_coverage.TestMap, path: Path, *, jobs: int) -> None:
+def within(tests: list[str], seconds: dict[str, float], limit_s: float) -> list[str]:
+    """Return the first tests that take this time together, and at least one."""
+    sums = accumulate(seconds[test] for test in tests)
+    return [
+        test for number, (test, spent) in enumerate(zip(tests, sums, strict=True)) if not number or spent <= limit_s
+    ]
+
+
+def run_all(places: list[Place], tests: engine_coverage.TestMap, path: Path, *, jobs: int, limit_s: float = 60) -> None:
     """Run these mutants, and append each result to the file."""
     for name in SLOW_IMPORTS:
         __import__(name)
     work: list[tuple[Place, list[str], float]] = []
     for place in places:
-        chosen = tests.tests(place.mutant.path, place.line, nearest(place.mutant.path))
+        every = tests.tests(place.mutant.path, place.line, nearest(place.mutant.path))
+        chosen = within(every, tests.seconds, limit_s)
         work.append((place, chosen, max(LEAST_S, PATIENCE * sum(tests.seconds[test] for test in chosen))))
     fork = multiprocessing.get_context("fork")
-    numbers = fork.SimpleQueue()
+    copies = fork.SimpleQueue()
     for job in range(jobs):
-        numbers.put(job)
-    with fork.Pool(jobs, _begin, (numbers,)) as pool, path.open("a") as output:
+        copy = Copy(OUTPUT / f"copy-{job}")
+        copy.check(sorted({test for _, chosen, _ in work for test in chosen}))
+        copies.put(copy)
+    with fork.Pool(jobs, _begin, (copies,)) as pool, path.open("a") as output:
         for number, result in enumerate(pool.imap_unordered(_run, work), 1):
             output.write(json.dumps(asdict(result)) + "\n")
             output.flush()
@@ -301,10 +320,10 @@ def run_all(places: list[Place], tests: engine_coverage.TestMap, path: Path, *, 
             sys.stdout.flush()
 
 
-def _begin(numbers: "multiprocessing.queues.SimpleQueue[int]") -> None:
-    """Make the copy of this worker."""
+def _begin(copies: "multiprocessing.queues.SimpleQueue[Copy]") -> None:
+    """Take a copy for this worker."""
     global _copy
-    _copy = Copy(OUTPUT / f"copy-{numbers.get()}")
+    _copy = copies.get()
 
 
 def _run(work: tuple[Place, list[str], float]) -> Result:

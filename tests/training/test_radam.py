@@ -75,3 +75,17 @@ def test_late_updates_are_those_of_adam() -> None:
     rho_t = 1999 - 200 * power / (1 - power)
     r = math.sqrt((rho_t - 4) * (rho_t - 2) * 1999 / (1995 * 1997 * rho_t))
     assert adam_numbers(100, lr=1.0, beta2=0.999, eps=1e-8) == pytest.approx((r, 1e-8 / math.sqrt(1 - power)))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-9])
+def test_the_defaults_are_those_of_the_radam_of_torch(scale: float) -> None:
+    # Gradients of 1e-9 are below the default eps, gradients of 1 show both betas.
+    results = []
+    for kind in (RAdam, torch.optim.RAdam):
+        (parameter, *_) = parameters(torch.float64)
+        optimizer = kind([parameter], lr=1e-3)
+        for t in range(1, 41):
+            parameter.grad = gradient(t, parameter, scale)
+            optimizer.step()
+        results.append(parameter.detach())
+    torch.testing.assert_close(*results, rtol=1e-9, atol=0)

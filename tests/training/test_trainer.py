@@ -3,7 +3,7 @@ import dataclasses
 import math
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -391,3 +391,45 @@ def test_a_compiled_network_trains_alike_and_its_checkpoint_fits_an_uncompiled_o
     assert resume(again, tmp_path / "run") == []
     assert again.step == 8
     assert farthest(again, plain) < 1e-10
+
+
+@dataclasses.dataclass(frozen=True)
+class Relay(ProcessGroup):
+    """A process whose shared tensors go through a list instead of a network."""
+
+    sent: list[Tensor] = dataclasses.field(default_factory=list)
+
+    def share_(self, tensors: Iterable[Tensor]) -> None:
+        for tensor in tensors:
+            if self.first:
+                self.sent.append(tensor.clone())
+            else:
+                tensor.copy_(self.sent.pop(0))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_the_first_process_shares_all_on_which_later_updates_depend() -> None:
+    sent: list[Tensor] = []
+    chosen = dataclasses.replace(config(skip_nonfinite=2), method=CT)
+    first, other = (Trainer(chosen, images(), Relay(rank=rank, sent=sent)) for rank in (0, 1))
+    for _ in range(4):
+        first.update()
+    first.step, first.guard.skipped = 5, 1
+    first.share()
+    other.share()
+    assert sent == []
+    assert (other.step, other.skipped, other.optimizer.updates) == (5, 1, 4)
+    assert same(other.checkpoint(), first.checkpoint())
+    other.microbatches = first.microbatches  # of the same noise shards
+    assert updated(other) == updated(first)
+    assert same(other.checkpoint(), first.checkpoint())
+
+
+def test_a_process_alone_compiles_student_and_teacher_but_not_the_ema_weights() -> None:
+    chosen = on(dataclasses.replace(config(), method=CT), compile=True)
+    trainer = Trainer(chosen, images())
+    assert trainer.teacher is not None
+    compiled = [
+        model.network._compiled_call_impl is not None for model in (trainer.student, trainer.teacher, trainer.ema)
+    ]
+    assert compiled == [True, True, False]
