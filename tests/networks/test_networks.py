@@ -11,7 +11,7 @@ from tests.support.networks import PAPER, VARIANTS, configured, filled, inputs, 
 from torch import Tensor, nn
 
 from ict_ref.config import Network, minimal
-from ict_ref.networks.blocks import ArchitectureVariant, Fir, ResidualBlock, SelfAttention, downsample, upsample
+from ict_ref.networks.blocks import ArchitectureVariant, Fir, ResidualBlock, SelfAttention, downsample, joined, upsample
 from ict_ref.networks.dropout import draw_masks
 from ict_ref.networks.embedding import NoiseFeatures
 from ict_ref.networks.model import build_model, build_network
@@ -62,6 +62,12 @@ def test_a_wrong_number_of_masks_is_rejected() -> None:
     x, sigma, labels = inputs()
     with pytest.raises(ValueError, match=r"masks: expected \d+ dropout masks"):
         model(x, sigma, labels, draw_masks(model.network.dropout_sites()[:-1], 3, 0))
+
+
+@pytest.mark.parametrize("gain", [1.0, 2.0, 0.75])
+def test_two_branches_are_added_and_scaled(gain: float) -> None:
+    x, y = (torch.from_numpy(stream(0, "parameters").standard_normal((2, 3, 4, 4))) + number for number in (0, 1))
+    assert np.array_equal(joined(x, y, gain).numpy(), gain * (x.numpy() + y.numpy()))
 
 
 def test_resampling_averages_and_repeats() -> None:

@@ -15,6 +15,7 @@ from tests.support.sampled_noise import sample_noise
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ict_ref.checkpoint.training_state import save_checkpoint
 from ict_ref.config import Config, Method, minimal
 from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.formulas import sigma_grid
@@ -423,6 +424,18 @@ def test_the_first_process_shares_all_on_which_later_updates_depend() -> None:
     other.microbatches = first.microbatches  # of the same noise shards
     assert updated(other) == updated(first)
     assert same(other.checkpoint(), first.checkpoint())
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_process_resumes_with_what_the_first_one_read(tmp_path: Path) -> None:
+    sent: list[Tensor] = []
+    first, other = (Trainer(config(), images(), Relay(rank=rank, sent=sent)) for rank in (0, 1))
+    saved = trained(config(), 2)
+    save_checkpoint(tmp_path, saved.checkpoint(), keep=1)
+    assert resume(first, tmp_path) == []
+    assert resume(other, tmp_path / "of another machine") == []
+    assert other.step == 2
+    assert same(other.checkpoint(), saved.checkpoint())
 
 
 def test_a_process_alone_compiles_student_and_teacher_but_not_the_ema_weights() -> None:
