@@ -23,6 +23,7 @@ from ict_ref.checkpoint.network_file import export
 from ict_ref.data.image_files import read_pixels
 from ict_ref.sample import images as making
 from ict_ref.sample.__main__ import main
+from ict_ref.sample.make import columns
 from ict_ref.sample.parts import Parts
 from ict_ref.utils.rng import stream
 
@@ -273,3 +274,15 @@ def test_help_comes_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--sigmas" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("classes", "count", "expected"), [(1, 6, None), (2, 6, 2), (3, 8, 3), (20, 60, 20), (21, 63, None)]
+)
+def test_a_grid_has_a_column_for_each_of_a_few_alternating_classes(
+    classes: int, count: int, expected: int | None
+) -> None:
+    labels = [2 * (number % classes) + 1 for number in range(count)]
+    assert columns(torch.tensor(labels)) == expected
+    assert columns(torch.tensor(sorted(labels))) is None
+    assert columns(None) is None
