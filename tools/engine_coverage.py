@@ -81,7 +81,7 @@ def digest(folder: str, root: Path = ROOT) -> str:
 def record(folder: str, root: Path = ROOT) -> TestMap:
     """Run the quick tests in this folder, and return the lines that each executes.
 
-    A test that fails or is skipped is left out, because it cannot tell a mutant from the original.
+    A test that fails or is skipped is left out, because it cannot distinguish a mutant from the original.
     """
     began = digest(folder, root)
     measured = coverage.Coverage(data_file=None, include=[f"{root}/src/ict_ref/*"], config_file=False)

@@ -28,6 +28,12 @@ def test_the_digits_are_all_there_and_every_third_is_held_out() -> None:
     assert np.array_equal(dataset.train.labels[::2].numpy(), bunch.target[::3])
 
 
+def test_the_digits_are_described() -> None:
+    for part in (load(Data()).train, load(Data()).held_out):
+        assert (part.event, part.classes, part.names) == ((1, 8, 8), 10, tuple(str(digit) for digit in range(10)))
+        assert "1 797 handwritten digits" in part.source
+
+
 def test_pixels_are_restored_after_conversion_to_floats_and_back() -> None:
     every = torch.arange(256, dtype=torch.uint8)
     x = to_float(every)
