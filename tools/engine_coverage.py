@@ -31,7 +31,7 @@ class TestMap:
     """Tests or test files, by the path of the module and the number of the line."""
 
     def tests(self, module: str, line: int, nearest: tuple[str, ...]) -> list[str]:
-        """Return the tests that execute this line: those of the nearest files first, then quick ones first.
+        """Return the tests that execute this line: by the first beginning of `nearest` that fits, then quick first.
 
         A line without a test, such as one that only an import or another process executes, has the tests of the module.
         """
@@ -39,7 +39,11 @@ class TestMap:
         contexts = by_line.get(str(line)) or [one for found in by_line.values() for one in found]
         chosen = {test for context in contexts for test in self._of(context)}
         chosen |= set() if chosen else {test for test in self.seconds if test.startswith(nearest)}
-        return sorted(chosen, key=lambda test: (not test.startswith(nearest), self.seconds[test], test))
+
+        def distance(test: str) -> int:
+            return next((i for i, beginning in enumerate(nearest) if test.startswith(beginning)), len(nearest))
+
+        return sorted(chosen, key=lambda test: (distance(test), self.seconds[test], test))
 
     def _of(self, context: str) -> list[str]:
         return [context] if context in self.seconds else [one for one in self.seconds if one.startswith(context + "::")]

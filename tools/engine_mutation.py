@@ -181,9 +181,9 @@ def _exit_status(pid: int, timeout_s: float) -> int | None:
 
 
 def nearest(path: str) -> tuple[str, ...]:
-    """Return how the names of the test files of a module begin."""
+    """Return how the names of the tests of a module begin, and those of its package."""
     package, name = Path(path).parts[-2:]
-    return (f"tests/{package}/test_{name.removesuffix('.py')}",)
+    return f"tests/{package}/test_{name.removesuffix('.py')}", f"tests/{package}/"
 
 
 def listed(path: Path = LISTED) -> dict[Mutant, str]:

@@ -179,6 +179,8 @@ def test_a_prepared_folder_is_what_was_prepared(channels: int, side: int, tmp_pa
     assert np.array_equal(dataset.train.pixels.numpy(), pixels)
     assert dataset.train.labels.tolist() == [0, 0, 1, 1, 1, 2, 2]
     assert (dataset.train.classes, dataset.train.event, len(dataset.held_out)) == (3, (channels, side, side), 0)
+    about = json.loads((tmp_path / "data" / "data.json").read_text())
+    assert dataset.train.names == (None if about["names"] is None else tuple(about["names"]))
 
 
 def test_pixels_are_read_on_access_and_cannot_be_written(tmp_path: Path) -> None:

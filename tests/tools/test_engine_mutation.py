@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tools.engine_coverage import TestMap, joined
 from tools.engine_mutants import Mutant
-from tools.engine_mutation import MODULES, ROOT, Result, listed, nearest, read_results, report, run_tests
+from tools.engine_mutation import MODULES, ROOT, Result, listed, nearest, read_results, report, run_tests, within
 
 ONE = Result("src/a.py", 4, "compare", "x > 1", "x >= 1", 0, "survived", "", 3, 1.5)
 KILLED = replace(ONE, line=9, was="y", becomes="z", outcome="killed", test="tests/test_a.py::test_b")
@@ -31,6 +31,18 @@ def test_a_line_has_the_tests_that_execute_it_those_of_its_module_first() -> Non
     assert MAP.tests(path, 8, nearest(path)) == tests  # the tests of the module
 
 
+def test_tests_of_the_package_come_before_quicker_ones() -> None:
+    path, tests = "src/ict_ref/training/ema.py", ["tests/plan/test_a.py::b", "tests/training/test_loop.py::slow"]
+    found = TestMap("", {tests[0]: 0.1, tests[1]: 2.0}, {path: {"7": tests}})
+    assert found.tests(path, 7, nearest(path)) == tests[::-1]
+
+
+def test_a_mutant_has_the_first_tests_within_the_time_and_at_least_one() -> None:
+    seconds = {"a": 3.0, "b": 2.0, "c": 1.0}
+    assert within(["a", "b", "c"], seconds, 5.0) == ["a", "b"]
+    assert within(["a", "b"], seconds, 1.0) == ["a"]
+
+
 def test_a_line_of_a_fixture_has_all_tests_of_the_file_quick_ones_first() -> None:
     path = "src/ict_ref/training/radam.py"
     tests = ["tests/training/test_loop.py::quick", "tests/training/test_loop.py::slow"]
@@ -45,7 +57,7 @@ def test_a_module_that_only_other_processes_execute_has_the_tests_of_its_name() 
 def test_the_maps_of_folders_are_joined() -> None:
     path = "src/ict_ref/training/ema.py"
     other = TestMap("", {"tests/plan/test_a.py::b": 1.0}, {path: {"7": ["tests/plan/test_a.py::b"]}})
-    assert joined([MAP, other]).tests(path, 7, nearest(path))[1] == "tests/plan/test_a.py::b"
+    assert joined([MAP, other]).tests(path, 7, nearest(path))[-1] == "tests/plan/test_a.py::b"
 
 
 def test_the_report_counts_a_mutant_that_never_ends_as_killed() -> None:
