@@ -53,7 +53,7 @@ MODULES = [f"src/ict_ref/{package}/{name}.py" for package, names in SAMPLED.item
 # Imports of each test process that no mutant changes. Those of pytest's plugins are not among them: it rewrites them.
 SLOW_IMPORTS = ("numpy", "PIL.Image", "safetensors.torch", "scipy.stats", "sklearn.datasets", "torch.distributed")
 # Timeout in multiples of the time that the tests take unchanged, and at least in seconds.
-PATIENCE, LEAST_S = 10, 120
+PATIENCE, LEAST_S = 10, 300
 REPORT = "mutation-report.txt"
 # Exit status of a test process that could not start; pytest itself ends with 0 to 5.
 INTERNAL_ERROR = 70
