@@ -106,6 +106,18 @@ def test_under_autocast_the_network_alone_is_in_bfloat16(kind: str) -> None:
 
 
 @each_kind
+def test_under_autocast_the_embedding_is_that_of_full_precision(kind: str) -> None:
+    model = small("float32", **VARIANTS[kind])
+    seen: list[Tensor] = []
+    model.network.embedding.register_forward_hook(lambda _, __, out: seen.append(out))
+    model(*inputs(dtype=torch.float32))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(*inputs(dtype=torch.float32))
+    assert seen[1].dtype == torch.float32
+    assert torch.equal(seen[0], seen[1])
+
+
+@each_kind
 def test_with_parameters_in_bfloat16_phases_and_combination_stay_in_float32(kind: str) -> None:
     model = small("float32", **VARIANTS[kind])
     x, sigma, labels = inputs(dtype=torch.float32)

@@ -205,6 +205,9 @@ def test_beside_the_samples_stands_how_they_were_made(run: Path, tmp_path: Path)
     assert (about["count"], about["seed"], about["clipping"][:4], about["shape"]) == (4, 9, "each", [1, 8, 8])
     assert about["model"] == f"{run} after step 30"
     assert len(about["network_sha256"]) == 64
+    assert about["labels"] == "all, in turn"
+    assert main([str(run), "--labels", "3", "1", "--count", "2", "--out", str(tmp_path / "b.npz")]) == 0
+    assert json.loads((tmp_path / "b.npz.json").read_text())["labels"] == [3, 1]
 
 
 def test_a_network_file_in_colour_without_labels(tmp_path: Path) -> None:
