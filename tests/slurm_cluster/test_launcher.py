@@ -334,7 +334,7 @@ def test_a_run_folder_that_cannot_be_written_is_one_line(slurm: Cluster, runs: P
     done = launch(runs / "file" / "run")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert "cannot use" in line
+    assert f"--out: expected a writable folder, got {runs / 'file' / 'run'}" in line
 
 
 def test_a_run_is_in_the_queue_once_and_a_cancelled_one_is_called_so(slurm: Cluster, runs: Path) -> None:
@@ -356,7 +356,7 @@ def test_a_run_is_in_the_queue_once_and_a_cancelled_one_is_called_so(slurm: Clus
 
 
 def test_gpus_that_torch_does_not_see_are_no_cpus(slurm: Cluster, runs: Path) -> None:
-    options = ["--job.gpus-per-node", "1", "--job.nodes", "1", "--wait"]
+    options = ["--job.gpus-per-node", "1", "--job.nodes", "1", "--job.signal-seconds", "90", "--wait"]
     done = launch(runs / "gpus", *options)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "--machine.device: expected a GPU for each process of a machine" in done.stderr

@@ -56,8 +56,9 @@ def _published(path: Path, split: Split, class_map: Path | None) -> Source | Non
     kind = cifar.folder_kind(names)
     if path.is_dir() and kind is not None:
         return cifar.from_folder(path, kind, split)
-    if any(name.endswith(".parquet") for name in names):
+    suffixes = {Path(name).suffix for name in names}
+    if ".parquet" in suffixes:
         return parquet.from_parquet(path, split)
-    if any(name.endswith(".npz") for name in names):
+    if ".npz" in suffixes:
         return arrays.from_npz(path, split, class_map)
     return None
