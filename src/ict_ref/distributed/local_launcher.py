@@ -1,4 +1,17 @@
-"""The launcher that starts the processes of a run on this machine, forwards signals and reports a failure."""
+"""The launcher that starts the processes of a run on this machine, forwards signals and reports a failure.
+
+It is not torch.distributed.run, which works as well, because that command hides how a run was stopped. With torch 2.13,
+two CPU processes and one signal to the command:
+
+| signal | torch.distributed.run | this launcher |
+|---|---|---|
+| SIGTERM | all ranks save; traceback, status 1 | all ranks save; status 143 |
+| SIGINT (Ctrl-C) | all ranks save, once; traceback, status 1 | all ranks save; status 130 |
+| SIGUSR2 | the command is killed, and the ranks train on without it | all ranks save; status 140 |
+| later | by default kills ranks that still save after 30 s | waits for them |
+
+A job script needs the status to know whether a run is to be resumed.
+"""
 
 import contextlib
 import math
