@@ -7,7 +7,7 @@ two CPU processes and one signal to the command:
 |---|---|---|
 | SIGTERM | all ranks save; traceback, status 1 | all ranks save; status 143 |
 | SIGINT (Ctrl-C) | all ranks save, once; traceback, status 1 | all ranks save; status 130 |
-| SIGUSR2 | the command is killed, and the ranks train on without it | all ranks save; status 140 |
+| SIGUSR2 | by default the command is killed, and the ranks train on without it | all ranks save; status 140 |
 | later | by default kills ranks that still save after 30 s | waits for them |
 
 A job script needs the status to know whether a run is to be resumed.
