@@ -155,7 +155,7 @@ def test_every_option_named_by_itself_is_one_of_a_command(page: Path) -> None:
 def test_every_nox_session_exists(page: Path) -> None:
     text = page.read_text()
     for code in blocks(text, "sh", "console", "") + inline(text):
-        for given in re.findall(r"nox -s ((?:[a-z]+ ?)+)", code):
+        for given in re.findall(r"nox -s ((?:[a-z_]+ ?)+)", code):
             assert set(given.split()) <= nox_sessions()
 
 

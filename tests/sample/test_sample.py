@@ -163,6 +163,14 @@ def test_a_folder_that_a_killed_command_was_writing_is_removed(run: Path, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {"a"}
 
 
+def test_each_batch_is_missing_until_it_is_kept_and_ranks_divide_them(tmp_path: Path) -> None:
+    parts = Parts(tmp_path / "a.parts", [range(2), range(2, 4), range(4, 5)])
+    parts.begin({})
+    assert (parts.missing(), parts.missing(1, 2), parts.missing(0, 2)) == ([0, 1, 2], [1], [0, 2])
+    parts.keep(1, torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    assert (parts.missing(), parts.missing(1, 2), parts.made()) == ([0, 2], [], 2)
+
+
 def test_two_at_once_do_not_write_the_same_parts(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(run), "--out", str(tmp_path / "b.npz")]) == 0
     parts = Parts(tmp_path / "a.npz.parts", [range(64)])
