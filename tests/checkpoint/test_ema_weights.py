@@ -1,5 +1,6 @@
 """The EMA weights of checkpoints: which file is read, and what of it must fit."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -13,9 +14,11 @@ from tests.support.runs import short_run
 from tests.support.stored import read_stored
 
 from ict_ref import export_checkpoint
+from ict_ref.checkpoint.ema_weights import described_by
 from ict_ref.checkpoint.load import load_pretrained
 from ict_ref.checkpoint.safetensors_io import metadata
 from ict_ref.checkpoint.training_state import FORMAT, checkpoint_file, checkpoints
+from ict_ref.config import minimal
 from ict_ref.launch.__main__ import main as launch
 from ict_ref.sample.__main__ import main as sample
 
@@ -187,3 +190,10 @@ def test_a_resumed_run_stores_the_options_that_an_earlier_version_did_not_have()
     file.write_text(json.dumps(content))
     assert launch(RESUMED) == 0
     assert json.loads(file.read_text())["config"]["method"]["rho"] == 7.0
+
+
+def test_images_of_an_early_run_on_digits_have_classes_only_with_labels() -> None:
+    for labels in (True, False):
+        about = described_by(dataclasses.replace(minimal(), data=dataclasses.replace(minimal().data, labels=labels)))
+        assert about.event == (1, 8, 8)
+        assert (about.classes, about.class_names) == ((10, tuple("0123456789")) if labels else (0, None))
