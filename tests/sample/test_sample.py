@@ -242,7 +242,7 @@ def test_a_network_file_in_colour_without_labels(tmp_path: Path) -> None:
         (["--conut", "3"], "unknown option --conut; perhaps you meant --count"),
         (["--processes", "-2"], "--processes: expected an integer >= 0, got -2"),
         (["--wait"], "--wait: expected --slurm too, got --wait alone. Add --slurm."),
-        (["--job.nodes", "2"], "--job.*: expected --slurm too, got --job.* alone. Add --slurm."),
+        (["--job.nodes", "2"], "--job.nodes: expected --slurm too, got --job.nodes alone. Add --slurm."),
         (["--out", "there.npz"], "--out: expected a new path, got there.npz."),
         (["--out", "there.png"], "--out: expected a new path, got there.png.json."),
         (["--out", "a.jpg"], "--out: expected FILE.npz, FILE.png or a folder, got a.jpg"),
