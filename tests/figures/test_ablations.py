@@ -300,10 +300,12 @@ def ends(number: str, *names: str, **changed: Any) -> list[float]:
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.slow
 def test_continuous_time_is_learned_with_the_less_sensitive_embedding_alone() -> None:
-    sensitive, less = ends("1b", "Fourier scale 16", "Fourier scale 0.02", steps=120, batch_size=32)
+    # The error of the sensitive embedding is chaotic: in 300 steps it is 0.38 to 0.72, by seed and rounding.
+    sensitive, less = ends("1b", "Fourier scale 16", "Fourier scale 0.02", steps=300, batch_size=64)
     # The best constant's error is sqrt(2) 0.3.
-    assert sensitive > 0.95 * math.sqrt(2) * 0.3
-    assert less < 0.85 * sensitive
+    assert sensitive > 0.85 * math.sqrt(2) * 0.3
+    assert less < 0.75 * sensitive
+    assert less < 0.75 * math.sqrt(2) * 0.3
 
 
 @pytest.mark.usefixtures("unchecked")
