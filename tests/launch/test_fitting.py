@@ -123,3 +123,18 @@ def test_an_error_about_memory_names_the_options_that_need_less() -> None:
         raised(Machine(accumulate=4, recompute=True), full)
     with pytest.raises(RuntimeError, match="another"):
         raised(Machine(), RuntimeError("another"))
+
+
+def test_large_sizes_have_no_exponent() -> None:
+    fit = fitting.fit_of(minimal(), processes=1, bytes_free=141 * 2**30)
+    assert fitting.described(fit, 141 * 2**30).endswith(" of 141 GiB")
+
+
+def test_a_dry_run_divides_the_noise_shards_by_the_recorded_microbatches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*COMMAND, "--machine.accumulate", "4"]) == 0
+    capsys.readouterr()
+    assert main([*COMMAND, "--processes", "2", "--dry-run"]) == 0
+    assert "not ready: --train.noise-shards: expected a multiple of 8 (2 processes with 4" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What a submission checks by the plan: memory and times on the GPUs of the job."""
+"""Checks of a submission by the plan: memory and times on the GPUs of the job."""
 
 import pytest
 

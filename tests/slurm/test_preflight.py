@@ -1,4 +1,4 @@
-"""What of a job a cluster cannot give, by the answers of sinfo."""
+"""Demands of a job that a cluster cannot meet, by the answers of sinfo."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What a run or its submission would do: `python -m ict_ref.launch --dry-run`."""
+"""The report of a dry run: `python -m ict_ref.launch --dry-run`."""
 
 import contextlib
 from collections.abc import Sequence

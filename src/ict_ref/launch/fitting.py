@@ -61,7 +61,7 @@ def _chosen(config: Config, group: "ProcessGroup", bytes_free: int, probe: Probe
     fit = fit_of(config, processes=group.size, bytes_free=bytes_free) if group.first else None
     chosen = _shared(config if fit is None else _with(config, fit), group)
     if group.any(not probe(chosen)):
-        # What does not fit limits the next prediction.
+        # The next choice must need less memory than the one that failed.
         return _chosen(config, group, bytes_free if fit is None else fit.memory.total, probe)
     return chosen, "" if fit is None else described(fit, bytes_free)
 
@@ -174,8 +174,14 @@ def described(fit: Fit, bytes_free: int) -> str:
     """Return a line about a choice."""
     microbatches = f"{fit.accumulate} microbatch{'es' if fit.accumulate > 1 else ''} of {fit.images} images"
     recomputed = "recomputed" if fit.recompute else "kept"
-    sizes = f"about {fit.memory.total / 2**30:.2g} of {bytes_free / 2**30:.2g} GiB"
+    sizes = f"about {_gib(fit.memory.total)} of {_gib(bytes_free)} GiB"
     return f"{microbatches} per process and update, activations {recomputed}: {sizes}"
+
+
+def _gib(size: int) -> str:
+    """Return a size in GiB, without an exponent where it is large."""
+    value = size / 2**30
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _with(config: Config, fit: Fit) -> Config:
@@ -203,7 +209,7 @@ def _refuse_what_does_not_fit(config: Config, processes: int, bytes_free: int) -
     needed = memory(config, accumulate=machine.microbatches, recompute=machine.recomputes, processes=processes).total
     if needed > UNCERTAINTY * bytes_free:
         raise ValueError(
-            f"--machine.accumulate: expected numbers that fit into {bytes_free / 2**30:.2g} GiB, got "
+            f"--machine.accumulate: expected numbers that fit into {_gib(bytes_free)} GiB, got "
             f"{machine.microbatches} microbatches (recompute {machine.recomputes}), which need about "
-            f"{needed / 2**30:.2g} GiB. Give more microbatches, or --machine.recompute."
+            f"{_gib(needed)} GiB. Give more microbatches, or --machine.recompute."
         )

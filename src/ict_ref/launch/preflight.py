@@ -71,9 +71,8 @@ def _folder(launch: Launch) -> Iterator[str]:
 def _here(launch: Launch) -> Iterator[str]:
     from ict_ref.distributed.local_launcher import visible_gpus
 
-    machine, train = launch.config.machine, launch.config.train
-    gpus = visible_gpus(machine.device)
-    yield from _undivided(launch.processes or max(1, gpus), train.noise_shards, machine.microbatches)
+    gpus = visible_gpus(launch.config.machine.device)
+    yield from _undivided(launch, launch.processes or max(1, gpus))
     refuse_without_gpu(launch, "cuda" if gpus else "cpu")
 
 
@@ -87,14 +86,17 @@ def _gpus(launch: Launch) -> Iterator[str]:
 
 
 def _shards(launch: Launch) -> Iterator[str]:
-    yield from _undivided(launch.job.processes, launch.config.train.noise_shards, launch.config.machine.microbatches)
+    yield from _undivided(launch, launch.job.processes)
 
 
-def _undivided(processes: int, noise_shards: int, microbatches: int) -> Iterator[str]:
+def _undivided(launch: Launch, processes: int) -> Iterator[str]:
+    """Yield a line if the noise shards cannot be divided, by the microbatches that the run has recorded."""
     from ict_ref.distributed.process_group import ProcessGroup
+    from ict_ref.launch.fitting import with_recorded
 
     try:
-        ProcessGroup(0, processes).microbatches(noise_shards, microbatches)
+        config = with_recorded(launch.config, launch.folder())
+        ProcessGroup(0, processes).microbatches(config.train.noise_shards, config.machine.microbatches)
     except ValueError as error:
         yield str(error)
 

@@ -35,7 +35,7 @@ SHIPPED = Path(str(files("ict_ref.slurm").joinpath("profiles")))
 
 @dataclass(frozen=True)
 class ClusterFile:
-    """The values of a cluster file, by group and name; without a file there are none."""
+    """The values of a cluster file, by group and name. Without a file it is empty."""
 
     path: Path | None = None
     values: Groups = field(default_factory=dict)
