@@ -67,6 +67,9 @@ def test_a_value_of_the_file_that_only_fits_with_a_typed_one_is_allowed(tmp_path
     with pytest.raises(ValueError, match=r"got 300 \(\[job\] minutes = 4 in "):
         parse(words)
     assert parse([*words, "--job.signal-seconds", "60"]).job.minutes == 4
+    assert parse([*words, "--job.minutes", "600"]).job.minutes == 600
+    path.write_text("[machine]\nthreads = -1\n")
+    assert parse([*words, "--machine.threads", "2"]).config.machine.threads == 2
 
 
 def test_it_is_found_by_option_then_variable_then_in_the_users_folder(
