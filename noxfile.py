@@ -143,6 +143,12 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def numerics(session: nox.Session) -> None:
+    """Print the rounding error of each precision: an hour on a CPU core (`-- --width 64 --blocks 1` is quicker)."""
+    run(session, "-m", "ict_ref.experiments.numerics", *session.posargs)
+
+
+@nox.session
 def vectors(session: nox.Session) -> None:
     """Write the vectors of `ict_ref.verify` from their 50-digit oracles."""
     run(session, "-m", "tools.vectors.generate")

@@ -68,7 +68,7 @@ def _speed(preset: str, compiled: bool, batch: int, device: torch.device, rate: 
     config = dataclasses.replace(
         full,
         data=Data(name="folder", labels=labels, flip=True),
-        train=dataclasses.replace(full.train, batch_size=batch, noise_shards=1, autocast="bfloat16"),
+        train=dataclasses.replace(full.train, batch_size=batch, noise_shards=1, precision="bfloat16"),
         machine=Machine(device="cuda", channels_last=True, compile=compiled),
     )
     pixels = np.random.default_rng(0).integers(256, size=(1024, *event), dtype=np.uint8)

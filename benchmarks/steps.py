@@ -24,14 +24,14 @@ from ict_ref.training.trainer import Trainer
 BATCH = 16
 
 
-def small(autocast: str = "none", threads: int = 0) -> Config:
+def small(precision: str = "float32", threads: int = 0) -> Config:
     """Return NCSN++ as it trains on CIFAR-10, an eighth as wide and one block deep, on images of its size."""
     preset = PRESETS["cifar10"]()
     return dataclasses.replace(
         preset,
         data=Data(name="folder", labels=False, flip=True),
         network=dataclasses.replace(preset.network, width=32, blocks=1),
-        train=Train(steps=400_000, batch_size=BATCH, ema_decay=0.99993, noise_shards=2, autocast=autocast),  # type: ignore[arg-type]
+        train=Train(steps=400_000, batch_size=BATCH, ema_decay=0.99993, noise_shards=2, precision=precision),  # type: ignore[arg-type]
         machine=Machine(device="cpu", threads=threads),
     )
 
@@ -100,9 +100,9 @@ def options(pairs: int) -> list[Ratio]:
 
 
 def measure(pairs: int) -> list[Ratio]:
-    """Return our step over the floor, in float32 and with autocast to bfloat16."""
+    """Return our step over the floor, in float32 and in bfloat16."""
     bare = floor(small())
     return [
         interleaved("step / floor, float32", ours(small()), bare, pairs=pairs, target=0.95),
-        interleaved("step / floor, bfloat16 autocast", ours(small("bfloat16")), bare, pairs=pairs, target=0.88),
+        interleaved("step / floor, bfloat16", ours(small("bfloat16")), bare, pairs=pairs, target=0.88),
     ]

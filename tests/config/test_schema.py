@@ -1,8 +1,9 @@
 import dataclasses
+import hashlib
 import json
 import math
 import re
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from tests.support.configs import IDENTITY, NOT_IDENTITY, same_run_variants, variants
@@ -21,6 +22,7 @@ from ict_ref.config import (
     minimal,
 )
 from ict_ref.config.identity import digest, flat, identity, is_identity
+from ict_ref.config.old_names import first_name
 
 
 def test_the_defaults_are_those_of_the_paper_for_imagenet() -> None:
@@ -39,7 +41,7 @@ def test_the_defaults_are_those_of_the_paper_for_imagenet() -> None:
     # Appendix B: 800 000 iterations of 4096 at 1e-4, EMA .99997. The others are ours.
     assert dataclasses.asdict(Train()) == {
         "steps": 800_000, "batch_size": 4096, "learning_rate": 1e-4, "ema_decay": 0.99997, "seed": 0, "noise_shards": 1,
-        "dtype": "float32", "autocast": "none", "clip_gradient": None, "skip_nonfinite": 0,
+        "precision": "float32", "clip_gradient": None, "skip_nonfinite": 0,
     }  # fmt: skip
     assert dataclasses.asdict(Sample()) == {"two_step_sigma": 0.821, "clip": True}
     assert dataclasses.asdict(Data()) == {
@@ -131,7 +133,7 @@ def test_a_number_that_float32_cannot_represent_needs_float64(field: str, value:
     method = Method(**{field: value, "sigma_max": max(80.0, value) if field == "sigma_max" else 80.0})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=rf"--method\.{field.replace('_', '-')}: expected .* float32"):
         Config(method=method)
-    double = {} if value == 1e200 else {"train": Train(dtype="float64")}
+    double = {} if value == 1e200 else {"train": Train(precision="float64")}
     if double:
         assert Config(method=method, **double).method == method  # type: ignore[arg-type]
 
@@ -178,9 +180,32 @@ def test_the_intermediate_level_lies_within_the_noise_range(sigma: float) -> Non
         Config(sample=Sample(two_step_sigma=sigma))
 
 
-def test_float64_has_no_autocast() -> None:
-    with pytest.raises(ValueError, match=r"--train\.autocast: expected none where --train\.dtype is float64"):
-        Train(dtype="float64", autocast="bfloat16")
+def test_runs_of_each_precision_are_other_runs_and_those_of_earlier_versions_keep_their_digest() -> None:
+    policies = get_args(get_type_hints(Train)["precision"])
+    trains = [dataclasses.replace(minimal().train, precision=one) for one in policies]
+    digests = {train.precision: dataclasses.replace(minimal(), train=train).digest() for train in trains}
+    assert len(set(digests.values())) == len(policies) == 5
+    # The digests of --config minimal with --train.dtype float64 and --train.autocast bfloat16 in the version before.
+    old_options = {"float32": {}, "float64": {"train.dtype": "float64"}, "bfloat16": {"train.autocast": "bfloat16"}}
+    for precision, old in old_options.items():
+        fields = {first_name(name): value for name, value in minimal().identity().items()} | old
+        text = json.dumps({name: fields[name] for name in sorted(fields)})
+        assert digests[precision] == hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "low"),
+    [
+        ("float64", "float64", None),
+        ("float32", "float32", None),
+        ("tf32", "float32", None),
+        ("bfloat16", "float32", "bfloat16"),
+        ("float16", "float32", "float16"),
+    ],
+)
+def test_parameters_are_in_float32_except_in_float64(precision: Any, dtype: str, low: str | None) -> None:
+    train = Train(precision=precision)
+    assert (train.dtype, train.low_precision) == (dtype, low)
 
 
 def test_every_field_is_either_part_of_the_identity_or_may_change() -> None:

@@ -33,7 +33,7 @@ def test_masks_are_the_same_bits_on_both_devices() -> None:
 def test_student_and_teacher_share_their_masks_on_the_gpu() -> None:
     # Dropout 0.9, and two noise levels ever closer: the loss goes to 0 as the square of their distance.
     network = dataclasses.replace(config().network, dropout=0.9)
-    chosen = dataclasses.replace(config(dtype="float64"), network=network)
+    chosen = dataclasses.replace(config(precision="float64"), network=network)
     model = build_model(chosen, event=(1, 8, 8), classes=10)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -54,13 +54,13 @@ def test_student_and_teacher_share_their_masks_on_the_gpu() -> None:
 
 
 def test_a_gpu_learns_what_a_cpu_learns() -> None:
-    cpu, gpu = Trainer(config(dtype="float64"), images()), on_gpu(config(dtype="float64"))
+    cpu, gpu = Trainer(config(precision="float64"), images()), on_gpu(config(precision="float64"))
     assert [updated(gpu) for _ in range(8)] == pytest.approx([updated(cpu) for _ in range(8)], rel=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_the_host_does_not_wait_in_a_step() -> None:
-    trainer = on_gpu(config(autocast="bfloat16"))
+    trainer = on_gpu(config(precision="bfloat16"))
     for _ in range(3):
         trainer.update()
     torch.cuda.set_sync_debug_mode("error")

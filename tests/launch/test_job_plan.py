@@ -54,7 +54,7 @@ def test_given_numbers_are_checked_not_changed() -> None:
 def test_times_are_those_of_a_slow_step_and_a_slow_file_system() -> None:
     # 883 GFLOP an image, 128 images a GPU, at a fifth of the peak: about 1.8 s in bfloat16.
     # A checkpoint has the student, its EMA and two moments: 16 bytes for each of 282 M parameters, 23 s at 0.2 GB/s.
-    bfloat16 = ["--train.autocast", "bfloat16"]
+    bfloat16 = ["--train.precision", "bfloat16"]
     assert lines(*bfloat16, "--job.signal-seconds", "85") == []
     (line,) = lines(*bfloat16, "--job.signal-seconds", "80")
     assert line == (

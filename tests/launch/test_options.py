@@ -54,7 +54,8 @@ def test_help_names_presets_options_and_their_sources(flag: str, capsys: pytest.
         (["--config", "minimal", "--processes", "-1"], "--processes: expected an integer >= 0, got -1"),
         (
             ["--config", "minimal", "--train.dtype", "float64", "--train.autocast", "bfloat16"],
-            "--train.autocast: expected none where --train.dtype is float64, got bfloat16",
+            "--train.precision: expected one of float64, float32, tf32, bfloat16, float16, "
+            "got float64 with autocast bfloat16",
         ),
         (["--config", "minimal", "--record.keep", "0"], "--record.keep: expected an integer >= 1, got 0"),
         (["--config", "minimal", "--network.dropout", "1"], "--network.dropout: expected 0 <= rate < 1, got 1.0"),

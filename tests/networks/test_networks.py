@@ -33,7 +33,7 @@ def test_the_model_combines_input_and_network_by_equation_2() -> None:
 def test_the_model_has_the_noise_range_and_deviation_of_its_configuration() -> None:
     # sigma_min .1 and sigma_data .3 at sigma = .4: c_skip = .09 / (.09 + .09), c_out = .3 * .3 / .5, c_in = 1 / .5.
     method = dataclasses.replace(minimal().method, sigma_min=0.1, sigma_data=0.3)
-    train = dataclasses.replace(minimal().train, dtype="float64")
+    train = dataclasses.replace(minimal().train, precision="float64")
     config = dataclasses.replace(minimal(), method=method, train=train)
     model = filled(build_model(config, event=(1, 8, 8), classes=10))
     x, _, labels = inputs()
@@ -95,12 +95,12 @@ def test_under_autocast_the_network_alone_is_in_bfloat16(kind: str) -> None:
     plain = model(x, sigma, labels)
     with torch.autocast("cpu", torch.bfloat16):
         f = model(x, sigma, labels)
-    assert [value.dtype for value in seen] == [torch.float32, torch.float32, torch.float32, torch.bfloat16]
+    assert [value.dtype for value in seen] == [torch.float32] * 4
     assert torch.equal(seen[0], seen[2])  # phases are not rounded
     assert f.dtype == torch.float32
     assert torch.equal(f[0], x[0])  # sigma_min
-    # c_skip x + c_out F to float32's precision, F being what came out of the network in bfloat16.
-    by_hand = 0.25 / (0.698**2 + 0.25) * x[1] + 0.5 * 0.698 / math.sqrt(0.7**2 + 0.25) * seen[3][1].float()
+    # c_skip x + c_out F to float32's precision, F being what came out of the head.
+    by_hand = 0.25 / (0.698**2 + 0.25) * x[1] + 0.5 * 0.698 / math.sqrt(0.7**2 + 0.25) * seen[3][1]
     torch.testing.assert_close(f[1], by_hand, rtol=1e-5, atol=1e-5)
     assert not torch.equal(f, plain)
 
@@ -115,6 +115,25 @@ def test_under_autocast_the_embedding_is_that_of_full_precision(kind: str) -> No
         model(*inputs(dtype=torch.float32))
     assert seen[1].dtype == torch.float32
     assert torch.equal(seen[0], seen[1])
+
+
+@each_kind
+def test_under_autocast_branches_multiply_in_16_bits_and_their_sums_are_in_float32(kind: str) -> None:
+    model = small("float32", **VARIANTS[kind])
+    seen: dict[type, set[tuple[str, torch.dtype]]] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        kind_of = name.rsplit(".", 1)[-1]
+        return lambda module, _, out: seen.setdefault(type(module), set()).add((kind_of, out.dtype))
+
+    for name, module in model.network.named_modules():
+        if name:
+            module.register_forward_hook(note(name))
+    x, sigma, labels = inputs(dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(x, sigma, labels)
+    in_16_bits = {name for outputs in seen.values() for name, dtype in outputs if dtype == torch.bfloat16}
+    assert in_16_bits == {"conv0", "conv1", "qkv", "projection"}
 
 
 @each_kind

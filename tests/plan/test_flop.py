@@ -80,7 +80,7 @@ def test_precision_batch_and_teacher_change_no_count() -> None:
     changed = dataclasses.replace(
         config,
         method=dataclasses.replace(config.method, mu0=0.9),
-        train=dataclasses.replace(config.train, autocast="bfloat16", batch_size=128),
+        train=dataclasses.replace(config.train, precision="bfloat16", batch_size=128),
     )
     assert flop_per_image(changed) == flop_per_image(config)
 

@@ -45,13 +45,13 @@ def test_the_command_line_goes_before_the_file_and_the_file_before_the_preset(tm
     )  # fmt: skip
     assert plain.config.machine == Machine(compile=True, recompute=True)
     assert plain.config.record == Record(tensorboard=True, milestone_stages=True)
-    assert (plain.config.train.autocast, plain.config.train.batch_size) == ("bfloat16", 4096)
+    assert (plain.config.train.precision, plain.config.train.batch_size) == ("bfloat16", 4096)
     assert plain.config.data.path == str(tmp_path / "im64")
     typed = ["--job.nodes", "2", "--machine.no-compile", "--train.autocast", "none", "--machine.recompute", "auto"]
     changed = parse([*words, *typed, "--data.path", "there", "--job.setup"])
     assert (changed.job.nodes, changed.job.minutes, changed.job.setup) == (2, 600, ())
     assert changed.config.machine == Machine()
-    assert (changed.config.train.autocast, changed.config.data.path) == ("none", "there")
+    assert (changed.config.train.precision, changed.config.data.path) == ("float32", "there")
 
 
 def test_the_file_applies_to_runs_without_slurm_except_its_job(tmp_path: Path) -> None:

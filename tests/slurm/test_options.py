@@ -102,7 +102,7 @@ def test_the_presets_are_listed_with_what_the_paper_says(capsys: pytest.CaptureF
         ("[jobs]\nnodes = 2", "profile.toml: unknown group [jobs]; perhaps you meant job"),
         ("[zebra]\nnodes = 2", "profile.toml: unknown group [zebra]; known groups: job, data, machine, record, train"),
         ("[machine]\nnodes = 2", "profile.toml: unknown option nodes in [machine]; it belongs to [job]"),
-        ("[train]\nsteps = 2", "unknown option steps in [train]; known options: autocast, skip_nonfinite"),
+        ("[train]\nsteps = 2", "unknown option steps in [train]; known options: precision, skip_nonfinite"),
         ('[data]\ncifar = "x"', "unknown option cifar in [data]; perhaps you meant cifar10"),
         ("[data]\ncifar10 = 3", "profile.toml: [data] cifar10: expected a string, got 3"),
         ('[machine]\naccumulate = "many"', "[machine] accumulate: expected an integer or one of auto, got many"),

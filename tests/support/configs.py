@@ -38,7 +38,7 @@ IDENTITY: dict[str, dict[str, object]] = {
     },
     "train": {
         "steps": 41, "batch_size": 32, "learning_rate": 2e-3, "ema_decay": 0.8, "seed": 1, "noise_shards": 2,
-        "dtype": "float64", "autocast": "bfloat16", "clip_gradient": 1.0, "skip_nonfinite": 1,
+        "precision": "float64", "clip_gradient": 1.0, "skip_nonfinite": 1,
     },
 }  # fmt: skip
 NOT_IDENTITY: dict[str, dict[str, object]] = {

@@ -29,11 +29,11 @@ PAPER: dict[str, Network] = {
 """iCT's networks for CIFAR-10 and ImageNet 64x64 (Appendix B; the authors' CM code)."""
 
 
-def configured(dtype: str = "float64", **options: object) -> Config:
+def configured(precision: str = "float64", **options: object) -> Config:
     """Return the minimal preset with these options of the network."""
     network = dataclasses.replace(minimal().network, **options)  # type: ignore[arg-type]
     return dataclasses.replace(
-        minimal(), network=network, train=dataclasses.replace(minimal().train, dtype=dtype)  # type: ignore[arg-type]
+        minimal(), network=network, train=dataclasses.replace(minimal().train, precision=precision)  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -46,9 +46,9 @@ def filled(model: ConsistencyModel) -> ConsistencyModel:
     return model
 
 
-def small(dtype: str = "float64", **options: object) -> ConsistencyModel:
+def small(precision: str = "float64", **options: object) -> ConsistencyModel:
     """Return such a model of 10 classes for images of 8x8 pixels."""
-    return filled(build_model(configured(dtype, **options), event=(1, 8, 8), classes=10))
+    return filled(build_model(configured(precision, **options), event=(1, 8, 8), classes=10))
 
 
 def small_weights(*, channels: int, classes: int) -> NetworkCheckpoint:

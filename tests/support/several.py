@@ -33,7 +33,7 @@ STEPS = 8
 def configurations() -> dict[str, Config]:
     """Return what is trained, in float64, by name."""
     plain = dataclasses.replace(
-        minimal(), train=dataclasses.replace(minimal().train, steps=STEPS, dtype="float64", noise_shards=8)
+        minimal(), train=dataclasses.replace(minimal().train, steps=STEPS, precision="float64", noise_shards=8)
     )
     ct = Method(mu0=0.9, distance="squared_l2", curriculum="sqrt", s0=2, s1=150, weighting="uniform")
     continuous = Method(objective="continuous", distance="squared_l2", curriculum="constant")

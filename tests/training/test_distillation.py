@@ -53,7 +53,7 @@ def distilling(denoiser: str, *, labels: bool) -> Config:
         preset,
         data=dataclasses.replace(preset.data, labels=labels),
         method=Method(objective="distillation", denoiser=denoiser),
-        train=dataclasses.replace(preset.train, dtype="float64"),
+        train=dataclasses.replace(preset.train, precision="float64"),
     )
 
 

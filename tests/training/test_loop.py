@@ -120,7 +120,7 @@ def test_the_optimizer_is_the_radam_of_appendix_b() -> None:
 
 def test_the_first_updates_are_unrectified_momentum() -> None:
     # RAdam's first update is lr g: rho_1 < 5, and the bias-corrected momentum is the gradient.
-    trainer = Trainer(config(learning_rate=0.5, dtype="float64"), images())
+    trainer = Trainer(config(learning_rate=0.5, precision="float64"), images())
     before = [value.detach().clone() for value in trainer.student.parameters()]
     trainer.update()
     for old, value in zip(before, trainer.student.parameters(), strict=True):
@@ -130,9 +130,9 @@ def test_the_first_updates_are_unrectified_momentum() -> None:
 
 def test_the_number_of_noise_shards_is_part_of_the_identity_of_a_run() -> None:
     # One shard or four have different noise; the same shards give the same loss on every call.
-    first, second = Trainer(config(dtype="float64"), images()), Trainer(config(dtype="float64"), images())
+    first, second = Trainer(config(precision="float64"), images()), Trainer(config(precision="float64"), images())
     assert updated(first) == updated(second)
-    assert updated(Trainer(config(dtype="float64", noise_shards=1), images())) != updated(first)
+    assert updated(Trainer(config(precision="float64", noise_shards=1), images())) != updated(first)
 
 
 @pytest.mark.usefixtures("unchecked")

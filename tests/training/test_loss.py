@@ -35,7 +35,7 @@ EVENT = (1, 8, 8)
 def config(dropout: float = 0.1) -> Config:
     """Return the minimal preset in float64."""
     preset = minimal()
-    train = dataclasses.replace(preset.train, dtype="float64")
+    train = dataclasses.replace(preset.train, precision="float64")
     return dataclasses.replace(preset, train=train, network=dataclasses.replace(preset.network, dropout=dropout))
 
 
@@ -205,7 +205,7 @@ def test_noise_is_standard_normal_and_the_same_in_both_precisions() -> None:
     # 262 144 values: five standard errors are 5 / 512 for the mean and 5 sqrt(2) / 512 for the variance.
     assert float(z.mean()) == pytest.approx(0, abs=0.0098)
     assert float(z.var()) == pytest.approx(1, abs=0.0139)
-    single = dataclasses.replace(large, train=dataclasses.replace(large.train, dtype="float32"))
+    single = dataclasses.replace(large, train=dataclasses.replace(large.train, precision="float32"))
     assert torch.equal(sample_noise(0, range(4), single, event=EVENT, sites=[]).z.double(), z)
 
 

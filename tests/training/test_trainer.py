@@ -58,7 +58,7 @@ def farthest(a: Trainer, b: Trainer) -> float:
 )
 def test_accumulation_changes_nothing_but_rounding(method: Method) -> None:
     # Eight steps are the eight stages of the curriculum.
-    chosen = dataclasses.replace(config(dtype="float64", steps=8), method=method)
+    chosen = dataclasses.replace(config(precision="float64", steps=8), method=method)
     whole, *others = (trained(on(chosen, accumulate=number), 8) for number in (1, 2, 4))
     for parts in others:
         assert farthest(whole, parts) < 1e-12
@@ -109,7 +109,7 @@ def test_the_continuous_objective_keeps_the_activations_of_one_call() -> None:
 
 def test_the_layout_of_images_changes_nothing_but_rounding() -> None:
     # float64, where rounding is far below anything else.
-    chosen = config(dtype="float64")
+    chosen = config(precision="float64")
     assert farthest(trained(chosen, 10), trained(on(chosen, channels_last=True), 10)) < 1e-12
     weight = Trainer(on(chosen, channels_last=True), images()).student.network.stem.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
@@ -132,7 +132,7 @@ def test_a_checkpoint_does_not_depend_on_the_layout() -> None:
 
 def test_the_ema_weights_are_the_closed_form_of_eq_4() -> None:
     # After n updates: decay^n theta_0 + sum_k (1 - decay) decay^(n - k) theta_k.
-    trainer = Trainer(config(dtype="float64", ema_decay=0.9), images())
+    trainer = Trainer(config(precision="float64", ema_decay=0.9), images())
     states = [torch.cat([p.detach().flatten() for p in trainer.student.parameters()]).clone()]
     for _ in range(6):
         trainer.update()
@@ -152,7 +152,7 @@ def test_a_decay_outside_its_range_is_rejected(decay: float) -> None:
 def test_the_gradient_is_clipped_where_that_is_configured() -> None:
     # RAdam's first update is the learning rate times the gradient: its length is that of the clipped one.
     def first(limit: float | None) -> tuple[float, float]:
-        trainer = Trainer(config(dtype="float64", learning_rate=0.5, clip_gradient=limit), images())
+        trainer = Trainer(config(precision="float64", learning_rate=0.5, clip_gradient=limit), images())
         before = [p.detach().clone() for p in trainer.student.parameters()]
         trainer.update()
         moved = [float((p.detach() - old).norm()) for p, old in zip(trainer.student.parameters(), before, strict=True)]
@@ -313,7 +313,7 @@ def test_a_loss_stays_on_its_device(method: Method, architecture: Literal["adm",
 
 
 def test_under_autocast_the_network_alone_is_in_bfloat16() -> None:
-    chosen = config(autocast="bfloat16")
+    chosen = config(precision="bfloat16")
     trainer = Trainer(chosen, images())
     seen: dict[str, torch.dtype] = {}
 
@@ -325,11 +325,12 @@ def test_under_autocast_the_network_alone_is_in_bfloat16() -> None:
 
     network = trainer.student.network
     network.stem.register_forward_hook(note("stem"))
+    network.middle[0].block.conv0.register_forward_hook(note("conv"))
     network.embedding.register_forward_hook(note("embedding"))
     trainer.student.register_forward_hook(note("f"))
     trainer.update()
     assert seen == {
-        "stem, in": torch.float32, "stem, out": torch.bfloat16, "embedding, in": torch.float32,
+        "stem, in": torch.float32, "stem, out": torch.float32, "conv, in": torch.float32, "conv, out": torch.bfloat16, "embedding, in": torch.float32,
         "embedding, out": torch.float32, "f, in": torch.float32, "f, out": torch.float32,
     }  # fmt: skip
     assert trainer.loss.dtype == torch.float32
@@ -339,7 +340,7 @@ def test_under_autocast_the_network_alone_is_in_bfloat16() -> None:
 
 
 def test_under_autocast_the_boundary_is_exact_and_neighbouring_levels_differ() -> None:
-    model = Trainer(config(autocast="bfloat16"), images()).student
+    model = Trainer(config(precision="bfloat16"), images()).student
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -355,7 +356,7 @@ def test_under_autocast_the_boundary_is_exact_and_neighbouring_levels_differ() -
 
 
 def test_autocast_is_near_full_precision_but_differs_from_it() -> None:
-    full, half = trained(config(), 8), trained(config(autocast="bfloat16"), 8)
+    full, half = trained(config(), 8), trained(config(precision="bfloat16"), 8)
     assert float(half.loss) == pytest.approx(float(full.loss), rel=0.02)
     assert float(half.loss) != float(full.loss)
 
@@ -379,11 +380,21 @@ def test_a_compiled_network_trains_alike_and_its_checkpoint_fits_an_uncompiled_o
         "from ict_ref.launch.__main__ import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )
-    options = ["--config", "minimal", "--train.steps", "8", "--train.dtype", "float64", "--out", str(tmp_path / "run")]
+    options = [
+        "--config",
+        "minimal",
+        "--train.steps",
+        "8",
+        "--train.precision",
+        "float64",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    options += ["--train.precision", "float64"]
     command = [sys.executable, "-c", code, *options, "--network.multipliers", "1", "--machine.compile"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    chosen = config(steps=8, dtype="float64")
+    chosen = config(steps=8, precision="float64")
     chosen = dataclasses.replace(chosen, network=dataclasses.replace(chosen.network, multipliers=(1,)))
     plain = Trainer(chosen, images())
     losses = [updated(plain) for _ in range(8)]

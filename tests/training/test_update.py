@@ -25,7 +25,7 @@ TRAIN = Train(
     ema_decay=0.75,
     seed=3,
     noise_shards=2,
-    dtype="float64",
+    precision="float64",
 )
 CONFIG = Config(network=minimal().network, method=METHOD, train=TRAIN)
 STEP, LEVELS = 7, 9
@@ -128,7 +128,7 @@ def test_the_seed_changes_all_that_is_sampled() -> None:
 
 def test_ten_updates_of_the_minimal_run_follow_their_definition() -> None:
     # K = 40 in eight stages of five steps: N = 11, then 21. torch's own RAdam.
-    config = dataclasses.replace(minimal(), train=dataclasses.replace(minimal().train, dtype="float64"))
+    config = dataclasses.replace(minimal(), train=dataclasses.replace(minimal().train, precision="float64"))
     trainer = Trainer(config, load(config.data).train)
     model = build_model(config, event=(1, 8, 8), classes=10)
     optimizer = torch.optim.RAdam(model.parameters(), lr=1e-3, betas=(0.9, 0.999), eps=1e-8)

@@ -7,7 +7,7 @@ from ict_ref.config.schema import Data, Machine, Record, Train
 
 DATA_SETS = tuple(name for name in get_args(get_type_hints(Data)["name"]) if name != "digits")
 """Data sets whose folder a cluster file may name."""
-OF_TRAIN = ("autocast", "skip_nonfinite")
+OF_TRAIN = ("precision", "skip_nonfinite")
 """Options of `train` that depend on the hardware. They are part of a run's identity, but not choices of the method."""
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, get_type_hints
 
-from ict_ref.config.old_names import first_name
+from ict_ref.config.old_names import DEFAULTS, with_first_names
 
 NOT_IDENTITY: Mapping[str, bool] = {"identity": False}
 """Metadata of a field, or of a group of fields, that may change when a run is resumed."""
@@ -74,15 +74,15 @@ def identity(config: type[Any], tree: Tree, defaults: Tree | None = None) -> dic
 
 def digest(fields: Mapping[str, Any]) -> str:
     """Return 8 hexadecimal digits that name the run folder of these fields and bind its checkpoints to it."""
-    first = {first_name(name): value for name, value in fields.items()}
-    return _digest({name: first[name] for name in sorted(first)})
+    first = with_first_names(fields)
+    return _digest({name: first[name] for name in sorted(first) if first[name] != DEFAULTS.get(name)})
 
 
 def digest_of_0_1_0(tree: Tree) -> str:
     """Return the digest that version 0.1.0 computed, over the fields that it covered, with its names and order."""
     left_out = ("data.path", "data.held_out", "data.partial")
     kept = {group: fields for group, fields in tree.items() if group not in ("machine", "record")}
-    return _digest({first_name(name): value for name, value in flat(kept).items() if name not in left_out})
+    return _digest(with_first_names({name: value for name, value in flat(kept).items() if name not in left_out}))
 
 
 def _digest(fields: Mapping[str, Any]) -> str:

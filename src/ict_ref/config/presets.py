@@ -6,16 +6,17 @@ are the models of Section 3, all with batch 512 and EMA 0.9999.
 The authors' code supplies what neither paper states: NCSN++ with (2, 2, 2), the optimizer's betas, and flips (CM,
 Appendix C). The learning rate of CT on ImageNet is CM's printed 8e-6, although CM's launch script has 1e-4.
 
-Noise shards, threads and checkpoints are our choices. So are the details that a figure leaves open:
+The precision is that of CM's code. Noise shards, threads and checkpoints are our choices. So are the details that a figure leaves open:
 - in Figure 1c, changes add up, and there is no dropout before it is added (nor in Figure 1b);
 - in Figures 2b and 2c, the curriculum is CT's sqrt curriculum, and c is swept over our values around 0.03;
 - in Figure 1c, the paper's changes with LPIPS, of which Section 3.1 speaks, are added in the same order;
 - in Figure 1b, N is 1281.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 from ict_ref.config.schema import Acceptance, Config, Data, Machine, Method, Network, Record, Sample, Train
 
@@ -59,13 +60,17 @@ CONTINUOUS = Method(
 )
 
 
+# The precision of CM's code (docs/precision.md): JAX's float32 on CIFAR-10, float16 with a loss scale on ImageNet.
+PRECISION: Mapping[str, Literal["tf32", "float16"]] = {"cifar10": "tf32", "imagenet64": "float16"}
+
+
 def run(data: Data, network: Network, method: Method, train: Train, two_step_sigma: float) -> Config:
     """Return a preset of the paper's size, with 64 noise shards and a milestone at the end of each stage."""
     return Config(
         data=data,
         network=network,
         method=method,
-        train=replace(train, noise_shards=64),
+        train=replace(train, noise_shards=64, precision=PRECISION[data.name]),
         sample=Sample(two_step_sigma=two_step_sigma),
         record=Record(milestone_stages=True),
     )

@@ -234,16 +234,16 @@ class Train:
     noise_shards: int = 1
     """Number of noise shards: equal slices of the batch, each with its own random stream. Processes and microbatches
     (--machine.accumulate) take whole shards, so their number does not change the run; the number of shards does."""
-    dtype: Literal["float32", "float64"] = "float32"
-    """Precision of parameters and computation."""
-    autocast: Literal["none", "bfloat16"] = "none"
-    """Precision of the network's convolutions and matrix products. Parameters, EMA weights, noise levels, noisy images,
-    the embedding of the noise level, the loss and all samples keep --train.dtype."""
+    precision: Literal["float64", "float32", "tf32", "bfloat16", "float16"] = "float32"
+    """Precision of convolutions and matrix products, forward and backward. float32: all 24 bits, also on GPUs that have
+    TF32. tf32: operands are rounded to 11 bits on such GPUs; elsewhere the same as float32. bfloat16 and float16: the
+    network's convolutions and products in 16 bits, those of float16 with a loss scale. In these policies the
+    parameters, sums of the residual branches, norms, embedding, head, loss and samples are in float32. float64: all."""
     clip_gradient: float | None = None
     """Maximum norm of the gradient. None: no clipping (iCT, Appendix B mentions none)."""
     skip_nonfinite: int = 0
-    """Number of updates that may be skipped because the loss or the gradient is not finite, as can happen under
-    autocast. The next one stops the run. Above 0, every step synchronises with the GPU."""
+    """Number of updates that may be skipped because the loss or the gradient is not finite. The next one stops the run.
+    Updates that only overflow the loss scale of float16 do not count. Above 0, every step synchronises with the GPU."""
 
     def __post_init__(self) -> None:
         at_least(1, self, "train", "steps", "batch_size", "noise_shards")
@@ -254,9 +254,17 @@ class Train:
         rate, decay, clip = self.learning_rate, self.ema_decay, self.clip_gradient
         expect(0 < rate < math.inf, "train.learning_rate", "a positive number", rate)
         expect(0 <= decay < 1, "train.ema_decay", "0 <= decay < 1 (iCT, Eq. (4))", decay)
-        single = self.dtype == "float32" or self.autocast == "none"
-        expect(single, "train.autocast", "none where --train.dtype is float64", self.autocast)
         expect(clip is None or 0 < clip < math.inf, "train.clip_gradient", "a positive number, or None", clip)
+
+    @property
+    def dtype(self) -> Literal["float32", "float64"]:
+        """Return the dtype of parameters, images and noise."""
+        return "float64" if self.precision == "float64" else "float32"
+
+    @property
+    def low_precision(self) -> Literal["bfloat16", "float16"] | None:
+        """Return the 16-bit dtype of the network's convolutions and products; None for the other policies."""
+        return self.precision if self.precision in ("bfloat16", "float16") else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,7 @@ class ResidualBlock(nn.Module):
         h = self.conv0(h)
         with in_full_precision(x.device):
             projected: Tensor = self.linear(e)[:, :, None, None]
-        projected = projected.to(h.dtype)
+        h = h.to(projected.dtype)
         if self.adaptive:
             scale, shift = projected.chunk(2, dim=1)
             h = self.norm1(h) * (1 + scale) + shift
@@ -73,7 +73,9 @@ class ResidualBlock(nn.Module):
         h = F.silu(h)
         if masks is not None and self.site is not None:
             h = drop(h, masks[self.site], self.rate)
-        return joined(self.skip(x), self.conv1(h), self.gain)
+        with in_full_precision(x.device):
+            x = self.skip(x)
+        return joined(x, self.conv1(h), self.gain)
 
 
 class SelfAttention(nn.Module):
@@ -132,7 +134,7 @@ class Block(nn.Module):
 def joined(
     x: Float[Tensor, " batch channels height width"], y: Float[Tensor, " batch channels height width"], gain: float
 ) -> Float[Tensor, " batch channels height width"]:
-    """Return (x + y) * gain."""
+    """Return (x + y) * gain, in the dtype of x or better; under autocast x is in float32 and y may be in 16 bits."""
     return x + y if gain == 1 else (x + y) * gain
 
 
@@ -164,13 +166,14 @@ class Fir(nn.Module):
         self.register_buffer("kernel", gain * torch.outer(taps, taps)[None, None], persistent=False)
 
     def forward(self, h: Float[Tensor, " batch channels _ _"]) -> Float[Tensor, " batch channels _ _"]:
-        """Return the filtered and resampled map."""
+        """Return the filtered and resampled map, under autocast in the dtype of h."""
         channels = h.shape[1]
         kernel = self.kernel.expand(channels, -1, -1, -1)
-        if self.way == "up":
-            return F.conv_transpose2d(h, kernel, stride=2, padding=1, groups=channels)
-        stride, padding = (2, 1) if self.way == "down" else (1, 2)
-        return F.conv2d(h, kernel, stride=stride, padding=padding, groups=channels)
+        with in_full_precision(h.device):
+            if self.way == "up":
+                return F.conv_transpose2d(h, kernel, stride=2, padding=1, groups=channels)
+            stride, padding = (2, 1) if self.way == "down" else (1, 2)
+            return F.conv2d(h, kernel, stride=stride, padding=padding, groups=channels)
 
 
 def resampling(way: Resampling, variant: ArchitectureVariant) -> Callable[[Tensor], Tensor] | None:

@@ -87,7 +87,7 @@ class Embedding(nn.Module):
 
 
 def in_full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context without autocast: with 8 bits, neighbouring noise levels would be equal."""
+    """Return a context without autocast, as for noise levels: with 8 bits, neighbouring ones would be equal."""
     kind = device.type
     on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if on else nullcontext()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ict_ref.config import Network
 from ict_ref.networks.blocks import ArchitectureVariant, Block, Fir, ResidualBlock, SelfAttention, joined
 from ict_ref.networks.dropout import DropoutSite, Masks
-from ict_ref.networks.embedding import Embedding
+from ict_ref.networks.embedding import Embedding, in_full_precision
 from ict_ref.networks.layout import BlockSpec, decoder_blocks, encoder_blocks, middle_blocks
 
 
@@ -76,18 +76,22 @@ class UNet(nn.Module):
             raise ValueError(f"masks: expected {len(self._sites)} dropout masks, got {len(masks)}")
         e: Tensor = self.embedding(c_noise, labels)
         shown = x.to(self.stem.weight.dtype)
-        h: Tensor = self.stem(shown)
+        with in_full_precision(x.device):
+            h: Tensor = self.stem(shown)
         skips, projections = [h], iter(self.pyramid)
         for block in self.encoder:
             h = block(h, e, masks)
             if self.has_pyramid and block.way == "down":
-                h = shown = joined(next(projections)(self.smooth(shown)), h, self.variant.gain)
+                with in_full_precision(x.device):
+                    shown = next(projections)(self.smooth(shown))
+                h = shown = joined(shown, h, self.variant.gain)
             skips.append(h)
         for block in self.middle:
             h = block(h, e, masks)
         for block in self.decoder:
             h = block(h if block.way == "up" else torch.cat([h, skips.pop()], 1), e, masks)
-        out: Tensor = self.head(h)
+        with in_full_precision(h.device):
+            out: Tensor = self.head(h)
         return out
 
     @abstractmethod

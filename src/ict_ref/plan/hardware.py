@@ -2,8 +2,7 @@
 
 Peaks are for dense matrices. Bandwidths between GPUs are of one direction, half of what a data sheet prints.
 
-By torch's defaults convolutions of float32 tensors use TF32 (`torch.backends.cudnn.allow_tf32`), and matrix products
-use float32 (`torch.backends.cuda.matmul.allow_tf32`). This code changes neither.
+`train.precision` fixes the arithmetic of convolutions and matrix products alike (`networks.precision`).
 """
 
 import difflib
@@ -30,34 +29,39 @@ class Gpu:
     """Peak FLOP/s in TF32; that of float32 for a GPU without TF32."""
     bfloat16: float
     """Peak FLOP/s in bfloat16 with sums in float32; that of float32 for a GPU without bfloat16."""
+    float16: float
+    """Peak FLOP/s in float16 with sums in float32."""
     memory_bandwidth: float
     """Bytes per second of the GPU's memory."""
     interconnect: float
     """Bytes per second between GPUs of one node, in one direction."""
 
 
-def _gpu(name: str, memory: float, peaks: tuple[float, float, float, float], bandwidth: float, link: float) -> Gpu:
+def _gpu(
+    name: str, memory: float, peaks: tuple[float, float, float, float, float], bandwidth: float, link: float
+) -> Gpu:
     """Return a GPU from its memory in GiB, its peaks in TFLOP/s, and bandwidths in GB/s."""
-    float64, float32, tf32, bfloat16 = (peak * TERA for peak in peaks)
-    return Gpu(name, round(memory * 2**30), float64, float32, tf32, bfloat16, bandwidth * GB, link * GB)
+    float64, float32, tf32, bfloat16, float16 = (peak * TERA for peak in peaks)
+    rates = float64, float32, tf32, bfloat16, float16
+    return Gpu(name, round(memory * 2**30), *rates, bandwidth * GB, link * GB)
 
 
 GPUS: Mapping[str, Gpu] = {
     gpu.name: gpu
     for gpu in (
         # "NVIDIA V100 Tensor Core GPU" (2020), SXM2: no TF32, no bfloat16; NVLink 300 GB/s in both directions.
-        _gpu("v100-32gb", 32.0, (7.8, 15.7, 15.7, 15.7), 900.0, 150.0),
+        _gpu("v100-32gb", 32.0, (7.8, 15.7, 15.7, 15.7, 125.0), 900.0, 150.0),
         # "NVIDIA A100 Tensor Core GPU" (2021), SXM: NVLink 600 GB/s in both directions.
-        _gpu("a100-40gb", 40.0, (9.7, 19.5, 156.0, 312.0), 1555.0, 300.0),
-        _gpu("a100-80gb", 80.0, (9.7, 19.5, 156.0, 312.0), 2039.0, 300.0),
+        _gpu("a100-40gb", 40.0, (9.7, 19.5, 156.0, 312.0, 312.0), 1555.0, 300.0),
+        _gpu("a100-80gb", 80.0, (9.7, 19.5, 156.0, 312.0, 312.0), 2039.0, 300.0),
         # "NVIDIA H100 Tensor Core GPU" (2023), SXM: tensor figures halved, printed with sparsity; NVLink 900 GB/s.
-        _gpu("h100-80gb", 80.0, (34.0, 67.0, 494.5, 989.5), 3350.0, 450.0),
+        _gpu("h100-80gb", 80.0, (34.0, 67.0, 494.5, 989.5, 989.5), 3350.0, 450.0),
         # "NVIDIA H200 Tensor Core GPU" (2024), SXM: as the H100, with other memory.
-        _gpu("h200-141gb", 141.0, (34.0, 67.0, 494.5, 989.5), 4800.0, 450.0),
+        _gpu("h200-141gb", 141.0, (34.0, 67.0, 494.5, 989.5, 989.5), 4800.0, 450.0),
         # "NVIDIA RTX A6000" (2022) and the GA102 white paper: float64 1/64 of float32; PCIe 4.0 x16.
-        _gpu("a6000-48gb", 48.0, (0.6, 38.7, 77.4, 154.8), 768.0, 32.0),
+        _gpu("a6000-48gb", 48.0, (0.6, 38.7, 77.4, 154.8, 154.8), 768.0, 32.0),
         # "NVIDIA Ada GPU Architecture" (2022), appendix A: float64 1/64 of float32; PCIe 4.0 x16, without NVLink.
-        _gpu("rtx4090-24gb", 24.0, (1.3, 82.6, 82.6, 165.2), 1008.0, 32.0),
+        _gpu("rtx4090-24gb", 24.0, (1.3, 82.6, 82.6, 165.2, 165.2), 1008.0, 32.0),
     )
 }
 
@@ -101,17 +105,6 @@ def gpu_of_type(kind: str) -> Gpu | None:
 
 
 def peak(gpu: Gpu, config: Config) -> float:
-    """Return the peak FLOP/s of a GPU in the precision in which the configuration trains.
-
-    In float32 it is the rate of this network's mix of operations: convolutions in TF32, products in float32.
-    """
-    if config.train.dtype == "float64":
-        return gpu.float64
-    if config.train.autocast != "none":
-        return gpu.bfloat16
-    # Imported here because it imports torch, and the options of the command list the GPUs.
-    from ict_ref.plan.count import count
-
-    counted = count(config, recompute=False)
-    seconds = counted.convolutions / gpu.tf32 + counted.products / gpu.float32
-    return (counted.convolutions + counted.products) / seconds
+    """Return the peak FLOP/s of a GPU in the precision in which the configuration trains."""
+    rate: float = getattr(gpu, config.train.precision)  # both have the same names
+    return rate

@@ -4,8 +4,8 @@ The operations are those of `training.loss.training_loss`, with two substitution
 
 - attention is a fused kernel, which saves its output and one number per query, but no attention matrix. Where a
   context allows unfused attention only, as for the derivative in continuous time, it stays unfused;
-- under autocast, convolutions and matrix products are in bfloat16 and group normalisation is in float32, as in CUDA's
-  lists (torch/aten/src/ATen/autocast_mode.h). Torch has no autocast for the meta device.
+- in the 16-bit policies, convolutions and matrix products are in 16 bits and group normalisation is in float32, as in
+  CUDA's lists for autocast (torch/aten/src/ATen/autocast_mode.h). Torch has no autocast for the meta device.
 """
 
 import dataclasses
@@ -92,8 +92,8 @@ def meta_model(config: Config, *, recomputes: bool = False) -> ConsistencyModel:
     for module in model.modules():
         if isinstance(module, SelfAttention):
             _call_within(module, FusedAttention)
-    if config.train.autocast != "none":
-        _emulate_autocast(model.network, torch_dtype(config.train.autocast))
+    if config.train.low_precision is not None:
+        _emulate_autocast(model.network, torch_dtype(config.train.low_precision))
     return model
 
 
@@ -167,11 +167,13 @@ class CudaAutocast(TorchFunctionMode):
 def _emulate_autocast(network: nn.Module, dtype: torch.dtype) -> None:
     """Make the network's modules, except those that compute in full precision, convert as autocast does."""
     converted: list[Tensor] = []
-    inside = (SelfAttention, ResidualBlock, nn.Sequential, Fir, nn.Conv2d)
-    for name, module in network.named_modules():
+    for module in network.modules():
         if isinstance(module, ResidualBlock):
             _call_within(module.linear, torch._C.DisableTorchFunction)
-        if isinstance(module, inside) and not name.startswith("embedding"):
+            _call_within(module.skip, torch._C.DisableTorchFunction)
+        if isinstance(module, Fir):
+            _call_within(module, torch._C.DisableTorchFunction)
+        if isinstance(module, SelfAttention | ResidualBlock):
             _call_within(module, lambda: CudaAutocast(dtype, converted))
 
     def end_of_pass(*_: Any) -> None:

@@ -1,6 +1,7 @@
 """Options of `python -m ict_ref.plan`, without an import of torch, so that help and errors appear at once."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from ict_ref.config import PRESETS, Config
+from ict_ref.config.old_names import with_current_options
 from ict_ref.plan.hardware import GPUS
 from ict_ref.slurm.preset_jobs import preset_job
 from ict_ref.utils.command_line import expect
@@ -26,7 +28,7 @@ EPILOG = """
 exit status: 0 done; 2 rejected, one line gives the reason
 
 examples:
-  python -m ict_ref.plan --config imagenet64 --gpus 32 --train.autocast bfloat16
+  python -m ict_ref.plan --config imagenet64 --gpus 32 --train.precision float16
   python -m ict_ref.plan --config cifar10 --gpu rtx4090-24gb --gpus 1 --share 0.38
   python -m ict_ref.plan --config imagenet64 --train.batch-size 2048 --network.width 128 --json
   python -m ict_ref.plan --all   the table of docs/plan.md
@@ -103,7 +105,8 @@ def parse(arguments: Sequence[str] | None) -> Request:
         gpus = max(1, job.nodes * job.gpus_per_node)
         return PlanOptions(preset=preset, gpus=gpus, config=PRESETS[preset or "digits"]())
 
-    options = parse_options(PlanOptions, arguments, NAME, EPILOG, default=default)
+    given = with_current_options(sys.argv[1:] if arguments is None else arguments)
+    options = parse_options(PlanOptions, given, NAME, EPILOG, default=default)
     advice = "python -m ict_ref.launch --list prints the presets."
     expect(options.preset is not None or options.all, "--config", "a preset", "nothing", advice)
     accumulate, recompute = fixed.get("accumulate"), fixed.get("recompute")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from ict_ref.config import PRESETS
 from ict_ref.plan.fit import fits
 from ict_ref.plan.flop import flop_per_image
-from ict_ref.plan.hardware import GPUS, peak
+from ict_ref.plan.hardware import GPUS
 from ict_ref.plan.memory import state_sizes
 from ict_ref.plan.meta_step import meta_model
 from ict_ref.plan.report import DAY_S, GIB, MIB, SHARES, activations
@@ -15,11 +15,11 @@ PAPER = ("cifar10", "cifar10_deep", "imagenet64", "imagenet64_deep")
 GPU, COUNT = GPUS["a100-80gb"], 8
 MEMORY_HEAD = (
     "preset", "parameters", "states, GiB", "checkpoint, GiB", "MiB per image, float32", "recomputed",
-    "bfloat16 autocast", "recomputed", "fits 8 A100 of 80 GB, float32",
+    "float16", "recomputed", "precision", "fits 8 A100 of 80 GB",
 )  # fmt: skip
 TIME_HEAD = (
     "preset", "GFLOP per image", "recomputed", "FLOP of the run",
-    *(f"{kind}, {share:.0%}" for kind in ("float32", "bfloat16") for share in reversed(SHARES)),
+    *(f"{kind}, {share:.0%}" for kind in ("TF32", "float16") for share in reversed(SHARES)),
 )  # fmt: skip
 
 
@@ -37,7 +37,8 @@ def memory_row(preset: str) -> str:
     sizes = [f"{size / GIB:.1f}" for size in (kept, states.checkpoint)]
     per_image = [f"{one.bytes_per_image / MIB:.0f}" for one in activations(config)]
     setting = f"`--machine.accumulate {fit.accumulate}{' --machine.recompute' if fit.recompute else ''}`"
-    return _row([f"`{preset}`", _spaced(parameters), *sizes, *per_image, setting])
+    precision = f"`{config.train.precision}`"
+    return _row([f"`{preset}`", _spaced(parameters), *sizes, *per_image, precision, setting])
 
 
 def time_row(preset: str) -> str:
@@ -45,7 +46,7 @@ def time_row(preset: str) -> str:
     config = PRESETS[preset]()
     flop = flop_per_image(config)
     run = flop * config.train.batch_size * config.train.steps
-    days = [run / (share * rate) / DAY_S for rate in (peak(GPU, config), GPU.bfloat16) for share in reversed(SHARES)]
+    days = [run / (share * rate) / DAY_S for rate in (GPU.tf32, GPU.float16) for share in reversed(SHARES)]
     counts = [f"{flop / 1e9:.1f}", f"{flop_per_image(config, recompute=True) / 1e9:.1f}", f"{run:.1e}"]
     return _row(
         [f"`{preset}`", *counts, *(_spaced(round(value)) if value >= 100 else f"{value:.1f}" for value in days)]

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ict_ref.config import Config
 from ict_ref.plan.count import count
@@ -28,8 +28,7 @@ MIB, GIB = 2**20, 2**30
 class Activations:
     """The part of the peak that grows with the images, in one precision."""
 
-    dtype: str
-    autocast: str
+    precision: str
     recompute: bool
     bytes_per_image: int
 
@@ -55,8 +54,7 @@ class Plan:
     batch_size: int
     noise_shards: int
     steps: int
-    dtype: str
-    autocast: str
+    precision: str
     parameters: int
     states: States
     checkpoint_s: float
@@ -129,8 +127,7 @@ def plan(request: Request) -> Plan:
         batch_size=config.train.batch_size,
         noise_shards=config.train.noise_shards,
         steps=config.train.steps,
-        dtype=config.train.dtype,
-        autocast=config.train.autocast,
+        precision=config.train.precision,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         states=states,
         checkpoint_s=states.checkpoint / (options.disk_rate * GB),
@@ -160,13 +157,16 @@ def _speed(step: ScaledStep, share: float, config: Config) -> Speed:
 
 
 def activations(config: Config) -> Iterable[Activations]:
-    """Yield the activations of one image for each precision that the configuration's dtype allows."""
-    dtype = config.train.dtype
-    for autocast in ("none", "bfloat16") if dtype == "float32" else ("none",):
-        chosen = dataclasses.replace(config, train=dataclasses.replace(config.train, autocast=autocast))
+    """Yield the activations of one image in float32 and in 16 bits, or in float64 for a run in float64.
+
+    TF32 needs as much as float32, and bfloat16 as much as float16.
+    """
+    policies: tuple[Literal["float64", "float32", "float16"], ...] = ("float32", "float16")
+    for precision in ("float64",) if config.train.precision == "float64" else policies:
+        chosen = dataclasses.replace(config, train=dataclasses.replace(config.train, precision=precision))
         for recompute in (False, True):
             _, per_image = count(chosen, recompute=recompute).peak(config.train.batch_size)
-            yield Activations(dtype, autocast, recompute, per_image)
+            yield Activations(precision, recompute, per_image)
 
 
 def text(planned: Plan) -> str:
@@ -176,14 +176,10 @@ def text(planned: Plan) -> str:
     )
 
 
-def _precision(dtype: str, autocast: str) -> str:
-    return dtype if autocast == "none" else f"{autocast} autocast"
-
-
 def _head(planned: Plan) -> str:
     gpus = f"{planned.gpus} x {planned.gpu.name}"
     size = f"batch {planned.batch_size:,}, {planned.steps:,} steps"
-    return f"{planned.preset} on {gpus}: {size}, {_precision(planned.dtype, planned.autocast)}"
+    return f"{planned.preset} on {gpus}: {size}, {planned.precision}"
 
 
 def _memory(planned: Plan) -> str:
@@ -193,7 +189,7 @@ def _memory(planned: Plan) -> str:
     rows += [(f"  {name}", f"{getattr(memory, name) / GIB:.2f}") for name in fields if getattr(memory, name)]
     rows += [("activations of one image", "MiB")]
     for one in planned.activations:
-        kind = f"  {_precision(one.dtype, one.autocast)}{', recomputed' if one.recompute else ''}"
+        kind = f"  {one.precision}{', recomputed' if one.recompute else ''}"
         rows.append((kind, f"{one.bytes_per_image / MIB:.0f}"))
     free = planned.gpu.memory_bytes / GIB
     setting = f"--machine.accumulate {fit.accumulate}{' --machine.recompute' if fit.recompute else ''}"

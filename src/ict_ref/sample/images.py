@@ -16,6 +16,7 @@ from ict_ref.config import Config
 from ict_ref.data.dataset import to_uint8
 from ict_ref.formulas import multistep_sample
 from ict_ref.networks.model import ConsistencyModel
+from ict_ref.networks.precision import without_tf32
 from ict_ref.utils.rng import stream
 
 # Largest number of values in a batch: 170 colour images of 32x32, which fit in memory with the largest network.
@@ -45,6 +46,7 @@ def images(
 
 
 @torch.no_grad()
+@without_tf32()
 def some_images(
     model: ConsistencyModel,
     labels: Int64[Tensor, " n"] | None,
@@ -55,7 +57,7 @@ def some_images(
     seed: int,
     clip: bool = True,
 ) -> UInt8[Tensor, " some *event"]:
-    """Return the chosen images as one batch, rounded to 8 bits.
+    """Return the chosen images as one batch, computed in float32 without TF32 and rounded to 8 bits.
 
     `labels` has an entry for every image, not only for the chosen ones. The noise depends only on the seed, so images
     of one and two steps are comparable. With `clip` each step's result is clipped to [-1, 1], unlike in the formula.

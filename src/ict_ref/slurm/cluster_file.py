@@ -21,6 +21,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from ict_ref.config.old_names import with_current_names
 from ict_ref.slurm.options import Job, job_option, refuse_without_slurm
 from ict_ref.utils.json_file import checked
 from ict_ref.utils.option_parser import Given
@@ -70,7 +71,7 @@ def read_cluster_file(profile: str | None, options: Groups) -> ClusterFile:
     if path is None:
         return ClusterFile()
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        content = with_current_names(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: expected a TOML file, got one with an error: {error}") from None
     known = {"job": get_type_hints(Job), **options}

@@ -157,6 +157,7 @@ class _Recorder:
             **self.meter.read(trainer.step),
             "microbatches": len(trainer.microbatches.shards),
             "skipped_steps": trainer.skipped,
+            **({} if trainer.loss_scale is None else {"loss_scale": float(trainer.loss_scale.value)}),
         }
         metrics.write(trainer.step, values)
         self.bar.set_postfix_str(summary(values), refresh=False)

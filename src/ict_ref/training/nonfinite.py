@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ict_ref.config import Config
 from ict_ref.training.discretization import discretization
+from ict_ref.training.loss_scale import LossScale
 from ict_ref.training.sampled_noise import sample_intervals_and_noise
 
 
@@ -17,11 +18,21 @@ class NonFiniteGuard:
     A synchronous guard reads the loss and the norm of each update on the host. It skips up to `allowed` bad updates,
     then raises. An asynchronous guard never synchronises: it records the first bad update on the device and sets
     `found_inf`. Later updates are no-ops until `raise_recorded` reads the record.
+
+    A guard with a loss scale is synchronous. If the loss is finite but its gradient is not, it halves the scale and
+    skips the update, which does not count against `allowed`.
     """
 
-    def __init__(self, device: torch.device, *, allowed: int, describe: Callable[[int, float, float], str]) -> None:
-        self.allowed, self.skipped = allowed, 0
-        self.synchronous = device.type != "cuda" or allowed > 0
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        allowed: int,
+        describe: Callable[[int, float, float], str],
+        loss_scale: LossScale | None = None,
+    ) -> None:
+        self.allowed, self.skipped, self.loss_scale = allowed, 0, loss_scale
+        self.synchronous = device.type != "cuda" or allowed > 0 or loss_scale is not None
         self.first_step, self.first_loss, self.first_norm = torch.zeros(3, dtype=torch.float64, device=device)
         self._describe = describe
 
@@ -29,14 +40,22 @@ class NonFiniteGuard:
         """Return whether a synchronous guard skips this update.
 
         Raises:
-            FloatingPointError: the update is not finite, and all allowed skips are used.
+            FloatingPointError: the update is not finite, no smaller loss scale helps, and all allowed skips are used.
         """
         if not self.synchronous or bool((loss + norm).isfinite()):
             return False
-        if self.skipped >= self.allowed:
+        if not self._overflows(loss) and self._used >= self.allowed:
             raise FloatingPointError(self._describe(step, float(loss), float(norm)))
         self.skipped += 1
         return True
+
+    @property
+    def _used(self) -> int:
+        return self.skipped - (0 if self.loss_scale is None else int(self.loss_scale.overflows))
+
+    def _overflows(self, loss: Float[Tensor, ""]) -> bool:
+        """Halve the loss scale of an update that is not finite, if that can help, and return whether it can."""
+        return self.loss_scale is not None and bool(loss.isfinite()) and self.loss_scale.halve()
 
     def found_inf(self, step: int, loss: Float[Tensor, ""], norm: Float[Tensor, ""]) -> Float[Tensor, ""] | None:
         """Return 1 from the first bad update on, 0 before; None for a synchronous guard."""

@@ -28,10 +28,12 @@ class RAdam(torch.optim.Adam):
     kernel computes the update without reading a number from the GPU.
 
     All parameters share one count of updates, so each trained parameter must have a gradient at every update. Where the
-    tensor `found_inf` holds 1, an update changes neither parameters nor averages, as with torch's gradient scaler.
+    tensor `found_inf` holds 1, an update changes neither parameters nor averages, as with torch's gradient scaler. The
+    gradients are divided by the tensor `grad_scale` if there is one.
     """
 
     found_inf: Tensor | None = None
+    grad_scale: Tensor | None = None
 
     def __init__(
         self, parameters: Iterable[nn.Parameter], *, lr: float, betas: tuple[float, float] = (0.9, 0.999),

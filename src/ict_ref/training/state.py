@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ict_ref.checkpoint.safetensors_io import UnusableFileError
 from ict_ref.networks.model import ConsistencyModel
+from ict_ref.training.loss_scale import LossScale
 from ict_ref.training.radam import RAdam
 
 ADVICE = "Move it away to train from the start."
@@ -17,19 +18,24 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class TrainingState:
-    """The tensors of student, EMA weights, teacher and optimizer, under their names in checkpoints."""
+    """The tensors of student, EMA weights, teacher, optimizer and loss scale, under their names in checkpoints."""
 
     def __init__(
-        self, student: ConsistencyModel, ema: ConsistencyModel, teacher: ConsistencyModel | None, optimizer: RAdam
+        self,
+        student: ConsistencyModel,
+        ema: ConsistencyModel,
+        teacher: ConsistencyModel | None,
+        optimizer: RAdam,
+        loss_scale: LossScale | None = None,
     ) -> None:
-        self.student, self.optimizer = student, optimizer
+        self.student, self.optimizer, self.loss_scale = student, optimizer, loss_scale
         self.models = {"student": student, "average": ema}  # the name in checkpoint files
         if teacher is not None:
             self.models["teacher"] = teacher
 
     def tensors(self) -> dict[str, Shaped[Tensor, "..."]]:
-        """Return all tensors, without copying: parameters, Fourier frequencies and the optimizer's moments."""
-        found = self._model_tensors()
+        """Return all tensors, without copying: parameters, Fourier frequencies, loss scale and moments."""
+        found = self._fixed_tensors()
         for name, parameter in self.student.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 found[f"optimizer/{key}/{name}"] = value
@@ -41,7 +47,7 @@ class TrainingState:
         Raises:
             UnusableFileError: names or shapes differ from those of this model. Nothing has changed.
         """
-        expected = {name: tuple(value.shape) for name, value in self._model_tensors().items()}
+        expected = {name: tuple(value.shape) for name, value in self._fixed_tensors().items()}
         for name, parameter in self.student.named_parameters() if updates > 0 else ():
             for key in MOMENTS:
                 expected[f"optimizer/{key}/{name}"] = () if key == "step" else tuple(parameter.shape)
@@ -68,6 +74,9 @@ class TrainingState:
                 "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),
             }
 
-    def _model_tensors(self) -> dict[str, Shaped[Tensor, "..."]]:
+    def _fixed_tensors(self) -> dict[str, Shaped[Tensor, "..."]]:
+        """Return the tensors that exist before the first update."""
         models = self.models.items()
-        return {f"{kind}/{name}": value for kind, model in models for name, value in model.state_dict().items()}
+        found = {f"{kind}/{name}": value for kind, model in models for name, value in model.state_dict().items()}
+        scale = {} if self.loss_scale is None else self.loss_scale.tensors()
+        return found | {f"loss_scale/{name}": value for name, value in scale.items()}

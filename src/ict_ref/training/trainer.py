@@ -17,10 +17,12 @@ from ict_ref.data.dataset import Images
 from ict_ref.distributed.gradients import Gradients
 from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.networks.model import ConsistencyModel, build_model, recompute
+from ict_ref.networks.precision import use_precision
 from ict_ref.training.discretization import discretization, teacher_decay
 from ict_ref.training.distillation import load_score
 from ict_ref.training.ema import update_ema
 from ict_ref.training.loss import check_objective, training_loss
+from ict_ref.training.loss_scale import LossScale
 from ict_ref.training.microbatches import Examples, Microbatches
 from ict_ref.training.nonfinite import NonFiniteGuard, describe_nonfinite
 from ict_ref.training.radam import RAdam
@@ -52,6 +54,7 @@ class Trainer:
 
     def __init__(self, config: Config, examples: Examples, group: ProcessGroup | None = None) -> None:
         check_objective(config)
+        use_precision(config.train.precision)  # of the whole process
         self.config, self.group, self.step = config, group or ProcessGroup(), 0
         self.identities: tuple[str, ...] = (config.digest(),)
         self.event, self.classes, self.device = examples.event, examples.classes, self.group.device
@@ -65,12 +68,15 @@ class Trainer:
         self.gradients = Gradients(self.student.parameters(), self.group)
         # iCT, Appendix B: RAdam; betas and eps, without decay, warm-up and clipping, are those of CM's code.
         self.optimizer = RAdam(self.student.parameters(), lr=config.train.learning_rate, betas=(0.9, 0.999), eps=1e-8)
-        self.state = TrainingState(self.student, self.ema, self.teacher, self.optimizer)
+        self.loss_scale = LossScale(self.device) if config.train.precision == "float16" else None
+        self.state = TrainingState(self.student, self.ema, self.teacher, self.optimizer, self.loss_scale)
         shards = self.group.microbatches(config.train.noise_shards, config.machine.microbatches)
         sites, ahead = self.student.network.dropout_sites(), self.device.type == "cuda"
         self.microbatches = Microbatches(examples, config, sites, self.device, shards, ahead=ahead)
         describe = partial(describe_nonfinite, config)
-        self.guard = NonFiniteGuard(self.device, allowed=config.train.skip_nonfinite, describe=describe)
+        self.guard = NonFiniteGuard(
+            self.device, allowed=config.train.skip_nonfinite, describe=describe, loss_scale=self.loss_scale
+        )
         self.loss = self.norm = torch.zeros((), device=self.device)
 
     @property
@@ -79,7 +85,7 @@ class Trainer:
         return self.guard.skipped
 
     def update(self) -> None:
-        """Make one update. On a GPU the host reads no number, unless updates may be skipped.
+        """Make one update. On a GPU the host reads no number, unless updates may be skipped, as in float16.
 
         Raises:
             FloatingPointError: the loss or the gradient is not finite, and nothing has changed. On a GPU later updates
@@ -90,11 +96,16 @@ class Trainer:
         self.loss = self._backward()
         gradients = [parameter.grad for parameter in self.student.parameters() if parameter.grad is not None]
         self.norm = torch.nn.utils.get_total_norm(gradients)
+        if self.loss_scale is not None:
+            self.norm = self.norm / self.loss_scale.value
+            self.optimizer.grad_scale = self.loss_scale.value
         if not self.guard.skips(step, self.loss, self.norm):
             found_inf = self.optimizer.found_inf = self.guard.found_inf(step, self.loss, self.norm)
             if train.clip_gradient is not None:
                 torch.nn.utils.clip_grads_with_norm_(self.student.parameters(), train.clip_gradient, self.norm)
             self.optimizer.step()
+            if self.loss_scale is not None:
+                self.loss_scale.advance()
             update_ema(self.ema, self.student, decay=train.ema_decay, found_inf=found_inf)
             if self.teacher is not None:
                 decay = teacher_decay(self.step, self.config)
@@ -114,7 +125,7 @@ class Trainer:
                 )  # fmt: skip
                 # All microbatches are of one size.
                 loss = losses.mean() / len(self.microbatches.shards)
-                torch.autograd.backward(loss)
+                torch.autograd.backward(loss if self.loss_scale is None else loss * self.loss_scale.value)
             total += loss.detach()
         return self.group.mean_(total)
 
@@ -167,7 +178,8 @@ def _built(config: Config, examples: Examples, device: torch.device) -> Consiste
     model = build_model(config, event=examples.event, classes=examples.classes).to(device)
     if config.machine.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model.autocast = None if config.train.autocast == "none" else torch_dtype(config.train.autocast)
+    low = config.train.low_precision
+    model.autocast = None if low is None else torch_dtype(low)
     return model
 
 

@@ -1,0 +1,47 @@
+"""The loss scale of float16, whose smallest number is 6e-8."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+FIRST, LEAST = 2.0**16, 1.0
+GROWTH_INTERVAL = 2000
+"""Successive finite updates after which the scale doubles."""
+
+
+class LossScale:
+    """A factor on the loss, by which the optimizer divides the gradients, with the rule of `torch.amp.GradScaler`.
+
+    It begins at 2^16. An update whose gradient overflows halves it; each 2000th successive finite update doubles it. It
+    is a power of 2, so that multiplying by it rounds nothing. It never falls below 1.
+
+    Source: Micikevicius et al., Mixed Precision Training (2018), Section 3.2.
+
+    >>> scale = LossScale(torch.device("cpu"))
+    >>> scale.halve(), float(scale.value)
+    (True, 32768.0)
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.value = torch.full((), FIRST, device=device)
+        self.finite, self.overflows = (torch.zeros((), device=device) for _ in range(2))
+
+    def tensors(self) -> dict[str, Float[Tensor, ""]]:
+        """Return the state: the scale, the finite updates since it last changed, and all overflows."""
+        return {"value": self.value, "finite": self.finite, "overflows": self.overflows}
+
+    def halve(self) -> bool:
+        """Halve the scale after an overflow and return True; return False where it is 1 already."""
+        if float(self.value) <= LEAST:
+            return False
+        self.value /= 2
+        self.finite.zero_()
+        self.overflows += 1
+        return True
+
+    def advance(self) -> None:
+        """Count a finite update, and double the scale if it completes the interval."""
+        self.finite += 1
+        full = self.finite == GROWTH_INTERVAL
+        self.value *= torch.where(full, 2.0, 1.0)
+        self.finite *= ~full
