@@ -1,7 +1,7 @@
 import dataclasses
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jaxtyping
 import numpy as np

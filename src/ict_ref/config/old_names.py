@@ -34,8 +34,8 @@ def with_first_names(fields: Mapping[str, Any]) -> dict[str, Any]:
 
     A precision that version 0.1.0 did not have keeps its name.
 
-    >>> with_first_names({"train.noise_shards": 4, "train.precision": "bfloat16"})
-    {'train.lanes': 4, 'train.dtype': 'float32', 'train.autocast': 'bfloat16'}
+    >>> with_first_names({"train.steps": 4, "train.precision": "bfloat16"})
+    {'train.steps': 4, 'train.dtype': 'float32', 'train.autocast': 'bfloat16'}
     """
     meant = {policy: names for names, policy in POLICIES.items()}
     renamed: dict[str, Any] = {}
