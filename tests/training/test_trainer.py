@@ -332,7 +332,8 @@ def test_under_autocast_the_network_alone_is_in_bfloat16() -> None:
     assert seen == {
         "stem, in": torch.float32, "stem, out": torch.float32,
         "conv, in": torch.float32, "conv, out": torch.bfloat16,
-        "embedding, in": torch.float32, "embedding, out": torch.float32, "f, in": torch.float32, "f, out": torch.float32,
+        "embedding, in": torch.float32, "embedding, out": torch.float32,
+        "f, in": torch.float32, "f, out": torch.float32,
     }  # fmt: skip
     assert trainer.loss.dtype == torch.float32
     assert {p.dtype for p in trainer.student.parameters()} == {torch.float32}
