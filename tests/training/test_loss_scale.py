@@ -78,7 +78,7 @@ def test_an_overflow_halves_the_scale_and_skips_the_update(images: Images) -> No
     trainer = Trainer(config(), images)
     trainer.update()
     before = {name: value.clone() for name, value in trainer.state.tensors().items() if "loss_scale" not in name}
-    hook = next(iter(trainer.student.parameters())).register_hook(overflow)
+    hook = next(iter(trainer.student.parameters())).register_hook(overflow)  # type: ignore[no-untyped-call]
     trainer.update()
     hook.remove()
     assert (trainer.step, trainer.skipped) == (2, 1)
@@ -92,7 +92,7 @@ def test_an_overflow_halves_the_scale_and_skips_the_update(images: Images) -> No
 
 def test_a_gradient_that_no_scale_makes_finite_ends_the_run(images: Images) -> None:
     trainer = Trainer(config(), images)
-    next(iter(trainer.student.parameters())).register_hook(overflow)
+    next(iter(trainer.student.parameters())).register_hook(overflow)  # type: ignore[no-untyped-call]
     for _ in range(16):
         trainer.update()
     with pytest.raises(FloatingPointError, match="the norm of its gradient inf at step 17"):
@@ -115,7 +115,7 @@ def test_a_resumed_run_has_the_same_bits(images: Images, tmp_path: Path) -> None
     whole, first, resumed = (Trainer(config(), images) for _ in range(3))
     for trainer in (whole, first):
         trainer.update()
-        hook = next(iter(trainer.student.parameters())).register_hook(overflow)
+        hook = next(iter(trainer.student.parameters())).register_hook(overflow)  # type: ignore[no-untyped-call]
         trainer.update()
         hook.remove()
     resumed.restore(load_checkpoint(save_checkpoint(tmp_path, first.checkpoint())))

@@ -325,7 +325,7 @@ def test_under_autocast_the_network_alone_is_in_bfloat16() -> None:
 
     network = trainer.student.network
     network.stem.register_forward_hook(note("stem"))
-    network.middle[0].block.conv0.register_forward_hook(note("conv"))
+    network.get_submodule("middle.0.block.conv0").register_forward_hook(note("conv"))
     network.embedding.register_forward_hook(note("embedding"))
     trainer.student.register_forward_hook(note("f"))
     trainer.update()
