@@ -183,7 +183,9 @@ def test_the_intermediate_level_lies_within_the_noise_range(sigma: float) -> Non
 def test_runs_of_each_precision_are_other_runs_and_those_of_earlier_versions_keep_their_digest() -> None:
     policies = get_args(get_type_hints(Train)["precision"])
     trains = [dataclasses.replace(minimal().train, precision=one) for one in policies]
-    digests = {train.precision: dataclasses.replace(minimal(), train=train).digest() for train in trains}
+    digests: dict[str, str] = {}
+    for train in trains:
+        digests[train.precision] = dataclasses.replace(minimal(), train=train).digest()
     assert len(set(digests.values())) == len(policies) == 5
     # The digests of --config minimal with --train.dtype float64 and --train.autocast bfloat16 in the version before.
     old_options = {"float32": {}, "float64": {"train.dtype": "float64"}, "bfloat16": {"train.autocast": "bfloat16"}}
