@@ -145,7 +145,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def numerics(session: nox.Session) -> None:
     """Print the rounding error of each precision: an hour on a CPU core (`-- --width 64 --blocks 1` is quicker)."""
-    run(session, "-m", "ict_ref.experiments.numerics", *session.posargs)
+    run(session, "-m", "benchmarks.numerics", *session.posargs)
 
 
 @nox.session

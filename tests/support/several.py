@@ -67,7 +67,7 @@ def train_and_resume(size: int, folder: Path, names: Iterable[str]) -> None:
     """Train each configuration to the end; resume a copy of its checkpoint in the middle with new trainers."""
     for name in names:
         config = configurations()[name]
-        train = dataclasses.replace(config.train, dtype="float32")
+        train = dataclasses.replace(config.train, precision="float32")
         config = dataclasses.replace(config, train=train, record=Record(save_every=STEPS // 2))
         whole, resumed = folder / name / "whole", folder / name / "resumed"
         with trainer_of(config, whole, size) as trainer:

@@ -6,7 +6,8 @@ are the models of Section 3, all with batch 512 and EMA 0.9999.
 The authors' code supplies what neither paper states: NCSN++ with (2, 2, 2), the optimizer's betas, and flips (CM,
 Appendix C). The learning rate of CT on ImageNet is CM's printed 8e-6, although CM's launch script has 1e-4.
 
-The precision is that of CM's code. Noise shards, threads and checkpoints are our choices. So are the details that a figure leaves open:
+The precision is that of CM's code. Noise shards, threads and checkpoints are our choices. So are the details that a
+figure leaves open:
 - in Figure 1c, changes add up, and there is no dropout before it is added (nor in Figure 1b);
 - in Figures 2b and 2c, the curriculum is CT's sqrt curriculum, and c is swept over our values around 0.03;
 - in Figure 1c, the paper's changes with LPIPS, of which Section 3.1 speaks, are added in the same order;

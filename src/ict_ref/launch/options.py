@@ -14,7 +14,7 @@ import tyro
 from ict_ref.config import PRESETS, Config
 from ict_ref.config.cluster import cluster_options
 from ict_ref.config.identity import digest_of_0_1_0, nested
-from ict_ref.config.old_names import with_current_options
+from ict_ref.config.old_names import with_current_names, with_current_options
 from ict_ref.launch.data_folder import data_folder, with_checksum
 from ict_ref.slurm.cluster_file import ClusterFile, job_of, read_cluster_file
 from ict_ref.slurm.options import Placement
@@ -53,7 +53,7 @@ class Launch(Placement):
             ValueError: The file does not exist, is not TOML, or has an unknown option or a value of another type.
             OSError: The file cannot be read.
         """
-        return read_cluster_file(self.profile, cluster_options())
+        return read_cluster_file(self.profile, cluster_options(), with_current_names)
 
     def with_data(self) -> "Launch":
         """Return the run with the checksum of its data, and absolute paths.
@@ -97,7 +97,7 @@ def given_values(arguments: Sequence[str]) -> Given:
 def _default(given: Given) -> Launch:
     """Return the run of the given preset and cluster file, with the other options; the help shows the preset digits."""
     preset = given.get(("preset",), "digits")
-    file = read_cluster_file(given.get(("profile",)), cluster_options())
+    file = read_cluster_file(given.get(("profile",)), cluster_options(), with_current_names)
     try:
         config = _with_options(PRESETS[preset](), file, given)
     except ValueError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from ict_ref.config.cluster import cluster_options
+from ict_ref.config.old_names import with_current_names
 from ict_ref.slurm.cluster_file import job_of, read_cluster_file
 from ict_ref.slurm.options import Job, Placement
 from ict_ref.utils.command_line import expect, model_name, refuse_place
@@ -90,7 +91,7 @@ def parse(arguments: Sequence[str]) -> Sampling:
 
 def _default(given: Given) -> Sampling:
     """Return the options with the job of the cluster file, before the other options."""
-    file = read_cluster_file(given.get(("profile",)), cluster_options())
+    file = read_cluster_file(given.get(("profile",)), cluster_options(), with_current_names)
     on_gpus = given.get(("device",)) != "cpu"
     return Sampling(given.get(("model",), Path()), job=job_of(Job(), file, given, gpus=on_gpus))
 

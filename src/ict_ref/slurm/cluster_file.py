@@ -15,13 +15,12 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from ict_ref.config.old_names import with_current_names
 from ict_ref.slurm.options import Job, job_option, refuse_without_slurm
 from ict_ref.utils.json_file import checked
 from ict_ref.utils.option_parser import Given
@@ -58,10 +57,13 @@ class ClusterFile:
         return f"{message} ({', '.join(named)} in {self.path})" if named else message
 
 
-def read_cluster_file(profile: str | None, options: Groups) -> ClusterFile:
+def read_cluster_file(
+    profile: str | None, options: Groups, current_names: Callable[[Groups], Groups] = dict
+) -> ClusterFile:
     """Return the cluster file that --profile names, or the default one.
 
-    `options` are the options that the file may set besides those of a job, with their types.
+    `options` are the options that the file may set besides those of a job, with their types. `current_names` gives the
+    file's content the names of today.
 
     Raises:
         ValueError: The file does not exist, is not TOML, or has an unknown option or a value of another type.
@@ -71,7 +73,7 @@ def read_cluster_file(profile: str | None, options: Groups) -> ClusterFile:
     if path is None:
         return ClusterFile()
     try:
-        content = with_current_names(tomllib.loads(path.read_text(encoding="utf-8-sig")))
+        content = current_names(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: expected a TOML file, got one with an error: {error}") from None
     known = {"job": get_type_hints(Job), **options}

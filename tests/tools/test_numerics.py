@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.emulation import DTYPES, emulation, rounds_to, significant
+from benchmarks.numerics import Errors, errors, random_model
 
 from ict_ref.config import PRESETS, minimal
 from ict_ref.data.dataset import load
-from ict_ref.experiments.numerics import DTYPES, Errors, emulation, errors, random_model, significant
+from ict_ref.networks.precision import use_precision, without_tf32
 from ict_ref.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -48,10 +50,10 @@ def test_rounding_keeps_the_given_number_of_significant_bits() -> None:
     for bits in (8, 11):
         mantissa, exponent = torch.frexp(x)
         expected = torch.ldexp(torch.round(mantissa * 2**bits) / 2**bits, exponent)
-        assert torch.equal(significant(bits)(x), expected)
+        assert torch.equal(significant(x, bits), expected)
     single = x.float()
-    assert torch.equal(significant(8)(single), single.bfloat16().float())
-    assert torch.equal(significant(11)(single), single.half().float())
+    assert torch.equal(significant(single, 8), single.bfloat16().float())
+    assert torch.equal(significant(single, 11), single.half().float())
 
 
 @pytest.mark.parametrize("policy", DTYPES)
@@ -59,7 +61,8 @@ def test_the_emulation_rounds_as_torch_s_autocast(policy: str) -> None:
     preset = PRESETS["imagenet64"]()
     network = dataclasses.replace(preset.network, width=16, blocks=1, head_channels=16, groups=8, multipliers=(1, 2))
     model = random_model(dataclasses.replace(preset, network=network), (3, 8, 8), CPU)
-    x, sigma, labels = torch.randn(2, 3, 8, 8), torch.tensor([0.5, 5.0]), torch.tensor([0, 1])
+    generator = torch.Generator().manual_seed(0)
+    x, sigma, labels = torch.randn(32, 3, 8, 8, generator=generator), torch.linspace(0.5, 5.0, 32), torch.arange(32)
     with torch.no_grad():
         exact = model(x, sigma, labels)
         model.autocast = DTYPES[policy]
@@ -67,6 +70,42 @@ def test_the_emulation_rounds_as_torch_s_autocast(policy: str) -> None:
         with emulation(policy, CPU):
             emulated = model(x, sigma, labels)
     assert float((emulated - exact).norm()) == pytest.approx(float((real - exact).norm()), rel=0.15)
+
+
+@pytest.mark.parametrize("policy", DTYPES)
+def test_the_emulation_rounds_gradients_as_torch_s_autocast(policy: str) -> None:
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(torch.nn.Conv2d(8, 16, 3), torch.nn.SiLU(), torch.nn.Conv2d(16, 8, 3))
+    x = torch.randn(4, 8, 8, 8)
+
+    def gradients(low: bool, emulated: bool) -> torch.Tensor:
+        with (
+            torch.autocast("cpu", dtype=DTYPES[policy], enabled=low),
+            emulation(policy if emulated else "float32", CPU),
+        ):
+            loss = layers(x).float().pow(2).sum()
+        return torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, [*layers.parameters()])])
+
+    exact = gradients(low=False, emulated=False)
+    real, emulated = (gradients(low=True, emulated=each) - exact for each in (False, True))
+    assert float(emulated.norm()) == pytest.approx(float(real.norm()), rel=0.1)
+
+
+def test_the_emulation_of_tf32_rounds_operands_of_both_passes_where_torch_may_use_it() -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(5, 7, requires_grad=True), torch.randn(3, 7, requires_grad=True)
+    gradient = torch.randn(5, 3)
+    expected = {
+        policy: (rounded(x) @ rounded(weight).T, rounded(gradient) @ rounded(weight), rounded(gradient).T @ rounded(x))
+        for policy, rounded in (("float32", torch.Tensor.float), ("tf32", rounds_to(torch.float16)))
+    }
+    for policy in expected:
+        with without_tf32(), emulation("tf32", CPU):
+            use_precision(policy)
+            y = torch.nn.functional.linear(x, weight)
+            found = (y, *torch.autograd.grad(y, [x, weight], gradient))
+        for value, other in zip(found, expected[policy], strict=True):
+            torch.testing.assert_close(value, other, rtol=1e-6, atol=1e-6)
 
 
 GOLDEN = {"float64": 6.15486546, "float32": 6.15486670, "tf32": 6.15486670, "bfloat16": 6.154866, "float16": 6.154867}

@@ -4,7 +4,7 @@ At N = 1281 the loss measures d(f(x + sigma_{i+1} z, sigma_{i+1}), f(x + sigma_i
 its constant c and flat below. Rounding matters where the error of the difference is not small beside c.
 
 The networks are those of the paper with random weights, scaled so that F has unit variance. On a CPU, TF32, bfloat16
-and float16 are emulated: operands and results of convolutions and products are rounded, and sums are in float32.
+and float16 are emulated.
 """
 
 import copy
@@ -12,16 +12,14 @@ import dataclasses
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
+from benchmarks.emulation import DTYPES, OPERANDS, emulation
 from ict_ref.config import PRESETS, Config
 from ict_ref.experiments.runs import Table
 from ict_ref.formulas import lognormal_pmf, pseudo_huber_constant, sigma_grid
@@ -32,19 +30,14 @@ from ict_ref.utils.option_parser import Several, parse_options
 from ict_ref.utils.progress import bar
 from ict_ref.utils.rng import stream
 
-NAME = "ict_ref.experiments.numerics"
+NAME = "benchmarks.numerics"
 EPILOG = "\nexit status: 0 done; 2 rejected, one line gives the reason\n"
 EVENTS = {"cifar10": (3, 32, 32), "imagenet64": (3, 64, 64)}
 CLASSES = 1000
 LEVELS = 1281
 QUANTILES = (0.001, 0.1, 0.5, 0.9, 0.999)
 """Quantiles of the distribution p(i) of sampled intervals, at which errors are measured: its central 99.8 %."""
-OPERANDS: Mapping[str, int] = {"operands of 11 bits": 11, "operands of 8 bits": 8}
-"""Bounds of what a policy can reach: only operands are rounded, to these significant bits; all else is in float64."""
 POLICIES = ("float32", "tf32", "float16", "bfloat16")
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-PRODUCTS = (F.conv2d, F.conv_transpose2d, F.linear, F.scaled_dot_product_attention)
-Rounding = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -60,6 +53,8 @@ class NumericsOptions:
     """Base number of channels; 0: the paper's."""
     blocks: int = 0
     """Residual blocks per resolution stage; 0: the paper's."""
+    images: int = 4
+    """Images per noise level, over which errors are root mean squares."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device. auto: a GPU if one is visible, otherwise the CPU, on which the policies of GPUs are emulated."""
     threads: int = 1
@@ -69,7 +64,9 @@ class NumericsOptions:
         for name in ("width", "blocks"):
             value = getattr(self, name)
             expect(value >= 0, f"--{name}", "an integer >= 0", value)
-        expect(self.threads >= 1, "--threads", "an integer >= 1", self.threads)
+        for name in ("images", "threads"):
+            value = getattr(self, name)
+            expect(value >= 1, f"--{name}", "an integer >= 1", value)
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ class Errors:
     c: float
     sigmas: tuple[float, ...]
     true: tuple[float, ...]
-    """Norms of f(x_hi, sigma_hi) - f(x_lo, sigma_lo) in float64."""
+    """Norms of f(x_hi, sigma_hi) - f(x_lo, sigma_lo) in float64, root mean squares over images."""
     errors: Mapping[str, tuple[float, ...]]
     """Norms of the error of that difference, by policy."""
 
@@ -97,63 +94,19 @@ class Errors:
         return Table(title, ("sigma", "difference", "over c", *self.errors), tuple(rows), note)
 
 
-class Emulated(TorchFunctionMode):
-    """A context in which convolutions and products round their operands and results.
-
-    With `everywhere` all of them do, as under TF32; without it those that run under autocast do.
-    """
-
-    def __init__(self, operand: Rounding, result: Rounding, *, everywhere: bool) -> None:
-        super().__init__()
-        self.operand, self.result, self.everywhere = operand, result, everywhere
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Round around the operations of PRODUCTS."""
-        if func not in PRODUCTS or not (self.everywhere or torch.is_autocast_enabled("cpu")):
-            return func(*args, **(kwargs or {}))
-        with torch.autocast("cpu", enabled=False):
-            if func is F.scaled_dot_product_attention:
-                q, k, v = (self.operand(value) for value in args)
-                shares = torch.softmax(q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]), dim=-1)
-                return self.result(self.operand(shares) @ v)
-            rounded = [self.operand(value) if isinstance(value, Tensor) else value for value in args]
-            return self.result(func(*rounded, **(kwargs or {})))
-
-
-def significant(bits: int) -> Rounding:
-    """Return a function that rounds float32 or float64 to this number of significant bits, to nearest (Veltkamp)."""
-
-    def rounded(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        dropped = (53 if x.dtype == torch.float64 else 24) - bits
-        large: Tensor = x * (2.0**dropped + 1)
-        return large - (large - x)
-
-    return rounded
-
-
-def unchanged(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return x."""
-    return x
-
-
-def rounds_to(dtype: torch.dtype) -> Rounding:
-    """Return a function that rounds to a 16-bit dtype, as float32."""
-    return lambda x: x.to(dtype).float()
-
-
-def errors(config: Config, event: tuple[int, int, int], device: torch.device, tick: Callable[[], Any]) -> Errors:
+def errors(
+    config: Config, event: tuple[int, int, int], device: torch.device, tick: Callable[[], Any], images: int = 1
+) -> Errors:
     """Return the errors of each policy on a network with random weights, for images of shape `event`."""
     sigmas = sigma_grid(LEVELS)
     cumulative = lognormal_pmf(sigmas).cumsum(0)
     indices = [int((cumulative < quantile).sum()) for quantile in QUANTILES]
     model = random_model(config, event, device)
-    inputs = [_input(k, index, sigmas, event, device) for k, index in enumerate(indices)]
+    inputs = [_input(k, index, sigmas, (images, *event), device) for k, index in enumerate(indices)]
     exact = copy.deepcopy(model).double()
     _give_unit_variance(exact, model, inputs)
 
-    def differences(policy: str) -> list[Float[Tensor, " *event"]]:
+    def differences(policy: str) -> list[Float[Tensor, " batch *event"]]:
         found = []
         for each in inputs:
             found.append(difference(exact if policy in OPERANDS or policy == "float64" else model, each, policy))
@@ -162,58 +115,51 @@ def errors(config: Config, event: tuple[int, int, int], device: torch.device, ti
 
     true = differences("float64")
     found = {
-        policy: tuple(float((a - b).norm()) for a, b in zip(differences(policy), true, strict=True))
+        policy: tuple(rms_norm(a - b) for a, b in zip(differences(policy), true, strict=True))
         for policy in (*POLICIES, *OPERANDS)
     }
     levels = tuple(float(sigmas[index]) for index in indices)
-    return Errors(pseudo_huber_constant(math.prod(event)), levels, tuple(float(one.norm()) for one in true), found)
+    return Errors(pseudo_huber_constant(math.prod(event)), levels, tuple(map(rms_norm, true)), found)
+
+
+def rms_norm(x: Float[Tensor, " batch *event"]) -> float:
+    """Return the root mean square of the norms of a batch."""
+    return float(x.flatten(1).square().sum(1).mean().sqrt())
 
 
 @dataclass(frozen=True)
 class _Input:
-    """An image, its noise, two neighbouring noise levels and a label."""
+    """Images, their noise, two neighbouring noise levels and labels."""
 
-    x: Float[Tensor, " 1 channels height width"]
-    z: Float[Tensor, " 1 channels height width"]
+    x: Float[Tensor, " batch channels height width"]
+    z: Float[Tensor, " batch channels height width"]
     sigmas: tuple[float, float]
     labels: Tensor | None
 
 
 def _input(
-    k: int, index: int, sigmas: Float[Tensor, " n"], event: tuple[int, int, int], device: torch.device
+    k: int, index: int, sigmas: Float[Tensor, " n"], shape: tuple[int, int, int, int], device: torch.device
 ) -> _Input:
     generator = stream(0, "noise", step=k)
-    x = torch.from_numpy(generator.uniform(-1, 1, (1, *event)))
-    z = torch.from_numpy(generator.standard_normal((1, *event)))
-    label = torch.tensor([k], device=device)
+    x = torch.from_numpy(generator.uniform(-1, 1, shape))
+    z = torch.from_numpy(generator.standard_normal(shape))
+    label = torch.full(shape[:1], k, device=device)
     return _Input(x.to(device), z.to(device), (float(sigmas[index]), float(sigmas[index + 1])), label)
 
 
 @torch.no_grad()
-def difference(model: ConsistencyModel, given: _Input, policy: str) -> Float[Tensor, " *event"]:
+def difference(model: ConsistencyModel, given: _Input, policy: str) -> Float[Tensor, " batch *event"]:
     """Return f(x + sigma_hi z, sigma_hi) - f(x + sigma_lo z, sigma_lo) as a policy computes f, in float64."""
     dtype = next(model.parameters()).dtype
     x, z = given.x.to(dtype), given.z.to(dtype)
     labels = given.labels if model.network.embedding.classes else None
-    low, high = (torch.full((1,), sigma, dtype=dtype, device=x.device) for sigma in given.sigmas)
+    low, high = (torch.full(x.shape[:1], sigma, dtype=dtype, device=x.device) for sigma in given.sigmas)
     model.autocast = DTYPES.get(policy)
     with without_tf32(), emulation(policy, x.device):
         use_precision(policy)
         f_high, f_low = (model(x + sigma[:, None, None, None] * z, sigma, labels) for sigma in (high, low))
     found: Tensor = f_high.double() - f_low.double()
-    return found[0]
-
-
-def emulation(policy: str, device: torch.device) -> AbstractContextManager[Any]:
-    """Return the context that emulates what a device does not compute itself."""
-    if policy in OPERANDS:
-        return Emulated(significant(OPERANDS[policy]), unchanged, everywhere=True)
-    if device.type == "cuda" or policy not in ("tf32", *DTYPES):
-        return nullcontext()
-    if policy == "tf32":
-        return Emulated(significant(11), unchanged, everywhere=True)
-    dtype = DTYPES[policy]
-    return Emulated(rounds_to(dtype), lambda x: x.to(dtype), everywhere=False)
+    return found
 
 
 def random_model(config: Config, event: tuple[int, int, int], device: torch.device) -> ConsistencyModel:
@@ -232,8 +178,11 @@ def _give_unit_variance(exact: ConsistencyModel, model: ConsistencyModel, inputs
     """Scale the head of both models so that F has unit variance over these inputs."""
     values = []
     for each in inputs:
-        noisy, sigma = each.x + each.sigmas[1] * each.z, torch.full((1,), each.sigmas[1]).double().to(each.x.device)
-        scaled = noisy / (sigma**2 + exact.sigma_data**2).sqrt()
+        noisy, sigma = (
+            each.x + each.sigmas[1] * each.z,
+            torch.full(each.x.shape[:1], each.sigmas[1]).double().to(each.x.device),
+        )
+        scaled = noisy / math.sqrt(each.sigmas[1] ** 2 + exact.sigma_data**2)
         labels = each.labels if exact.network.embedding.classes else None
         values.append(exact.network(scaled, sigma.log() / 4, labels))
     scale = 1 / torch.cat(values).std()
@@ -260,9 +209,9 @@ def measure(options: NumericsOptions) -> int:
         updates = len(QUANTILES) * (1 + len(POLICIES) + len(OPERANDS))
         with bar(updates, name, "differences") as progress:
             config = dataclasses.replace(preset, network=network)
-            found = errors(config, EVENTS[name], torch.device(kind), progress.update)
+            found = errors(config, EVENTS[name], torch.device(kind), progress.update, options.images)
         size = f"width {network.width}, {network.blocks} blocks"
-        title = f"{name}, {size}, N = {LEVELS}, c = {found.c:.4f}, on {kind}"
+        title = f"{name}, {size}, N = {LEVELS}, c = {found.c:.4f}, {options.images} images per noise level, on {kind}"
         print(found.table(title).text(), end="\n\n", flush=True)
         worst = {policy: f"{found.worst(policy):.3g} c" for policy in found.errors}
         print(f"largest errors: {', '.join(f'{policy} {value}' for policy, value in worst.items())}\n", flush=True)
