@@ -48,18 +48,17 @@ def test_the_scale_follows_torch_s_gradient_scaler() -> None:
         torch_s.scale(torch.ones(()))
         torch_s.step(optimizer)
         torch_s.update()
-        if overflows:
-            assert ours.halve()
-        else:
-            ours.advance()
+        ours.update(applied=torch.tensor(not overflows), overflows=torch.tensor(overflows))
         assert float(ours.value) == torch_s.get_scale(), step
     assert int(ours.overflows) == 3
 
 
 def test_the_scale_does_not_fall_below_one() -> None:
     scale = LossScale(CPU)
-    assert [scale.halve() for _ in range(17)] == [True] * 16 + [False]
-    assert float(scale.value) == 1
+    for halvings in range(17):
+        assert float(scale.value) == 2.0 ** (16 - halvings)
+        assert bool(scale.can_fall()) == (halvings < 16)
+        scale.update(applied=torch.tensor(False), overflows=torch.tensor(True))
 
 
 def test_a_scale_changes_no_update_that_does_not_round(images: Images) -> None:
@@ -109,6 +108,26 @@ def test_a_loss_that_is_not_finite_is_not_an_overflow(images: Images) -> None:
         trainer.update()
     assert trainer.loss_scale is not None
     assert float(trainer.loss_scale.value) == 2.0**16
+
+
+def test_updates_are_the_same_where_the_host_does_not_read_the_verdicts(images: Images) -> None:
+    # As on a GPU: overflows at updates 2 and 3, and a loss that is not finite at update 5, which is allowed.
+    waits, goes = (Trainer(config(skip_nonfinite=1), images) for _ in range(2))
+    goes.guard.immediate = False
+    for trainer in (waits, goes):
+        for step in range(1, 8):
+            hooks = []
+            if step in (2, 3):
+                hooks = [next(iter(trainer.student.parameters())).register_hook(overflow)]  # type: ignore[no-untyped-call]
+            if step == 5:
+                hooks = [trainer.student.register_forward_hook(lambda *given: given[-1] * torch.nan)]
+            trainer.update()
+            for hook in hooks:
+                hook.remove()
+    goes.guard.raise_recorded()
+    assert (waits.skipped, goes.skipped) == (3, 3)
+    expected = waits.state.tensors()
+    assert all(torch.equal(value, expected[name]) for name, value in goes.state.tensors().items())
 
 
 def test_a_resumed_run_has_the_same_bits(images: Images, tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_a_run_that_skipped_an_update_resumes_to_the_same_end() -> None:
 @pytest.mark.parametrize("method", [Method(), CT], ids=["iCT", "CT"])
 def test_an_asynchronous_guard_ends_with_the_same_bits(method: Method) -> None:
     waits, goes = (Trainer(dataclasses.replace(config(), method=method), images()) for _ in range(2))
-    goes.guard.synchronous = False
+    goes.guard.immediate = False
     for _ in range(12):
         waits.update()
         goes.update()
@@ -220,7 +220,7 @@ def test_an_asynchronous_guard_ends_with_the_same_bits(method: Method) -> None:
 @pytest.mark.parametrize("method", [Method(), CT], ids=["iCT", "CT"])
 def test_an_asynchronous_guard_makes_updates_no_ops_from_the_first_that_is_not_finite(method: Method) -> None:
     trainer = Trainer(dataclasses.replace(config(), method=method), images())
-    trainer.guard.synchronous = False
+    trainer.guard.immediate = False
     spoil(trainer, 6, 7)
     for _ in range(5):
         trainer.update()
@@ -264,7 +264,7 @@ def test_an_update_reads_no_number_from_the_device(method: Method, monkeypatch: 
     # As on an accelerator, where formulas look at no values and the trainer does not wait.
     monkeypatch.setattr("ict_ref.formulas._domain.looks_at", lambda *_: False)
     trainer = Trainer(dataclasses.replace(config(clip_gradient=1.0), method=method), images())
-    trainer.guard.synchronous = False
+    trainer.guard.immediate = False
     trainer.update()
     with Reads() as reads:
         trainer.update()

@@ -1,7 +1,7 @@
 """The loss scale of float16, whose smallest number is 6e-8."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 FIRST, LEAST = 2.0**16, 1.0
@@ -13,13 +13,14 @@ class LossScale:
     """A factor on the loss, by which the optimizer divides the gradients, with the rule of `torch.amp.GradScaler`.
 
     It begins at 2^16. An update whose gradient overflows halves it; each 2000th successive finite update doubles it. It
-    is a power of 2, so that multiplying by it rounds nothing. It never falls below 1.
+    is a power of 2, so that multiplying by it rounds nothing. It never falls below 1. The host reads nothing.
 
     Source: Micikevicius et al., Mixed Precision Training (2018), Section 3.2.
 
     >>> scale = LossScale(torch.device("cpu"))
-    >>> scale.halve(), float(scale.value)
-    (True, 32768.0)
+    >>> scale.update(applied=torch.tensor(False), overflows=torch.tensor(True))
+    >>> float(scale.value)
+    32768.0
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -30,18 +31,13 @@ class LossScale:
         """Return the state: the scale, the finite updates since it last changed, and all overflows."""
         return {"value": self.value, "finite": self.finite, "overflows": self.overflows}
 
-    def halve(self) -> bool:
-        """Halve the scale after an overflow and return True; return False where it is 1 already."""
-        if float(self.value) <= LEAST:
-            return False
-        self.value /= 2
-        self.finite.zero_()
-        self.overflows += 1
-        return True
+    def can_fall(self) -> Bool[Tensor, ""]:
+        """Return whether the scale is above its least value."""
+        return self.value > LEAST
 
-    def advance(self) -> None:
-        """Count a finite update, and double the scale if it completes the interval."""
-        self.finite += 1
-        full = self.finite == GROWTH_INTERVAL
-        self.value *= torch.where(full, 2.0, 1.0)
-        self.finite *= ~full
+    def update(self, *, applied: Bool[Tensor, ""], overflows: Bool[Tensor, ""]) -> None:
+        """Halve the scale after an overflow; count an applied update, and double the scale if the interval is full."""
+        full = applied & (self.finite == GROWTH_INTERVAL - 1)
+        self.value *= torch.where(full, 2.0, torch.where(overflows, 0.5, 1.0))
+        self.finite.copy_(torch.where(full | overflows, 0.0, self.finite + applied))
+        self.overflows += overflows

@@ -1,6 +1,7 @@
 """The guard against updates whose loss or gradient is not finite."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,15 +13,24 @@ from ict_ref.training.loss_scale import LossScale
 from ict_ref.training.sampled_noise import sample_intervals_and_noise
 
 
+class Verdict(NamedTuple):
+    """What becomes of an update, on the device that made it."""
+
+    no_op: Bool[Tensor, ""]
+    """Whether parameters, averages and moments stay as they are."""
+    overflows: Bool[Tensor, ""]
+    """Whether a smaller loss scale may make the update finite."""
+
+
 class NonFiniteGuard:
-    """A guard that skips, rejects or blocks updates whose loss or gradient is not finite.
+    """A guard that skips updates whose loss or gradient is not finite, or ends the run at one.
 
-    A synchronous guard reads the loss and the norm of each update on the host. It skips up to `allowed` bad updates,
-    then raises. An asynchronous guard never synchronises: it records the first bad update on the device and sets
-    `found_inf`. Later updates are no-ops until `raise_recorded` reads the record.
+    It skips up to `allowed` updates. Of an update whose loss is finite, a gradient that is not finite may only overflow
+    the loss scale, if there is one; such an update is skipped and does not count against `allowed`.
 
-    A guard with a loss scale is synchronous. If the loss is finite but its gradient is not, it halves the scale and
-    skips the update, which does not count against `allowed`.
+    On a CPU the guard is immediate: the host reads each verdict, and the update that ends the run raises. On a GPU the
+    host reads no verdict. It learns one update later, without waiting, how many were skipped. From the first update
+    that ends the run on, all are no-ops, until `raise_recorded` reads the record.
     """
 
     def __init__(
@@ -31,42 +41,57 @@ class NonFiniteGuard:
         describe: Callable[[int, float, float], str],
         loss_scale: LossScale | None = None,
     ) -> None:
-        self.allowed, self.skipped, self.loss_scale = allowed, 0, loss_scale
-        self.synchronous = device.type != "cuda" or allowed > 0 or loss_scale is not None
+        self.allowed, self.loss_scale, self.immediate = allowed, loss_scale, device.type != "cuda"
         self.first_step, self.first_loss, self.first_norm = torch.zeros(3, dtype=torch.float64, device=device)
         self._describe = describe
-
-    def skips(self, step: int, loss: Float[Tensor, ""], norm: Float[Tensor, ""]) -> bool:
-        """Return whether a synchronous guard skips this update.
-
-        Raises:
-            FloatingPointError: the update is not finite, no smaller loss scale helps, and all allowed skips are used.
-        """
-        if not self.synchronous or bool((loss + norm).isfinite()):
-            return False
-        if not self._overflows(loss) and self._used >= self.allowed:
-            raise FloatingPointError(self._describe(step, float(loss), float(norm)))
-        self.skipped += 1
-        return True
+        self._skipped = torch.zeros((), dtype=torch.int64, device=device)
+        self._copied = torch.zeros((), dtype=torch.int64, pin_memory=not self.immediate)
+        self._copy_is_made = None if self.immediate else torch.cuda.Event()  # type: ignore[no-untyped-call]
 
     @property
-    def _used(self) -> int:
-        return self.skipped - (0 if self.loss_scale is None else int(self.loss_scale.overflows))
+    def skipped(self) -> int:
+        """Return the number of updates that were skipped, on a GPU when the last verdict has been reached."""
+        if self._copy_is_made is not None:
+            self._copy_is_made.synchronize()
+        return int(self._copied.numpy())
 
-    def _overflows(self, loss: Float[Tensor, ""]) -> bool:
-        """Halve the loss scale of an update that is not finite, if that can help, and return whether it can."""
-        return self.loss_scale is not None and bool(loss.isfinite()) and self.loss_scale.halve()
+    @skipped.setter
+    def skipped(self, number: int) -> None:
+        for place in (self._skipped, self._copied):
+            place.fill_(number)
 
-    def found_inf(self, step: int, loss: Float[Tensor, ""], norm: Float[Tensor, ""]) -> Float[Tensor, ""] | None:
-        """Return 1 from the first bad update on, 0 before; None for a synchronous guard."""
-        if self.synchronous:
-            return None
-        begins: Bool[Tensor, ""] = (self.first_step == 0) & ~(loss + norm).isfinite()
+    def judge(self, step: int, loss: Float[Tensor, ""], norm: Float[Tensor, ""]) -> Verdict:
+        """Return what becomes of an update with this loss and norm of the gradient.
+
+        Raises:
+            FloatingPointError: the guard is immediate, the update is not finite, no smaller loss scale helps, and all
+                allowed skips are used. Nothing has changed.
+        """
+        bad = ~(loss + norm).isfinite()
+        overflows, used = torch.zeros_like(bad), self._skipped
+        if self.loss_scale is not None:
+            overflows = bad & loss.isfinite() & self.loss_scale.can_fall()
+            used = used - self.loss_scale.overflows
+        ends = bad & ~overflows & (used >= self.allowed)
+        if self.immediate and bool(ends):
+            raise FloatingPointError(self._describe(step, float(loss), float(norm)))
+        halted = self._record(ends, step, loss, norm)
+        self._skipped += bad & ~halted
+        self._copied.copy_(self._skipped, non_blocking=True)
+        if self._copy_is_made is not None:
+            self._copy_is_made.record()
+        return Verdict(bad | halted, overflows & ~halted)
+
+    def _record(
+        self, ends: Bool[Tensor, ""], step: int, loss: Float[Tensor, ""], norm: Float[Tensor, ""]
+    ) -> Bool[Tensor, ""]:
+        """Record the first update that ends the run, and return whether there has been one."""
+        begins = ends & (self.first_step == 0)
         self.first_step = torch.where(begins, step, self.first_step)
         self.first_loss = torch.where(begins, loss.double(), self.first_loss)
         self.first_norm = torch.where(begins, norm.double(), self.first_norm)
         halted: Tensor = self.first_step > 0
-        return halted.float()
+        return halted
 
     def raise_recorded(self) -> None:
         """Raise the error of the recorded update, if there is one.

@@ -85,13 +85,12 @@ class Trainer:
         return self.guard.skipped
 
     def update(self) -> None:
-        """Make one update. On a GPU the host reads no number, unless updates may be skipped, as in float16.
+        """Make one update. On a GPU the host waits for no number.
 
         Raises:
             FloatingPointError: the loss or the gradient is not finite, and nothing has changed. On a GPU later updates
                 are no-ops instead, and `guard.raise_recorded` raises the error.
         """
-        train, step = self.config.train, self.step + 1
         self.gradients.clear()
         self.loss = self._backward()
         gradients = [parameter.grad for parameter in self.student.parameters() if parameter.grad is not None]
@@ -99,18 +98,25 @@ class Trainer:
         if self.loss_scale is not None:
             self.norm = self.norm / self.loss_scale.value
             self.optimizer.grad_scale = self.loss_scale.value
-        if not self.guard.skips(step, self.loss, self.norm):
-            found_inf = self.optimizer.found_inf = self.guard.found_inf(step, self.loss, self.norm)
-            if train.clip_gradient is not None:
-                torch.nn.utils.clip_grads_with_norm_(self.student.parameters(), train.clip_gradient, self.norm)
-            self.optimizer.step()
-            if self.loss_scale is not None:
-                self.loss_scale.advance()
-            update_ema(self.ema, self.student, decay=train.ema_decay, found_inf=found_inf)
-            if self.teacher is not None:
-                decay = teacher_decay(self.step, self.config)
-                update_ema(self.teacher, self.student, decay=decay, found_inf=found_inf)
-        self.step = step
+        self.optimizer.updates = self.step - self.skipped  # before this update's verdict, for which a GPU would wait
+        verdict = self.guard.judge(self.step + 1, self.loss, self.norm)
+        if not (self.guard.immediate and bool(verdict.no_op)):
+            self._apply_gradients(None if self.guard.immediate else verdict.no_op.float())
+        if self.loss_scale is not None:
+            self.loss_scale.update(applied=~verdict.no_op, overflows=verdict.overflows)
+        self.step += 1
+
+    def _apply_gradients(self, found_inf: Float[Tensor, ""] | None) -> None:
+        """Update student, EMA weights and teacher; where `found_inf` holds 1, nothing changes."""
+        train = self.config.train
+        if train.clip_gradient is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.student.parameters(), train.clip_gradient, self.norm)
+        self.optimizer.found_inf = found_inf
+        self.optimizer.step()
+        update_ema(self.ema, self.student, decay=train.ema_decay, found_inf=found_inf)
+        if self.teacher is not None:
+            decay = teacher_decay(self.step, self.config)
+            update_ema(self.teacher, self.student, decay=decay, found_inf=found_inf)
 
     def _backward(self) -> Float[Tensor, ""]:
         """Compute the gradients of the loss, and return the loss: means over the whole batch."""
