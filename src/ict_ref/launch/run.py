@@ -29,7 +29,7 @@ MINIMAL_NOTE = (
     "preset minimal: its samples are not yet digits; it only checks that a run works. "
     "Train digits with python -m ict_ref.launch --config digits."
 )
-BFLOAT16_NOTE = "bfloat16 rounds by about 9 c at N = 1281; see docs/precision.md"
+BFLOAT16_NOTE = "bfloat16 rounds by 6 to 9 c at N = 1281; see docs/precision.md"
 
 
 def execute(launch: Launch) -> int:
