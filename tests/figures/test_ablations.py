@@ -97,7 +97,7 @@ SMALL = {
     "data.name", "data.flip", "network.architecture", "network.width", "network.multipliers", "network.blocks",
     "network.attention_resolutions", "network.head_channels", "network.groups", "network.dropout",
     "network.dropout_max_resolution", "method.huber_c", "train.steps", "train.batch_size", "train.learning_rate",
-    "train.ema_decay", "train.noise_shards", "machine.device", "record.milestone_stages",
+    "train.ema_decay", "train.noise_shards", "train.precision", "machine.device", "record.milestone_stages",
 }  # fmt: skip
 
 

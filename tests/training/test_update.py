@@ -97,7 +97,7 @@ def prepared() -> Trainer:
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
         for average in trainer.ema.parameters():
             average.copy_(torch.randn(average.shape, generator=generator))
-    trainer.step = STEP
+    trainer.step = trainer.guard.skipped = STEP  # the optimizer is at its first update
     return trainer
 
 

@@ -60,7 +60,7 @@ class NonFiniteGuard:
         for place in (self._skipped, self._copied):
             place.fill_(number)
 
-    def judge(self, step: int, loss: Float[Tensor, ""], norm: Float[Tensor, ""]) -> Verdict:
+    def verdict(self, step: int, loss: Float[Tensor, ""], norm: Float[Tensor, ""]) -> Verdict:
         """Return what becomes of an update with this loss and norm of the gradient.
 
         Raises:

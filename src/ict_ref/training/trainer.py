@@ -99,7 +99,7 @@ class Trainer:
             self.norm = self.norm / self.loss_scale.value
             self.optimizer.grad_scale = self.loss_scale.value
         self.optimizer.updates = self.step - self.skipped  # before this update's verdict, for which a GPU would wait
-        verdict = self.guard.judge(self.step + 1, self.loss, self.norm)
+        verdict = self.guard.verdict(self.step + 1, self.loss, self.norm)
         if not (self.guard.immediate and bool(verdict.no_op)):
             self._apply_gradients(None if self.guard.immediate else verdict.no_op.float())
         if self.loss_scale is not None:
