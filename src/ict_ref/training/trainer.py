@@ -142,7 +142,7 @@ class Trainer:
             recompute(self.student)
         for model in (self.student, self.teacher) if machine.compile else ():  # not ema, which makes few samples
             if model is not None:
-                model.network.compile()
+                model.network.compile(dynamic=False)  # all microbatches are of one size
 
     def checkpoint(self) -> Checkpoint:
         """Return all state on which later updates depend; random numbers depend on the step only.
