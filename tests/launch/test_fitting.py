@@ -14,6 +14,7 @@ from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.launch import fitting
 from ict_ref.launch.__main__ import main
 from ict_ref.launch.fitting import out_of_memory_explained, settled
+from ict_ref.networks.model import build_model
 from ict_ref.plan.memory import memory
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -26,8 +27,11 @@ def needed(accumulate: int, *, recompute: bool = False) -> int:
 
 
 def free(amount: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the host have this free memory."""
-    monkeypatch.setattr(fitting, "available_bytes", lambda: int(amount))
+    """Let the host have this free memory, beside that for the copy of a checkpoint."""
+    # Parameters, EMA weights and two moments in float32, and the optimizer's steps.
+    parameters = [*build_model(minimal(), event=(1, 8, 8), classes=10).parameters()]
+    copy = 4 * (4 * sum(parameter.numel() for parameter in parameters) + len(parameters))
+    monkeypatch.setattr(fitting, "available_bytes", lambda: int(amount) + copy)
 
 
 def stored() -> Sequence[object]:
@@ -102,6 +106,13 @@ def test_a_choice_that_a_probe_refutes_is_followed_by_a_smaller_one() -> None:
     assert tried == [(1, False), (2, False), (4, False)]
     assert config.machine == Machine(threads=1, accumulate=4, recompute=False)
     assert line.startswith("4 microbatches of 4 images per process and update, activations kept: about ")
+
+
+def test_a_host_keeps_the_memory_of_the_copy_of_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    free(1000, monkeypatch)
+    assert fitting.free_bytes(ProcessGroup(), minimal()) == 1000
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert fitting.free_bytes(ProcessGroup(0, 4), minimal()) == 500
 
 
 def test_a_probe_on_a_cpu_tries_nothing() -> None:

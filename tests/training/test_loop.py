@@ -1,5 +1,7 @@
 import dataclasses
 import math
+import os
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 import torch
 from tests.support.runs import CT, config, copied, images, lines, never, newest, reached, recorded, same, updated
 
-from ict_ref.checkpoint.training_state import Checkpoint
+from ict_ref.checkpoint.training_state import Checkpoint, checkpoints, load_checkpoint
 from ict_ref.config import Method, Sample
 from ict_ref.formulas import ema_update
 from ict_ref.training.discretization import discretization
@@ -156,6 +158,45 @@ def test_a_run_is_saved_at_its_interval_and_at_its_end(tmp_path: Path) -> None:
     checkpoint = newest(tmp_path / "short")
     assert checkpoint is not None
     assert checkpoint.step == 24
+
+
+def test_a_run_trains_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, sync, trained = Trainer(recorded(save_every=5), images()), os.fsync, threading.Event()
+
+    def fsync(number: int) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            assert trained.wait(20)
+        sync(number)
+
+    def after_update() -> bool:
+        assert list(checkpoints(tmp_path)) == []
+        if trainer.step == 8:
+            trained.set()
+        return trainer.step == 8
+
+    monkeypatch.setattr("os.fsync", fsync)
+    assert not fit(trainer, tmp_path, after_update)
+    assert list(checkpoints(tmp_path)) == [8, 5]
+    again = Trainer(recorded(save_every=5), images())
+    again.restore(load_checkpoint(checkpoints(tmp_path)[5]))
+    for _ in range(3):
+        again.update()
+    assert same(again.checkpoint(), trainer.checkpoint())
+
+
+def test_an_error_of_a_checkpoint_ends_the_run_at_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, sync = Trainer(recorded(save_every=5), images()), os.fsync
+
+    def fsync(number: int) -> None:
+        if trainer.step < 10 and threading.current_thread() is not threading.main_thread():
+            raise OSError(28, "No space left on device")
+        sync(number)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with pytest.raises(OSError, match="No space left"):
+        fit(trainer, tmp_path, lambda: threading.Event().wait(0.05 if trainer.step == 5 else 0))
+    assert trainer.step == 10
+    assert list(checkpoints(tmp_path)) == []
 
 
 def test_parameters_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from tests.support.runs import config, images, lines, never, reached, recorded
 
-from ict_ref.checkpoint.training_state import save_checkpoint
+from ict_ref.checkpoint.training_state import Checkpoint
+from ict_ref.checkpoint.writer import CheckpointWriter
 from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.training.loop import fit, meter_of, resume
 from ict_ref.training.speed import Cost, SpeedMeter
@@ -92,12 +93,12 @@ def test_the_peak_memory_on_a_cpu_is_that_of_the_process() -> None:
 def test_a_run_measures_its_updates_without_checkpoints_and_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # An update takes 2 s, a checkpoint 100 s, a sheet of samples 30 s; lines at 3, 6, 9 and the end, 10.
-    clock, save = Clock(), save_checkpoint
+    # An update takes 2 s, a checkpoint's copy to the host 100 s, a sheet of samples 30 s; lines at 3, 6, 9 and 10.
+    clock, save = Clock(), CheckpointWriter.save
 
-    def slow_save(*values: object, **options: object) -> None:
+    def slow_save(writer: CheckpointWriter, checkpoint: Checkpoint) -> None:
         clock.now += 100
-        save(*values, **options)  # type: ignore[arg-type]
+        save(writer, checkpoint)
 
     def slow_samples(_: Path) -> None:
         clock.now += 30
@@ -106,7 +107,7 @@ def test_a_run_measures_its_updates_without_checkpoints_and_samples(
         clock.now += 2
         return False
 
-    monkeypatch.setattr("ict_ref.training.loop.save_checkpoint", slow_save)
+    monkeypatch.setattr(CheckpointWriter, "save", slow_save)
     chosen = recorded(log_every=3, save_every=4, sample_every=5)
     trainer = Trainer(dataclasses.replace(chosen, train=config(steps=10).train), images())
     cost = Cost(flop_per_image=10**9, peak_flop_per_second=1e11)

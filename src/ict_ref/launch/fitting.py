@@ -18,7 +18,7 @@ from ict_ref.config import Config
 from ict_ref.plan.fit import Fit, fits
 from ict_ref.plan.flop import flop_per_image
 from ict_ref.plan.hardware import gpu_of_device, peak
-from ict_ref.plan.memory import memory
+from ict_ref.plan.memory import memory, state_sizes
 from ict_ref.training.speed import Cost
 from ict_ref.utils.available_memory import available_bytes
 from ict_ref.utils.command_line import is_of_memory
@@ -42,7 +42,7 @@ def settled(config: Config, folder: Path, group: "ProcessGroup", probe: Probe) -
     Raises:
         ValueError: nothing fits, or the stored numbers do not fit any more.
     """
-    bytes_free = group.least(free_bytes(group))
+    bytes_free = group.least(free_bytes(group, config))
     config = with_recorded(config, folder) if group.first else config
     if not group.any(group.first and "auto" in (config.machine.accumulate, config.machine.recompute)):
         config = _shared(config, group)
@@ -66,12 +66,16 @@ def _chosen(config: Config, group: "ProcessGroup", bytes_free: int, probe: Probe
     return chosen, "" if fit is None else described(fit, bytes_free)
 
 
-def free_bytes(group: "ProcessGroup") -> int:
-    """Return the free memory of this process's device; processes of a machine share its memory evenly."""
+def free_bytes(group: "ProcessGroup", config: Config) -> int:
+    """Return the free memory of this process's device for an update.
+
+    Processes of a machine share its memory evenly. There the first one also needs a copy of the checkpoint that its
+    thread writes.
+    """
     if group.device.type == "cuda":
         return int(torch.cuda.mem_get_info(group.device)[0])
     here = int(os.environ.get("LOCAL_WORLD_SIZE", group.size))
-    return available_bytes() // here
+    return max(0, available_bytes() - state_sizes(config).checkpoint) // here
 
 
 def with_recorded(config: Config, folder: Path) -> Config:

@@ -9,9 +9,9 @@ from ict_ref.checkpoint.training_state import (
     checkpoint_file,
     checkpoints,
     newest_checkpoint,
-    save_checkpoint,
     set_aside,
 )
+from ict_ref.checkpoint.writer import CheckpointWriter
 from ict_ref.training.discretization import discretization, milestones
 from ict_ref.training.metrics_log import Metrics, forget_metrics_after, summary
 from ict_ref.training.speed import Cost, SpeedMeter
@@ -53,6 +53,9 @@ def fit(
     `stop_requested` is called after each update. `show_samples` writes a sheet of samples to the path that it gets.
     With `cost` the metrics have TFLOP/s and the share of the peak. `clock` returns seconds.
 
+    A thread writes the checkpoints. This function returns, or raises an error, when the last one is on disk. An error
+    of the thread is raised at the next checkpoint or at the end.
+
     >>> from dataclasses import replace
     >>> from ict_ref.checkpoint.run_dir import open_run
     >>> from ict_ref.config import minimal
@@ -70,9 +73,9 @@ def fit(
         FloatingPointError: a loss or a gradient is not finite and may not be skipped. Checkpoints stay as they are.
         OSError: a file cannot be written.
     """
-    steps = trainer.config.train.steps
+    steps, writer = trainer.config.train.steps, writer_of(trainer, folder)
     try:
-        with _Recorder(trainer, folder, show_samples, meter_of(trainer, cost, clock)) as recorder:
+        with writer, _Recorder(trainer, folder, show_samples, meter_of(trainer, cost, clock), writer) as recorder:
             while trainer.step < steps:
                 trainer.update()
                 stopping = trainer.group.any(stop_requested())
@@ -101,13 +104,24 @@ def meter_of(trainer: Trainer, cost: Cost | None, clock: Callable[[], float] = t
     return SpeedMeter(trainer.device, step=trainer.step, batch_size=size, processes=processes, cost=cost, clock=clock)
 
 
+def writer_of(trainer: Trainer, folder: Path) -> CheckpointWriter:
+    """Return the writer of the run's checkpoints into its folder."""
+    return CheckpointWriter(folder, keep=trainer.config.record.keep, milestones=milestones(trainer.config))
+
+
 class _Recorder:
     """The progress bar, metrics, checkpoints and samples of the first process; other processes write nothing."""
 
-    def __init__(self, trainer: Trainer, folder: Path, show_samples: Callable[[Path], None], meter: SpeedMeter) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: Path,
+        show_samples: Callable[[Path], None],
+        meter: SpeedMeter,
+        writer: CheckpointWriter,
+    ) -> None:
         self.trainer, self.folder, self.options = trainer, folder, trainer.config.record
-        self.show_samples, self.meter = show_samples, meter
-        self.milestones = milestones(trainer.config)
+        self.show_samples, self.meter, self.writer = show_samples, meter, writer
         first, steps = trainer.group.first, trainer.config.train.steps
         self.bar = bar(steps, "training", "steps", initial=trainer.step, run=True, shown=first)
         self.metrics = Metrics(folder, step=trainer.step, tensorboard=self.options.tensorboard) if first else None
@@ -129,7 +143,7 @@ class _Recorder:
         options, step = self.options, self.trainer.step
         ends = step == self.trainer.config.train.steps
         logs = ends or due(step, options.log_every)
-        saves = stopping or ends or due(step, options.save_every) or step in self.milestones
+        saves = stopping or ends or due(step, options.save_every) or step in self.writer.milestones
         if logs or saves:
             self.trainer.guard.raise_recorded()
         if self.metrics is not None:
@@ -164,4 +178,4 @@ class _Recorder:
 
     def _save(self, metrics: Metrics) -> None:
         metrics.sync()  # before the checkpoint, after which these lines are not written again
-        save_checkpoint(self.folder, self.trainer.checkpoint(), keep=self.options.keep, milestones=self.milestones)
+        self.writer.save(self.trainer.checkpoint())
