@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import gpu, reading, sharing, steps, updates
+from benchmarks import reading, sharing, steps, updates
 from benchmarks.ratio import Ratio, interleaved
 
 SUITES: dict[str, Callable[[int], list[Ratio]]] = {
@@ -31,11 +31,9 @@ def machine() -> dict[str, Any]:
     b = a.bfloat16()
     product = interleaved("bfloat16 / float32 product", lambda: b @ b, lambda: a @ a, pairs=9)
     cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
-    gpu_name = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "cpu": cpu,
         "threads": torch.get_num_threads(),
-        "gpu": gpu_name,
         "torch": torch.__version__,
         "bfloat16_product_over_float32": round(product.value, 2),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -54,28 +52,17 @@ def main() -> int:
     if options.json is not None and options.json.exists():
         parser.error(f"argument --json: {options.json} exists and is not overwritten; choose another name")
     about = machine()
-    print(", ".join(f"{name} {value}" for name, value in about.items() if value is not None), flush=True)
+    print(", ".join(f"{name} {value}" for name, value in about.items()), flush=True)
     print(f"\n{'ratio':<36}{'median':>8}{'quartiles':>16}{'pairs':>7}{'target':>9}")
     ratios = []
     for suite in options.only:
         for ratio in SUITES[suite](options.pairs):
             ratios.append(ratio)
             print(_row(ratio), flush=True)
-    speeds = []
-    if torch.cuda.is_available():
-        print(f"\n{'preset, bfloat16':<24}{'batch':>7}{'images/s':>10}{'TFLOP/s':>9}{'of matmul':>11}{'peak GiB':>10}")
-        for speed in gpu.measure():
-            speeds.append(speed)
-            name = f"{speed.preset}{', compiled' if speed.compiled else ''}"
-            numbers = f"{speed.images_per_second:>10.0f}{speed.tflops:>9.0f}{speed.share:>11.2f}{speed.peak_gib:>10.1f}"
-            print(f"{name:<24}{speed.batch:>7}{numbers}", flush=True)
-    else:
-        print("\nno CUDA device: images/s, TFLOP/s and memory of the paper's networks are not measured")
     if options.json is not None:
         content = {
             "machine": about,
             "ratios": [dataclasses.asdict(ratio) for ratio in ratios],
-            "gpu": [dataclasses.asdict(speed) for speed in speeds],
         }
         options.json.write_text(json.dumps(content, indent=2) + "\n")
     return 0
