@@ -143,6 +143,12 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """Test and measure on a GPU, in at most eight minutes (`-- --out FOLDER`); `-- --tiny` tries it on a CPU."""
+    session.run(environment(session), "-m", "benchmarks.gpu", *session.posargs, external=True)
+
+
+@nox.session
 def numerics(session: nox.Session) -> None:
     """Print the rounding error of each precision: an hour on a CPU core (`-- --width 64 --blocks 1` is quicker)."""
     run(session, "-m", "benchmarks.numerics", *session.posargs)

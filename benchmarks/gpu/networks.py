@@ -21,6 +21,7 @@ from ict_ref.plan.meta_step import image_shape
 from ict_ref.training.trainer import Trainer
 
 Policy = Literal["float32", "tf32", "bfloat16", "float16"]
+Preset = Literal["cifar10", "imagenet64"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 IMAGES = 512
 
@@ -29,7 +30,7 @@ IMAGES = 512
 class Case:
     """A configuration whose updates are measured."""
 
-    preset: Literal["cifar10", "imagenet64"]
+    preset: Preset
     precision: Policy
     batch: int
     compiled: bool = False

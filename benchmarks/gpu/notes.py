@@ -20,19 +20,19 @@ class Notes:
     """
 
     def __init__(self, file: Path) -> None:
-        self._file, self._rows = file, list[Row]()
+        self.file, self._rows = file, list[Row]()
 
     @property
     def folder(self) -> Path:
         """Return the folder of all stages' files."""
-        return self._file.parent
+        return self.file.parent
 
     def add(self, what: str, **values: Any) -> None:
         """Write a row, and print it into the log of the stage."""
         row = {"what": what, **{name: rounded(value) for name, value in values.items()}}
         self._rows.append(row)
         print(json.dumps(row), flush=True)
-        write_atomically(self._file, json.dumps(self._rows).encode())
+        write_atomically(self.file, json.dumps(self._rows).encode())
 
 
 def read_rows(file: Path) -> list[Row]:

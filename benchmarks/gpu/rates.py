@@ -51,7 +51,7 @@ def describe(notes: Notes, *, tiny: bool) -> None:
         **versions,
         cuda=torch.version.cuda,
         cudnn=torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-        nccl=".".join(map(str, torch.cuda.nccl.version())),
+        nccl=".".join(map(str, torch.cuda.nccl.version())),  # type: ignore[no-untyped-call]
         date=date,
         tiny=tiny,
     )

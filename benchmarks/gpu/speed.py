@@ -1,29 +1,36 @@
 """Updates of the paper's networks: images a second, and the share of the measured rate of matrix products."""
 
+import dataclasses
 import time
 
 import torch
 
 from benchmarks.gpu.device import peak_bytes, step_seconds, synchronize
-from benchmarks.gpu.networks import POLICIES, Case, trainer_of
+from benchmarks.gpu.networks import POLICIES, Case, Preset, trainer_of
 from benchmarks.gpu.notes import Notes, first_line, read_rows
 from ict_ref.plan.flop import flop_per_image
 
 STEPS, TINY_STEPS = 20, 2
 TARGETS = (Case("cifar10", "float16", 512, compiled=True), Case("imagenet64", "float16", 128, compiled=True))
 """The cases with a target, which are measured first."""
-BATCHES = {"cifar10": (512, 256, 128), "imagenet64": (128, 64)}
 
 
 def cases() -> list[Case]:
-    """Return all cases, the most important first: a stage that is stopped has measured those."""
-    found = [*TARGETS, *(Case(case.preset, case.precision, case.batch) for case in TARGETS)]
-    for k in range(3):
-        for preset in ("cifar10", "imagenet64"):
-            batches = BATCHES[preset]
-            for precision in POLICIES[::-1] if k < len(batches) else ():
-                found += [Case(preset, precision, batches[k], compiled) for compiled in (False, True)]
-    return [*dict.fromkeys(found)]
+    """Return all cases, the most important first: a stage that is stopped has measured those.
+
+    These are the targets, the same uncompiled, what else the presets use, and then those that need no compilation.
+    """
+    batches: list[tuple[Preset, int]] = [(case.preset, case.batch) for case in TARGETS]
+    batches += [("cifar10", 256), ("imagenet64", 64), ("cifar10", 128)]
+    first = [*TARGETS, *(dataclasses.replace(case, compiled=False) for case in TARGETS)]
+    first += [Case("cifar10", "tf32", 512, compiled) for compiled in (False, True)]
+    others = [
+        Case(preset, precision, batch, compiled)
+        for compiled in (False, True)
+        for preset, batch in batches
+        for precision in POLICIES[::-1]
+    ]
+    return [*dict.fromkeys(first + others)]
 
 
 def tiny_cases() -> list[Case]:

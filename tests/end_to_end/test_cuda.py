@@ -128,30 +128,6 @@ def test_options_of_the_machine_change_rounding_only(machine: dict[str, Any]) ->
     assert [updated(other) for _ in range(6)] == pytest.approx([updated(plain) for _ in range(6)], rel=1e-10)
 
 
-@contextlib.contextmanager
-def compiler() -> Iterator[None]:
-    """Compile from the start; on a CPU without generated code, which would take minutes."""
-    torch._dynamo.reset()
-    with pytest.MonkeyPatch.context() as patch:
-        if not ON_GPU:
-            quick = partialmethod(torch.nn.Module.compile, backend="aot_eager")
-            patch.setattr(torch.nn.Module, "compile", quick)
-        yield
-
-
-@pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize(
-    ("precision", "recompute", "tolerance"),
-    [("float32", False, 1e-4), ("float32", True, 1e-4), ("float16", False, 5e-3)],
-)
-def test_a_compiled_network_learns_what_an_eager_one_learns(precision: str, recompute: bool, tolerance: float) -> None:
-    eager = on_device(config(precision=precision))
-    with compiler():
-        compiled = on_device(config(precision=precision), compile=True, recompute=recompute)
-        losses = [updated(compiled) for _ in range(4)]
-    assert losses == pytest.approx([updated(eager) for _ in range(4)], rel=tolerance)
-
-
 VARIANTS = {
     "float32": config(),
     "tf32": config(precision="tf32"),
@@ -223,7 +199,7 @@ def test_gradients_are_exchanged_in_buckets(channels_last: bool) -> None:
 @pytest.mark.usefixtures("unchecked")
 def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     options = ["--config", "minimal", "--train.steps", "60", "--machine.device", DEVICE.type, "--machine.deterministic"]
-    options += ["--profile", "none", "--record.save-every", "5", "--record.keep", "2", "--out"]
+    options += ["--profile", "none", "--processes", "1", "--record.save-every", "5", "--record.keep", "2", "--out"]
     for kills, name in ((0, "whole"), (3, "run")):
         command = [sys.executable, "-m", "tests.support.killing", str(kills), *options, str(tmp_path / name)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -268,8 +244,32 @@ def test_samples_are_those_of_the_cpu() -> None:
         for device in (CPU, DEVICE)
     )
     assert here.device == there.device == CPU
-    assert len(here.unique()) > 20
+    assert len(here.unique()) > 20  # type: ignore[no-untyped-call]
     # Rounding moves a value across the border of two pixel values now and then.
     difference = (here.int() - there.int()).abs()
     assert int(difference.max()) <= 1
     assert float(difference.float().mean()) < 0.01
+
+
+@contextlib.contextmanager
+def compiler() -> Iterator[None]:
+    """Compile from the start; on a CPU without generated code, which would take minutes."""
+    torch._dynamo.reset()
+    with pytest.MonkeyPatch.context() as patch:
+        if not ON_GPU:
+            quick = partialmethod(torch.nn.Module.compile, backend="aot_eager")
+            patch.setattr(torch.nn.Module, "compile", quick)
+        yield
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("precision", "recompute", "tolerance"),
+    [("float32", False, 1e-4), ("float32", True, 1e-4), ("float16", False, 5e-3)],
+)
+def test_a_compiled_network_learns_what_an_eager_one_learns(precision: str, recompute: bool, tolerance: float) -> None:
+    eager = on_device(config(precision=precision))
+    with compiler():
+        compiled = on_device(config(precision=precision), compile=True, recompute=recompute)
+        losses = [updated(compiled) for _ in range(4)]
+    assert losses == pytest.approx([updated(eager) for _ in range(4)], rel=tolerance)

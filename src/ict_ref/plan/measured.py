@@ -1,4 +1,4 @@
-"""The share of a GPU's peak that `python -m benchmarks --json FILE` measured."""
+"""The share of a GPU's peak that `python -m benchmarks.gpu` measured."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from ict_ref.plan.hardware import gpu_of_device
 from ict_ref.utils.command_line import expect
 from ict_ref.utils.json_file import entry, read_json
 
-ADVICE = "Write it again with python -m benchmarks --json FILE."
+ADVICE = "Write it again with python -m benchmarks.gpu."
 
 
 def measured_share(path: Path, architecture: str, *, compiled: bool) -> float:

@@ -54,7 +54,7 @@ class PlanOptions:
     share: Annotated[Several[float], metavar("FRACTION ...")] = ()
     """Fractions of the GPU's peak that a run reaches; by default 0.3 and 0.45, or the measured one."""
     measured: Annotated[Path | None, metavar("FILE")] = None
-    """Measured speeds, written by python -m benchmarks --json FILE on a GPU."""
+    """Measured speeds: the file gpu.json that python -m benchmarks.gpu writes on a GPU."""
     gpus_per_node: int = 8
     """GPUs of one node."""
     network_rate: float = 25.0
