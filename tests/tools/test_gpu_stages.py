@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from benchmarks.gpu import checkpoints, equality, kernels, masks, page, rates, rounding, speed
+from benchmarks.gpu.__main__ import NAMES
 from benchmarks.gpu.device import median_seconds
-from benchmarks.gpu.networks import Case
+from benchmarks.gpu.networks import POLICIES, Case
 from benchmarks.gpu.notes import Notes, Row, read_rows
 from tests.support.one_line import rejection
 
@@ -112,7 +113,7 @@ def test_the_script_runs_every_stage_on_a_cpu(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     found = json.loads((tmp_path / "found" / "gpu.json").read_text())
-    assert {name: stage["status"] for name, stage in found["stages"].items()} == dict.fromkeys(page.NAMES, "done")
+    assert {name: stage["status"] for name, stage in found["stages"].items()} == dict.fromkeys(NAMES, "done")
     assert done.returncode == 0, done.stdout + done.stderr
     assert found["tiny"]
     assert all(stage["rows"] for stage in found["stages"].values())
@@ -142,7 +143,7 @@ def measured(folder: Path, *, tiny: bool = False) -> Path:
         "speed": [*speeds, {"what": "speed", **failed, "failed": "OutOfMemoryError: CUDA"}],
         "masks": [{"what": "masks", "preset": "cifar10", "batch": 512, "milliseconds": 8.0}],
         "tests": [{"what": "test", "test": "test_a", "outcome": "failed"}, {"what": "test", "outcome": "passed"}],
-        "rounding": [{"what": "rounding", "preset": "cifar10", **dict.fromkeys(page.POLICIES, k)} for k in (0.5, 1.5)],
+        "rounding": [{"what": "rounding", "preset": "cifar10", **dict.fromkeys(POLICIES, k)} for k in (0.5, 1.5)],
     }
     content: dict[str, Any] = {"format": 1, "tiny": tiny, "machine": machine, "gpu": speeds}
     content["stages"] = {name: {"status": "done", "seconds": 3.0, "rows": found} for name, found in stages.items()}
