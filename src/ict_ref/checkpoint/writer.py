@@ -19,6 +19,7 @@ class CheckpointWriter:
     `save` copies each tensor to the host once. A thread computes the checksum and writes the file from this copy, by
     the rules of `save_checkpoint`, which gets `keep` and `milestones`. The copy is freed when the file is written.
 
+    >>> import torch
     >>> with CheckpointWriter(Path("."), keep=1) as writer:
     ...     writer.save(Checkpoint(step=3, tensors={"w": torch.ones(2)}, config="abc"))
     >>> [path.name for path in Path(".").iterdir()]
