@@ -15,6 +15,7 @@ class Notes:
 
     >>> notes = Notes(Path("masks.json"))
     >>> notes.add("masks", preset="cifar10", milliseconds=1.5)
+    {"what": "masks", "preset": "cifar10", "milliseconds": 1.5}
     >>> read_rows(Path("masks.json"))
     [{'what': 'masks', 'preset': 'cifar10', 'milliseconds': 1.5}]
     """
