@@ -1,9 +1,12 @@
-"""Fixtures of all tests: one that hides the user's cluster file, and one that turns off run-time checks."""
+"""Fixtures of all tests: the user's cluster file is hidden, run-time checks are turned off, kernels run on the CPU."""
 
-from collections.abc import Iterator
+import importlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 
 
 @pytest.fixture
@@ -23,3 +26,13 @@ def config_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     for name in ("ICT_REF_PROFILE", "ICT_REF_DATA"):
         monkeypatch.delenv(name, raising=False)
     return folder
+
+
+@pytest.fixture
+def triton_kernel(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Return a function that imports a module of Triton kernels, which Triton's interpreter runs on the CPU."""
+    if torch.cuda.is_available():
+        pytest.skip("kernels are compiled on this machine; tests/end_to_end/test_cuda.py tests them")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    pytest.importorskip("triton")
+    return lambda name: importlib.import_module(f"ict_ref.networks.{name}")

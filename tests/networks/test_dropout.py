@@ -1,11 +1,18 @@
 import math
+from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
 
+from ict_ref.config import PRESETS
 from ict_ref.networks import dropout
-from ict_ref.networks.dropout import DropoutSite, draw_masks
+from ict_ref.networks.dropout import DropoutSite, draw_masks, draw_shard_masks, mask_keys
+from ict_ref.plan.launches import Launches
+from ict_ref.plan.meta_step import META, meta_model
 
 KEY = 0x0123456789ABCDEF
 
@@ -56,19 +63,6 @@ def test_a_mask_is_a_function_of_key_site_and_position_alone(key: int) -> None:
         edges = [0, 1, 2, 3, 4, 131071, 131072, 262143, 262144, len(values) - 1]
         for position in [p for p in edges if p < len(values)]:
             assert bool(values[position]) == reference(site, position, key, 16384)
-
-
-def test_a_mask_does_not_depend_on_how_many_words_are_made_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As on an accelerator: several blocks at a time, the last of them cut off.
-    site = DropoutSite(3, 17, 19, 0.25)
-    (usual,) = draw_masks([site], 700, KEY)
-    kept = torch.empty(700 * 3 * 17 * 19, dtype=torch.bool)
-    counters = torch.arange(1 << 15) * dropout._STRIDE
-    of_site = dropout._mix(torch.tensor([KEY]))
-    keys = dropout._mix(of_site[:, None] ^ torch.arange(6) * dropout._STRIDE)[0, :, None]
-    monkeypatch.setattr(dropout, "_blocks_at_a_time", lambda _: 4)
-    dropout._fill(kept, keys, counters, 0.25)
-    assert torch.equal(kept, usual.flatten())
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.2, 0.3, 0.5, 0.9])
@@ -139,3 +133,66 @@ def test_without_sites_there_are_no_masks() -> None:
 def test_a_key_of_more_than_64_bits_is_rejected(key: int) -> None:
     with pytest.raises(ValueError, match=r"key: expected 0 <= key < 2\^64, got"):
         draw_masks([DropoutSite(1, 1, 1, 0.5)], 1, key)
+
+
+KEYS = (0, KEY, 1 << 63, (1 << 64) - 1)
+# Values of an example: odd, half a word, more than one block of 2^15 words in a shard of 150, a multiple of 16.
+SHAPES = [DropoutSite(*shape) for shape in ((1, 3, 3, 0.25), (2, 1, 1, 0.5), (3, 17, 19, 0.1), (16, 8, 8, 0.3))]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 150])
+def test_the_masks_of_several_shards_are_those_of_each_key(batch: int) -> None:
+    together = draw_shard_masks(SHAPES, batch, mask_keys(KEYS))
+    apart = [draw_masks(SHAPES, batch, key) for key in KEYS]
+    for mask, *parts in zip(together, *apart, strict=True):
+        assert torch.equal(mask, torch.cat(parts))
+
+
+def equals_the_cpu(of_site: Callable[[Tensor, int, int, int], Tensor], batch: int) -> None:
+    """Assert that a function makes the masks of all shards with the bits of the CPU's."""
+    keys = mask_keys(KEYS)
+    expected = draw_shard_masks(SHAPES, batch, keys)
+    for number, (site, mask) in enumerate(zip(SHAPES, expected, strict=True)):
+        made = of_site(keys, number, batch * site.values, dropout._threshold(site.rate))
+        assert torch.equal(made.view_as(mask), mask)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 150])
+def test_torch_s_operations_make_the_same_bits(batch: int) -> None:
+    equals_the_cpu(dropout._functional, batch)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 150])
+def test_triton_makes_the_same_bits(batch: int, triton_kernel: Callable[[str], ModuleType]) -> None:
+    equals_the_cpu(triton_kernel("mask_kernel").mask_of_site, batch)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_compiled_masks_have_the_same_bits_and_are_compiled_once_for_all_keys() -> None:
+    counter = CompileCounterWithBackend("aot_eager")
+    torch._dynamo.reset()
+    compiled = torch.compile(draw_shard_masks, backend=counter, fullgraph=True)
+    for keys in (mask_keys(KEYS), mask_keys(KEYS[::-1]), mask_keys([5, 6, 7, 8])):
+        masks, expected = compiled(SHAPES, 3, keys), draw_shard_masks(SHAPES, 3, keys)
+        assert all(torch.equal(mask, other) for mask, other in zip(masks, expected, strict=True))
+    assert counter.frame_count == 1
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+def test_masks_compiled_by_inductor_have_the_same_bits() -> None:
+    torch._dynamo.reset()
+    compiled, keys = torch.compile(draw_shard_masks, fullgraph=True), mask_keys(KEYS)
+    masks, expected = compiled(SHAPES, 3, keys), draw_shard_masks(SHAPES, 3, keys)
+    assert all(torch.equal(mask, other) for mask, other in zip(masks, expected, strict=True))
+    torch._dynamo.reset()
+
+
+def test_a_gpu_makes_all_masks_of_a_step_by_one_kernel_per_site() -> None:
+    sites = meta_model(PRESETS["cifar10"]()).network.dropout_sites()
+    keys = torch.empty(64, dtype=torch.int64, device=META)
+    with Launches() as counted:
+        masks = draw_shard_masks(sites, 16, keys)
+    assert counted.launches == len(sites) <= 40
+    assert [mask.shape for mask in masks] == [(1024, *site[:3]) for site in sites]

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ict_ref.config import Config
 from ict_ref.data.dataset import to_float
-from ict_ref.networks.dropout import DropoutSite
-from ict_ref.training.sampled_noise import SampledNoise, sample_intervals_and_noise, sample_masks
+from ict_ref.networks.dropout import DropoutSite, draw_shard_masks
+from ict_ref.training.sampled_noise import SampledNoise, sample_intervals_and_noise, sample_mask_keys
 from ict_ref.utils.dtypes import torch_dtype
 
 
@@ -56,6 +56,8 @@ class _HostTensors:
     labels: Int64[Tensor, " batch"]
     index: Int64[Tensor, " batch"]
     z: Float[Tensor, " batch *event"]
+    keys: Int64[Tensor, " shards"]
+    """Keys of the dropout masks."""
 
 
 StepShards = tuple[int, range]
@@ -93,11 +95,10 @@ class Microbatches:
         host = self._host_tensors(wanted)
         if self._worker is not None and following is not None:
             self._prepared = following, self._worker.submit(self._make, following)
-        step, shards = wanted
-        pixels, labels, index, z = (
-            tensor.to(self.device, non_blocking=True) for tensor in (host.x, host.labels, host.index, host.z)
+        pixels, labels, index, z, keys = (
+            tensor.to(self.device, non_blocking=True) for tensor in (host.x, host.labels, host.index, host.z, host.keys)
         )
-        masks = sample_masks(step, shards, self.config, self.sites, self.device)
+        masks = draw_shard_masks(self.sites, len(z) // len(keys), keys)
         x = (to_float(pixels) if pixels.dtype == torch.uint8 else pixels).to(torch_dtype(self.config.train.dtype))
         return Microbatch(x, labels if self.config.data.labels else None, SampledNoise(index, z, masks))
 
@@ -120,7 +121,8 @@ class Microbatches:
         rows = slice(shards.start * size, shards.stop * size)
         x, labels = self.examples.batch(step, batch_size=train.batch_size, seed=train.seed, rows=rows)
         index, z = sample_intervals_and_noise(step, shards, self.config, event=self.examples.event)
+        keys = sample_mask_keys(step, shards, self.config)
         if self.device.type != "cuda":
-            return _HostTensors(x, labels, index, z)
+            return _HostTensors(x, labels, index, z, keys)
         # The host does not wait for copies from pinned memory.
-        return _HostTensors(*(tensor.pin_memory() for tensor in (x, labels, index, z)))
+        return _HostTensors(*(tensor.pin_memory() for tensor in (x, labels, index, z, keys)))

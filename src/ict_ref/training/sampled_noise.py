@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ict_ref.config import Config
 from ict_ref.formulas import index_from_uniform
-from ict_ref.networks.dropout import DropoutSite, Masks, draw_masks
+from ict_ref.networks.dropout import DropoutSite, Masks, draw_shard_masks, mask_keys
 from ict_ref.training.discretization import discretization
 from ict_ref.utils.dtypes import torch_dtype
 from ict_ref.utils.rng import stream
@@ -46,9 +46,11 @@ def sample_masks(
     step: int, shards: Iterable[int], config: Config, sites: Sequence[DropoutSite], device: torch.device
 ) -> Masks:
     """Sample the dropout masks of these noise shards, on the device, as a pure function of (seed, step, shards)."""
-    seed, size = config.train.seed, config.train.batch_size // config.train.noise_shards
-    keys = [int(stream(seed, "dropout", step, shard).bit_generator.random_raw()) for shard in shards]
-    of_shards = [draw_masks(sites, size, key, device=device) for key in keys]
-    if len(of_shards) == 1:
-        return of_shards[0]
-    return tuple(torch.cat(masks) for masks in zip(*of_shards, strict=True))
+    size = config.train.batch_size // config.train.noise_shards
+    return draw_shard_masks(sites, size, sample_mask_keys(step, shards, config).to(device))
+
+
+def sample_mask_keys(step: int, shards: Iterable[int], config: Config) -> Int64[Tensor, " shards"]:
+    """Sample the keys of these noise shards' dropout masks, on the CPU."""
+    streams = (stream(config.train.seed, "dropout", step, shard) for shard in shards)
+    return mask_keys(int(each.bit_generator.random_raw()) for each in streams)
