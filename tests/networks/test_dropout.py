@@ -196,3 +196,18 @@ def test_a_gpu_makes_all_masks_of_a_step_by_one_kernel_per_site() -> None:
         masks = draw_shard_masks(sites, 16, keys)
     assert counted.launches == len(sites) <= 40
     assert [mask.shape for mask in masks] == [(1024, *site[:3]) for site in sites]
+
+
+def test_dropout_on_a_gpu_is_one_kernel_in_each_pass_with_the_values_of_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    h = torch.randn(2, 3, 4, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    mask = torch.rand(2, 3, 4, 4, generator=generator) > 0.3
+    expected = dropout.drop(h, mask, 0.3)
+    monkeypatch.setattr(dropout, "runs_kernels", lambda _: True)
+    with Launches(torch.device("cpu")) as counted:
+        dropped = dropout.drop(h, mask, 0.3)
+        (gradient,) = torch.autograd.grad(dropped, h, torch.ones_like(dropped))
+    assert counted.names == {"native_dropout_backward": 2, "ones_like": 1}
+    torch.testing.assert_close(dropped, expected, rtol=1e-15, atol=0)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), h)[0], rtol=1e-15, atol=0)
+    assert torch.autograd.gradgradcheck(lambda value: dropout.drop(value, mask, 0.3), h)

@@ -1,9 +1,12 @@
 """Counts of launches, copies and host reads, against operations that are counted by hand."""
 
+import dataclasses
+
 import pytest
 import torch
 
-from ict_ref.plan.launches import Launches
+from ict_ref.config import PRESETS
+from ict_ref.plan.launches import Launches, pass_launches
 from ict_ref.plan.meta_step import META
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -42,3 +45,16 @@ def test_operations_on_another_device_are_not_counted() -> None:
     with Launches() as counted:
         torch.ones(3).sum().item()
     assert counted.launches == counted.host_reads == counted.copies == 0
+
+
+@pytest.mark.parametrize(("preset", "limit"), [("cifar10", 1800), ("imagenet64", 2400)])
+def test_the_passes_of_the_paper_s_networks_in_16_bits(preset: str, limit: int) -> None:
+    base = PRESETS[preset]()
+    config = dataclasses.replace(base, train=dataclasses.replace(base.train, precision="float16"))
+    counted = pass_launches(config)
+    assert counted.launches <= limit
+    assert counted.host_reads == counted.copies == 0
+
+
+def test_the_number_of_images_changes_no_count() -> None:
+    assert pass_launches(PRESETS["digits"](), 3).names == pass_launches(PRESETS["digits"](), 5).names

@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ict_ref.config import Network
 from ict_ref.networks.dropout import Masks, drop
-from ict_ref.networks.embedding import in_full_precision
+from ict_ref.networks.norm import fuses, norm_silu_drop
+from ict_ref.networks.precision import in_full_precision
 
 Resampling = Literal["none", "down", "up"]
 
@@ -58,24 +59,32 @@ class ResidualBlock(nn.Module):
         self, x: Float[Tensor, " batch _ _ _"], e: Float[Tensor, " batch _"], masks: Masks | None
     ) -> Float[Tensor, " batch _ _ _"]:
         """Return the map after the block; its dropout mask is masks[site]."""
-        h = F.silu(self.norm0(x))
+        mask = None if masks is None or self.site is None else masks[self.site]
+        h = norm_silu_drop(self.norm0, x, product=self.resample is None)
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
-        h = self.conv0(h)
-        with in_full_precision(x.device):
-            projected: Tensor = self.linear(e)[:, :, None, None]
-        h = h.to(projected.dtype)
-        if self.adaptive:
-            scale, shift = projected.chunk(2, dim=1)
-            h = self.norm1(h) * (1 + scale) + shift
-        else:
-            h = self.norm1(h + projected)
-        h = F.silu(h)
-        if masks is not None and self.site is not None:
-            h = drop(h, masks[self.site], self.rate)
+        h = self._modulated(h, e, mask)
         with in_full_precision(x.device):
             x = self.skip(x)
         return joined(x, self.conv1(h), self.gain)
+
+    def _modulated(
+        self, h: Float[Tensor, " batch _ _ _"], e: Float[Tensor, " batch _"], mask: Tensor | None
+    ) -> Float[Tensor, " batch _ _ _"]:
+        """Return the first convolution of h, modulated by the embedding, normalised, activated and dropped."""
+        with in_full_precision(h.device):
+            projected: Tensor = self.linear(e)
+        if self.adaptive:
+            scale, shift = projected[:, :, None, None].chunk(2, dim=1)
+            h = F.silu(self.norm1(self.conv0(h).to(projected.dtype)) * (1 + scale) + shift)
+            return h if mask is None else drop(h, mask, self.rate)
+        offset = None
+        if fuses(h, self.norm1.weight):
+            # A GPU's convolution would add its bias by a kernel of its own, and round the sum to 16 bits.
+            h, offset = F.conv2d(h, self.conv0.weight, padding=1), self.conv0.bias
+        else:
+            h = self.conv0(h)
+        return norm_silu_drop(self.norm1, h, shift=projected, offset=offset, mask=mask, rate=self.rate)
 
 
 class SelfAttention(nn.Module):
@@ -94,7 +103,7 @@ class SelfAttention(nn.Module):
     ) -> Float[Tensor, " batch channels height width"]:
         """Apply multi-head self-attention over pixels with a residual connection."""
         batch, channels, height, width = x.shape
-        pixels: Tensor = self.norm(x).flatten(2).transpose(1, 2)
+        pixels = norm_silu_drop(self.norm, x, silu=False).flatten(2).transpose(1, 2)
         # Rows of qkv are [q | k | v], each (head, d). Fused kernels need the channels of a head next to each other.
         qkv: Tensor = self.qkv(pixels)
         q, k, v = qkv.reshape(batch, height * width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ict_ref.config import Network
 from ict_ref.formulas import fourier_embedding, positional_embedding
+from ict_ref.networks.precision import in_full_precision
 
 
 class NoiseFeatures(nn.Module):
@@ -84,13 +84,6 @@ class Embedding(nn.Module):
             if isinstance(self.label, nn.Embedding):
                 e = e + self.label(labels)
             return F.silu(e)
-
-
-def in_full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context without autocast, as for noise levels: with 8 bits, neighbouring ones would be equal."""
-    kind = device.type
-    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 
 def at_least_float32(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -9,18 +9,35 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd import forward_ad
 
 _LIBRARY = torch.library.Library("ict_ref", "DEF")  # type: ignore[no-untyped-call]
 
 
-def define(schema: str, *, cuda: Callable[..., Any], meta: Callable[..., Any]) -> Callable[..., Any]:
+def define(
+    schema: str, *, cuda: Callable[..., Any], meta: Callable[..., Any], cpu: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
     """Register an operation, `cuda` for tensors on a GPU and `meta` for their shapes, and return it."""
     name = schema.partition("(")[0]
     _LIBRARY.define(schema)  # type: ignore[no-untyped-call]
-    for key, function in (("CUDA", cuda), ("Meta", meta)):
-        _LIBRARY.impl(name, function, key)  # type: ignore[no-untyped-call]
+    for key, function in {"CUDA": cuda, "Meta": meta, "CPU": cpu}.items():
+        if function is not None:
+            _LIBRARY.impl(name, function, key)  # type: ignore[no-untyped-call]
     operation: Callable[..., Any] = getattr(torch.ops.ict_ref, name).default
     return operation
+
+
+def runs_kernels(x: Float[Tensor, "..."]) -> bool:
+    """Return whether operations on x are replaced by kernels: on a GPU, and on the meta device, which stands for one.
+
+    Not under torch.compile, which fuses torch's operations, nor in forward mode and under torch.func's transforms, for
+    which the kernels have no rule.
+    """
+    if torch.compiler.is_compiling() or x.device.type not in ("cuda", "meta"):
+        return False
+    return forward_ad._current_level < 0 and not torch._C._are_functorch_transforms_active()
 
 
 @lru_cache(maxsize=1)

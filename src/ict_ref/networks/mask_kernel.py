@@ -34,7 +34,7 @@ def _mix(x):
 # Without specialisation, a number of 1 would be a constant, which cannot be converted.
 @triton.jit(do_not_specialize=["site", "threshold"])
 @no_type_check
-def _mask(kept, keys, site, values, threshold, WORDS: tl.constexpr):  # noqa: N803
+def _mask(kept, keys, site, values, threshold, WORDS: tl.constexpr):
     stride = tl.full((), 0x9E3779B97F4A7C15, tl.uint64)
     shard = tl.program_id(1)
     first = tl.program_id(0) * WORDS

@@ -1,9 +1,13 @@
 """The precision of convolutions and matrix products on a device, for the whole process."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 
 import torch
+
+META_AUTOCAST: ContextVar[torch.dtype | None] = ContextVar("META_AUTOCAST", default=None)
+"""Dtype of autocast on the meta device, for which torch has none; set where a GPU's pass is counted."""
 
 
 def use_precision(policy: str) -> None:
@@ -24,3 +28,29 @@ def without_tf32() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """Return the dtype of convolutions and products under autocast; None without autocast."""
+    kind = device.type
+    if kind == "meta":
+        return META_AUTOCAST.get()
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if on else None
+
+
+def in_full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context without autocast, as for noise levels: with 8 bits, neighbouring ones would be equal."""
+    if autocast_dtype(device) is None:
+        return nullcontext()
+    return emulated_autocast(None) if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
+
+@contextmanager
+def emulated_autocast(dtype: torch.dtype | None) -> Iterator[None]:
+    """Set the dtype of autocast on the meta device while the block runs."""
+    token = META_AUTOCAST.set(dtype)
+    try:
+        yield
+    finally:
+        META_AUTOCAST.reset(token)

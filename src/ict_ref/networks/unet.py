@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from ict_ref.config import Network
 from ict_ref.networks.blocks import ArchitectureVariant, Block, Fir, ResidualBlock, SelfAttention, joined
 from ict_ref.networks.dropout import DropoutSite, Masks
-from ict_ref.networks.embedding import Embedding, in_full_precision
+from ict_ref.networks.embedding import Embedding
 from ict_ref.networks.layout import BlockSpec, decoder_blocks, encoder_blocks, middle_blocks
+from ict_ref.networks.norm import norm_silu_drop
+from ict_ref.networks.precision import in_full_precision
 
 
 class UNet(nn.Module):
@@ -55,6 +57,7 @@ class UNet(nn.Module):
             before = h if spec.way == "up" else h + skips.pop()
             self.decoder.append(self._block(before, spec, size))
             h = spec.channels
+        # Applied part by part; its names are those of the state.
         norm = nn.GroupNorm(options.groups_of(h), h, self.variant.eps)
         self.head = nn.Sequential(norm, nn.SiLU(), nn.Conv2d(h, channels, 3, padding=1))
         if not self.stem.weight.is_meta:
@@ -91,7 +94,8 @@ class UNet(nn.Module):
         for block in self.decoder:
             h = block(h if block.way == "up" else torch.cat([h, skips.pop()], 1), e, masks)
         with in_full_precision(h.device):
-            out: Tensor = self.head(h)
+            norm: Any = self.head[0]
+            out: Tensor = self.head[-1](norm_silu_drop(norm, h))
         return out
 
     @abstractmethod

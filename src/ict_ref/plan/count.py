@@ -35,6 +35,8 @@ class Count:
     """Floating-point operations of convolutions."""
     products: int
     """Floating-point operations of matrix products and attention."""
+    saved_per_image: int
+    """Bytes of an image that live between the forward and the backward pass: saved activations, inputs and masks."""
 
     def peak(self, images: int) -> tuple[int, int]:
         """Return both parts of the bytes, at the operation after which most bytes live for a number of images."""
@@ -57,9 +59,11 @@ def _count(config: Config, recompute: bool) -> Count:
     mode = _Counting(model)
     mode.add([inputs.x, inputs.labels, inputs.noise.index, inputs.noise.z, *inputs.noise.masks])
     with mode:
-        torch.autograd.backward(meta_loss(config, model, inputs))
+        loss = meta_loss(config, model, inputs)
+        saved = mode.per_image
+        torch.autograd.backward(loss)
     constant, per_image = np.array(mode.timeline, dtype=np.int64).T
-    return Count(constant, per_image, mode.convolutions // BATCH, mode.products // BATCH)
+    return Count(constant, per_image, mode.convolutions // BATCH, mode.products // BATCH, saved)
 
 
 def group_norm(

@@ -23,9 +23,10 @@ from torch.overrides import TorchFunctionMode
 from ict_ref.config import Config, Data, Machine, Record
 from ict_ref.data.dataset import DIGITS_EVENT, DIGITS_NAMES, PUBLISHED
 from ict_ref.data.prepared import read_about
-from ict_ref.networks.blocks import Fir, ResidualBlock, SelfAttention
+from ict_ref.networks.blocks import ResidualBlock, SelfAttention
 from ict_ref.networks.dropout import Masks
 from ict_ref.networks.model import ConsistencyModel, build_model, recompute
+from ict_ref.networks.precision import autocast_dtype, emulated_autocast
 from ict_ref.training.discretization import discretization
 from ict_ref.training.loss import training_loss
 from ict_ref.training.sampled_noise import SampledNoise
@@ -148,12 +149,24 @@ class CudaAutocast(TorchFunctionMode):
     ) -> Any:
         """Convert the arguments of the operations on autocast's lists."""
         kwargs = kwargs or {}
+        if autocast_dtype(META) is None:
+            return func(*args, **kwargs)
         if func in LOW_PRECISION:
             args = tuple(self._converted(value, self.dtype) for value in args)
             kwargs = {name: self._converted(value, self.dtype) for name, value in kwargs.items()}
         elif func is F.group_norm:
             args = tuple(self._converted(value, torch.float32) for value in args)
         return func(*args, **kwargs)
+
+    def __enter__(self) -> "CudaAutocast":
+        self._flag = emulated_autocast(self.dtype)
+        self._flag.__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call] # torch does not annotate it
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._flag.__exit__(None, None, None)
 
     def _converted(self, value: Any, dtype: torch.dtype) -> Any:
         if not isinstance(value, Tensor) or value.dtype == dtype:
@@ -168,11 +181,6 @@ def _emulate_autocast(network: nn.Module, dtype: torch.dtype) -> None:
     """Make the network's modules, except those that compute in full precision, convert as autocast does."""
     converted: list[Tensor] = []
     for module in network.modules():
-        if isinstance(module, ResidualBlock):
-            _call_within(module.linear, torch._C.DisableTorchFunction)
-            _call_within(module.skip, torch._C.DisableTorchFunction)
-        if isinstance(module, Fir):
-            _call_within(module, torch._C.DisableTorchFunction)
         if isinstance(module, SelfAttention | ResidualBlock):
             _call_within(module, lambda: CudaAutocast(dtype, converted))
 
