@@ -297,3 +297,38 @@ def test_a_grid_has_a_column_for_each_of_a_few_alternating_classes(
     assert columns(torch.tensor(labels)) == expected
     assert columns(torch.tensor(sorted(labels))) is None
     assert columns(None) is None
+
+
+def test_samples_in_the_precision_of_the_run(tmp_path: Path) -> None:
+    options = ("--train.precision", "bfloat16")
+    run, out = short_run(tmp_path / "run", *options), tmp_path / "a.npz"
+    assert main([str(run), "--count", "4", "--precision", "run", "--out", str(out)]) == 0
+    pixels, labels = arrays(out)
+    model = load_pretrained(run).model
+    noise = [stream(0, "sample", step=k, shard=0).standard_normal((1, 8, 8), dtype=np.float32) for k in range(4)]
+    with torch.autocast("cpu", torch.bfloat16):
+        made = model(80 * torch.from_numpy(np.stack(noise)), torch.full((4,), 80.0), torch.tensor(labels))
+    wanted = np.rint((made[:, 0].clamp(-1, 1).double().numpy() + 1) * 127.5)
+    assert np.abs(pixels[..., 0] - wanted).max() <= 1
+    assert json.loads((tmp_path / "a.npz.json").read_text())["precision"] == "bfloat16"
+
+
+def test_without_the_option_samples_are_in_float32(run: Path, tmp_path: Path) -> None:
+    assert main([str(run), "--count", "4", "--out", str(tmp_path / "a.npz")]) == 0
+    assert main([str(run), "--count", "4", "--precision", "run", "--out", str(tmp_path / "b.npz")]) == 0
+    assert (arrays(tmp_path / "a.npz")[0] == arrays(tmp_path / "b.npz")[0]).all()
+    assert "precision" not in json.loads((tmp_path / "a.npz.json").read_text())
+
+
+def test_a_network_file_has_no_precision_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export(small_weights(channels=1, classes=10), tmp_path / "network")
+    assert main([str(tmp_path / "network"), "--precision", "run", "--out", str(tmp_path / "a.npz")]) == 2
+    assert "--precision: expected float32 for a network file, got run. A file has no run." in capsys.readouterr().err
+
+
+def test_a_compiled_network_is_described(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: seen.append(options))
+    assert main([str(run), "--count", "4", "--compile", "--out", str(tmp_path / "a.npz")]) == 0
+    assert seen == [{"dynamic": False}]
+    assert json.loads((tmp_path / "a.npz.json").read_text())["compiled"] is True

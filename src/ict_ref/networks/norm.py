@@ -43,7 +43,7 @@ def norm_silu_drop(
     return y
 
 
-def fuses(x: Float[Tensor, " batch channels height width"], weight: Float[Tensor, " channels"]) -> bool:
+def fuses(x: Float[Tensor, " batch _ _ _"], weight: Float[Tensor, " channels"]) -> bool:
     """Return whether the fused operation is used, which computes in float32 or better."""
     return weight.dtype.itemsize >= 4 and runs_kernels(x)
 

@@ -20,6 +20,14 @@ def use_precision(policy: str) -> None:
 
 
 @contextmanager
+def computing_in(policy: str) -> Iterator[None]:
+    """Let convolutions and products of float32 tensors compute as a policy requires, and then as before."""
+    with without_tf32():
+        use_precision(policy)
+        yield
+
+
+@contextmanager
 def without_tf32() -> Iterator[None]:
     """Compute in true float32 while the block runs, then as before."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32

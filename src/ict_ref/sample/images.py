@@ -6,6 +6,7 @@ shorter last batch.
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from ict_ref.config import Config
 from ict_ref.data.dataset import to_uint8
 from ict_ref.formulas import multistep_sample
 from ict_ref.networks.model import ConsistencyModel
-from ict_ref.networks.precision import without_tf32
+from ict_ref.networks.precision import computing_in
+from ict_ref.utils.dtypes import torch_dtype
 from ict_ref.utils.rng import stream
 
 # Largest number of values in a batch: 170 colour images of 32x32, which fit in memory with the largest network.
@@ -46,7 +48,6 @@ def images(
 
 
 @torch.no_grad()
-@without_tf32()
 def some_images(
     model: ConsistencyModel,
     labels: Int64[Tensor, " n"] | None,
@@ -56,8 +57,11 @@ def some_images(
     event: tuple[int, ...],
     seed: int,
     clip: bool = True,
+    precision: str = "float32",
 ) -> UInt8[Tensor, " some *event"]:
-    """Return the chosen images as one batch, computed in float32 without TF32 and rounded to 8 bits.
+    """Return the chosen images as one batch, rounded to 8 bits.
+
+    The network computes in a policy of `train.precision`, by default in float32 without TF32.
 
     `labels` has an entry for every image, not only for the chosen ones. The noise depends only on the seed, so images
     of one and two steps are comparable. With `clip` each step's result is clipped to [-1, 1], unlike in the formula.
@@ -71,7 +75,15 @@ def some_images(
         return value.clamp(-1, 1) if clip else value
 
     levels = torch.tensor(sigmas, dtype=torch.float64)
-    return to_uint8(multistep_sample(f, noises.to(device, dtype), levels, sigma_min=model.sigma_min)).cpu()
+    with computing_in(precision), _autocast(precision, device):
+        made = multistep_sample(f, noises.to(device, dtype), levels, sigma_min=model.sigma_min)
+    return to_uint8(made).cpu()
+
+
+def _autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Return the context in which a network computes in 16 bits, if the policy requires it."""
+    low = precision in ("bfloat16", "float16")
+    return torch.autocast(device.type, torch_dtype(precision)) if low else nullcontext()
 
 
 def together(count: int, event: tuple[int, ...]) -> list[range]:

@@ -79,7 +79,10 @@ def recipe_of(sampling: Sampling, trained: PretrainedModel) -> Recipe:
         ValueError: The model does not support the noise levels or labels.
     """
     clip = {"as-trained": None, "yes": True, "no": False}[sampling.clip]
-    return Recipe(trained, sampling.count, sampling.sigmas, sampling.labels, sampling.seed, clip)
+    return Recipe(
+        trained, sampling.count, sampling.sigmas, sampling.labels, sampling.seed, clip, sampling.precision,
+        sampling.compile,
+    )  # fmt: skip
 
 
 def write(parts: Parts, sampling: Sampling, about: dict[str, Any], labels: Int64[Tensor, " n"] | None) -> None:

@@ -10,7 +10,7 @@ from ict_ref.config.old_names import with_current_names
 from ict_ref.slurm.cluster_file import job_of, read_cluster_file
 from ict_ref.slurm.options import Job, Placement
 from ict_ref.utils.command_line import expect, model_name, refuse_place
-from ict_ref.utils.option_parser import Given, Model, Step, metavar, parse_options
+from ict_ref.utils.option_parser import Flag, Given, Model, Step, metavar, parse_options
 
 EPILOG = """
 exit status: 0 done; 2 rejected, one line gives the reason; 3 another process was lost; 130 stopped by Ctrl-C,
@@ -55,6 +55,10 @@ class Sampling(Placement):
     clip: Literal["as-trained", "yes", "no"] = "as-trained"
     """Clip to [-1, 1] after each step, as in the authors' CM code but not in the formula; as-trained: as set by the
     run's sample.clip, by default yes."""
+    precision: Literal["float32", "run"] = "float32"
+    """Precision of the network: float32 without TF32, or that of the run's training, which is faster on a GPU."""
+    compile: Flag = False
+    """Compile the network with torch.compile, which takes a minute and pays for many samples on a GPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device; auto: every visible GPU, else the CPU."""
     threads: int = 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -12,6 +12,7 @@ from ict_ref.checkpoint.load import PretrainedModel
 from ict_ref.checkpoint.safetensors_io import checksum
 from ict_ref.formulas import multistep_sample
 from ict_ref.sample.images import some_images, together
+from ict_ref.utils.command_line import expect
 
 FORMAT = 2
 """Format of descriptions of samples; format 1, of version 0.1.0, has no number."""
@@ -34,6 +35,10 @@ class Recipe:
     seed: int = 0
     clip: bool | None = None
     """Whether each step's result is clipped to [-1, 1]; None: as in the run."""
+    precision: Literal["float32", "run"] = "float32"
+    """Precision of the network; run: that of the run's training."""
+    compiled: bool = False
+    """Whether the network is compiled by torch.compile."""
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -42,6 +47,16 @@ class Recipe:
         nothing, levels = torch.zeros(len(self.levels), 0, 1), torch.tensor(self.levels, dtype=torch.float64)
         multistep_sample(lambda x, _: x, nothing, levels, sigma_min=self.trained.model.sigma_min)
         self.trained.labels(1, self.wanted)
+        expect(self.policy is not None, "--precision", "float32 for a network file", "run", "A file has no run.")
+        advice = "Leave the option out."
+        expect(self.policy != "float64", "--precision", "float32 for a run in float64", "run", advice)
+
+    @property
+    def policy(self) -> str | None:
+        """Return the policy of `train.precision` in which the network computes; None if the run is not known."""
+        if self.precision == "float32":
+            return self.precision
+        return None if self.trained.config is None else self.trained.config.train.precision
 
     @property
     def levels(self) -> list[float]:
@@ -65,6 +80,9 @@ class Recipe:
 
     def make(self, chosen: range) -> UInt8[Tensor, " some channels height width"]:
         """Return the chosen samples as one batch."""
+        assert self.policy is not None  # noqa: S101 (checked at the start)
+        if self.compiled and self.trained.model.network._compiled_call_impl is None:
+            self.trained.model.network.compile(dynamic=False)
         return some_images(
             self.trained.model,
             self.labels,
@@ -73,11 +91,15 @@ class Recipe:
             event=self.trained.event,
             seed=self.seed,
             clip=self.clips,
+            precision=self.policy,
         )
 
     def described(self) -> dict[str, Any]:
         """Return everything on which the samples depend, for their description."""
         every = "all, in turn" if self.trained.classes else None
+        # Descriptions without these fields are of float32 and not compiled.
+        rounding = {} if self.policy == "float32" else {"precision": self.policy}
+        compiled = {"compiled": True} if self.compiled else {}
         return {
             "network_sha256": network_sha256(self.trained),
             "sigmas": self.levels,
@@ -85,6 +107,8 @@ class Recipe:
             "seed": self.seed,
             "clipping": "each step's result to [-1, 1]" if self.clips else "of pixels alone, to 0 to 255",
             "quantisation": "rounded to the nearest of 256",
+            **rounding,
+            **compiled,
         }
 
 
