@@ -22,8 +22,9 @@ COMMAND = ["--config", "minimal", "--train.steps", "8", "--data.no-labels", "--r
 
 
 def needed(accumulate: int, *, recompute: bool = False) -> int:
-    """Return the predicted memory of an update of the preset minimal."""
-    return memory(minimal(), accumulate=accumulate, recompute=recompute).total
+    """Return the predicted memory of an update of the preset minimal on a CPU."""
+    config = dataclasses.replace(minimal(), machine=Machine(device="cpu"))
+    return memory(config, accumulate=accumulate, recompute=recompute).total
 
 
 def free(amount: float, monkeypatch: pytest.MonkeyPatch) -> None:

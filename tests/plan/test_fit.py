@@ -14,7 +14,8 @@ pytestmark = pytest.mark.usefixtures("unchecked")
 
 def config() -> Config:
     preset = digits()
-    return dataclasses.replace(preset, train=dataclasses.replace(preset.train, batch_size=384, noise_shards=24))
+    train = dataclasses.replace(preset.train, batch_size=384, noise_shards=24)
+    return dataclasses.replace(preset, train=train, machine=dataclasses.replace(preset.machine, device="cpu"))
 
 
 def every(processes: int) -> list[Fit]:

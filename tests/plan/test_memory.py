@@ -1,7 +1,6 @@
 """The predicted memory of an update, against what a real one allocates on the CPU.
 
-Oracle: torch's profiler, which sees the allocator. A CPU does not fuse normalisation, SiLU and dropout as a GPU does,
-so the prediction that is compared does not either.
+Oracle: torch's profiler, which sees the allocator. A CPU does not fuse normalisation, SiLU and dropout.
 """
 
 import dataclasses
@@ -18,7 +17,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ict_ref.config import PRESETS, Config, Machine, Network, digits
 from ict_ref.data.dataset import Images
-from ict_ref.networks import blocks, norm
 from ict_ref.networks.blocks import ResidualBlock, SelfAttention
 from ict_ref.networks.model import build_model
 from ict_ref.plan import count as counting
@@ -50,16 +48,6 @@ def trainer(chosen: Config) -> Trainer:
     return Trainer(chosen, Images(pixels, torch.arange(128) % 10, 10))
 
 
-@pytest.fixture
-def unfused(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Count the operations of a CPU."""
-    counting._count.cache_clear()
-    for module in (blocks, norm):
-        monkeypatch.setattr(module, "fuses", lambda _, __: False)
-    yield
-    counting._count.cache_clear()
-
-
 def allocated(real: Trainer) -> int:
     """Return the peak of the bytes that an update allocates, from a state without gradients."""
     real.optimizer.zero_grad()
@@ -78,10 +66,8 @@ def allocated(real: Trainer) -> int:
     [digits().network, dataclasses.replace(digits().network, width=32), SMALL],
     ids=["adm, width 16", "adm, width 32", "ncsnpp"],
 )
-def test_the_peak_is_what_an_update_allocates(
-    network: Network, accumulate: int, recompute: bool, unfused: None
-) -> None:
-    chosen = config(network, Machine(threads=1, accumulate=accumulate, recompute=recompute))
+def test_the_peak_is_what_an_update_allocates(network: Network, accumulate: int, recompute: bool) -> None:
+    chosen = config(network, Machine(device="cpu", threads=1, accumulate=accumulate, recompute=recompute))
     real = trainer(chosen)
     real.update()
     found = memory(chosen, accumulate=accumulate, recompute=recompute)
@@ -208,8 +194,8 @@ def test_dropout_masks_take_a_byte_per_value() -> None:
     assert one - other == masks
 
 
-def test_autocast_and_recomputation_save_memory(unfused: None) -> None:
-    base = config(digits().network)
+def test_autocast_and_recomputation_save_memory() -> None:
+    base = config(digits().network, Machine(device="cpu"))
     half = dataclasses.replace(base, train=dataclasses.replace(base.train, precision="bfloat16"))
     full, recomputed, cast = (
         memory(each, accumulate=1, recompute=recompute).activations_per_image
@@ -219,14 +205,11 @@ def test_autocast_and_recomputation_save_memory(unfused: None) -> None:
     assert 0.7 * full < cast < full
 
 
-def test_the_fused_operation_saves_its_input_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("machine", [Machine(device="cpu"), Machine(compile=True)], ids=["CPU", "compiled"])
+def test_the_fused_operation_of_a_gpu_saves_its_input_alone(machine: Machine) -> None:
     chosen = config(dataclasses.replace(digits().network, dropout=0.0))
     fused = count(chosen, recompute=False).saved_per_image
-    for module in (blocks, norm):
-        monkeypatch.setattr(module, "fuses", lambda _, __: False)
-    counting._count.cache_clear()
-    plain = count(chosen, recompute=False).saved_per_image
-    counting._count.cache_clear()
+    plain = count(dataclasses.replace(chosen, machine=machine), recompute=False).saved_per_image
     values = 0
 
     def add(module: Any, given: tuple[Any, ...], _: Any) -> None:

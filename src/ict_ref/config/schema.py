@@ -283,8 +283,8 @@ class Machine:
     arithmetic; it changes no bit. The option --machine.no-recompute forbids it. auto: only where microbatches alone do
     not fit, chosen once when the run begins and then kept."""
     channels_last: bool = False
-    """Store images with channels innermost, which suits tensor cores. On a GPU give it with --machine.compile, or install
-    Triton: torch's own group normalisation would copy each map to the other layout and back."""
+    """Store images with channels innermost, which suits tensor cores. On a GPU give it with --machine.compile, or
+    install Triton: torch's own group normalisation would copy each map to the other layout and back."""
     compile: bool = False
     """Compile the network with torch.compile: minutes at the start, then faster steps on a GPU."""
     deterministic: bool = False

@@ -47,7 +47,7 @@ def settled(config: Config, folder: Path, group: "ProcessGroup", probe: Probe) -
     if not group.any(group.first and "auto" in (config.machine.accumulate, config.machine.recompute)):
         config = _shared(config, group)
         if group.first:
-            _refuse_what_does_not_fit(config, group.size, bytes_free)
+            _refuse_what_does_not_fit(_on_device_of(group, config), group.size, bytes_free)
         return config, ""
     return _chosen(config, group, bytes_free, probe)
 
@@ -58,7 +58,7 @@ def _chosen(config: Config, group: "ProcessGroup", bytes_free: int, probe: Probe
     Raises:
         ValueError: nothing fits.
     """
-    fit = fit_of(config, processes=group.size, bytes_free=bytes_free) if group.first else None
+    fit = fit_of(_on_device_of(group, config), processes=group.size, bytes_free=bytes_free) if group.first else None
     chosen = _shared(config if fit is None else _with(config, fit), group)
     if group.any(not probe(chosen)):
         # The next choice must need less memory than the one that failed.
@@ -194,6 +194,11 @@ def _with(config: Config, fit: Fit) -> Config:
 
 def _with_numbers(config: Config, **numbers: Any) -> Config:
     return dataclasses.replace(config, machine=dataclasses.replace(config.machine, **numbers))
+
+
+def _on_device_of(group: "ProcessGroup", config: Config) -> Config:
+    """Return the configuration with the device that was chosen, on which the memory of an update depends."""
+    return _with_numbers(config, device=group.device.type)
 
 
 def _shared(config: Config, group: "ProcessGroup") -> Config:

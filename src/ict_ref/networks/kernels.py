@@ -3,7 +3,9 @@
 On the meta device they return shapes only, so a count sees each of them as one operation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -13,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import forward_ad
 
+_REPLACES: ContextVar[bool] = ContextVar("replaces", default=True)
 _LIBRARY = torch.library.Library("ict_ref", "DEF")  # type: ignore[no-untyped-call]
 
 
@@ -35,9 +38,19 @@ def runs_kernels(x: Float[Tensor, "..."]) -> bool:
     Not under torch.compile, which fuses torch's operations, nor in forward mode and under torch.func's transforms, for
     which the kernels have no rule.
     """
-    if torch.compiler.is_compiling() or x.device.type not in ("cuda", "meta"):
+    if torch.compiler.is_compiling() or x.device.type not in ("cuda", "meta") or not _REPLACES.get():
         return False
     return forward_ad._current_level < 0 and not torch._C._are_functorch_transforms_active()
+
+
+@contextmanager
+def torch_operations() -> Iterator[None]:
+    """Let no kernel replace torch's operations while the block runs: the meta device then stands for a CPU."""
+    before = _REPLACES.set(False)
+    try:
+        yield
+    finally:
+        _REPLACES.reset(before)
 
 
 @lru_cache(maxsize=1)

@@ -6,6 +6,7 @@ number of images or does not depend on it. Both parts are noted, so the peak for
 """
 
 import weakref
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ict_ref.config import Config
+from ict_ref.networks.kernels import torch_operations
 from ict_ref.networks.model import ConsistencyModel
 from ict_ref.plan.meta_step import META, counted_config, meta_inputs, meta_loss, meta_model
 
@@ -52,6 +54,11 @@ def count(config: Config, *, recompute: bool) -> Count:
 # Cached because a count takes a second.
 @lru_cache(maxsize=32)
 def _count(config: Config, recompute: bool) -> Count:
+    with torch_operations() if config.machine.device == "cpu" else nullcontext():
+        return _counted(config, recompute)
+
+
+def _counted(config: Config, recompute: bool) -> Count:
     model = meta_model(config, recomputes=recompute)
     for parameter in model.parameters():
         parameter.grad = torch.empty_like(parameter)

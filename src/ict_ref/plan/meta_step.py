@@ -64,6 +64,8 @@ def image_shape(data: Data) -> tuple[tuple[int, int, int], int]:
 def counted_config(config: Config) -> Config:
     """Return a configuration with the fields that change shapes or operations; all others have fixed values.
 
+    Kernels replace torch's operations on GPUs, unless the network is compiled. All else counts as a CPU.
+
     LPIPS and the denoiser of a distillation are files. They are left out: the squared l2 distance and a score without a
     network replace them.
     """
@@ -73,7 +75,8 @@ def counted_config(config: Config) -> Config:
     if method.objective == "distillation":
         method = dataclasses.replace(method, objective="discrete", denoiser="")
     train = dataclasses.replace(config.train, batch_size=1, noise_shards=1, seed=0)
-    return dataclasses.replace(config, method=method, train=train, machine=Machine(), record=Record())
+    machine = Machine(device="cpu" if config.machine.device == "cpu" or config.machine.compile else "cuda")
+    return dataclasses.replace(config, method=method, train=train, machine=machine, record=Record())
 
 
 def left_out(config: Config) -> tuple[str, ...]:
