@@ -62,7 +62,7 @@ def test_given_values_are_kept() -> None:
     assert (found.accumulate, found.recompute, found.images) == (4, True, 96)
     assert found.memory == memory(config(), accumulate=4, recompute=True)
     assert fits(config(), processes=1, bytes_free=plenty, recompute=True).accumulate == 1
-    small = int(setting(config(), processes=1, accumulate=24, recompute=False).memory.total / USABLE) + 1
+    small = int(setting(config(), processes=1, accumulate=12, recompute=False).memory.total / USABLE) + 1
     assert not fits(config(), processes=1, bytes_free=small, recompute=False).recompute
     assert fits(config(), processes=1, bytes_free=small, accumulate=8).recompute
 
