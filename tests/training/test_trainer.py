@@ -259,11 +259,15 @@ class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("method", [Method(), CT, CONTINUOUS], ids=["iCT", "CT", "continuous"])
-def test_an_update_reads_no_number_from_the_device(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_update_reads_no_number_from_the_device(
+    method: Method, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # As on an accelerator, where formulas look at no values and the trainer does not wait.
     monkeypatch.setattr("ict_ref.formulas._domain.looks_at", lambda *_: False)
-    trainer = Trainer(dataclasses.replace(config(clip_gradient=1.0), method=method), images())
+    chosen = dataclasses.replace(config(clip_gradient=1.0, precision=precision), method=method)
+    trainer = Trainer(chosen, images())
     trainer.guard.immediate = False
     trainer.update()
     with Reads() as reads:
