@@ -261,6 +261,9 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="seed of the draw")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at the same time")
     parser.add_argument(
+        "--limit-s", type=float, default=60, help="seconds of tests for each mutant, nearest tests first (default 60)"
+    )
+    parser.add_argument(
         "--again", action="store_true", help="run recorded survivors again, after a change of the tests"
     )
     parser.add_argument("--report", action="store_true", help="print the report of the recorded results only")
