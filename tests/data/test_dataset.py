@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from tests.support.datasets import prepared, random_images
 
 from ict_ref.config import Data
-from ict_ref.data.dataset import Images, flips, load, positions, to_float, to_uint8
+from ict_ref.data.dataset import Images, _floats, flips, load, positions, to_float, to_uint8
 from ict_ref.data.prepared import open_arrays
 
 
@@ -56,6 +56,14 @@ def test_pixels_become_the_same_floats_as_by_division_in_float32() -> None:
 def test_pixels_of_any_layout_keep_their_places() -> None:
     pixels = torch.from_numpy(random_images(3, 2, 4, 5)).permute(3, 1, 0, 2)
     assert torch.equal(to_uint8(to_float(pixels)), pixels)
+
+
+def test_the_table_of_floats_is_computed_whatever_the_default_device() -> None:
+    _floats.cache_clear()
+    with torch.device("meta"):
+        table = _floats(torch.device("cpu"))
+    _floats.cache_clear()
+    assert (float(table[0]), float(table[-1])) == (-1.0, 1.0)
 
 
 def test_a_float_of_a_pixel_is_no_view_of_the_table() -> None:

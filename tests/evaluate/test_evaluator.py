@@ -167,3 +167,5 @@ def test_samples_agree_with_a_loop_over_images_and_steps() -> None:
             assert float((made[k] - pixels).abs().max()) <= 1
             assert float((made[k] != pixels).float().mean()) < 0.02
     assert not torch.equal(sets[0], sets[1])
+    by_default = images(model, labels, levels, count=3, event=(1, 8, 8), seed=6)
+    assert torch.equal(by_default, sets[0])

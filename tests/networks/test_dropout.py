@@ -125,6 +125,13 @@ def test_the_same_key_gives_the_same_masks_and_another_batch_the_same_first_exam
     assert torch.equal(draw_masks([site], 5, KEY)[0], draw_masks([site], 9, KEY)[0][:5])
 
 
+def test_masks_are_made_on_the_device_of_the_network() -> None:
+    # The meta device has shapes only, and rejects tensors of another device.
+    masks = draw_masks([DropoutSite(4, 4, 4, 0.5), DropoutSite(2, 3, 1, 0.25)], 5, KEY, device=torch.device("meta"))
+    assert [mask.device.type for mask in masks] == ["meta", "meta"]
+    assert [mask.shape for mask in masks] == [(5, 4, 4, 4), (5, 2, 3, 1)]
+
+
 def test_without_sites_there_are_no_masks() -> None:
     assert draw_masks([], 5, KEY) == ()
 

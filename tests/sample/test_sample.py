@@ -1,5 +1,6 @@
 """`python -m ict_ref.sample` on a run of a few steps: what is in its files, and on what a sample depends."""
 
+import dataclasses
 import json
 import math
 import re
@@ -23,7 +24,8 @@ from ict_ref.checkpoint.network_file import export
 from ict_ref.data.image_files import read_pixels
 from ict_ref.sample import images as making
 from ict_ref.sample.__main__ import main
-from ict_ref.sample.make import columns
+from ict_ref.sample.make import columns, recipe_of
+from ict_ref.sample.options import Sampling
 from ict_ref.sample.parts import Parts
 from ict_ref.utils.rng import stream
 
@@ -225,6 +227,17 @@ def test_a_network_file_in_colour_without_labels(tmp_path: Path) -> None:
         assert archive.files == ["arr_0"]
         assert archive["arr_0"].shape == (3, 8, 8, 3)
         assert (archive["arr_0"][..., 0] != archive["arr_0"][..., 1]).any()
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_a_network_file_is_sampled_as_trained_or_as_requested(clip: bool, tmp_path: Path) -> None:
+    file = tmp_path / "net.safetensors"
+    export(dataclasses.replace(small_weights(channels=1, classes=2), clip=clip), file)
+    trained, place = load_pretrained(file), tmp_path / "a.npz"
+    assert trained.sample.clip == clip
+    assert recipe_of(Sampling(model=file, out=place), trained).clips == clip
+    assert recipe_of(Sampling(model=file, out=place, clip="yes"), trained).clips
+    assert not recipe_of(Sampling(model=file, out=place, clip="no"), trained).clips
 
 
 @pytest.mark.parametrize(
