@@ -14,7 +14,7 @@ from tests.support.runs import short_run
 from tests.support.stored import read_stored
 
 from ict_ref import export_checkpoint
-from ict_ref.checkpoint.ema_weights import described_by
+from ict_ref.checkpoint.ema_weights import described_by, load_ema
 from ict_ref.checkpoint.load import load_pretrained
 from ict_ref.checkpoint.safetensors_io import metadata
 from ict_ref.checkpoint.training_state import FORMAT, checkpoint_file, checkpoints
@@ -42,6 +42,12 @@ def test_a_file_whose_name_is_not_its_step_is_rejected_and_never_scored_as_that_
     assert sample(["run", "--step", "25", "--count", "2"]) == 2
     line = rejection(capsys, "ict_ref.sample")
     assert "checkpoint-00000025.safetensors holds the state after step 10, not that of its name. Rename it." in line
+
+
+def test_a_step_is_an_option_of_a_run_folder_and_not_of_a_checkpoint() -> None:
+    assert load_ema(Path("run"), 10).step == 10
+    with pytest.raises(ValueError, match=r"--step: expected a run folder, got run/checkpoint-00000010\.safetensors"):
+        load_ema(Path("run/checkpoint-00000010.safetensors"), 10)
 
 
 def test_a_renamed_checkpoint_does_not_take_a_finished_run_back(capsys: pytest.CaptureFixture[str]) -> None:

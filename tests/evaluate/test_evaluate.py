@@ -32,7 +32,7 @@ from ict_ref.checkpoint.network_file import load_exported
 from ict_ref.checkpoint.run_dir import open_run
 from ict_ref.data.dataset import digits, load
 from ict_ref.data.image_files import write_npz
-from ict_ref.evaluate import measured
+from ict_ref.evaluate import measured, statistics_file
 from ict_ref.evaluate.__main__ import main
 from ict_ref.evaluate.features import find_features
 from ict_ref.evaluate.measured import measure
@@ -233,7 +233,9 @@ def test_saved_statistics_stand_for_the_images(tmp_path: Path, capsys: pytest.Ca
         np.testing.assert_allclose(stats["mu"], features.double().numpy().mean(0), rtol=1e-12)
         np.testing.assert_allclose(stats["sigma"], np.cov(features.double().numpy().T), rtol=1e-9, atol=1e-12)
         assert stats["count"] == 599
-        assert json.loads(str(stats["ict_ref"]))["features"] == "digits"
+        described = json.loads(str(stats["ict_ref"]))
+        assert (described["format"], described["features"]) == (2, "digits")
+    assert statistics_file.load(str(file), find_features("digits")).count == 599
     one = found(tmp_path, fake, "--reference", file, "--features", "digits")
     other = found(tmp_path, fake, "--reference", "digits:held-out", "--features", "digits")
     assert one["scores"] == other["scores"]

@@ -2,6 +2,7 @@ import dataclasses
 import math
 import shutil
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import jaxtyping
 import numpy as np
@@ -194,6 +195,14 @@ def test_adm_is_drawn_by_torchs_laws_and_its_branches_are_silent() -> None:
                     assert 0.5 / math.sqrt(fan_in) < largest <= 1 / math.sqrt(fan_in)
     x, sigma, labels = inputs(dtype=torch.float32)
     assert not bool(network(x, sigma.log() / 4, labels).any())
+
+
+@pytest.mark.parametrize("architecture", ["adm", "ncsnpp"])
+def test_images_that_cannot_be_halved_are_rejected(architecture: Literal["adm", "ncsnpp"]) -> None:
+    # 12 / 4 is an integer, 12 / 8 is not.
+    options = Network(architecture=architecture, width=64, multipliers=(1, 1, 1, 1), blocks=1)
+    with pytest.raises(ValueError, match=r"--network\.multipliers: .* images of size 12.* cannot be halved 3 times"):
+        build_network(options, channels=1, size=12, classes=0, generator=stream(0, "parameters"))
 
 
 def test_adm_s_uniform_and_normal_parameters_have_their_variances() -> None:

@@ -51,6 +51,19 @@ def test_a_killed_run_writes_the_lines_after_its_checkpoint_again(tmp_path: Path
     assert [line["step"] for line in lines(tmp_path)] == list(range(1, 13))
 
 
+def test_the_progress_bar_of_a_resumed_run_starts_at_its_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer, again = Trainer(config(), images()), Trainer(config(), images())
+    assert not fit(trainer, tmp_path, lambda: trainer.step >= 3)
+    assert "training 3/40 steps" in capsys.readouterr().err
+    resume(again, tmp_path)
+    assert not fit(again, tmp_path, lambda: again.step >= 5)
+    bars = capsys.readouterr().err
+    assert "training 3/40 steps" in bars
+    assert "training 5/40 steps" in bars
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_the_metrics_trace_the_curriculum(tmp_path: Path) -> None:
     assert fit(Trainer(config(), images()), tmp_path, never)

@@ -50,6 +50,12 @@ def farthest(a: Trainer, b: Trainer) -> float:
     return max(float((mine[name] - theirs[name]).abs().max()) for name in mine)
 
 
+def test_a_distance_that_needs_a_file_is_rejected_before_training_without_it() -> None:
+    chosen = dataclasses.replace(config(), method=Method(distance="lpips", lpips=""))
+    with pytest.raises(ValueError, match=r"--method\.lpips: expected a TorchScript file of LPIPS, got nothing"):
+        Trainer(chosen, images())
+
+
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "method",
