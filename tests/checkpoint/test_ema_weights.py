@@ -63,6 +63,7 @@ def test_a_network_file_is_sampled_like_its_run() -> None:
     short_run(Path("other"), *options)
     assert export_checkpoint.main(["other", "--out", "n.safetensors"]) == 0
     run, file = load_pretrained(Path("other")), load_pretrained(Path("n.safetensors"))
+    assert not any(parameter.requires_grad for parameter in file.model.parameters())
     assert (file.method.sigma_max, file.method.rho, file.method.s1, file.sample.clip) == (40, 5, 640, False)
     assert (run.method.sigma_max, run.sample.clip) == (40, False)
     for name in ("other", "n.safetensors"):

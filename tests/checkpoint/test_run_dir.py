@@ -7,9 +7,10 @@ import pytest
 from tests.support.configs import same_run_variants, variants
 
 import ict_ref
-from ict_ref.checkpoint.run_dir import load_config, open_run, read_run
+from ict_ref.checkpoint.run_dir import load_config, open_run, read_run, refuse_unusable
 from ict_ref.config import Config, minimal
 from ict_ref.config.identity import flat
+from ict_ref.utils.file_format import LaterFormatError
 
 
 def test_a_new_folder_gets_the_configuration_and_is_opened_again(tmp_path: Path) -> None:
@@ -106,6 +107,22 @@ def test_a_folder_in_use_is_rejected(tmp_path: Path) -> None:
         pytest.raises(ValueError, match="in use by another process"),
         open_run(tmp_path, minimal()),
     ):
+        pass
+
+
+def test_a_folder_is_found_usable_or_in_use_before_a_run(tmp_path: Path) -> None:
+    with open_run(tmp_path, minimal()), pytest.raises(ValueError, match="in use by another process"):
+        refuse_unusable(tmp_path, minimal())
+    assert (tmp_path / ".lock").exists()
+    refuse_unusable(tmp_path, minimal())
+
+
+def test_a_configuration_of_a_later_format_is_rejected(tmp_path: Path) -> None:
+    with open_run(tmp_path, minimal()):
+        pass
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+    with pytest.raises(LaterFormatError), open_run(tmp_path, minimal()):
         pass
 
 

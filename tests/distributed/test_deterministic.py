@@ -31,7 +31,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with torch.backends.cudnn.flags():
         yield
     torch.use_deterministic_algorithms(False)
-    for enable in (cuda.enable_flash_sdp, cuda.enable_mem_efficient_sdp, cuda.enable_cudnn_sdp):
+    for enable in (cuda.enable_math_sdp, cuda.enable_flash_sdp, cuda.enable_mem_efficient_sdp, cuda.enable_cudnn_sdp):
         enable(True)
 
 
@@ -57,6 +57,7 @@ def test_on_a_cpu_it_changes_no_bit_and_every_operation_is_allowed() -> None:
 def test_all_of_torch_s_settings_are_made_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     monkeypatch.setattr("torch.cuda.set_device", lambda _: None)
+    cuda.enable_math_sdp(False)
     with joined(Machine(deterministic=True)):
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
         assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)

@@ -111,6 +111,12 @@ def test_equal_distances_are_equal_whatever_their_rounding() -> None:
     assert by_formulas(real, fake, 1).precision == compare(real, fake, k=1).precision == 1
 
 
+def test_black_images_are_within_reach_of_black_images() -> None:
+    # All distances are exactly 0, and so is the slack for rounding: 0 <= 0 (Kynkaanniemi et al. 2019, equation 1).
+    black = torch.zeros(4, 2)
+    assert compare(black, black, k=1) == Compared(kernel_distance=0.0, precision=1.0, recall=1.0)
+
+
 def test_digits_that_are_in_both_sets_are_within_reach() -> None:
     images = digits().train.pixels[:300].reshape(300, -1) / 127.5 - 1
     real, fake = images[:200].float(), torch.cat([images[150:], images[190:200]]).float()

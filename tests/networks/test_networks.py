@@ -370,6 +370,15 @@ def test_embeddings_are_as_sensitive_to_the_noise_level_as_in_figure_1a(options:
     assert float(slope.square().mean().sqrt()) == pytest.approx(expected, rel=0.05)
 
 
+def test_frequencies_have_the_dtype_of_the_network_but_at_least_float32() -> None:
+    features = NoiseFeatures(Network(embedding="fourier", width=64)).double()
+    third = torch.full((64,), 1 / 3, dtype=torch.float64)
+    features.frequencies.copy_(third)
+    assert torch.equal(features.frequencies, third)
+    assert torch.equal(features.float().frequencies, third.float())
+    assert torch.equal(features.bfloat16().frequencies, third.float())
+
+
 @pytest.mark.parametrize("head_channels", [0, 4])
 @pytest.mark.parametrize("gain", [1.0, 0.5])
 def test_attention_is_a_softmax_average_of_values_in_heads(head_channels: int, gain: float) -> None:

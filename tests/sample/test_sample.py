@@ -21,6 +21,7 @@ from tests.support.runs import short_run
 
 from ict_ref.checkpoint.load import load_pretrained
 from ict_ref.checkpoint.network_file import export
+from ict_ref.config import minimal
 from ict_ref.data.image_files import read_pixels
 from ict_ref.sample import images as making
 from ict_ref.sample.__main__ import main
@@ -227,6 +228,15 @@ def test_a_network_file_in_colour_without_labels(tmp_path: Path) -> None:
         assert archive.files == ["arr_0"]
         assert archive["arr_0"].shape == (3, 8, 8, 3)
         assert (archive["arr_0"][..., 0] != archive["arr_0"][..., 1]).any()
+
+
+@pytest.mark.parametrize(("classes", "first", "last"), [(10, 0, 9), (12, 0, 9), (4, 0, 3)])
+def test_a_picture_of_a_run_has_as_many_samples_of_each_of_the_first_ten_classes(
+    classes: int, first: int, last: int
+) -> None:
+    count, labels = making.shown_labels(classes, minimal())
+    assert labels is not None
+    assert labels.tolist() == [label for label in range(first, last + 1) for _ in range(count // (last - first + 1))]
 
 
 @pytest.mark.parametrize("clip", [True, False])

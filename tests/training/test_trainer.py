@@ -50,6 +50,14 @@ def farthest(a: Trainer, b: Trainer) -> float:
     return max(float((mine[name] - theirs[name]).abs().max()) for name in mine)
 
 
+@pytest.mark.parametrize("labels", [True, False])
+def test_a_trainer_describes_its_images(labels: bool) -> None:
+    chosen = dataclasses.replace(config(), data=dataclasses.replace(config().data, labels=labels))
+    about = Trainer(chosen, dataclasses.replace(images(), names=tuple("abcdefghij"), source="here")).images
+    assert (about.event, about.source) == ((1, 8, 8), "here")
+    assert (about.classes, about.class_names) == ((10, tuple("abcdefghij")) if labels else (0, None))
+
+
 def test_a_distance_that_needs_a_file_is_rejected_before_training_without_it() -> None:
     chosen = dataclasses.replace(config(), method=Method(distance="lpips", lpips=""))
     with pytest.raises(ValueError, match=r"--method\.lpips: expected a TorchScript file of LPIPS, got nothing"):
