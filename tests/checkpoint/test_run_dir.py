@@ -117,6 +117,15 @@ def test_a_folder_is_found_usable_or_in_use_before_a_run(tmp_path: Path) -> None
     refuse_unusable(tmp_path, minimal())
 
 
+def test_a_configuration_without_identities_is_rejected(tmp_path: Path) -> None:
+    with open_run(tmp_path, minimal()):
+        pass
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"identities": []}))
+    with pytest.raises(ValueError, match="identities: expected one or more, got none"), open_run(tmp_path, minimal()):
+        pass
+
+
 def test_a_configuration_of_a_later_format_is_rejected(tmp_path: Path) -> None:
     with open_run(tmp_path, minimal()):
         pass

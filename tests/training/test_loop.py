@@ -59,9 +59,9 @@ def test_the_progress_bar_of_a_resumed_run_starts_at_its_step(
     assert "training 3/40 steps" in capsys.readouterr().err
     resume(again, tmp_path)
     assert not fit(again, tmp_path, lambda: again.step >= 5)
-    bars = capsys.readouterr().err
-    assert "training 3/40 steps" in bars
-    assert "training 5/40 steps" in bars
+    lines_of_bar = capsys.readouterr().err
+    assert "training 3/40 steps" in lines_of_bar
+    assert "training 5/40 steps" in lines_of_bar
 
 
 @pytest.mark.usefixtures("unchecked")
