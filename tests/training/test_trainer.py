@@ -24,6 +24,7 @@ from ict_ref.training.discretization import discretization
 from ict_ref.training.ema import update_ema
 from ict_ref.training.loop import resume
 from ict_ref.training.loss import training_loss
+from ict_ref.training.nonfinite import NonFiniteGuard
 from ict_ref.training.sampled_noise import SampledNoise
 from ict_ref.training.trainer import Trainer
 
@@ -245,6 +246,21 @@ def test_an_asynchronous_guard_makes_updates_no_ops_from_the_first_that_is_not_f
     assert same(dataclasses.replace(trainer.checkpoint(), step=before.step), before)
     with pytest.raises(FloatingPointError, match=r"norm of its gradient (inf|nan) at step 6, N = \d+, noise levels"):
         trainer.guard.raise_recorded()
+
+
+def test_the_step_of_a_bad_update_is_exact_beyond_2_to_the_24() -> None:
+    described: list[int] = []
+
+    def describe(step: int, *_: float) -> str:
+        described.append(step)
+        return "bad"
+
+    guard = NonFiniteGuard(torch.device("cpu"), allowed=0, describe=describe)
+    guard.immediate = False
+    guard.verdict(2**24 + 1, torch.tensor(torch.nan), torch.tensor(1.0))
+    with pytest.raises(FloatingPointError, match="bad"):
+        guard.raise_recorded()
+    assert described == [2**24 + 1]
 
 
 def test_the_noise_levels_of_a_bad_step_are_those_that_were_sampled() -> None:

@@ -17,7 +17,7 @@ from ict_ref.formulas import (
     continuous_consistency_training_loss,
 )
 from ict_ref.networks.model import Model
-from ict_ref.training.discretization import Discretization, discretization, teacher_decay
+from ict_ref.training.discretization import Discretization, discretization
 from ict_ref.training.distance import distance_of
 from ict_ref.training.distillation import LabelledScore
 from ict_ref.training.sampled_noise import SampledNoise
@@ -50,7 +50,6 @@ def check_objective(config: Config) -> None:
     """
     for step in (0, config.train.steps):
         discretization(step, config)
-        teacher_decay(step, config)
     distance_of(config.method, dim=1)
 
 
