@@ -16,7 +16,7 @@ from torch import Tensor
 from ict_ref import formulas
 from ict_ref.verify.external_process import MissingError
 from ict_ref.verify.line_process import ExternalTargetError
-from ict_ref.verify.values import TORCH, Arrays, Json, decoded, encoded, number
+from ict_ref.verify.values import TORCH, Arrays, Json, decoded, encoded, number, summary
 from ict_ref.verify.vectors import VERSION, Vector, deviations, functions, vectors
 
 Status = Literal["pass", "fail", "missing", "waived"]
@@ -245,6 +245,8 @@ def _largest_relative_error(mine: Tensor, theirs: Tensor, rtol: float, atol: flo
 
 def _applied(operator: object, vector: Vector, arrays: Arrays) -> object:
     [(method, argument)] = vector.apply.items()
+    if method == "summary" and isinstance(argument, dict):
+        return summary(operator, **argument)
     found: Callable[[object], object] = getattr(operator, method)
     return found(decoded(argument, arrays))
 

@@ -1,12 +1,13 @@
 """The encoding of values in a vector's JSON, and their conversion to arguments of an implementation under test.
 
 A number is itself. A tensor is {"tensor": nested lists, "dtype": name}, a tuple {"tuple": list}. Numbers that JSON
-cannot hold are {"float": "nan"}. A function that the formula calls is {"callback": name, its numbers}. Tensors are
-float64, int64 or bool, on the CPU.
+cannot hold are {"float": "nan"}. A function that the formula calls is {"callback": name, its numbers}. Large tensors
+are {"generated": {"seed": ...}} or {"levels": N}. Tensors are float64, int64 or bool, on the CPU. `data/VECTORS.md`
+defines all of them for other languages.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -79,6 +80,24 @@ OPERATORS: dict[str, Callable[..., formulas.Operator]] = {
 }
 
 
+class NamedFunction:
+    """A function that a vector names; its encoding lets a program in another language compute it."""
+
+    def __init__(self, encoding: Json, function: Callable[..., object]) -> None:
+        self.encoding, self.function = encoding, function
+
+    def __call__(self, *arguments: object) -> object:
+        """Return the value of the function."""
+        return self.function(*arguments)
+
+
+@dataclass(frozen=True)
+class NamedOperator(formulas.Operator):
+    """An operator that a vector names, with its encoding."""
+
+    encoding: Json
+
+
 @dataclass(frozen=True)
 class Arrays:
     """The array type of an implementation, for its arguments and for the functions among them."""
@@ -130,7 +149,13 @@ def decoded(value: Json, arrays: Arrays = TORCH) -> object:
         return number(value["float"])
     if "callback" in value:
         return _callback(value, arrays)
-    raise ValueError(f"expected a tensor, tuple, float or callback, got {value!r}; see ict_ref/verify/values.py")
+    if isinstance(value.get("generated"), dict):
+        return arrays.of(generated(**value["generated"]))
+    if "levels" in value:
+        return arrays.of(generated_levels(int(number(value["levels"]))))
+    raise ValueError(
+        f"expected a tensor, tuple, float, callback, generated or levels, got {value!r}; see ict_ref/verify/values.py"
+    )
 
 
 def _callback(value: dict[str, Json], arrays: Arrays) -> object:
@@ -138,14 +163,68 @@ def _callback(value: dict[str, Json], arrays: Arrays) -> object:
     name = str(value["callback"])
     options = {key: part for key, part in value.items() if key != "callback"}
     if name not in OPERATORS:
-        return arrays.wrapped(partial(CALLBACKS[name], **options))
+        return NamedFunction(value, arrays.wrapped(partial(CALLBACKS[name], **options)))
     operator = OPERATORS[name](**options)
     forward, inverse = arrays.wrapped(operator.forward), arrays.wrapped(operator.inverse)
-    return formulas.Operator(forward, inverse)  # type: ignore[arg-type]
+    return NamedOperator(forward, inverse, value)  # type: ignore[arg-type]
+
+
+def random_bits(seed: int, count: int) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
+    """Return the first 64-bit integers of SplitMix64 from a seed.
+
+    Source: Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators".
+    """
+    # Products and sums of uint64 arrays are modulo 2^64.
+    z = np.uint64(seed) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def generated(
+    seed: int, shape: Sequence[int], low: float = 0.0, high: float = 1.0, below: int | None = None
+) -> Tensor:
+    """Return the tensor of a seed: float64 in [low, high), or int64 in [0, below).
+
+    u is the upper 53 bits of an integer of SplitMix64, divided by 2^53. A value is low + (high - low) u, or
+    floor(below u). Values fill the last axis first.
+    """
+    u = (random_bits(seed, math.prod(shape)) >> np.uint64(11)) * 2.0**-53
+    values = low + (high - low) * u if below is None else np.floor(below * u).astype(np.int64)
+    return torch.from_numpy(values.reshape(tuple(shape)))
+
+
+# The doubles nearest to 0.002^(1/7) and 80^(1/7).
+LEVEL_ROOTS = (0.4115597137836079, 1.8701222535385968)
+
+
+def generated_levels(n: int) -> Tensor:
+    """Return n levels from 0.002 to 80, which every language computes to the same bit.
+
+    They are the paper's, up to a few roundings: t^7 by six products, t = a + i (b - a) / (n - 1).
+    """
+    a, b = LEVEL_ROOTS
+    t = a + np.arange(n, dtype=np.float64) * (b - a) / (n - 1)
+    levels = t * t * t * t * t * t * t
+    levels[0], levels[-1] = 0.002, 80.0
+    return torch.from_numpy(levels)
+
+
+def summary(value: object, entries: Sequence[int]) -> Tensor:
+    """Return the shape, the mean, the Euclidean norm and some entries of a large value.
+
+    Entries are counted in the flattened value; the last one stands for an entry beyond it.
+    """
+    found = torch.as_tensor(value).detach().double()
+    flat = found.flatten()
+    parts = [flat.mean(), flat.norm(), *(flat[min(entry, len(flat) - 1)] for entry in entries)]
+    return torch.cat([torch.tensor(found.shape, dtype=torch.float64), torch.stack(parts)])
 
 
 def encoded(value: object) -> Json:
     """Return the encoding of a value in a vector, or its text if it has no encoding."""
+    if isinstance(value, NamedFunction | NamedOperator):
+        return value.encoding
     if isinstance(value, np.ndarray | np.generic):
         value = torch.as_tensor(value)
     if isinstance(value, Tensor):

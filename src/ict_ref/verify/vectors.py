@@ -1,9 +1,10 @@
 """The vectors: arguments, expected values, and the values that known deviations return.
 
 They are package data in a folder per version. `nox -s vectors` generates the newest from mpmath oracles. Versions are
-not edited by hand, and earlier ones stay as they were published.
+not edited by hand, and earlier ones stay as they were published. `data/VECTORS.md` describes the files.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,7 @@ from ict_ref.verify.values import Json
 
 Verdict = Literal["valid", "invalid", "acceptable"]
 # A change of the value, the name or the meaning of any vector or argument increases the version.
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,16 @@ class Deviation:
     def __str__(self) -> str:
         """Return id and description in one line."""
         return f"{self.name}: {self.what}; {self.effect}; seen in {self.seen_in}"
+
+
+@dataclass(frozen=True)
+class Note:
+    """The meaning of a flag: the kind of bug that a vector with it finds, and its effect."""
+
+    flag: str
+    bug_type: str
+    description: str
+    effect: str
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,9 @@ class Vector:
     apply: dict[str, Json]
     compare: str
     version: int = VERSION
+    flags: tuple[str, ...] = ()
+    digits: Json = None
+    """The value in 30 digits, as text in nested lists; None if it is not a real number, or before version 3."""
 
     @property
     def name(self) -> str:
@@ -73,6 +87,10 @@ FIELDS: dict[str, Json] = {
 }
 
 
+# Files of a version that do not belong to one function.
+OTHERS = ("deviations", "trace", "schema")
+
+
 def _folder(version: int) -> Traversable:
     return files("ict_ref.verify") / "data" / f"v{version}"
 
@@ -88,20 +106,54 @@ def vectors(function: str, version: int = VERSION) -> tuple[Vector, ...]:
     """Return the vectors of a function."""
     content = read(function, version)
     return tuple(
-        Vector(function=function, source=content["source"], version=version, **{**FIELDS, **entry})
+        Vector(function=function, source=content["source"], version=version, **{**FIELDS, **_with_flags(entry)})
         for entry in content["vectors"]
     )
+
+
+def _with_flags(entry: dict[str, Any]) -> dict[str, Any]:
+    return {**entry, "flags": tuple(entry.get("flags", ()))}
 
 
 @cache
 def functions(version: int = VERSION) -> tuple[str, ...]:
     """Return the functions that have vectors, in alphabetical order."""
-    names = (path.name.removesuffix(".json") for path in _folder(version).iterdir())
-    return tuple(sorted(name for name in names if name not in ("deviations", "trace")))
+    return tuple(name for name in _names(version) if name not in OTHERS)
+
+
+def _names(version: int) -> list[str]:
+    names = (path.name for path in _folder(version).iterdir())
+    return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
+
+
+@cache
+def notes(version: int = VERSION) -> dict[str, Note]:
+    """Return the meaning of each flag. Versions 1 and 2 do not have flags."""
+    books = (read(function, version).get("notes", {}) for function in functions(version))
+    keys = ("bug_type", "description", "effect")
+    return {flag: Note(flag, *(note[key] for key in keys)) for book in books for flag, note in book.items()}
+
+
+@cache
+def checksum(version: int = VERSION) -> str:
+    """Return the SHA-256 of a version: that of its list of checksums, one line for each JSON file.
+
+    The list is what `sha256sum *.json` prints, sorted by name; version 3 has it as the file SHA256SUMS.
+    """
+    return hashlib.sha256(checksums(version).encode()).hexdigest()
+
+
+def checksums(version: int = VERSION) -> str:
+    """Return the SHA-256 of each JSON file of a version, in the format of `sha256sum`."""
+    folder = _folder(version)
+    files_and_digests = ((f"{name}.json", (folder / f"{name}.json").read_bytes()) for name in _names(version))
+    return "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files_and_digests)
 
 
 @cache
 def deviations(version: int = VERSION) -> dict[str, Deviation]:
     """Return the known deviations by id."""
     book, keys = read("deviations", version), ("function", "what", "effect", "seen_in")
-    return {name: Deviation(name, *(entry[key] for key in keys)) for name, entry in book.items()}
+    # Versions 1 and 2 have the entries alone.
+    entries = book.get("deviations", book)
+    return {name: Deviation(name, *(entry[key] for key in keys)) for name, entry in entries.items()}

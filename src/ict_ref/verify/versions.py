@@ -47,7 +47,7 @@ _VERSION_1: dict[str, Signature] = {
     "search_intermediate_sigma": Signature("search_intermediate_sigma", {"objective": "score", "sigmas": "grid"}),
     "stroke_edit": Signature("stroke_edit", {"reference": "y"}),
 }
-SIGNATURES: dict[int, Mapping[str, Signature]] = {1: _VERSION_1, VERSION: {}}
+SIGNATURES: dict[int, Mapping[str, Signature]] = {1: _VERSION_1, 2: {}, VERSION: {}}
 
 
 def signature(function: str, version: int) -> Signature:
@@ -62,5 +62,5 @@ def chosen(text: str) -> int:
     """
     versions = {str(version): version for version in sorted(SIGNATURES)}
     if text not in versions:
-        raise ValueError(f"expected {' or '.join(versions)}, got {text}; leave it out for version {VERSION}")
+        raise ValueError(f"expected {', '.join(list(versions)[:-1])} or {VERSION}, got {text}; leave it out for version {VERSION}")
     return versions[text]
