@@ -2,8 +2,9 @@
 
 from tools.vectors.arrays import Array, array
 from tools.vectors.callbacks import callback
-from tools.vectors.case import INF, NAN, Argument, Case, draw, invalid, valid, whole
+from tools.vectors.case import INF, NAN, Argument, Case, draw, elsewhere, invalid, large, marked, valid, whole
 from tools.vectors.cases_schedule import levels
+from tools.vectors.generated import Integers, Levels, Uniform
 
 LEVELS = array([0.002, 0.1, 0.5, 1.0, 80.0])
 BAD_SIGMAS = {"sigma is NaN": array([1.0, NAN]), "sigma < 0": array([-1.0, 1.0]), "sigma is infinite": array([INF])}
@@ -33,10 +34,18 @@ def scalings(*, has_data: bool = True, has_min: bool = True, atol: float = 0.0) 
             invalid("sigma_min < 0", sigma=array([1.0]), sigma_min=-0.002),
         ]
     cases += [invalid(comment, sigma=sigma) for comment, sigma in BAD_SIGMAS.items()]
-    return cases
+    return [*cases, large("the 1281 levels of the end of a run", sigma=Levels(1281), rtol=1e-11)]
 
 
+# A batch of CIFAR-10. Differences of two such batches have norms of about 64.
+CIFAR = (128, 3, 32, 32)
+PART_OF_CIFAR = (16, 3, 32, 32)
 NETWORK = callback("network_bend", a=0.75, b=-1.5)
+def sixteen_levels() -> Array:
+    """Every 85th of the 1281 levels, from the lowest."""
+    return array([float(level) for level in levels(1281).values[::85]])
+
+
 BOUNDARY: list[Case] = [
     valid("at sigma_min the input comes back", network=NETWORK, x=array([[0.5, -1.25]]), sigma=array([0.002])),
     valid("levels from sigma_min to sigma_max", network=NETWORK, x=draw(1, 5, 3), sigma=LEVELS, rtol=1e-12, atol=1e-14),
@@ -52,6 +61,12 @@ BOUNDARY: list[Case] = [
         atol=1e-14,
     ),
     valid("noise of level 80", network=NETWORK, x=array([[81.0, -120.0, 40.0]]), sigma=array([80.0])),
+    large(
+        "a part of a batch of CIFAR-10, levels of the end of a run",
+        network=NETWORK,
+        x=Uniform(1, PART_OF_CIFAR, -1.0, 1.0),
+        sigma=sixteen_levels(),
+    ),
     valid("other numbers", network=NETWORK, x=draw(5, 2, 2), sigma=array([0.5, 3.0]), sigma_min=0.01, sigma_data=1.0),
     invalid("sigma_data = 0", network=NETWORK, x=array([[1.0]]), sigma=array([1.0]), sigma_data=0.0),
     invalid("sigma is NaN", network=NETWORK, x=array([[1.0]]), sigma=array([NAN])),
@@ -89,6 +104,11 @@ POSITIONAL: list[Case] = [
 ]
 
 
+def batches() -> dict[str, Argument]:
+    """Two batches of the size of CIFAR-10's."""
+    return {"x": Uniform(2, CIFAR, -1.0, 1.0), "y": Uniform(3, CIFAR, -1.0, 1.0)}
+
+
 def pairs() -> list[tuple[str, Array, Array]]:
     """Pairs of examples for the distances."""
     ones = array([[1.0] * 30])
@@ -111,10 +131,18 @@ REFUSED_PAIRS: list[tuple[str, Array, Array]] = [
 ]
 
 
+def unusual(case: Case) -> Case:
+    """The case, marked if no images of training are so far apart or so close."""
+    if case.comment == "far apart":
+        return elsewhere(case)
+    return marked(case, "Elsewhere", "Cancellation") if case.comment == "very close" else case
+
+
 def distances(**others: Argument) -> list[Case]:
     """Vectors for a distance without a constant."""
     return [
-        *(valid(comment, x=x, y=y, **others) for comment, x, y in pairs()),
+        *(unusual(valid(comment, x=x, y=y, **others)) for comment, x, y in pairs()),
+        large("two batches of CIFAR-10", **batches(), **others),
         *(invalid(comment, x=x, y=y, **others) for comment, x, y in REFUSED_PAIRS),
     ]
 
@@ -124,12 +152,16 @@ HUBER: list[Case] = [
     *distances(c=0.03),
     valid("CIFAR-10's c, which belongs to 3072 values", x=draw(12, 2, 5), y=draw(13, 2, 5), c=0.029929839625296264),
     valid("an example of one value", x=array([[1.0], [0.25]]), y=array([[0.0], [0.0]]), c=0.5),
-    valid(
-        "a tiny difference, where the root cancels",
-        x=array([[1e-7], [3e-5]]),
-        y=array([[0.0], [0.0]]),
-        c=0.03,
-        rtol=1e-12,
+    marked(
+        valid(
+            "a tiny difference, where the root cancels",
+            x=array([[1e-7], [3e-5]]),
+            y=array([[0.0], [0.0]]),
+            c=0.03,
+            rtol=1e-12,
+        ),
+        "Elsewhere",
+        "Cancellation",
     ),
     valid("c far above the difference: squared l2 / 2c", x=X, y=Y, c=1e4, rtol=1e-12),
     valid("c far below the difference: the norm", x=X, y=Y, c=1e-12),
@@ -248,6 +280,14 @@ def objectives(*, training: bool) -> list[Case]:
     def at(seed: int, *shape: int, **changed: Argument) -> dict[str, Argument]:
         return {**objective(**changed), **point(seed, *shape, training=training)}
 
+    def of_images() -> dict[str, Argument]:
+        shape = PART_OF_CIFAR
+        first, second = ("x", "z") if training else ("x_hi", None)
+        batch: dict[str, Argument] = {first: Uniform(4, shape, -1.0, 1.0)}
+        batch |= {second: Uniform(5, shape, -2.0, 2.0)} if second else {"score": SCORE}
+        grid = {"sigmas": Levels(1281), "index": Integers(6, shape[:1], 1280), "weights": Uniform(7, (1280,), 0.5, 1.5)}
+        return objective(**batch, **grid, distance=callback("pseudo_huber", c=0.029929839625296264))
+
     small = array([0.002, 0.5, 1.0])
     near: dict[str, Argument] = {"sigmas": small, "weights": array([2.0, 0.5]), "index": whole(0, 1)}
     loose = 1e-11
@@ -263,6 +303,7 @@ def objectives(*, training: bool) -> list[Case]:
             rtol=loose,
             **at(62, 2, 3, **without_rounding(near), distance=PSEUDO_HUBER),
         ),
+        large("a part of a batch of CIFAR-10, N = 1281, the paper's c", **of_images()),
         valid("student and teacher alike", rtol=1e-10, **at(64, 2, 3, **near, teacher=STUDENT)),
         valid("the lower level sigma_min: the teacher's boundary", rtol=loose, **at(66, 2, 2, **near, teacher=EXACT)),
         invalid("index -1 is not an interval", **at(68, 1, 2, index=whole(-1))),

@@ -1,12 +1,15 @@
 """Vectors for the schedules: grids, curricula, probabilities, weights."""
 
 import math
+from collections.abc import Callable
 
 from tools.vectors.arrays import Array, array
-from tools.vectors.case import INF, NAN, Argument, Case, acceptable, invalid, valid
+from tools.vectors.case import INF, NAN, Argument, Case, acceptable, elsewhere, invalid, large, valid
+from tools.vectors.generated import Levels
 from tools.vectors.oracle_schedule import sigma_grid
 
 K = 400_000  # the paper's training steps
+SIZES = (161, 641, 1281)  # numbers of levels in the second half of a run
 
 
 def levels(n: int, **numbers: float) -> Array:
@@ -43,6 +46,7 @@ GRID: list[Case] = [
     valid("rho = 3 on [0.5, 10]", n=6, sigma_min=0.5, sigma_max=10.0, rho=3.0),
     valid("a wide range", n=5, sigma_min=1e-6, sigma_max=1e6, rtol=1e-12),
     valid("a narrow range", n=5, sigma_min=1.0, sigma_max=1.0009765625),
+    *(large(f"N = {n}", n=n, rtol=1e-12) for n in SIZES if n < 1281),
     invalid("N = 1 < 2", n=1),
     invalid("N = 0 < 2", n=0),
     invalid("N = -3 < 2", n=-3),
@@ -71,12 +75,28 @@ def refused_curriculum(few: int) -> list[Case]:
     ]
 
 
+def change_points() -> list[Case]:
+    """The first and the last step of each of the eight stages."""
+    runs = {
+        "the paper's run on CIFAR-10, K' = 50 000": K,
+        "the paper's run on ImageNet, K' = 100 000": 2 * K,
+        "K = 400 007, K' = floor(50 000.875)": 400_007,
+    }
+    cases = []
+    for run, total in runs.items():
+        firsts = [stage * (total // 8) for stage in range(8)]
+        lasts = [*(first - 1 for first in firsts[1:]), total - 1]
+        for stage, (first, last) in enumerate(zip(firsts, lasts, strict=True), start=1):
+            cases += [
+                valid(f"{run}: the first step of stage {stage}", step=first, total_steps=total),
+                valid(f"{run}: the last step of stage {stage}", step=last, total_steps=total),
+            ]
+    return cases
+
+
 EXPONENTIAL: list[Case] = [
-    *(
-        valid(f"the paper's run, K' = 50 000: step {step}", step=step, total_steps=K)
-        for step in (0, 49_999, 50_000, 99_999, 100_000, 150_000, 200_000, 299_999, 300_000, 349_999, 350_000, K)
-    ),
-    valid("ImageNet's run, K' = 100 000: the last step before N = 1281", step=699_999, total_steps=800_000),
+    *change_points(),
+    valid("the paper's run, K' = 50 000: the end", step=K, total_steps=K),
     valid("s0 = 1: N(0) = 2", step=0, total_steps=10, s0=1, s1=4),
     valid("s0 = s1: one stage", step=7, total_steps=10, s0=5, s1=5),
     valid("the least K with K' = 1: eight stages", step=3, total_steps=8),
@@ -112,6 +132,13 @@ SQRT: list[Case] = [
     valid("the root is just above 6", step=33, total_steps=60, s0=2, s1=7),
     valid("s0 = s1", step=1, total_steps=10, s0=3, s1=3),
     valid("K = 1, k = 1", step=1, total_steps=1),
+    acceptable(
+        "s0 = 1: N(0) = 1, a grid of one level",
+        {"two levels or more (the authors' code of consistency models)": 2},
+        step=0,
+        total_steps=800_000,
+        s0=1,
+    ),
     *refused_curriculum(2),
 ]
 
@@ -170,7 +197,7 @@ COSINE: list[Case] = [
 
 def decay(comment: str, n: int, s0: int, mu0: float) -> Case:
     """mu of N, or of N - 1."""
-    alternatives: dict[str, dict[str, Argument]] = {
+    alternatives: dict[str, dict[str, Argument] | int] = {
         "N - 1 in place of N (the authors' code of consistency models)": {"n": n - 1, "s0": s0, "mu0": mu0}
     }
     return acceptable(comment, alternatives, n=n, s0=s0, mu0=mu0)
@@ -204,12 +231,25 @@ CELLS = {
     "close levels": array([1.0, 1.0000152587890625, 1.000030517578125]),
 }
 
-UNIFORM_PMF = [*(valid(comment, sigmas=sigmas) for comment, sigmas in CELLS.items()), *refused_levels()]
+# Grids that no run of the paper has.
+ODD_CELLS = ("uneven levels", "rho = 1", "extreme levels", "close levels")
+
+
+def of_grids(tolerance: Callable[[str], float] = lambda _: 1e-13) -> list[Case]:
+    """Small grids, and the grids of the second half of a run."""
+    cases = {comment: valid(comment, sigmas=sigmas, rtol=tolerance(comment)) for comment, sigmas in CELLS.items()}
+    return [
+        *(elsewhere(case) if comment in ODD_CELLS else case for comment, case in cases.items()),
+        *(large(f"the paper's grid of N = {n} levels", sigmas=Levels(n), rtol=1e-11, atol=0.0) for n in SIZES),
+    ]
+
+
+UNIFORM_PMF = [*of_grids(), *refused_levels()]
 UNIFORM_WEIGHTS = list(UNIFORM_PMF)
-GAP_WEIGHTS = [*(valid(comment, sigmas=sigmas) for comment, sigmas in CELLS.items()), *refused_levels()]
+GAP_WEIGHTS = [*of_grids(), *refused_levels()]
 
 LOGNORMAL_PMF: list[Case] = [
-    *(valid(c, sigmas=s, rtol=1e-10 if "close" in c else 1e-12) for c, s in CELLS.items()),
+    *of_grids(lambda comment: 1e-10 if "close" in comment else 1e-12),
     valid(
         "symmetric about P_mean: so is p", sigmas=array([0.25, 0.5, 1.0, 2.0, 4.0]), p_mean=0.0, p_std=1.0, rtol=1e-12
     ),
@@ -238,10 +278,12 @@ INDEX: list[Case] = [
     valid(
         "just below each upper edge", u=array([math.nextafter(b, 0.0) for b in (0.25, 0.5, 0.75, 1.0)]), pmf=QUARTERS
     ),
-    valid(
-        "intervals of probability 0 are never drawn, not even at the edges",
-        u=array([0.0, 0.25, 0.5, BELOW_ONE]),
-        pmf=GAPS,
+    elsewhere(
+        valid(
+            "intervals of probability 0 are never drawn, not even at the edges",
+            u=array([0.0, 0.25, 0.5, BELOW_ONE]),
+            pmf=GAPS,
+        )
     ),
     valid("one interval", u=array([0.0, 0.5, BELOW_ONE]), pmf=array([1.0])),
     valid("a batch of one", u=array([0.7]), pmf=array([0.125, 0.125, 0.75])),

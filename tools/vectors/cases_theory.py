@@ -1,7 +1,7 @@
 """Vectors for the closed forms and the statistics."""
 
 from tools.vectors.arrays import Array, array
-from tools.vectors.case import INF, NAN, Argument, Case, draw, invalid, valid
+from tools.vectors.case import INF, NAN, Argument, Case, draw, elsewhere, invalid, valid
 
 XI, MEAN = array([0.5, -1.0]), array([0.25, -0.5])
 NEAR = {"rtol": 1e-12, "atol": 1e-14}
@@ -77,7 +77,7 @@ MIXTURE: list[Case] = [
         mixture_weights=array([1.0]),
     ),
     mixture("points: std = 0", draw(323, 2, 2), array([0.5, 2.0]), stds=array([0.0, 0.0])),
-    mixture("far out, where every density underflows", array([[100.0, -100.0]]), array([0.1])),
+    elsewhere(mixture("far out, where every density underflows", array([[100.0, -100.0]]), array([0.1]))),
     mixture(
         "sigma_min, between two points: exponents of 156 250 hang on each other",
         array([[0.0, 0.5]]),
@@ -234,7 +234,7 @@ INCEPTION: list[Case] = [
     valid("two classes", p=array([[0.75, 0.25], [0.125, 0.875]]), rtol=1e-12),
     valid("some zeros", p=array([[0.5, 0.5, 0.0], [0.25, 0.0, 0.75], [1.0, 0.0, 0.0]]), rtol=1e-12),
     valid("an empty class", p=array([[0.5, 0.5, 0.0], [0.25, 0.75, 0.0]]), rtol=1e-12),
-    valid("tiny probabilities", p=array([[1.0, 1e-300], [1e-300, 1.0]]), rtol=1e-12),
+    elsewhere(valid("tiny probabilities", p=array([[1.0, 1e-300], [1e-300, 1.0]]), rtol=1e-12)),
     invalid("a row adds up to 0.9", p=array([[0.5, 0.4], [0.5, 0.5]])),
     invalid("a negative probability", p=array([[1.5, -0.5], [0.5, 0.5]])),
     invalid("a probability is NaN", p=array([[NAN, 0.5]])),

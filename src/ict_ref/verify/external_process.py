@@ -4,9 +4,13 @@ It reads {"id": 7, "function": "c_in", "args": {"sigma": {"tensor": [0.1, 80.0],
 7, "value": [1.96, 0.0125]}. For arguments that it rejects it writes {"id": 7, "error": "why"}, and for a missing
 function {"id": 7, "missing": true}.
 
-Arguments are encoded as in the vectors (see values.py), and only those given are sent. A value is a number, nested
-lists, or encoded as in the vectors; several values are {"tuple": [...]}. The command ends at the end of its input. It
-writes all other output to its standard error.
+Arguments are encoded as in the vectors (see values.py), and only those given are sent. A function among them is
+{"callback": name, its numbers}, which the command computes itself; `data/VECTORS.md` lists the names. Large arguments
+are sent in full. For a function that returns an operator, "apply": {"forward": tensor} asks for its value at a tensor;
+without it any value accepts the arguments.
+
+A value is a number, nested lists, or encoded as in the vectors; several values are {"tuple": [...]}. The command ends
+at the end of its input. It writes all other output to its standard error.
 """
 
 import json
@@ -14,14 +18,17 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cache
+from dataclasses import dataclass
 from types import TracebackType
 
 import torch
 
 from ict_ref.verify.line_process import GRACE, ExternalTargetError, LineProcess, excerpt
 from ict_ref.verify.values import Json, decoded, encoded, number
-from ict_ref.verify.vectors import VERSION, functions, vectors
+from ict_ref.verify.vectors import VERSION, functions
+
+# Functions that return an operator, of which a command sends the value at a tensor.
+OPERATOR_FUNCTIONS = ("inpainting_operator", "colorization_operator", "super_resolution_operator")
 
 # The number of failures after which a command is not started again: for one function, and in a row for all of them.
 TRIES_OF_A_FUNCTION = 3
@@ -34,6 +41,13 @@ class MissingError(Exception):
 
 class RefusedError(ValueError):
     """A command rejected a call, as it should for arguments outside the function's domain."""
+
+
+@dataclass(frozen=True)
+class RemoteOperator:
+    """An operator of a command."""
+
+    forward: Callable[[object], object]
 
 
 class ExternalTarget:
@@ -60,8 +74,8 @@ class ExternalTarget:
 
     @staticmethod
     def functions(version: int = VERSION) -> tuple[str, ...]:
-        """Return the functions that a command can compute: their vectors neither contain nor return functions."""
-        return _without_callbacks(version)
+        """Return the functions that a command can compute, which are all of a version."""
+        return functions(version)
 
     def __enter__(self) -> "ExternalTarget":
         try:
@@ -82,17 +96,22 @@ class ExternalTarget:
             raise AttributeError(f"expected one of ExternalTarget.functions(), got {name}")
 
         def call(**arguments: object) -> object:
-            return self._call(name, arguments)
+            if name not in OPERATOR_FUNCTIONS:
+                return self._call(name, arguments)
+            self._call(name, arguments, is_read=False)
+            return RemoteOperator(lambda x: self._call(name, arguments, {"forward": encoded(x)}))
 
         return call
 
-    def _call(self, name: str, arguments: dict[str, object]) -> object:
+    def _call(
+        self, name: str, arguments: dict[str, object], apply: dict[str, Json] | None = None, *, is_read: bool = True
+    ) -> object:
         if self._failures_in_a_row >= TRIES_IN_A_ROW:
             raise ExternalTargetError(f"not called: the command had failed {TRIES_IN_A_ROW} times in a row")
         if self._failures[name] >= TRIES_OF_A_FUNCTION:
             raise ExternalTargetError(f"not called: the command had failed for {name} {TRIES_OF_A_FUNCTION} times")
         try:
-            answer = self._answer(name, arguments)
+            answer = self._answer(name, arguments, apply)
             if answer.get("missing") is True and name in self._has:
                 raise ExternalTargetError(f"the command reports {name} as missing, which it had computed before")
             if isinstance(answer.get("error"), str):
@@ -105,7 +124,7 @@ class ExternalTarget:
                 raise ExternalTargetError(
                     f"the command sent {excerpt(answer)}, without value, error (a text) or missing"
                 )
-            value = received(answer["value"])
+            value = received(answer["value"]) if is_read else None
         except ExternalTargetError:
             self._failures[name] += 1
             self._failures_in_a_row += 1
@@ -119,10 +138,11 @@ class ExternalTarget:
         self._has.add(name)
         self._failures_in_a_row = 0
 
-    def _answer(self, name: str, arguments: dict[str, object]) -> dict[str, Json]:
+    def _answer(self, name: str, arguments: dict[str, object], apply: dict[str, Json] | None) -> dict[str, Json]:
         """Return the object that the command sends for a call. Raises ExternalTargetError if it does not send one."""
         self._calls += 1
         request = {"id": self._calls, "function": name, "args": {key: encoded(arguments[key]) for key in arguments}}
+        request |= {"apply": apply} if apply else {}
         line = self._process.exchange(json.dumps(request, allow_nan=False).encode() + b"\n")
         try:
             answer = json.loads(line.decode())
@@ -183,18 +203,3 @@ def _leaves(value: Json) -> Iterator[Json]:
 def _numbers(value: Json) -> object:
     """Return nested lists with the words for NaN and infinity as numbers."""
     return [_numbers(part) for part in value] if isinstance(value, list) else number(value)
-
-
-@cache
-def _without_callbacks(version: int) -> tuple[str, ...]:
-    return tuple(
-        name
-        for name in functions(version)
-        if not any(vector.apply or _has_callback(vector.arguments) for vector in vectors(name, version))
-    )
-
-
-def _has_callback(value: Json) -> bool:
-    if isinstance(value, dict):
-        return "callback" in value or any(map(_has_callback, value.values()))
-    return isinstance(value, list) and any(map(_has_callback, value))

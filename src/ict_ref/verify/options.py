@@ -11,7 +11,6 @@ import tyro
 from ict_ref.utils.command_line import expect
 from ict_ref.utils.option_parser import Flag, Several, metavar, options_of
 from ict_ref.verify import run_laws
-from ict_ref.verify.external_process import ExternalTarget
 from ict_ref.verify.vectors import VERSION, functions
 from ict_ref.verify.versions import chosen
 
@@ -145,9 +144,8 @@ class ExecOptions(FunctionOptions):
     """Check a program in any language, which exchanges one JSON object per line.
 
     COMMAND is started without a shell. For each line {"id": 7, "function": "c_in", "args": {...}} it writes a line
-    {"id": 7, "value": ...}, "error" or "missing". ict_ref/verify/external_process.py describes the format;
-    tests/verify/implementations has an example in JavaScript. Functions that take functions are left out, and laws are
-    not tried.
+    {"id": 7, "value": ...}, "error" or "missing". ict_ref/verify/data/VECTORS.md describes the format;
+    tests/verify/implementations has an example in JavaScript. Laws are not tried.
     """
 
     command: Annotated[Text, tyro.conf.arg(metavar="COMMAND")]
@@ -158,10 +156,6 @@ class ExecOptions(FunctionOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         expect(0 < self.seconds < math.inf, "--seconds", "a number > 0", self.seconds)
-        possible = ExternalTarget.functions(self.version)
-        beyond = ", ".join(name for name in self.only if name not in possible)
-        advice = "A command cannot receive functions as arguments."
-        expect(not beyond, "--only", "functions that exec can check", beyond, advice)
 
 
 @dataclass(frozen=True, kw_only=True)
