@@ -117,7 +117,7 @@ def digits(value: Any) -> Any:
         return [digits(part) for part in value]
     if isinstance(value, Array):
         return mapped(digits, value.nested()) if value.dtype == "float64" else None
-    return None if isinstance(value, int | None) else mp.nstr(mpf(value), DIGITS)
+    return None if isinstance(value, int | None) else mp.nstr(mpf(value), DIGITS).removeprefix("+")
 
 
 def flat(encoded: Any) -> list[Any]:
