@@ -1,5 +1,6 @@
 """A command is checked through JSON; a faulty command neither harms nor outlives the check."""
 
+import json
 import os
 import shlex
 import shutil
@@ -23,7 +24,8 @@ from ict_ref.verify.external_process import (
     received,
 )
 from ict_ref.verify.line_process import ExternalTargetError
-from ict_ref.verify.vectors import vectors
+from ict_ref.verify.values import decoded
+from ict_ref.verify.vectors import functions, vectors
 
 PEERS = Path(__file__).parent / "implementations"
 # Without the site module Python starts in a few hundredths of a second.
@@ -88,7 +90,7 @@ def broken(pids: Path, instead: str, at_start: str = "") -> str:
     return shlex.join([*PYTHON, str(script)])
 
 
-def results(command: str, *only: str, seconds: float = 5.0) -> list[Result]:
+def results(command: str, *only: str, seconds: float = 10.0) -> list[Result]:
     with ExternalTarget(command, seconds=seconds) as peer:
         return list(check(peer, only=only or peer.functions()))
 
@@ -111,14 +113,47 @@ def test_a_good_command_passes_every_vector_of_its_functions_and_the_rest_is_mis
     assert {result.message for result in missing} == {f"no function {result.function}" for result in missing}
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-def test_a_command_in_javascript_passes_every_vector_of_its_functions() -> None:
-    found = results(f"node {shlex.quote(str(PEERS / 'peer.js'))}")
+JAVASCRIPT = PEERS / "javascript"
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+
+
+@needs_node
+def test_a_command_in_javascript_passes_every_vector_of_every_function() -> None:
+    found = results(f"node {shlex.quote(str(JAVASCRIPT / 'peer.js'))}")
     assert failures(found) == []
-    assert {result.function for result in found if result.status == "pass"} == {
-        "sigma_grid", "exponential_curriculum", "sqrt_curriculum", "lognormal_pmf", "c_skip", "c_out", "c_in",
-        "c_noise", "pseudo_huber_constant", "pseudo_huber",
-    }  # fmt: skip
+    assert [result.id for result in found if result.status != "pass"] == []
+    assert {result.function for result in found} == set(functions())
+
+
+@needs_node
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_command_in_javascript_passes_earlier_versions_where_names_are_the_same(version: int) -> None:
+    only = ["heun_step", "consistency_training_loss", "multistep_sample", "inpainting_operator", "c_in"]
+    with ExternalTarget(f"node {shlex.quote(str(JAVASCRIPT / 'peer.js'))}", version=version) as peer:
+        found = list(check(peer, only=only, version=version))
+    assert {result.status for result in found} == {"pass"}
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("file", "right", "wrong", "function"),
+    [
+        ("named.js", "2 * b * s * x,", "b * s * x,", "continuous_consistency_training_loss"),
+        ("named.js", "square, 2)", "square, 1)", "continuous_consistency_distillation_loss"),
+        ("model.js", "student(added(x, high, z), high)", "student(added(x, low, z), low)", "consistency_training_loss"),
+        ("sampling.js", "Math.sqrt(sigma + sigma_min)", "Math.sqrt(sigma)", "multistep_sample"),
+        ("operators.js", "0.587,", "0.588,", "colorization_operator"),
+        ("editing.js", "chosen(mask, operator.forward(x), given)", "chosen(mask, x, given)", "edit"),
+    ],
+)
+def test_a_command_in_javascript_with_a_mistake_fails(
+    tmp_path: Path, file: str, right: str, wrong: str, function: str
+) -> None:
+    shutil.copytree(JAVASCRIPT, tmp_path / "peer")
+    text = (tmp_path / "peer" / file).read_text()
+    assert text.count(right) == 1
+    (tmp_path / "peer" / file).write_text(text.replace(right, wrong))
+    assert failures(results(f"node {shlex.quote(str(tmp_path / 'peer' / 'peer.js'))}", function))
 
 
 def test_a_known_deviation_of_a_command_fails_with_its_id() -> None:
@@ -128,12 +163,55 @@ def test_a_known_deviation_of_a_command_fails_with_its_id() -> None:
     assert statuses(found, "c_noise") == {"pass"}
 
 
-def test_commands_are_called_for_functions_without_callbacks_only() -> None:
-    names = ExternalTarget.functions()
-    assert {"sigma_grid", "precision_recall", "colorization_mask"} <= set(names)
-    assert not {"denoise", "edit", "inpainting_operator", "search_intermediate_sigma"} & set(names)
+# Answers each call with an error that has the call.
+ECHO = """
+import json, sys
+for line in sys.stdin:
+    call = json.loads(line)
+    print(json.dumps({"id": call.pop("id"), "error": json.dumps(call)}), flush=True)
+"""
+
+
+def sent(function: str, arguments: dict[str, object]) -> object:
+    """Return the call that a command receives."""
+    decoded_arguments = {name: decoded(value) for name, value in arguments.items()}
+    with ExternalTarget(shlex.join([*PYTHON, "-c", ECHO])) as peer, pytest.raises(RefusedError) as refused:
+        getattr(peer, function)(**decoded_arguments)
+    return json.loads(str(refused.value))
+
+
+def test_commands_are_called_for_every_function() -> None:
+    assert ExternalTarget.functions() == functions()
     with ExternalTarget(GOOD) as peer, pytest.raises(AttributeError, match="expected one of"):
-        peer.denoise(x=torch.ones(1))
+        peer.student(x=torch.ones(1))
+
+
+@pytest.mark.parametrize("function", ["edit", "heun_step", "consistency_training_loss", "search_intermediate_sigma"])
+def test_functions_among_the_arguments_are_sent_as_the_vector_has_them(function: str) -> None:
+    arguments = vectors(function)[0].arguments
+    assert sent(function, arguments) == {"function": function, "args": arguments}
+
+
+@pytest.mark.parametrize("encoding", [{"generated": {"seed": 0, "shape": [3], "below": 8}}, {"levels": 161}])
+def test_large_arguments_are_sent_as_the_vector_has_them(encoding: dict[str, object]) -> None:
+    assert sent("uniform_pmf", {"sigmas": encoding}) == {"function": "uniform_pmf", "args": {"sigmas": encoding}}
+
+
+def test_an_operator_is_asked_for_its_value_at_a_tensor() -> None:
+    script = """
+import json, sys
+for line in sys.stdin:
+    call = json.loads(line)
+    x = call["apply"]["forward"]["tensor"] if "apply" in call else "no value"
+    print(json.dumps({"id": call["id"], "value": x}), flush=True)
+"""
+    command = shlex.join([*PYTHON, "-c", script])
+    found = results(command, "inpainting_operator")
+    assert len(found) == len(vectors("inpainting_operator"))
+    assert {result.status for result in found} == {"pass"}
+    refused = [result for result in results(command, "super_resolution_operator") if "patch" in result.message]
+    assert all("should be refused" in result.message for result in refused)
+    assert refused
 
 
 def test_rejections_and_missing_functions_raise_different_errors() -> None:
@@ -290,7 +368,7 @@ def test_a_command_that_has_ended_does_not_end_the_check(pids: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (1, "")
-    assert "\n0 passed, 13 failed" in done.stdout
+    assert f"\n0 passed, {len(vectors('c_in'))} failed" in done.stdout
     assert "the command ended with exit status 3 and did not answer" in done.stdout
 
 
@@ -308,7 +386,7 @@ def test_main_checks_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "TARGET: expected a value, got nothing; see python -m ict_ref.verify --help"),
         (["ict_ref.formulas", "--exec", GOOD], "unexpected argument ict_ref.formulas"),
-        (["exec", GOOD, "--only", "denoise"], "--only: expected functions that exec can check, got denoise"),
+        (["exec", GOOD, "--only", "denoised"], "--only: expected names of ict_ref.formulas, got denoised"),
     ],
 )
 def test_a_target_is_a_module_or_a_command(

@@ -1,4 +1,4 @@
-"""Version 1 of the vectors stays as it was, and checks code that was written for it, by its names."""
+"""Versions 1 and 2 of the vectors stay as they were, and check code that was written for them, by their names."""
 
 import hashlib
 import inspect
@@ -19,34 +19,46 @@ from ict_ref.verify.__main__ import main
 from ict_ref.verify.check import check
 from ict_ref.verify.external_process import ExternalTarget
 from ict_ref.verify.laws import LAWS
-from ict_ref.verify.vectors import VERSION, deviations, functions, vectors
+from ict_ref.verify.vectors import VERSION, checksum, deviations, functions, vectors
 from ict_ref.verify.versions import SIGNATURES, signature
 
 VERIFY = Path(ict_ref.verify.__file__).parent
-MANIFEST = Path(__file__).parents[2] / "tools" / "vectors" / "v1.sha256"
+MANIFESTS = Path(__file__).parents[2] / "tools" / "vectors"
 PEERS = Path(__file__).parent / "implementations"
 RENAMED = [name for name in dir(version1) if name in functions(1)]
 WRONG = [name for name in dir(version1_wrong) if name in functions(1)]
 
 
-def test_the_files_of_version_1_are_those_that_were_published() -> None:
-    published = {name: digest for digest, name in (line.split() for line in MANIFEST.read_text().splitlines())}
-    folder = VERIFY / "data" / "v1"
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_files_of_earlier_versions_are_those_that_were_published(version: int) -> None:
+    manifest = (MANIFESTS / f"v{version}.sha256").read_text()
+    published = {name: digest for digest, name in (line.split() for line in manifest.splitlines())}
+    folder = VERIFY / "data" / f"v{version}"
     today = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     assert today == published
+    assert checksum(version) == hashlib.sha256(manifest.encode()).hexdigest()
 
 
 def test_only_the_newest_version_is_written() -> None:
-    assert VERSION == 2
-    assert generate.DATA == VERIFY / "data" / "v2"
-    assert sorted(path.name for path in (VERIFY / "data").iterdir()) == [f"v{version}" for version in SIGNATURES]
+    assert VERSION == 3
+    assert generate.DATA == VERIFY / "data" / "v3"
+    folders = sorted(path.name for path in (VERIFY / "data").iterdir() if path.is_dir())
+    assert folders == [f"v{version}" for version in SIGNATURES]
+    recorded = sorted(path.stem for path in MANIFESTS.glob("v*.sha256"))
+    assert recorded[: VERSION - 1] == folders[:-1], "record the checksums of each version that is published"
 
 
-@pytest.mark.parametrize("name", functions(1))
-def test_the_vectors_of_version_1_are_of_the_schema(name: str) -> None:
+@pytest.mark.parametrize(("name", "version"), [(name, version) for version in (1, 2) for name in functions(version)])
+def test_the_vectors_of_earlier_versions_are_of_the_schema(name: str, version: int) -> None:
     schema = json.loads((VERIFY / "schema.json").read_text())
-    jsonschema.validate(json.loads((VERIFY / "data" / "v1" / f"{name}.json").read_text()), schema)
-    assert all(vector.version == 1 for vector in vectors(name, 1))
+    jsonschema.validate(json.loads((VERIFY / "data" / f"v{version}" / f"{name}.json").read_text()), schema)
+    assert all(vector.version == version for vector in vectors(name, version))
+
+
+def test_the_reference_passes_version_2() -> None:
+    found = list(check(ict_ref.formulas, version=2))
+    assert [result.message for result in found if result.status == "fail"] == []
+    assert len(found) == 799
 
 
 @pytest.mark.parametrize("name", functions())
@@ -153,7 +165,7 @@ def test_the_command_checks_by_the_version_that_is_chosen(tmp_path: Path, capsys
     for path in (right, wrong):
         assert main([path, *only]) == 1
         out = capsys.readouterr().out
-        assert ", vectors 2, " in out
+        assert ", vectors 3, " in out
         assert "ema_update#1: cannot be called by the names of the parameters: " in out
 
 
@@ -173,6 +185,7 @@ def test_a_peer_is_asked_by_the_names_of_the_version_that_is_chosen(
     assert main(command) == 1
     assert "asked for ema value decay" in capsys.readouterr().out
     assert "ct_gradient_divergence" in set(ExternalTarget.functions()) - set(ExternalTarget.functions(1))
+    assert ExternalTarget.functions(2) == functions(2)
 
 
 def test_waivers_may_name_the_laws_of_version_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,7 +198,7 @@ def test_waivers_may_name_the_laws_of_version_1(tmp_path: Path, capsys: pytest.C
     assert main([*wrong, "--waivers", str(tmp_path / "w.toml")]) == 2
 
 
-@pytest.mark.parametrize("version", ["3", "0", "one", "", "1.0", "-1"])
+@pytest.mark.parametrize("version", ["4", "0", "one", "", "1.0", "-1"])
 def test_an_unknown_version_is_refused_in_one_line_that_lists_the_versions(
     version: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,7 +206,7 @@ def test_an_unknown_version_is_refused_in_one_line_that_lists_the_versions(
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        f"python -m ict_ref.verify: --vectors-version: expected 1 or 2, got {version}; leave it out for version 2\n"
+        f"python -m ict_ref.verify: --vectors-version: expected 1, 2 or 3, got {version}; leave it out for version 3\n"
     )
 
 
@@ -227,5 +240,5 @@ def test_a_test_suite_chooses_its_version() -> None:
     assert {"ema_update#1", "ct_gradient_limit:diverges_where_theta_minus_lags"} < set(checks)
     for name in ("ema_update#1", "ema_update:lies_between", "ct_gradient_limit:diverges_where_theta_minus_lags"):
         checks[name]()
-    with pytest.raises(ValueError, match="vectors_version: expected 1 or 2, got 3; leave it out for version 2"):
-        parametrize_with_checks(only, vectors_version=3)
+    with pytest.raises(ValueError, match="vectors_version: expected 1, 2 or 3, got 4; leave it out for version 3"):
+        parametrize_with_checks(only, vectors_version=4)

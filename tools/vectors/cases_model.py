@@ -41,6 +41,8 @@ def scalings(*, has_data: bool = True, has_min: bool = True, atol: float = 0.0) 
 CIFAR = (128, 3, 32, 32)
 PART_OF_CIFAR = (16, 3, 32, 32)
 NETWORK = callback("network_bend", a=0.75, b=-1.5)
+
+
 def sixteen_levels() -> Array:
     """Every 85th of the 1281 levels, from the lowest."""
     return array([float(level) for level in levels(1281).values[::85]])

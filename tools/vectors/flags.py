@@ -7,13 +7,13 @@ from typing import Any
 
 from tools.vectors.arrays import Array
 from tools.vectors.case import Case
-from tools.vectors.generated import Integers, Levels, Uniform
+from tools.vectors.generated import Uniform
 
 # Flag: bug type, description, effect of the bug.
 NOTES: dict[str, tuple[str, str, str]] = {
     "Elsewhere": (
         "value outside the paper's settings",
-        "The arguments are not settings of the paper: another rho, sigma_data, number of stages, or a level out of range.",
+        "The arguments are not settings of the paper: another rho, sigma_data or s0, or a level out of range.",
         "Runs with the paper's settings are not affected. Runs with other settings get a wrong value.",
     ),
     "Refusal": (
@@ -68,7 +68,7 @@ NOTES: dict[str, tuple[str, str, str]] = {
     ),
     "Large": (
         "error at realistic size",
-        "Arguments have the size of a training step and are generated from a seed; the value is a summary.",
+        "Arguments or the value have the size of a training step: they are generated from a seed and summarised.",
         "The code is right for a few numbers and wrong for the sizes of training, or in float32 sums.",
     ),
     "Cancellation": (
@@ -164,6 +164,6 @@ def flags_of(function: str, case: Case) -> list[str]:
         found.add("NoEventAxes")
     if any(count != 4 for count in axes):
         found.add("NotAnImage")
-    if any(isinstance(argument, Uniform | Integers | Levels) for argument in case.arguments.values()):
+    if case.is_summary:
         found.add("Large")
     return [flag for flag in NOTES if flag in found]

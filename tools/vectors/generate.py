@@ -219,14 +219,15 @@ def identifiers(function: str) -> list[int]:
     """
     kept = {identity(row): row["id"] for version in range(2, VERSION) for row in earlier_rows(function, version)}
     used = [row["id"] for version in range(1, VERSION) for row in earlier_rows(function, version)]
+    calls = [identity(call(case)) for case in CASES[function]]
+    if len(set(calls)) < len(calls):
+        raise ValueError(f"{function}: two cases have the same call")
     last, found = max(used, default=0), []
-    for case in CASES[function]:
-        number_of_vector = kept.get(identity(call(case)))
+    for one in calls:
+        number_of_vector = kept.get(one)
         if number_of_vector is None:
             last += 1
         found.append(number_of_vector or last)
-    if len(set(found)) < len(found):
-        raise ValueError(f"{function}: two cases have the same call")
     return found
 
 

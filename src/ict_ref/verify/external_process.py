@@ -5,9 +5,9 @@ It reads {"id": 7, "function": "c_in", "args": {"sigma": {"tensor": [0.1, 80.0],
 function {"id": 7, "missing": true}.
 
 Arguments are encoded as in the vectors (see values.py), and only those given are sent. A function among them is
-{"callback": name, its numbers}, which the command computes itself; `data/VECTORS.md` lists the names. Large arguments
-are sent in full. For a function that returns an operator, "apply": {"forward": tensor} asks for its value at a tensor;
-without it any value accepts the arguments.
+{"callback": name, its numbers}, and a large array {"generated": {"seed": ...}} or {"levels": N}. The command computes
+them itself; `data/VECTORS.md` defines them. For a function that returns an operator, "apply": {"forward": tensor} asks
+for its value at a tensor; without it any value accepts the arguments.
 
 A value is a number, nested lists, or encoded as in the vectors; several values are {"tuple": [...]}. The command ends
 at the end of its input. It writes all other output to its standard error.

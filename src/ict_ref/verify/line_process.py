@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import IO, NoReturn, cast
 
-# The longest value of a vector has 100 kB.
+# The longest value of a vector has 1 MB.
 LONGEST_LINE = 4 * 2**20
 ERRORS_KEPT = 4000
 # The time in seconds that a command has to end after the end of its input, and the interval of polling.
@@ -43,6 +43,7 @@ class LineProcess:
         """
         process = self._process or self.start()
         deadline = time.monotonic() + self.seconds
+        left_to_send = memoryview(request)  # slices of it do not copy a long request
         with selectors.DefaultSelector() as selector:
             for pipe, event in zip(_pipes(process), (selectors.EVENT_WRITE, *[selectors.EVENT_READ] * 2), strict=True):
                 selector.register(pipe, event)
@@ -53,7 +54,7 @@ class LineProcess:
                 # pipe open.
                 if not ready and process.poll() is not None:
                     self._has_ended(process)
-                request = self._transferred(process, ready, request, selector)
+                left_to_send = self._transferred(process, ready, left_to_send, selector)
         line, _, self._received = self._received.partition(b"\n")
         return line
 
@@ -73,9 +74,9 @@ class LineProcess:
         self,
         process: subprocess.Popen[bytes],
         ready: Sequence[IO[bytes]],
-        request: bytes,
+        request: memoryview,
         selector: selectors.BaseSelector,
-    ) -> bytes:
+    ) -> memoryview:
         """Read and write what is ready, and return the rest of the request; pipes that are done are not selected."""
         stdin, stdout, stderr = _pipes(process)
         if stderr in ready and not self._listen(stderr):
@@ -166,7 +167,7 @@ class LineProcess:
             stderr.close()
 
 
-def _written(stdin: IO[bytes], request: bytes) -> bytes:
+def _written(stdin: IO[bytes], request: memoryview) -> memoryview:
     """Write a part of a request and return the rest."""
     try:
         return request[os.write(stdin.fileno(), request[:65536]) :]
@@ -174,7 +175,7 @@ def _written(stdin: IO[bytes], request: bytes) -> bytes:
         return request
     except BrokenPipeError:
         # The command does not read. The wait for its output finds out whether it has ended or hangs.
-        return b""
+        return request[:0]
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:

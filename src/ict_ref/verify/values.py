@@ -18,6 +18,8 @@ from torch import Tensor
 
 from ict_ref import formulas
 
+# The attribute of a generated tensor that holds its encoding in the vector.
+ENCODING = "encoding_in_vector"
 # A value in JSON; a recursive type cannot be checked at run time.
 Json: TypeAlias = object
 
@@ -150,12 +152,19 @@ def decoded(value: Json, arrays: Arrays = TORCH) -> object:
     if "callback" in value:
         return _callback(value, arrays)
     if isinstance(value.get("generated"), dict):
-        return arrays.of(generated(**value["generated"]))
+        return _with_encoding(arrays.of(generated(**value["generated"])), value)
     if "levels" in value:
-        return arrays.of(generated_levels(int(number(value["levels"]))))
+        return _with_encoding(arrays.of(generated_levels(int(number(value["levels"])))), value)
     raise ValueError(
         f"expected a tensor, tuple, float, callback, generated or levels, got {value!r}; see ict_ref/verify/values.py"
     )
+
+
+def _with_encoding(array: object, encoding: Json) -> object:
+    """Return an array that keeps its short encoding; numbers of this size in full would take seconds to send."""
+    if isinstance(array, Tensor):
+        setattr(array, ENCODING, encoding)
+    return array
 
 
 def _callback(value: dict[str, Json], arrays: Arrays) -> object:
@@ -181,9 +190,7 @@ def random_bits(seed: int, count: int) -> "np.ndarray[tuple[int], np.dtype[np.ui
     return z ^ (z >> np.uint64(31))
 
 
-def generated(
-    seed: int, shape: Sequence[int], low: float = 0.0, high: float = 1.0, below: int | None = None
-) -> Tensor:
+def generated(seed: int, shape: Sequence[int], low: float = 0.0, high: float = 1.0, below: int | None = None) -> Tensor:
     """Return the tensor of a seed: float64 in [low, high), or int64 in [0, below).
 
     u is the upper 53 bits of an integer of SplitMix64, divided by 2^53. A value is low + (high - low) u, or
@@ -225,6 +232,8 @@ def encoded(value: object) -> Json:
     """Return the encoding of a value in a vector, or its text if it has no encoding."""
     if isinstance(value, NamedFunction | NamedOperator):
         return value.encoding
+    if hasattr(value, ENCODING):
+        return getattr(value, ENCODING)
     if isinstance(value, np.ndarray | np.generic):
         value = torch.as_tensor(value)
     if isinstance(value, Tensor):

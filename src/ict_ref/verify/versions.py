@@ -62,5 +62,7 @@ def chosen(text: str) -> int:
     """
     versions = {str(version): version for version in sorted(SIGNATURES)}
     if text not in versions:
-        raise ValueError(f"expected {', '.join(list(versions)[:-1])} or {VERSION}, got {text}; leave it out for version {VERSION}")
+        raise ValueError(
+            f"expected {', '.join(list(versions)[:-1])} or {VERSION}, got {text}; leave it out for version {VERSION}"
+        )
     return versions[text]

@@ -1,7 +1,9 @@
 // Edits of images, and interpolation of noise.
 "use strict";
 
-const { check, checkFinite, checkOnePerExample, checkPositive, checkShape, flat, map, norm, perExample } = require("./values.js");
+const {
+  check, checkFinite, checkOnePerExample, checkPositive, checkShape, flat, map, norm, perExample,
+} = require("./values.js");
 const { OPERATORS } = require("./operators.js");
 const { descend } = require("./sampling.js");
 

@@ -2,8 +2,8 @@
 "use strict";
 
 const {
-  check, checkAscending, checkFinite, checkOnePerExample, checkPositive, checkShape, flat, isOfOneShape, map, perExample,
-  sum,
+  check, checkAscending, checkFinite, checkOnePerExample, checkPositive, checkShape, flat, isOfOneShape, map,
+  perExample, sum,
 } = require("./values.js");
 const { NAMED } = require("./named.js");
 

@@ -7,10 +7,9 @@ const { OPERATORS } = require("./operators.js");
 /** A function (x, sigma) of each number of an example, with its derivatives where formulas need them. */
 function elementwise(f, derivatives = {}) {
   const batch = (g) => (x, sigma) => perExample((s, v) => g(v, s), sigma, x);
-  return Object.assign(batch(f), map_values(batch, derivatives));
+  const batches = Object.entries(derivatives).map(([name, g]) => [name, batch(g)]);
+  return Object.assign(batch(f), Object.fromEntries(batches));
 }
-
-const map_values = (f, object) => Object.fromEntries(Object.entries(object).map(([key, value]) => [key, f(value)]));
 
 /** A distance d(x, y) per example. Its Hessian at y = x is `curvature` times the identity. */
 function distance(ofSquare, curvature) {

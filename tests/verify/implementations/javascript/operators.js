@@ -49,9 +49,8 @@ function superResolution({ patch }) {
   };
   const joined = (parts) => {
     const [, height, width] = shape(parts);
-    return list(height * patch, (i) =>
-      list(width * patch, (j) => parts[(i % patch) * patch + (j % patch)][Math.floor(i / patch)][Math.floor(j / patch)]),
-    );
+    const at = (m, i, j) => parts[m][Math.floor(i / patch)][Math.floor(j / patch)];
+    return list(height * patch, (i) => list(width * patch, (j) => at((i % patch) * patch + (j % patch), i, j)));
   };
   const groups = (image) => list(image.length / pixels, (c) => image.slice(c * pixels, (c + 1) * pixels));
   return {

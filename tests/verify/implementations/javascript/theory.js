@@ -2,7 +2,8 @@
 "use strict";
 
 const {
-  check, checkFinite, checkOnePerExample, checkPositive, checkProbabilities, checkRange, flat, isOfOneShape, map, norm, sum,
+  check, checkFinite, checkOnePerExample, checkPositive, checkProbabilities, checkRange, flat, isOfOneShape, map, norm,
+  sum,
 } = require("./values.js");
 
 // Consistency functions and scores.
@@ -128,7 +129,8 @@ function frechet_distance({ mean1, cov1, mean2, cov2 }) {
   });
   const [values, vectors] = spectra[0];
   // The root of cov1, and tr (cov1 cov2)^(1/2) from root cov2 root, which is symmetric.
-  const root = cov1.map((_, i) => cov1.map((__, j) => sum(values.map((v, k) => Math.sqrt(v) * vectors[k][i] * vectors[k][j]))));
+  const entry = (i, j) => sum(values.map((value, k) => Math.sqrt(value) * vectors[k][i] * vectors[k][j]));
+  const root = cov1.map((_, i) => cov1.map((__, j) => entry(i, j)));
   const between = product(product(root, cov2), root);
   const symmetric = between.map((row, i) => row.map((value, j) => (value + between[j][i]) / 2));
   const roots = eigen(symmetric)[0].map((value) => Math.sqrt(Math.max(value, 0)));

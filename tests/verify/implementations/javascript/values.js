@@ -13,6 +13,29 @@ function check(holds, needs) {
 const WORDS = { nan: NaN, inf: Infinity, "-inf": -Infinity };
 const number = (word) => (typeof word === "string" ? WORDS[word] : word);
 
+/** Return numbers from SplitMix64: low + (high - low) u, or the integer floor(below u), with u in [0, 1). */
+function generated({ seed, shape, low, high, below }) {
+  let state = BigInt(seed);
+  const product = (a, b) => BigInt.asUintN(64, a * b);
+  const next = () => {
+    state = BigInt.asUintN(64, state + 0x9e3779b97f4a7c15n);
+    let z = product(state ^ (state >> 30n), 0xbf58476d1ce4e5b9n);
+    z = product(z ^ (z >> 27n), 0x94d049bb133111ebn);
+    const u = Number((z ^ (z >> 31n)) >> 11n) / 2 ** 53;
+    return below === undefined ? low + (high - low) * u : Math.floor(below * u);
+  };
+  const filled = ([length, ...others]) =>
+    Array.from({ length }, () => (others.length ? filled(others) : next()));
+  return filled(shape);
+}
+
+/** Return n levels from 0.002 to 80, the same to the bit in every language. */
+function levels(n) {
+  const [a, b] = [0.4115597137836079, 1.8701222535385968];
+  const roots = Array.from({ length: n }, (_, i) => a + (i * (b - a)) / (n - 1));
+  return [0.002, ...roots.slice(1, -1).map((t) => t * t * t * t * t * t * t), 80];
+}
+
 /** Return an argument, or all arguments of a call by name; `named` returns the function of a {"callback": ...}. */
 function decode(value, named) {
   if (typeof value !== "object" || value === null) return value;
@@ -20,10 +43,13 @@ function decode(value, named) {
   if ("tensor" in value) return map(number, value.tensor);
   if ("tuple" in value) return value.tuple.map((part) => decode(part, named));
   if ("callback" in value) return named(value);
+  if ("generated" in value) return generated(value.generated);
+  if (typeof value.levels === "number") return levels(value.levels);
   return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, decode(part, named)]));
 }
 
-const word = (value) => (typeof value !== "number" || Number.isFinite(value) ? value : String(value).replace("Infinity", "inf").toLowerCase());
+const word = (value) =>
+  typeof value === "number" && !Number.isFinite(value) ? String(value).replace("Infinity", "inf").toLowerCase() : value;
 
 function encode(value) {
   if (Array.isArray(value)) return map(word, value);
