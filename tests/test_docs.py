@@ -19,7 +19,8 @@ from ict_ref.verify.vectors import functions, vectors
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "slurm" / "README.md", *DOCS]
+VECTORS = ROOT / "src" / "ict_ref" / "verify" / "data" / "VECTORS.md"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "slurm" / "README.md", VECTORS, *DOCS]
 README_LINES, LONGEST_LINE = 150, 120
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
