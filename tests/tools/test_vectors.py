@@ -266,8 +266,7 @@ def test_every_flag_of_a_file_has_a_note_and_no_other() -> None:
         assert set(book["notes"]) == {flag for row in book["vectors"] for flag in row.get("flags", ())}
         assert all(tuple(note.values()) == flags.NOTES[flag] for flag, note in book["notes"].items())
         assert (book["function"], book["oracle"]) == (name, generate.ORACLE)
-    assert set(notes()) <= set(flags.NOTES)
-    assert set(flags.NOTES) - set(notes()) == {"Type"}
+    assert set(notes()) == set(flags.NOTES)
     assert notes(1) == notes(2) == {}
     assert notes()["Elsewhere"].effect.startswith("Runs with the paper's settings are not affected.")
     assert all(f"`{flag}`" in PAGE for flag in flags.NOTES)

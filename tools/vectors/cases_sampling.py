@@ -191,6 +191,12 @@ EDIT: list[Case] = [
         invalid(comment, noises=draw(151, 2, 1, 1, 2, 2), sigmas=array(sigmas), **BROKEN)
         for comment, sigmas in BAD_LISTS.items()
     ),
+    invalid(
+        "a mask of integers, not of truth values",
+        noises=draw(151, 2, 1, 1, 2, 2),
+        sigmas=array([2.0, 0.5]),
+        **{**BROKEN, "mask": array([[[[1, 0], [1, 0]]]], "int64")},
+    ),
 ]
 
 

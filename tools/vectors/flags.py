@@ -97,6 +97,7 @@ HUBER_CONSTANTS = (0.0005, 0.3)  # images of 1 to 300 000 numbers
 
 # The first pattern in a comment decides. Comments are tested: each refusal has exactly one kind.
 KINDS = (
+    ("Type", r"not of truth values"),
     ("Range", r"K' = |not an interval|theta- = theta|no candidate|k-th neighbour|too few|opposite|at the end"),
     ("Shape", r"different|for two|another shape|not for N - 1|^no |only: N < 2|no level|no pair|broadcasting"),
     ("Zero", r"= 0\b|\bis 0\b|\bzero\b"),

@@ -14,6 +14,7 @@ function chosen(mask, generated, kept) {
 }
 
 function edit({ f, reference, operator, mask, noises, sigmas, sigma_min = 0.002 }) {
+  check(flat(mask).every((one) => typeof one === "boolean"), "a mask of truth values");
   const given = operator.forward(reference);
   const start = operator.inverse(chosen(mask, map(() => 0, given), given));
   return descend(f, start, noises, sigmas, sigma_min, (x) =>
