@@ -91,7 +91,7 @@ def test_options_that_a_command_does_not_have_are_rejected_in_one_line(
 def test_a_command_without_laws_and_trace_has_no_stale_waivers_of_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ("trace:loss", "step:loss", "pseudo_huber:lies_below_the_norm", "multistep_sample")
+    names = ("trace:loss", "step:loss", "pseudo_huber:lies_below_the_norm")
     (tmp_path / "w.toml").write_text("".join(f'[[waiver]]\nid = "{name}"\nreason = "known"\n' for name in names))
     (tmp_path / "c_in.py").write_text(
         "import json, sys\n"
