@@ -19,7 +19,8 @@ from ict_ref.verify.line_process import ExternalTargetError
 from ict_ref.verify.values import TORCH, Arrays, Json, decoded, encoded, number, summary
 from ict_ref.verify.vectors import VERSION, Vector, deviations, functions, vectors
 
-Status = Literal["pass", "fail", "missing", "waived"]
+Status = Literal["pass", "fail", "skipped", "note", "missing", "waived"]
+Kind = Literal["wrong", "elsewhere", "type", "precision", "accepts", "note"]
 CALLERS_ARGUMENTS = "a function must not change its arguments"
 GLOBAL_STATE = "torch's global state"
 
@@ -39,6 +40,8 @@ class Result:
     deviation: str | None = None
     counterexample: Json = None
     message: str = ""
+    kind: Kind = "wrong"
+    """What sort of finding a failure is."""
 
 
 class DifferenceError(Exception):

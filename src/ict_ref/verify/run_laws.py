@@ -1,7 +1,7 @@
 """The check of the laws of an implementation: many examples for each, and the smallest counterexample."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -19,18 +19,44 @@ from ict_ref.verify.check import (
     is_array,
     misnamed,
 )
-from ict_ref.verify.laws import LAWS, BrokenError, Law
-from ict_ref.verify.laws.law import shown
+from ict_ref.verify.law import (
+    BrokenError,
+    Comparisons,
+    Law,
+    Need,
+    NotTriedError,
+    in_dtype,
+    shown,
+    tolerances,
+)
 from ict_ref.verify.values import TORCH, Arrays, encoded
 from ict_ref.verify.vectors import VERSION, vectors
 from ict_ref.verify.versions import signature
 
 EXAMPLES, THOROUGH_EXAMPLES = 50, 1000
+GRADIENTS = "it is about gradients"
+UNMET: dict[Need, str] = {
+    "gradients": f"{GRADIENTS}, which these arrays do not carry",
+    "float64": "it is about digits that only float64 has",
+    "float32": "it is about digits that bfloat16 does not have",
+}
+"""Why a law is not tried."""
+_NUMPY_OF_A_GRADIENT = "Can't call numpy() on Tensor that requires grad"
 
 
 def hypothesis_is_installed() -> bool:
     """Return whether Hypothesis, which generates the examples, is installed."""
     return find_spec("hypothesis") is not None
+
+
+@cache
+def laws() -> tuple[Law, ...]:
+    """Return all laws; none without Hypothesis, which draws their inputs."""
+    if not hypothesis_is_installed():
+        return ()
+    from ict_ref.verify.laws import LAWS
+
+    return LAWS
 
 
 def law_name(law: Law, version: int = VERSION) -> str:
@@ -41,22 +67,33 @@ def law_name(law: Law, version: int = VERSION) -> str:
 @cache
 def law_names(version: int = VERSION) -> frozenset[str]:
     """Return the names of all laws."""
-    return frozenset(law_name(law, version) for law in LAWS)
+    return frozenset(law_name(law, version) for law in laws())
 
 
 class FunctionUnderTest:
-    """A function under test that takes and returns tensors, for any array type of the implementation."""
+    """A function under test that takes and returns float64 tensors, for any array type and dtype of it."""
 
-    def __init__(self, function: Callable[..., object], name: str, arrays: Arrays, version: int = VERSION) -> None:
+    def __init__(
+        self,
+        function: Callable[..., object],
+        name: str,
+        arrays: Arrays,
+        version: int = VERSION,
+        *,
+        dtype: str = "float64",
+        gradients: bool = False,
+    ) -> None:
         self.function, self.name, self.arrays, self.version = function, name, arrays, version
-
-    @property
-    def differentiates(self) -> bool:
-        """Whether its arrays carry gradients."""
-        return self.arrays is TORCH
+        self.gradients = gradients
+        self.dtype: torch.dtype = getattr(torch, dtype)
 
     def __call__(self, **arguments: object) -> object:
-        """Return the function's value: tensors for arrays and lists, numbers unchanged."""
+        """Return the function's value: float64 tensors for arrays and lists, numbers unchanged.
+
+        Raises:
+            BrokenError: The function has a side effect, or returns something else.
+            NotTriedError: Gradients are needed, and the function computes in NumPy.
+        """
         arguments = signature(self.name, self.version).arguments(arguments)
         # One network as student and teacher stays one network.
         once = {id(value): self._handed(value) for value in arguments.values() if callable(value)}
@@ -64,17 +101,17 @@ class FunctionUnderTest:
         got = self._called(handed)
         if isinstance(got, tuple):
             return tuple(map(_received, got))
+        if self.gradients and hasattr(got, "__array__") and not isinstance(got, Tensor):
+            raise NotTriedError(f"{GRADIENTS}, which a {type(got).__name__} does not carry")
         if hasattr(got, "forward") and hasattr(got, "inverse"):
-            return Operator(
-                *(FunctionUnderTest(getattr(got, way), way, self.arrays).apply for way in ("forward", "inverse"))
-            )
+            return Operator(*(self._method(getattr(got, way)) for way in ("forward", "inverse")))
         return _received(got)
 
     def _called(self, handed: dict[str, object]) -> object:
-        """Return the function's value. Raises BrokenError for a side effect."""
+        """Return the function's value."""
         before = {name: torch.as_tensor(value).detach().clone() for name, value in handed.items() if is_array(value)}
         with GlobalStateGuard() as guard:
-            got = self.function(**handed)
+            got = self._without_numpy(handed)
         if guard.changes:
             raise BrokenError(f"the function changed {GLOBAL_STATE}: {', '.join(guard.changes)}")
         changed = [name for name, value in before.items() if not equal_arrays(handed[name], value)]
@@ -82,21 +119,55 @@ class FunctionUnderTest:
             raise BrokenError(f"the function changed its argument {', '.join(changed)}; {CALLERS_ARGUMENTS}")
         return got
 
-    def apply(self, value: Tensor) -> Tensor:
-        """Return the value of a function of one array."""
-        found: Tensor = _received(self.function(self.arrays.of(value.clone())))
-        return found
+    def _without_numpy(self, handed: dict[str, object]) -> object:
+        """Return the function's value. Raises NotTriedError where it takes a tensor with a gradient to NumPy."""
+        try:
+            return self.function(**handed)
+        except RuntimeError as error:
+            if _NUMPY_OF_A_GRADIENT in str(error):
+                raise NotTriedError(f"{GRADIENTS}: the function computes in NumPy (--arrays numpy)") from None
+            raise
+
+    def _method(self, method: Callable[[object], object]) -> Callable[[Tensor], Tensor]:
+        """Return a function of one array as one of float64 tensors."""
+
+        def apply(value: Tensor) -> Tensor:
+            found: Tensor = _received(method(self._array(value)))
+            return found
+
+        return apply
+
+    def _array(self, value: Tensor) -> object:
+        """Return a tensor as an array for the function: a copy that passes gradients and keeps the layout."""
+        return self.arrays.of(value.to(self.dtype, copy=True) if value.is_floating_point() else value.clone())
 
     def _handed(self, value: object) -> object:
         if isinstance(value, Tensor):
-            return self.arrays.of(value.clone())  # a clone passes gradients and keeps the layout
+            return self._array(value)
         if isinstance(value, Operator):
-            return Operator(self.arrays.wrapped(value.forward), self.arrays.wrapped(value.inverse))  # type: ignore[arg-type]
-        return self.arrays.wrapped(value) if callable(value) else value
+            return Operator(*(self._callback(way) for way in (value.forward, value.inverse)))  # type: ignore[arg-type]
+        return self._callback(value) if callable(value) else value
+
+    def _callback(self, function: Callable[..., object]) -> Callable[..., object]:
+        """Return a function of float64 tensors as one of the arrays of the function under test."""
+
+        def called(*arguments: object) -> object:
+            value = function(*(_float64(argument) for argument in arguments))
+            return self._array(value) if isinstance(value, Tensor) else value
+
+        return called
+
+
+def _float64(argument: object) -> Tensor:
+    """Return an argument of a callback as a tensor, floating-point numbers in float64."""
+    found = torch.as_tensor(argument)
+    return found.double() if found.is_floating_point() else found
 
 
 def _received(value: Any) -> Any:
-    if isinstance(value, Tensor | bool | int | float):
+    if isinstance(value, Tensor):
+        return _float64(value)
+    if isinstance(value, bool | int | float):
         return value
     try:
         found = torch.as_tensor(value)
@@ -113,16 +184,17 @@ def check_laws(
     examples: int = EXAMPLES,
     seed: int = 0,
     version: int = VERSION,
+    dtype: str = "float64",
 ) -> Iterator[Result]:
     """Yield the result of every law of the functions that exist."""
     wanted = set(only)
-    for law in LAWS:
+    for law in laws():
         name = signature(law.function, version).function
         function = getattr(namespace, name, None)
         if callable(function) and (not wanted or name in wanted):
             if misnamed(function, vectors(name, version)[0].arguments):
                 continue  # the vectors report it, and laws cannot be run
-            yield check_law(law, function, arrays, examples=examples, seed=seed, version=version)
+            yield check_law(law, function, arrays, examples=examples, seed=seed, version=version, dtype=dtype)
 
 
 def check_law(
@@ -133,16 +205,49 @@ def check_law(
     examples: int = EXAMPLES,
     seed: int = 0,
     version: int = VERSION,
+    dtype: str = "float64",
 ) -> Result:
-    """Return the result of one law; seed 0 always uses the same examples."""
+    """Return the result of one law; seed 0 always uses the same examples.
+
+    Its status is `skipped` if what it needs is missing, or if no example compared a value.
+    """
+    from hypothesis.errors import Unsatisfiable
+
+    source = vectors(law.function)[0].source
+    passed = Result(law_name(law, version), signature(law.function, version).function, source, "pass", kind=law.kind)
+    if missing := [UNMET[need] for need in law.needs if not _is_met(need, arrays, dtype)]:
+        return _skipped(passed, law, missing[0])
+    gradients = "gradients" in law.needs
+    tested = FunctionUnderTest(function, law.function, arrays, version, dtype=dtype, gradients=gradients)
+    found = _run(law, tested, examples, seed, dtype)
+    if found.error is None:
+        return passed if found.compared else _skipped(passed, law, "no example compared a value")
+    if isinstance(found.error, NotTriedError):
+        return _skipped(passed, law, str(found.error))
+    if isinstance(found.error, Unsatisfiable):
+        return _skipped(passed, law, "every example was discarded")
+    at = ", ".join(f"{symbol} = {shown(value)}" for symbol, value in found.inputs.items())
+    message = f"{passed.id}: {_description(found.error)}; at {at}; the law: {law.text} [{source}]"
+    example = {symbol: encoded(value) for symbol, value in found.inputs.items()}
+    return replace(passed, status="fail", counterexample=example, message=message)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The outcome of the examples of a law: the error of the last one, its inputs, and how many compared values."""
+
+    error: BaseException | None
+    inputs: dict[str, object]
+    compared: int
+
+
+def _run(law: Law, tested: FunctionUnderTest, examples: int, seed: int, dtype: str) -> _Run:
+    """Run the examples of a law, and reduce one that breaks it."""
     import hypothesis
-    from hypothesis.errors import Flaky
+    import hypothesis.strategies as st
 
-    from ict_ref.verify.strategies import inputs
-
-    tested = FunctionUnderTest(function, law.function, arrays, version)
-    name, of = law_name(law, version), signature(law.function, version).function
     last_inputs: dict[str, object] = {}
+    compared = 0
 
     @hypothesis.settings(
         max_examples=examples,
@@ -153,26 +258,44 @@ def check_law(
         suppress_health_check=list(hypothesis.HealthCheck),
         verbosity=hypothesis.Verbosity.quiet,
     )
-    @hypothesis.given(inputs(law.symbols))
-    def law_holds_for(values: dict[str, object]) -> None:
+    @hypothesis.given(st.fixed_dictionaries(law.symbols))
+    def law_holds_for(values: Any) -> None:
+        nonlocal compared
+        rounded = {name: in_dtype(value) if isinstance(value, Tensor) else value for name, value in values.items()}
         last_inputs.clear()
-        last_inputs.update(values)
-        law.holds(tested, **values)
+        last_inputs.update(rounded)
+        before = Comparisons.made
+        law.check(tested, rounded)
+        compared += Comparisons.made > before
 
     if seed:
         law_holds_for = hypothesis.seed(seed)(law_holds_for)
-    source = vectors(law.function)[0].source
     try:
-        law_holds_for()
+        with tolerances(dtype):
+            law_holds_for()
     except (Exception, SystemExit) as error:
-        if isinstance(error, Flaky):
-            wrong = "the same arguments give a different value the second time"
-        elif isinstance(error, BrokenError):
-            wrong = str(error)
-        else:
-            wrong = f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        at = ", ".join(f"{symbol} = {shown(value)}" for symbol, value in last_inputs.items())
-        message = f"{name}: {wrong}; at {at}; the law: {law.text} [{source}]"
-        example = {symbol: encoded(value) for symbol, value in last_inputs.items()}
-        return Result(name, of, source, "fail", counterexample=example, message=message)
-    return Result(name, of, source, "pass")
+        return _Run(error, last_inputs, compared)
+    return _Run(None, last_inputs, compared)
+
+
+def _is_met(need: Need, arrays: Arrays, dtype: str) -> bool:
+    """Return whether the arrays have what a law needs."""
+    if need == "gradients":
+        return arrays is TORCH
+    return dtype == "float64" or (need == "float32" and dtype == "float32")
+
+
+def _skipped(result: Result, law: Law, reason: str) -> Result:
+    """Return the result of a law that was not tried."""
+    return replace(result, status="skipped", message=f"{result.id}: not tried: {reason}; the law: {law.text}")
+
+
+def _description(error: BaseException) -> str:
+    """Return how a law was broken, in one line."""
+    from hypothesis.errors import Flaky
+
+    if isinstance(error, Flaky):
+        return "the same arguments give a different value the second time"
+    if isinstance(error, BrokenError):
+        return str(error)
+    return f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"

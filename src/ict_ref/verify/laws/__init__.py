@@ -1,10 +1,11 @@
 """The laws that every implementation of a formula obeys, as plain functions; LAWS has them all.
 
 They hold for the functions of `ict_ref.formulas` (properties/test_laws.py), and `python -m ict_ref.verify` runs them on
-other implementations. A law of two functions takes the other one from the reference.
+other implementations. A law of two functions takes the other one from the reference. The package needs Hypothesis.
 """
 
-from ict_ref.verify.laws import (  # noqa: F401 - each registers its laws
+from ict_ref.verify.law import BrokenError, Function, Law
+from ict_ref.verify.laws import (
     curriculum,
     distance,
     editing,
@@ -15,6 +16,8 @@ from ict_ref.verify.laws import (  # noqa: F401 - each registers its laws
     statistics,
     theory,
 )
-from ict_ref.verify.laws.law import LAWS, BrokenError, Function, Law
 
-__all__ = ["LAWS", "BrokenError", "Function", "Law"]
+__all__ = ["LAWS", "MODULES", "BrokenError", "Function", "Law"]
+
+MODULES = (curriculum, distance, editing, objective, parameterization, sampling, schedule, statistics, theory)
+LAWS: tuple[Law, ...] = tuple(law for module in MODULES for laws in module.LAWS for law in laws.of)

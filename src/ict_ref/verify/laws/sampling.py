@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from ict_ref.verify.laws.law import Function, close, equal, law, needs, norm, refused
+from ict_ref.verify import strategies as some
+from ict_ref.verify.law import Function, Laws, close, equal, given, law, needs, norm, refused
 from ict_ref.verify.values import column
 
 SIGMA_MIN = 0.002
@@ -28,6 +29,7 @@ class Gaussian:
 
 
 @law("multistep_sample")
+@given(levels=some.descending_levels, mean=some.means, std=some.stds)
 def has_a_gaussian_s_variance(f: Function, levels: Tensor, mean: float, std: float) -> None:
     """With a Gaussian's f* the variance of samples follows the recursion of Algorithm 1, at any levels."""
     exact, count = Gaussian(mean, std), len(levels)
@@ -39,11 +41,12 @@ def has_a_gaussian_s_variance(f: Function, levels: Tensor, mean: float, std: flo
     for gain, level in zip(gains[1:], levels[1:], strict=True):
         variance = gain**2 * (variance + level**2 - SIGMA_MIN**2)
         shift = mean + gain * (shift - mean)
-    close((x[1:] - x[0]).square().sum(), variance, rtol=1e-9, what="a variance of")
-    close(x[0], shift, rtol=1e-9, atol=1e-11, what="a mean of")
+    close((x[1:] - x[0]).square().sum(), variance, what="a variance of")
+    close(x[0], shift, atol=1e-11, what="a mean of")
 
 
-@law("multistep_sample")
+@law("multistep_sample", needs=("float64",))
+@given(x=some.images, z=some.images)
 def adds_nothing_at_sigma_min(f: Function, x: Tensor, z: Tensor) -> None:
     """A last level sigma_min adds noise of variance 0, and f(x, sigma_min) = x: exactly nothing."""
     top = torch.tensor([80.0], dtype=torch.float64)
@@ -53,6 +56,7 @@ def adds_nothing_at_sigma_min(f: Function, x: Tensor, z: Tensor) -> None:
 
 
 @law("multistep_sample")
+@given(levels=some.descending_levels)
 def costs_one_evaluation_per_level(f: Function, levels: Tensor) -> None:
     """K levels, K network evaluations."""
     exact = Gaussian()
@@ -60,7 +64,8 @@ def costs_one_evaluation_per_level(f: Function, levels: Tensor) -> None:
     equal(exact.calls, len(levels), "a number of evaluations of")
 
 
-@law("multistep_sample")
+@law("multistep_sample", kind="accepts")
+@given(levels=some.descending_levels)
 def needs_levels_that_descend(f: Function, levels: Tensor) -> None:
     """sigma_max = sigma_1 > sigma_2 > ... >= sigma_min."""
     noises = torch.zeros(len(levels) + 1, 2, dtype=torch.float64)
@@ -70,6 +75,7 @@ def needs_levels_that_descend(f: Function, levels: Tensor) -> None:
 
 
 @law("one_step_sample")
+@given(z=some.images, sigma_max=some.sigma_maxs)
 def asks_f_at_sigma_max(f: Function, z: Tensor, sigma_max: float) -> None:
     """x = f(sigma_max z, sigma_max): the identity returns sigma_max z, and each example has the level sigma_max."""
     close(f(f=lambda x, _: x, z=z, sigma_max=sigma_max), sigma_max * z, rtol=1e-14)
@@ -85,6 +91,7 @@ def asks_f_at_sigma_max(f: Function, z: Tensor, sigma_max: float) -> None:
 
 
 @law("one_step_sample")
+@given(z=some.images)
 def sees_each_example_alone(f: Function, z: Tensor) -> None:
     """The samples of a batch are the samples of its noises."""
     alone = [f(f=Gaussian(), z=z[j : j + 1]) for j in range(len(z))]
@@ -92,6 +99,7 @@ def sees_each_example_alone(f: Function, z: Tensor) -> None:
 
 
 @law("renoise")
+@given(x=some.images, z=some.images, sigma_hi=some.upper_levels)
 def adds_variances(f: Function, x: Tensor, z: Tensor, sigma_hi: Tensor) -> None:
     """sigma_min^2 + (added deviation)^2 = sigma^2, exactly nothing at sigma_min, and x comes through unchanged."""
     sigma = SIGMA_MIN + float(sigma_hi[0])
@@ -102,6 +110,7 @@ def adds_variances(f: Function, x: Tensor, z: Tensor, sigma_hi: Tensor) -> None:
 
 
 @law("search_intermediate_sigma")
+@given(sigmas=some.grids, interval=some.positions, a=some.factors)
 def finds_the_bottom_of_a_valley(f: Function, sigmas: Tensor, interval: int, a: float) -> None:
     """The arg min over the nodes, wherever it lies, however lopsided the valley is."""
     bottom = float(sigmas[interval % len(sigmas)])
@@ -114,6 +123,7 @@ def finds_the_bottom_of_a_valley(f: Function, sigmas: Tensor, interval: int, a: 
 
 
 @law("search_intermediate_sigma")
+@given(sigmas=some.grids, interval=some.positions)
 def scores_few_levels_and_none_twice(f: Function, sigmas: Tensor, interval: int) -> None:
     """Two scores for each third that is cut off, ln(n) / ln(3/2) times, and at most four at the end."""
     bottom, asked = float(sigmas[interval % len(sigmas)]), []
@@ -129,6 +139,7 @@ def scores_few_levels_and_none_twice(f: Function, sigmas: Tensor, interval: int)
 
 
 @law("slerp")
+@given(x=some.images, y=some.images)
 def runs_from_one_to_the_other(f: Function, x: Tensor, y: Tensor) -> None:
     """alpha = 0 is the first, alpha = 1 the second."""
     z1, z2 = _apart(x, y)
@@ -137,16 +148,18 @@ def runs_from_one_to_the_other(f: Function, x: Tensor, y: Tensor) -> None:
 
 
 @law("slerp")
+@given(x=some.images, y=some.images, fraction=some.fractions)
 def keeps_the_length_of_unit_vectors(f: Function, x: Tensor, y: Tensor, fraction: float) -> None:
     """||z1|| = ||z2|| = 1: every point between has length 1, and alpha backwards is the way back."""
     z1, z2 = (z / column(norm(z), z) for z in _apart(x, y))
     alpha = torch.full((len(x),), fraction, dtype=torch.float64)
     there, back = f(z1=z1, z2=z2, alpha=alpha), f(z1=z2, z2=z1, alpha=1 - alpha)
-    close(norm(there), torch.ones(len(x)), rtol=1e-9, what="lengths of")
-    close(there, back, rtol=1e-9, atol=1e-9)
+    close(norm(there), torch.ones(len(x)), what="lengths of")
+    close(there, back, atol=1e-12)
 
 
 @law("slerp")
+@given(angle=some.angles, fraction=some.fractions)
 def turns_by_its_share_of_the_angle(f: Function, angle: float, fraction: float) -> None:
     """From e1 to cos(t) e1 + sin(t) e2 it leads through cos(alpha t) e1 + sin(alpha t) e2, and on beyond both ends."""
     alpha = torch.tensor([3 * fraction - 1], dtype=torch.float64)
@@ -159,3 +172,19 @@ def _apart(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return two images for each example that are neither 0 nor parallel."""
     a, b = x / (1 + x.abs().max()), y / (1 + y.abs().max())
     return torch.stack([a + 2, a], 1), torch.stack([b, b - 2], 1)
+
+
+LAWS: tuple[Laws, ...] = (
+    has_a_gaussian_s_variance,
+    adds_nothing_at_sigma_min,
+    costs_one_evaluation_per_level,
+    needs_levels_that_descend,
+    asks_f_at_sigma_max,
+    sees_each_example_alone,
+    adds_variances,
+    finds_the_bottom_of_a_valley,
+    scores_few_levels_and_none_twice,
+    runs_from_one_to_the_other,
+    keeps_the_length_of_unit_vectors,
+    turns_by_its_share_of_the_angle,
+)
