@@ -72,7 +72,7 @@ def laws(root: Path = ROOT) -> dict[str, list[tuple[Path, str]]]:
     every = sorted((formula.name for formula in formulas()), key=len, reverse=True)
     found: dict[str, list[tuple[Path, str]]] = {name: [] for name in every}
     for law in LAWS if root == ROOT else ():
-        found[law.function].append((Path("src", *law.holds.__module__.split(".")).with_suffix(".py"), law.name))
+        found[law.function].append((Path("src", *law.statement.__module__.split(".")).with_suffix(".py"), law.name))
     for path in sorted((root / "properties").glob("test_*.py")):
         tree = ast.parse(path.read_text())
         known = definitions(tree)

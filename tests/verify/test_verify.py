@@ -24,8 +24,8 @@ from ict_ref.equations import formulas
 from ict_ref.verify import parametrize_with_checks, run_laws
 from ict_ref.verify.__main__ import main
 from ict_ref.verify.check import check
+from ict_ref.verify.law import close
 from ict_ref.verify.laws import LAWS, BrokenError
-from ict_ref.verify.laws.law import close
 from ict_ref.verify.values import ARRAYS
 from ict_ref.verify.vectors import deviations, functions, vectors
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ict_ref.verify.check import Result, check_vector
 from ict_ref.verify.check import check as check_implementation
 from ict_ref.verify.law import Law, NotTriedError
-from ict_ref.verify.run_laws import check_law, law_name, laws
+from ict_ref.verify.run_laws import all_laws, check_law, law_name
 from ict_ref.verify.values import ARRAYS, Arrays
 from ict_ref.verify.vectors import VERSION, Vector, functions, vectors
 from ict_ref.verify.versions import chosen, signature
@@ -99,6 +99,6 @@ def _vectors_and_laws(function: str, version: int) -> Iterator[tuple[str, Vector
     """Yield the checks of a function with their names; laws only if Hypothesis is installed."""
     for vector in vectors(function, version):
         yield vector.name, vector
-    for law in laws():
+    for law in all_laws():
         if signature(law.function, version).function == function:
             yield law_name(law, version), law

@@ -65,7 +65,7 @@ def _check(options: CheckOptions) -> Verification:
     laws = f"on {options.examples} examples each" if _laws_are_tried() else "not tried: pip install hypothesis"
 
     def is_tried(name: str) -> bool:
-        if name in run_laws.law_names(options.version) and not _laws_are_tried():
+        if run_laws.is_law(name, options.version) and not _laws_are_tried():
             return False
         return _is_selected(name, options, chosen if options.only else (*chosen, trace.FUNCTION))
 
@@ -114,7 +114,7 @@ def _exec(options: ExecOptions, stack: ExitStack) -> Verification:
     )
 
     def is_tried(name: str) -> bool:
-        return name not in run_laws.law_names(options.version) and _is_selected(name, options, names)
+        return not run_laws.is_law(name, options.version) and _is_selected(name, options, names)
 
     return Verification(
         target,

@@ -30,7 +30,7 @@ from ict_ref.verify.law import (
     tolerances,
 )
 from ict_ref.verify.values import TORCH, Arrays, encoded
-from ict_ref.verify.vectors import VERSION, vectors
+from ict_ref.verify.vectors import VERSION, functions, vectors
 from ict_ref.verify.versions import signature
 
 EXAMPLES, THOROUGH_EXAMPLES = 50, 1000
@@ -50,7 +50,7 @@ def hypothesis_is_installed() -> bool:
 
 
 @cache
-def laws() -> tuple[Law, ...]:
+def all_laws() -> tuple[Law, ...]:
     """Return all laws; none without Hypothesis, which draws their inputs."""
     if not hypothesis_is_installed():
         return ()
@@ -67,7 +67,13 @@ def law_name(law: Law, version: int = VERSION) -> str:
 @cache
 def law_names(version: int = VERSION) -> frozenset[str]:
     """Return the names of all laws."""
-    return frozenset(law_name(law, version) for law in laws())
+    return frozenset(law_name(law, version) for law in all_laws())
+
+
+def is_law(name: str, version: int = VERSION) -> bool:
+    """Return whether the name of a check is that of a law, by its form: FUNCTION:LAW."""
+    function, colon, _ = name.partition(":")
+    return bool(colon) and function in functions(version)
 
 
 class FunctionUnderTest:
@@ -188,7 +194,7 @@ def check_laws(
 ) -> Iterator[Result]:
     """Yield the result of every law of the functions that exist."""
     wanted = set(only)
-    for law in laws():
+    for law in all_laws():
         name = signature(law.function, version).function
         function = getattr(namespace, name, None)
         if callable(function) and (not wanted or name in wanted):

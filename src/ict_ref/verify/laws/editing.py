@@ -66,7 +66,7 @@ def has_the_mean_of_each_patch_first(f: Function, seed: int) -> None:
     close(got, 2 * means, rtol=1e-11, atol=1e-12, what="the first coordinates are")
 
 
-@law("edit")
+@law("edit", needs=("float32",))
 @given(x=some.images, y=some.images, levels=some.descending_levels)
 def keeps_what_was_given_and_sees_each_example_alone(f: Function, x: Tensor, y: Tensor, levels: Tensor) -> None:
     """The image is unchanged where the mask is not set, and a batch is edited image by image, each with its mask."""
@@ -81,7 +81,7 @@ def keeps_what_was_given_and_sees_each_example_alone(f: Function, x: Tensor, y: 
     close(got, torch.cat(alone), rtol=1e-12, atol=1e-12)
 
 
-@law("stroke_edit")
+@law("stroke_edit", needs=("float32",))
 @given(x=some.images, levels=some.descending_levels)
 def begins_at_the_image_that_was_given(f: Function, x: Tensor, levels: Tensor) -> None:
     """Without noise and with f(x, sigma) = x it is the image itself, however large its values are."""

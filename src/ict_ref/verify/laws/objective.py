@@ -82,7 +82,7 @@ LOSSES: dict[str, Callable[[Function], Function]] = {
 }
 
 
-@law("consistency_training_loss")
+@law("consistency_training_loss", needs=("float32",))
 @given(x=some.images, z=some.images, index=some.intervals, sigmas=some.grids)
 def compares_neighbouring_levels_of_one_path(f: Function, x: Tensor, z: Tensor, index: Tensor, sigmas: Tensor) -> None:
     """The student is called at (x + sigma_{i+1} z, sigma_{i+1}), the teacher at (x + sigma_i z, sigma_i)."""
@@ -94,7 +94,7 @@ def compares_neighbouring_levels_of_one_path(f: Function, x: Tensor, z: Tensor, 
     teacher.at(x + column(low, x) * z, low, "teacher")
 
 
-@law("consistency_training_loss", needs=("gradients",))
+@law("consistency_training_loss", needs=("gradients", "float32"))
 @given(x=some.images, z=some.images, index=some.intervals, sigmas=some.grids)
 def sends_no_gradient_to_the_teacher(f: Function, x: Tensor, z: Tensor, index: Tensor, sigmas: Tensor) -> None:
     """d loss / d theta- = 0; d loss / d theta is the student's alone."""
@@ -106,7 +106,7 @@ def sends_no_gradient_to_the_teacher(f: Function, x: Tensor, z: Tensor, index: T
     needs(teacher.theta.grad is None or float(teacher.theta.grad) == 0, "a gradient passes through the teacher")
 
 
-@law(*LOSSES, calls=LOSSES, needs=("gradients",))
+@law(*LOSSES, calls=LOSSES, needs=("gradients", "float32"))
 @given(x=some.images, z=some.images, index=some.intervals, sigmas=some.grids)
 def has_the_gradient_of_the_student_alone(f: Function, x: Tensor, z: Tensor, index: Tensor, sigmas: Tensor) -> None:
     """With one network as student and teacher: d loss / d theta = lambda 2 (f_hi - f_lo) . df_hi / d theta.
@@ -128,7 +128,7 @@ def has_the_gradient_of_the_student_alone(f: Function, x: Tensor, z: Tensor, ind
     close(network.theta.grad, parts.sum(), atol=1e-12 * float(terms.sum()), what="a gradient of")
 
 
-@law("consistency_training_loss")
+@law("consistency_training_loss", needs=("float32",))
 @given(z=some.images, index=some.intervals, sigmas=some.grids)
 def is_0_for_the_exact_function_of_a_point(f: Function, z: Tensor, index: Tensor, sigmas: Tensor) -> None:
     """p_data = delta(x - xi): f*(x, sigma) = sigma_min / sigma x + (1 - sigma_min / sigma) xi has no loss."""
@@ -144,7 +144,7 @@ def is_0_for_the_exact_function_of_a_point(f: Function, z: Tensor, index: Tensor
     needs(loss.abs() <= most, f"the loss is {loss.tolist()}, should be 0")
 
 
-@law(*LOSSES, calls=LOSSES)
+@law(*LOSSES, calls=LOSSES, needs=("float32",))
 @given(x=some.images, z=some.images, index=some.intervals, sigmas=some.grids)
 def is_weighted_by_its_own_cell(f: Function, x: Tensor, z: Tensor, index: Tensor, sigmas: Tensor) -> None:
     """loss(lambda) = lambda(sigma_i) loss(1), one value per example."""
@@ -157,7 +157,7 @@ def is_weighted_by_its_own_cell(f: Function, x: Tensor, z: Tensor, index: Tensor
     close(weighted, weights[index] * plain, rtol=1e-12)
 
 
-@law(*LOSSES, calls=LOSSES)
+@law(*LOSSES, calls=LOSSES, needs=("float32",))
 @given(x=some.images, z=some.images, index=some.intervals, sigmas=some.grids)
 def sees_each_example_alone(f: Function, x: Tensor, z: Tensor, index: Tensor, sigmas: Tensor) -> None:
     """The losses of a batch are the losses of its examples."""
@@ -225,7 +225,7 @@ def _normal_nodes(mean: float, std: float) -> tuple[Tensor, Tensor, Tensor]:
     return mean + std * nodes[:, :1], nodes[:, 1:], chances / chances.sum()
 
 
-@law("consistency_matching_loss")
+@law("consistency_matching_loss", needs=("float32",))
 @given(x=some.images, y=some.images, index=some.intervals, sigmas=some.grids)
 def steps_down_by_euler_along_the_score(f: Function, x: Tensor, y: Tensor, index: Tensor, sigmas: Tensor) -> None:
     """The student is at (x_{i+1}, sigma_{i+1}), the teacher at x_{i+1} - (sigma_i - sigma_{i+1}) sigma_{i+1} score."""
@@ -245,7 +245,7 @@ def steps_down_by_euler_along_the_score(f: Function, x: Tensor, y: Tensor, index
     teacher.at(x - column((low - high) / high, x) * y, low, "teacher")
 
 
-@law("consistency_matching_loss")
+@law("consistency_matching_loss", needs=("float32",))
 @given(z=some.images, index=some.intervals, sigmas=some.grids)
 def is_the_training_loss_for_a_single_point(f: Function, z: Tensor, index: Tensor, sigmas: Tensor) -> None:
     """p_data = delta(x - xi): Euler's point is xi + sigma_i z, and Eqs. (3) and (5) are the same number."""

@@ -147,12 +147,11 @@ def lets_the_gradient_through(f: Function, x: Tensor, sigma: Tensor, sigma_data:
     needs(isinstance(value, Tensor) and value.requires_grad, "no gradient reaches the network")
     (got,) = torch.autograd.grad(value.sum(), theta)
     level = column(sigma, x)
-    terms = formulas.c_out(level, sigma_data=sigma_data) * (formulas.c_in(level, sigma_data=sigma_data) * x).sin()
-    # Terms of both signs cancel in the sum.
-    size = float(
-        (formulas.c_out(level, sigma_data=sigma_data) * formulas.c_in(level, sigma_data=sigma_data) * x).abs().sum()
-    )
-    close(got, terms.sum(), atol=1e-12 * size, what="the network's gradient is")
+    scaled = formulas.c_in(level, sigma_data=sigma_data) * x
+    expected = (formulas.c_out(level, sigma_data=sigma_data) * scaled.sin()).sum()
+    # Terms of both signs cancel in the sum, and sigma cancels in sigma - sigma_min.
+    size = sigma_data * float(scaled.abs().sum())
+    close(got, expected, atol=1e-13 * size, what="the network's gradient is")
 
 
 @law("boundary_parameterization")

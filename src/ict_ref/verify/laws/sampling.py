@@ -28,7 +28,7 @@ class Gaussian:
         return self.mean + column(self.gain(sigma), x) * (x - self.mean)
 
 
-@law("multistep_sample")
+@law("multistep_sample", needs=("float32",))
 @given(levels=some.descending_levels, mean=some.means, std=some.stds)
 def has_a_gaussian_s_variance(f: Function, levels: Tensor, mean: float, std: float) -> None:
     """With a Gaussian's f* the variance of samples follows the recursion of Algorithm 1, at any levels."""
@@ -55,7 +55,7 @@ def adds_nothing_at_sigma_min(f: Function, x: Tensor, z: Tensor) -> None:
     equal(f(f=Gaussian(0.0), noises=torch.stack([x, z]), sigmas=both), once)
 
 
-@law("multistep_sample")
+@law("multistep_sample", needs=("float32",))
 @given(levels=some.descending_levels)
 def costs_one_evaluation_per_level(f: Function, levels: Tensor) -> None:
     """K levels, K network evaluations."""
@@ -64,7 +64,7 @@ def costs_one_evaluation_per_level(f: Function, levels: Tensor) -> None:
     equal(exact.calls, len(levels), "a number of evaluations of")
 
 
-@law("multistep_sample", kind="accepts")
+@law("multistep_sample", kind="accepts", needs=("float32",))
 @given(levels=some.descending_levels)
 def needs_levels_that_descend(f: Function, levels: Tensor) -> None:
     """sigma_max = sigma_1 > sigma_2 > ... >= sigma_min."""
@@ -109,7 +109,7 @@ def adds_variances(f: Function, x: Tensor, z: Tensor, sigma_hi: Tensor) -> None:
     equal(f(x=x, z=torch.zeros_like(z), sigma=sigma), x)
 
 
-@law("search_intermediate_sigma")
+@law("search_intermediate_sigma", needs=("float32",))
 @given(sigmas=some.grids, interval=some.positions, a=some.factors)
 def finds_the_bottom_of_a_valley(f: Function, sigmas: Tensor, interval: int, a: float) -> None:
     """The arg min over the nodes, wherever it lies, however lopsided the valley is."""
@@ -122,7 +122,7 @@ def finds_the_bottom_of_a_valley(f: Function, sigmas: Tensor, interval: int, a: 
     close(f(objective=objective, sigmas=sigmas), bottom, rtol=1e-15)
 
 
-@law("search_intermediate_sigma")
+@law("search_intermediate_sigma", needs=("float32",))
 @given(sigmas=some.grids, interval=some.positions)
 def scores_few_levels_and_none_twice(f: Function, sigmas: Tensor, interval: int) -> None:
     """Two scores for each third that is cut off, ln(n) / ln(3/2) times, and at most four at the end."""

@@ -18,7 +18,7 @@ def frechet(f: Function, real: Tensor, fake: Tensor) -> float:
     return float(f(mean1=mean1, cov1=cov1, mean2=mean2, cov2=cov2))
 
 
-@law("frechet_distance")
+@law("frechet_distance", needs=("float32",))
 @given(real=some.feature_sets, fake=some.feature_sets)
 def is_symmetric_and_0_for_equals(f: Function, real: Tensor, fake: Tensor) -> None:
     """FD(p, q) = FD(q, p) >= 0 = FD(p, p), also where there are fewer examples than features."""
@@ -28,7 +28,7 @@ def is_symmetric_and_0_for_equals(f: Function, real: Tensor, fake: Tensor) -> No
     close(frechet(f, real, real), 0.0, atol=1e-6 * size, what="FD(p, p) =")
 
 
-@law("frechet_distance")
+@law("frechet_distance", needs=("float32",))
 @given(real=some.feature_sets, fake=some.feature_sets, seed=some.seeds)
 def does_not_see_motions(f: Function, real: Tensor, fake: Tensor, seed: int) -> None:
     """FD is the same after both sets are rotated and moved alike."""
@@ -37,7 +37,7 @@ def does_not_see_motions(f: Function, real: Tensor, fake: Tensor, seed: int) -> 
     close(frechet(f, real @ q + q[0], fake @ q + q[0]), frechet(f, real, fake), rtol=1e-6, atol=1e-6 * size)
 
 
-@law("frechet_distance")
+@law("frechet_distance", needs=("float32",))
 @given(real=some.feature_sets, seed=some.seeds)
 def is_the_sum_over_common_axes(f: Function, real: Tensor, seed: int) -> None:
     """For covariances with common axes: the sum of (m1 - m2)^2 + (s1 - s2)^2 over the axes."""
@@ -47,7 +47,7 @@ def is_the_sum_over_common_axes(f: Function, real: Tensor, seed: int) -> None:
     close(got, (m**2 + (s1 - s2) ** 2).sum(), rtol=1e-5, atol=1e-5)
 
 
-@law("frechet_distance")
+@law("frechet_distance", needs=("float32",))
 @given(real=some.feature_sets, fake=some.feature_sets, fraction=some.fractions)
 def is_the_closed_form_of_two_axes(f: Function, real: Tensor, fake: Tensor, fraction: float) -> None:
     """2 x 2: tr (C1 C2)^(1/2) = sqrt(tr(C1 C2) + 2 sqrt(det C1 det C2)), to all digits of float64."""
@@ -72,7 +72,7 @@ def tells_small_distances_apart_far_from_the_origin(f: Function, fraction: float
     close(list(map(float, f(real=line, fake=above, k=1))), [0.0, 0.0], what="for a line beside another")
 
 
-@law("precision_recall")
+@law("precision_recall", needs=("float32",))
 @given(real=some.feature_sets, fake=some.feature_sets, k=some.neighbours)
 def is_recall_the_other_way(f: Function, real: Tensor, fake: Tensor, k: int) -> None:
     """precision(a, b) = recall(b, a), both are fractions, and both are 1 for equal sets."""
@@ -83,7 +83,7 @@ def is_recall_the_other_way(f: Function, real: Tensor, fake: Tensor, k: int) -> 
     close(list(map(float, f(real=real, fake=real, k=k))), [1.0, 1.0], what="for equal sets")
 
 
-@law("precision_recall")
+@law("precision_recall", needs=("float32",))
 @given(real=some.feature_sets, fake=some.feature_sets, k=some.neighbours)
 def grow_with_k_and_end_far_away(f: Function, real: Tensor, fake: Tensor, k: int) -> None:
     """A farther neighbour means more reach; sets that are far apart do not reach each other."""
@@ -92,7 +92,7 @@ def grow_with_k_and_end_far_away(f: Function, real: Tensor, fake: Tensor, k: int
     close(list(map(float, f(real=real, fake=fake + 1e3, k=k))), [0.0, 0.0], what="for sets far apart")
 
 
-@law("inception_score")
+@law("inception_score", needs=("float32",))
 @given(p=some.class_probabilities)
 def lies_between_1_and_the_number_of_classes(f: Function, p: Tensor) -> None:
     """1 <= IS <= classes, and not above the number of examples either."""
@@ -103,14 +103,14 @@ def lies_between_1_and_the_number_of_classes(f: Function, p: Tensor) -> None:
     )
 
 
-@law("inception_score")
+@law("inception_score", needs=("float32",))
 @given(p=some.class_probabilities, m=some.small_integers)
 def sees_no_order_and_no_copies(f: Function, p: Tensor, m: int) -> None:
     """Examples and classes in another order, and each example several times: the same score."""
     close(f(p=p.flip(0).flip(1).repeat(m, 1)), f(p=p), rtol=1e-10)
 
 
-@law("inception_score")
+@law("inception_score", needs=("float32",))
 @given(m=some.small_integers)
 def is_the_number_of_classes_for_certain_examples(f: Function, m: int) -> None:
     """Every class equally often, each time for sure: IS = classes; all the same: IS = 1."""
@@ -119,7 +119,7 @@ def is_the_number_of_classes_for_certain_examples(f: Function, m: int) -> None:
     close(f(p=certain[:1].expand(5, -1)), 1.0, rtol=1e-12)
 
 
-@law("kernel_distance")
+@law("kernel_distance", needs=("float32",))
 @given(real=some.feature_sets, fake=some.feature_sets, seed=some.seeds)
 def is_symmetric_and_does_not_see_rotations(f: Function, real: Tensor, fake: Tensor, seed: int) -> None:
     """KD(a, b) = KD(b, a) = KD(a Q, b Q) for orthogonal Q."""
@@ -129,7 +129,7 @@ def is_symmetric_and_does_not_see_rotations(f: Function, real: Tensor, fake: Ten
     close(f(real=real @ q, fake=fake @ q), there, rtol=1e-8, atol=1e-11 * size)
 
 
-@law("inception_score")
+@law("inception_score", needs=("float32",))
 @given(m=some.small_integers)
 def is_of_all_examples_at_once(f: Function, m: int) -> None:
     """One example per class, 10 m times each, has the score of the whole set, not a mean over parts."""
@@ -137,7 +137,7 @@ def is_of_all_examples_at_once(f: Function, m: int) -> None:
     close(f(p=p), 4.0, rtol=1e-10)
 
 
-@law("kernel_distance")
+@law("kernel_distance", needs=("float32",))
 @given(m=some.small_integers)
 def sees_every_example(f: Function, m: int) -> None:
     """The contribution of one example far from n others to the mean kernel is 2 / n, for every n."""
@@ -152,7 +152,7 @@ def sees_every_example(f: Function, m: int) -> None:
     close(f(real=real, fake=fake), expected, rtol=1e-9)
 
 
-@law("kernel_distance")
+@law("kernel_distance", needs=("float32",))
 @given(real=some.feature_sets, fraction=some.fractions)
 def grows_with_the_third_power_of_a_shift(f: Function, real: Tensor, fraction: float) -> None:
     """Two points at 0 against two at v: 1 + (v . v / d + 1)^3 - 2."""
@@ -160,7 +160,7 @@ def grows_with_the_third_power_of_a_shift(f: Function, real: Tensor, fraction: f
     close(f(real=zero, fake=zero + shift), (shift**2 + 1) ** 3 - 1, rtol=1e-12)
 
 
-@law("precision_recall")
+@law("precision_recall", needs=("float32",))
 @given(m=some.small_integers)
 def reaches_as_far_as_its_neighbour_and_no_farther(f: Function, m: int) -> None:
     """Within reach is at the neighbour's distance too: whole numbers 0, ..., n against 1, ..., n + 1, of n + 1 all."""
