@@ -167,8 +167,8 @@ def authors_curriculum(step: int, *, total_steps: int, s0: int = 2, s1: int = 15
 def test_the_authors_own_curriculum_obeys_the_laws_of_values() -> None:
     found = results(authors_curriculum, "sqrt_curriculum")
     failed = {result.id: result.kind for result in found.values() if result.status != "pass"}
-    # In float64 the root of a square may be rounded up: at few steps of few trainings, and at none of the paper's.
-    assert failed.pop("sqrt_curriculum:is_n_where_n_squared_is_reached_exactly", "wrong") == "wrong"
+    # In float64 the root of a square may be rounded up.
+    assert failed.pop("sqrt_curriculum:is_n_where_n_squared_is_reached_exactly", "precision") == "precision"
     assert failed == {"sqrt_curriculum:refuses_steps_outside_the_training": "accepts"}
     assert ict_ref.formulas.sqrt_curriculum(0, total_steps=100, s0=1, s1=10) == 1
 
