@@ -89,6 +89,15 @@ def properties(session: nox.Session) -> None:
 
 
 @nox.session
+def seeds(session: nox.Session) -> None:
+    """Run the laws of the reference with many seeds: hours of one core; the same command resumes a stopped session.
+
+    `nox -s seeds -- --plan scaling --seeds 5` runs a part, and `-- --table` prints what was found.
+    """
+    run(session, "-m", "tools.law_seeds", *session.posargs)
+
+
+@nox.session
 def typecheck(session: nox.Session) -> None:
     """Check every line with mypy --strict."""
     run(session, "-m", "mypy", *session.posargs)

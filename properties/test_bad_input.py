@@ -16,6 +16,7 @@ from torch import Tensor
 
 import ict_ref.formulas as formulas
 from properties.domains import BATCH, CASES, Values, f64, spoiled
+from properties.law_of import law_of
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -141,6 +142,7 @@ def test_a_nan_in_the_data_stays_in_its_example(name: str, parameter: str) -> No
     assert value.reshape(BATCH, -1).isnan().any(1).tolist() == [False, True, False]
 
 
+@law_of("gaussian_mixture_score")
 @pytest.mark.parametrize("mixture_weights", [(0.5, 0.5), (0.0, 1.0), (1.0, 0.0), (1.0, 1e-320)])
 def test_gaussian_mixture_score_is_a_number_or_refused_where_a_component_is_infinitely_far(
     mixture_weights: tuple[float, float],

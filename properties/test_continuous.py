@@ -21,6 +21,7 @@ from ict_ref.formulas import (
     pseudo_huber,
     squared_l2,
 )
+from properties.law_of import law_of
 from properties.strategies import levels_of, tensor_lists
 
 huber = partial(pseudo_huber, c=0.03)
@@ -66,6 +67,7 @@ class Network:
         return self.theta * x / (1 + column(sigma, x))
 
 
+@law_of("continuous_consistency_training_loss")
 @given(tensor_lists(2), st.data(), metrics)
 def test_continuous_consistency_training_loss_is_its_formula_for_a_known_derivative(
     pair: list[Tensor], data: st.DataObject, metric: tuple[Loss, float]
@@ -84,6 +86,7 @@ def test_continuous_consistency_training_loss_is_its_formula_for_a_known_derivat
     )
 
 
+@law_of("continuous_consistency_training_loss", "continuous_consistency_distillation_loss")
 @given(tensor_lists(2), st.data(), losses)
 def test_continuous_consistency_losses_send_gradient_through_the_first_factor_alone(
     pair: list[Tensor], data: st.DataObject, loss: Loss
@@ -97,6 +100,7 @@ def test_continuous_consistency_losses_send_gradient_through_the_first_factor_al
     assert f.calls == 2  # for the derivative, then for the value
 
 
+@law_of("continuous_consistency_training_loss", "continuous_consistency_distillation_loss")
 @given(tensor_lists(2), st.data(), losses, st.floats(0.1, 10))
 def test_continuous_consistency_losses_are_weighted_per_example(
     pair: list[Tensor], data: st.DataObject, loss: Loss, factor: float
@@ -110,6 +114,7 @@ def test_continuous_consistency_losses_are_weighted_per_example(
     torch.testing.assert_close(torch.cat(alone), plain)
 
 
+@law_of("continuous_consistency_training_loss", "continuous_consistency_distillation_loss")
 @given(tensor_lists(2), st.data(), losses)
 def test_continuous_consistency_losses_of_huber_are_those_of_squared_l2_over_2c(
     pair: list[Tensor], data: st.DataObject, loss: Loss
@@ -120,6 +125,7 @@ def test_continuous_consistency_losses_of_huber_are_those_of_squared_l2_over_2c(
     torch.testing.assert_close(by_huber, loss(Network(), pair, sigma).detach() / 0.06, rtol=1e-9, atol=0)
 
 
+@law_of("continuous_consistency_training_loss")
 @given(tensor_lists(2), st.data(), metrics)
 def test_continuous_consistency_training_loss_is_0_for_the_exact_function_of_a_point(
     pair: list[Tensor], data: st.DataObject, metric: tuple[Loss, float]
@@ -134,6 +140,7 @@ def test_continuous_consistency_training_loss_is_0_for_the_exact_function_of_a_p
     assert float(loss.abs().max()) < 1e-13 * size
 
 
+@law_of("continuous_consistency_distillation_loss")
 @given(tensor_lists(2), st.data(), st.floats(0.1, 3.0), metrics)
 def test_continuous_consistency_distillation_loss_is_0_for_the_exact_function_of_a_gaussian(
     pair: list[Tensor], data: st.DataObject, std: float, metric: tuple[Loss, float]
@@ -151,6 +158,7 @@ def test_continuous_consistency_distillation_loss_is_0_for_the_exact_function_of
     assert float(loss.detach().abs().max()) < 1e-12 * size
 
 
+@law_of("continuous_consistency_distillation_loss")
 @given(tensor_lists(2), st.data())
 def test_continuous_consistency_distillation_loss_is_the_training_loss_along_the_score(
     pair: list[Tensor], data: st.DataObject
@@ -173,6 +181,7 @@ def test_continuous_consistency_distillation_loss_is_the_training_loss_along_the
     )
 
 
+@law_of("continuous_consistency_training_loss")
 @given(tensor_lists(2), st.sampled_from([squared_l2, huber]), st.floats(0.1, 10.0))
 def test_continuous_consistency_training_loss_is_the_limit_of_the_discrete_gradient(
     pair: list[Tensor], metric: Loss, level: float
@@ -211,6 +220,7 @@ def test_continuous_consistency_training_loss_is_the_limit_of_the_discrete_gradi
         assert fine == pytest.approx(coarse / 2, rel=0.05, abs=1e-6 * scale)
 
 
+@law_of("continuous_consistency_training_loss", "continuous_consistency_distillation_loss")
 @given(tensor_lists(2), st.sampled_from([float("nan"), 0.0, -1.0, float("inf")]), losses)
 def test_continuous_consistency_losses_refuse_what_is_outside_their_domain(
     pair: list[Tensor], bad: float, loss: Loss

@@ -16,6 +16,7 @@ from ict_ref.formulas import (
     square_curriculum,
     teacher_ema_decay,
 )
+from properties.law_of import law_of
 
 Curriculum = Callable[..., int]
 
@@ -40,6 +41,7 @@ def trace(curriculum: Curriculum, options: dict[str, int]) -> list[int]:
     return [curriculum(k, **options) for k in range(options["total_steps"] + 1)]
 
 
+@law_of("exponential_curriculum")
 @given(curricula)
 def test_exponential_curriculum_doubles_or_is_capped(options: dict[str, int]) -> None:
     """Where N changes, N - 1 doubles or reaches s1; the changes are at multiples of the first one, K'."""
@@ -50,6 +52,7 @@ def test_exponential_curriculum_doubles_or_is_capped(options: dict[str, int]) ->
         assert k % changes[0] == 0
 
 
+@law_of("exponential_curriculum")
 @given(st.integers(1, 40), st.integers(0, 4000))
 def test_exponential_curriculum_names_the_least_number_of_steps(s0: int, beyond: int) -> None:
     """With too few steps it is refused, and the number of steps that the message names is the least that is not."""
@@ -73,6 +76,7 @@ neighbours = st.sampled_from(
 )
 
 
+@law_of("square_curriculum", "linear_curriculum", "sqrt_curriculum", "constant_curriculum")
 @given(neighbours, curricula, st.data())
 def test_rising_curricula_are_ordered(
     pair: tuple[Curriculum, Curriculum], options: dict[str, int], data: st.DataObject
@@ -83,6 +87,7 @@ def test_rising_curricula_are_ordered(
     assert lower <= upper
 
 
+@law_of("constant_curriculum", "linear_curriculum", "square_curriculum", "cosine_curriculum")
 def test_curricula_of_figure_3b_begin_with_10_by_default() -> None:
     """s0 = 10: s1 = 10 is the least s1, and N(0) is 10 where N rises."""
     for curriculum in (constant_curriculum, linear_curriculum, square_curriculum, cosine_curriculum):
@@ -94,12 +99,21 @@ def test_curricula_of_figure_3b_begin_with_10_by_default() -> None:
 rates = st.floats(1e-6, 1 - 1e-6)
 
 
+@law_of("teacher_ema_decay")
 @given(st.integers(1, 2000), rates)
 def test_teacher_ema_decay_starts_at_mu0(s0: int, mu0: float) -> None:
     """N = s0: mu = mu0."""
     assert teacher_ema_decay(s0, s0=s0, mu0=mu0) == pytest.approx(mu0, rel=1e-13)
 
 
+@law_of(
+    "exponential_curriculum",
+    "constant_curriculum",
+    "sqrt_curriculum",
+    "linear_curriculum",
+    "square_curriculum",
+    "cosine_curriculum",
+)
 @given(every, st.integers(-5, 0), st.integers(1, 50), st.integers(1, 20))
 def test_curricula_refuse_what_is_outside_their_domain(curriculum: Curriculum, low: int, s0: int, beyond: int) -> None:
     """1 <= s0 <= s1 and 0 <= k <= K."""
@@ -115,6 +129,7 @@ def test_curricula_refuse_what_is_outside_their_domain(curriculum: Curriculum, l
         curriculum(0, total_steps=total, s0=s0 + beyond, s1=s0)
 
 
+@law_of("teacher_ema_decay")
 @given(st.integers(-5, 0), st.sampled_from([0.0, 1.0, -0.5, 2.0, math.nan, math.inf]))
 def test_teacher_ema_decay_refuses_what_is_outside_its_domain(low: int, mu0: float) -> None:
     """N >= 1, s0 >= 1, 0 < mu0 < 1."""

@@ -7,6 +7,7 @@ from hypothesis import assume, given
 from torch import Tensor
 
 from ict_ref.formulas import l1, pseudo_huber, pseudo_huber_constant, squared_l2
+from properties.law_of import law_of
 from properties.strategies import seeds, tensor_lists
 
 constants = st.floats(1e-3, 10.0)
@@ -18,6 +19,7 @@ def norm(x: Tensor) -> Tensor:
     return x.reshape(len(x), -1).square().sum(1).sqrt()
 
 
+@law_of("squared_l2")
 @given(pairs)
 def test_squared_l2_has_the_difference_doubled_as_gradient(pair: list[Tensor]) -> None:
     """Grad d = 2 (x - y)."""
@@ -26,6 +28,7 @@ def test_squared_l2_has_the_difference_doubled_as_gradient(pair: list[Tensor]) -
     torch.testing.assert_close(gradient, 2 * (x - y).detach())
 
 
+@law_of("l1")
 @given(pairs, st.floats(-9.0, 9.0))
 def test_l1_scales_by_the_absolute_value(pair: list[Tensor], a: float) -> None:
     """d(ax, ay) = |a| d(x, y)."""
@@ -33,6 +36,7 @@ def test_l1_scales_by_the_absolute_value(pair: list[Tensor], a: float) -> None:
     torch.testing.assert_close(l1(a * x, a * y), abs(a) * l1(x, y), rtol=1e-10, atol=1e-300)
 
 
+@law_of("pseudo_huber")
 @given(pairs, constants)
 def test_pseudo_huber_has_a_bounded_gradient(pair: list[Tensor], c: float) -> None:
     """Grad d = (x - y) / sqrt(||x - y||^2 + c^2): finite at 0, never longer than 1."""
@@ -47,6 +51,7 @@ def test_pseudo_huber_has_a_bounded_gradient(pair: list[Tensor], c: float) -> No
     assert bool((gradient[-1] == 0).all())
 
 
+@law_of("pseudo_huber")
 @given(seeds, st.floats(1e-6, 1e-3))
 def test_pseudo_huber_keeps_its_digits_in_float32(seed: int, scale: float) -> None:
     """In float32 a tiny difference has the distance that it has in float64."""
@@ -56,6 +61,7 @@ def test_pseudo_huber_keeps_its_digits_in_float32(seed: int, scale: float) -> No
     torch.testing.assert_close(single.double(), double, rtol=1e-5, atol=0)
 
 
+@law_of("pseudo_huber", "pseudo_huber_constant")
 @given(pairs, st.sampled_from([0.0, -0.03, float("nan"), float("inf")]), st.integers(-5, 0))
 def test_distances_refuse_what_is_outside_their_domain(pair: list[Tensor], c: float, dim: int) -> None:
     """C > 0: at c = 0 the gradient of equals has no limit. d >= 1. Equal numbers of x and y."""

@@ -22,6 +22,7 @@ from ict_ref.formulas import (
     super_resolution_mask,
     super_resolution_operator,
 )
+from properties.law_of import law_of
 from properties.strategies import levels_of, rotation, seeds, tensor_lists
 
 sigma_min = 0.002
@@ -66,6 +67,7 @@ def noises_for(levels: Tensor, y: Tensor, seed: int = 0) -> Tensor:
     return torch.randn(len(levels), *y.shape, generator=generator, dtype=torch.float64)
 
 
+@law_of("edit")
 @given(tasks(), descending)
 def test_edit_keeps_what_is_given(task: tuple[Tensor, Operator, Tensor], levels: Tensor) -> None:
     """(A x)(1 - Omega) = (A y)(1 - Omega)."""
@@ -75,6 +77,7 @@ def test_edit_keeps_what_is_given(task: tuple[Tensor, Operator, Tensor], levels:
     torch.testing.assert_close(operator.forward(x)[kept], operator.forward(y)[kept], rtol=1e-12, atol=1e-13)
 
 
+@law_of("edit")
 @given(images(), descending, seeds)
 def test_edit_keeps_known_pixels_to_the_last_bit(y: Tensor, levels: Tensor, seed: int) -> None:
     """A = I: x = y outside the holes, exactly, in float32 too."""
@@ -86,6 +89,7 @@ def test_edit_keeps_known_pixels_to_the_last_bit(y: Tensor, levels: Tensor, seed
         assert torch.equal(x[~holes], given_image[~holes])
 
 
+@law_of("edit")
 @given(tasks(), descending)
 def test_edit_does_not_depend_on_hidden_values(task: tuple[Tensor, Operator, Tensor], levels: Tensor) -> None:
     """y -> y + A^-1[(anything) Omega] changes nothing but by rounding."""
@@ -97,6 +101,7 @@ def test_edit_does_not_depend_on_hidden_values(task: tuple[Tensor, Operator, Ten
     torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
 
 
+@law_of("edit")
 @given(images(), descending)
 def test_edit_lets_holes_hold_nan(y: Tensor, levels: Tensor) -> None:
     """The values of y under the mask have no effect, not even a NaN."""
@@ -108,6 +113,7 @@ def test_edit_lets_holes_hold_nan(y: Tensor, levels: Tensor) -> None:
     assert torch.equal(edit(network, broken, inpainting_operator(), holes, noises, levels), expected)
 
 
+@law_of("edit")
 @given(images(), descending)
 def test_edit_of_nothing_given_is_sampling_and_of_everything_is_y(y: Tensor, levels: Tensor) -> None:
     """Omega = 1 everywhere is multistep_sample; Omega = 0 everywhere is y."""
@@ -118,6 +124,7 @@ def test_edit_of_nothing_given_is_sampling_and_of_everything_is_y(y: Tensor, lev
     assert torch.equal(edit(network, y, inpainting_operator(), ~everything, noises, levels), y)
 
 
+@law_of("edit")
 @given(tasks(), seeds)
 def test_edit_does_not_depend_on_the_other_columns_of_q(task: tuple[Tensor, Operator, Tensor], seed: int) -> None:
     """Only the span of what is given counts: any rotation of the hidden coordinates gives the same picture."""
@@ -148,6 +155,7 @@ def made(maker: Maker, patch: int) -> Operator:
     return maker(patch) if maker is super_resolution_operator else maker()
 
 
+@law_of("inpainting_operator", "colorization_operator", "super_resolution_operator")
 @given(every_operator, st.integers(1, 4), st.data())
 def test_operators_are_undone_by_their_inverses(maker: Maker, patch: int, data: st.DataObject) -> None:
     """A^-1 A x = x and A A^-1 c = c."""
@@ -157,6 +165,7 @@ def test_operators_are_undone_by_their_inverses(maker: Maker, patch: int, data: 
     torch.testing.assert_close(operator.forward(operator.inverse(c)), c, rtol=1e-13, atol=1e-13)
 
 
+@law_of("inpainting_operator", "colorization_operator", "super_resolution_operator")
 @given(every_operator, st.integers(1, 4), st.data())
 def test_operators_are_orthogonal(maker: Maker, patch: int, data: st.DataObject) -> None:
     """(A x) . (A x') = x . x', so that unit normal noise stays unit normal noise."""
@@ -167,6 +176,7 @@ def test_operators_are_orthogonal(maker: Maker, patch: int, data: st.DataObject)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12 * x.numel())
 
 
+@law_of("inpainting_operator", "colorization_operator", "super_resolution_operator")
 @given(every_operator, st.integers(1, 4), st.data(), st.floats(-3, 3))
 def test_operators_are_linear_and_treat_examples_alike(maker: Maker, patch: int, data: st.DataObject, a: float) -> None:
     """A(x + a x') = A x + a A x', and examples do not affect each other."""
@@ -179,6 +189,7 @@ def test_operators_are_linear_and_treat_examples_alike(maker: Maker, patch: int,
     torch.testing.assert_close(operator.forward(x), alone)
 
 
+@law_of("colorization_mask")
 @given(images(channels=3))
 def test_colorization_mask_keeps_the_luma(x: Tensor) -> None:
     """The coordinate that is kept is .2989 R + .5870 G + .1140 B over the weights' norm; a grey image has no other."""
@@ -189,6 +200,7 @@ def test_colorization_mask_keeps_the_luma(x: Tensor) -> None:
     torch.testing.assert_close(coordinates[kept.expand_as(x)], luma.flatten(), rtol=1e-12, atol=1e-13)
 
 
+@law_of("colorization_mask")
 @given(images(channels=3), st.floats(-2.0, 2.0))
 def test_colorization_mask_hides_all_of_a_change_that_leaves_the_luma(x: Tensor, a: float) -> None:
     """Along (.5870, -.2989, 0) and (0, .1140, -.5870) the luma does not change, and only hidden coordinates do."""
@@ -199,6 +211,7 @@ def test_colorization_mask_hides_all_of_a_change_that_leaves_the_luma(x: Tensor,
         assert float(moved[~hidden.expand_as(x)].abs().max()) < 1e-12
 
 
+@law_of("colorization_mask")
 @given(images(channels=3), seeds, descending)
 def test_colorization_mask_lets_edit_make_colours_of_the_same_luma(y: Tensor, seed: int, levels: Tensor) -> None:
     """Two samples of different noise have other colours and the same luma, that of y."""
@@ -212,6 +225,7 @@ def test_colorization_mask_lets_edit_make_colours_of_the_same_luma(y: Tensor, se
     assert not torch.allclose(one, two)
 
 
+@law_of("super_resolution_mask")
 @given(st.integers(1, 4), st.data())
 def test_super_resolution_mask_keeps_the_mean_of_each_patch(patch: int, data: st.DataObject) -> None:
     """The coordinates that are kept are patch times the means of patches, as average pooling gives them."""
@@ -222,6 +236,7 @@ def test_super_resolution_mask_keeps_the_mean_of_each_patch(patch: int, data: st
     torch.testing.assert_close(coordinates[:, kept.flatten()], patch * means, rtol=1e-12, atol=1e-13)
 
 
+@law_of("super_resolution_mask")
 @given(st.integers(1, 4), st.integers(1, 5))
 def test_super_resolution_mask_hides_all_but_one_in_p_squared(patch: int, channels: int) -> None:
     """One coordinate in p^2 is kept, the first of each channel; a patch of one pixel hides nothing."""
@@ -230,6 +245,7 @@ def test_super_resolution_mask_hides_all_but_one_in_p_squared(patch: int, channe
     assert (~mask).flatten().nonzero()[:, 0].tolist() == [channel * patch**2 for channel in range(channels)]
 
 
+@law_of("super_resolution_mask")
 @given(st.integers(1, 4), st.data(), descending)
 def test_super_resolution_mask_lets_edit_make_a_picture_of_the_same_small_one(
     patch: int, data: st.DataObject, levels: Tensor
@@ -242,6 +258,7 @@ def test_super_resolution_mask_lets_edit_make_a_picture_of_the_same_small_one(
     torch.testing.assert_close(small(x, patch), small(y, patch), rtol=1e-11, atol=1e-12)
 
 
+@law_of("stroke_edit")
 @given(tensor_lists(2), descending)
 def test_stroke_edit_from_0_is_multistep_sampling(pair: list[Tensor], levels: Tensor) -> None:
     """y = 0 leaves noise alone."""
@@ -250,6 +267,7 @@ def test_stroke_edit_from_0_is_multistep_sampling(pair: list[Tensor], levels: Te
     assert torch.equal(edited, multistep_sample(network, noises, levels))
 
 
+@law_of("stroke_edit")
 @given(tensor_lists(2))
 def test_stroke_edit_begins_with_the_noisy_guide(pair: list[Tensor]) -> None:
     """One level and the identity: y + sigma_1 z_1, evaluated at sigma_1."""
@@ -260,6 +278,7 @@ def test_stroke_edit_begins_with_the_noisy_guide(pair: list[Tensor]) -> None:
     assert torch.equal(asked, torch.full_like(y, 5.38))
 
 
+@law_of("stroke_edit")
 @given(tensor_lists(2), descending)
 def test_stroke_edit_continues_as_if_its_first_sample_were_given(pair: list[Tensor], levels: Tensor) -> None:
     """Levels after the first add sqrt(sigma^2 - sigma_min^2) z: with the identity, noises sum up."""
@@ -271,6 +290,7 @@ def test_stroke_edit_continues_as_if_its_first_sample_were_given(pair: list[Tens
     torch.testing.assert_close(stroke_edit(lambda x, _: x, y, noises, levels), expected)
 
 
+@law_of("slerp")
 @given(tensor_lists(2), alphas)
 @example([torch.ones(1, 2, dtype=torch.float64)] * 2, 0.25)
 def test_slerp_ends_at_its_ends(pair: list[Tensor], alpha: float) -> None:
@@ -283,6 +303,7 @@ def test_slerp_ends_at_its_ends(pair: list[Tensor], alpha: float) -> None:
     torch.testing.assert_close(slerp(z1, z1, alpha * of), z1)
 
 
+@law_of("slerp")
 @given(st.integers(2, 6), alphas, alphas, seeds)
 def test_slerp_goes_along_the_circle_at_a_steady_pace(dimension: int, alpha: float, beta: float, seed: int) -> None:
     """Unit vectors stay unit vectors, and the angle between slerp(alpha) and slerp(beta) is |alpha - beta| psi."""
@@ -294,6 +315,7 @@ def test_slerp_goes_along_the_circle_at_a_steady_pace(dimension: int, alpha: flo
     assert angle == pytest.approx(abs(alpha - beta) * math.acos(0.8), abs=1e-11)
 
 
+@law_of("slerp")
 @given(tensor_lists(2), alphas)
 def test_slerp_is_symmetric_and_treats_each_example_alone(pair: list[Tensor], alpha: float) -> None:
     """slerp(z1, z2, alpha) = slerp(z2, z1, 1 - alpha), one angle per example, whatever its shape."""
@@ -307,6 +329,7 @@ def test_slerp_is_symmetric_and_treats_each_example_alone(pair: list[Tensor], al
     torch.testing.assert_close(together, flat.reshape_as(together))
 
 
+@law_of("slerp")
 @given(tensor_lists(2))
 def test_slerp_refuses_vectors_without_a_way_between_them(pair: list[Tensor]) -> None:
     """The vectors must not be 0 or opposite."""
@@ -322,6 +345,7 @@ def test_slerp_refuses_vectors_without_a_way_between_them(pair: list[Tensor]) ->
         slerp(z, z, half * math.nan)
 
 
+@law_of("denoise")
 @given(tensor_lists(1), st.data())
 def test_denoise_is_f_at_the_level_of_the_image(x: list[Tensor], data: st.DataObject) -> None:
     """denoise(f, x, sigma) = f(x, sigma)."""
@@ -329,6 +353,7 @@ def test_denoise_is_f_at_the_level_of_the_image(x: list[Tensor], data: st.DataOb
     assert torch.equal(denoise(network, x[0], sigma), network(x[0], sigma))
 
 
+@law_of("denoise")
 @given(tensor_lists(1))
 def test_denoise_at_sigma_min_changes_nothing(x: list[Tensor]) -> None:
     """f(x, sigma_min) = x for a function that keeps the boundary condition."""
@@ -340,6 +365,7 @@ def test_denoise_at_sigma_min_changes_nothing(x: list[Tensor]) -> None:
     assert torch.equal(denoise(f, x[0], level), x[0])
 
 
+@law_of("denoise")
 @given(tensor_lists(1), st.sampled_from([0.0, -1.0, math.nan, math.inf]))
 def test_denoise_refuses_levels_outside_its_domain(x: list[Tensor], bad: float) -> None:
     """Needs 0 < sigma < infinity."""
@@ -347,6 +373,7 @@ def test_denoise_refuses_levels_outside_its_domain(x: list[Tensor], bad: float) 
         denoise(network, x[0], torch.full((len(x[0]),), bad, dtype=torch.float64))
 
 
+@law_of("edit", "stroke_edit", "colorization_operator", "super_resolution_operator", "super_resolution_mask")
 @given(images(channels=2), st.sampled_from([0, -3]))
 def test_editing_refuses_what_is_outside_its_domain(y: Tensor, bad: int) -> None:
     """patch, channels >= 1; three colours; sides that are multiples of the patch; a mask of the right shape; levels."""

@@ -27,6 +27,7 @@ from ict_ref.formulas import (
     stroke_edit,
 )
 from properties.domains import CASES, descending, f64, features, noises, sigma, tanh, x, z
+from properties.law_of import law_of
 
 # Schedules are float64 by their annotations; everything else computes in the dtype that it gets.
 SCHEDULES = {"sigmas", "weights", "u", "pmf", "log_sigma"}
@@ -94,6 +95,19 @@ DIFFERENTIABLE = {
 }
 
 
+@law_of(
+    "boundary_parameterization",
+    "renoise",
+    "one_step_sample",
+    "multistep_sample",
+    "stroke_edit",
+    "edit",
+    "slerp",
+    "denoise",
+    "gaussian_consistency_function",
+    "gaussian_mixture_score",
+    "kernel_distance",
+)
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_derivatives_go_through(name: str) -> None:
     """Reverse and forward mode agree with central differences, in the images and in the levels."""
@@ -101,6 +115,7 @@ def test_derivatives_go_through(name: str) -> None:
     torch.autograd.gradcheck(DIFFERENTIABLE[name], (y, levels), check_forward_ad=True)
 
 
+@law_of("continuous_consistency_training_loss")
 @given(st.floats(0.01, 10.0), st.floats(0.1, 2.0))
 def test_continuous_loss_includes_the_derivative_of_the_preconditioning(level: float, sigma_data: float) -> None:
     """D f of f = c_skip x + c_out F(c_in x, c_noise) is its central difference along (z, 1): nothing is held still."""
@@ -117,6 +132,7 @@ def test_continuous_loss_includes_the_derivative_of_the_preconditioning(level: f
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()) + 1e-9)
 
 
+@law_of("pseudo_huber")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_what_overflows_is_infinite_and_not_a_nan(dtype: torch.dtype) -> None:
     """pseudo_huber(x, y) = infinity where ||x - y||^2 is."""
@@ -127,6 +143,7 @@ def test_what_overflows_is_infinite_and_not_a_nan(dtype: torch.dtype) -> None:
     assert float(got[1]) == pytest.approx(0.8365, rel=0.01)
 
 
+@law_of("pseudo_huber")
 def test_the_least_constant_is_one_that_the_dtype_can_square() -> None:
     """c^2 is the smallest normal number of float32: d = ||x - y|| but for c, and below it c is refused."""
     x32, y32 = torch.ones(1, 4), torch.zeros(1, 4)
@@ -135,6 +152,7 @@ def test_the_least_constant_is_one_that_the_dtype_can_square() -> None:
         formulas.pseudo_huber(x32, y32, c=2.0**-64)
 
 
+@law_of("continuous_consistency_training_loss", "continuous_consistency_distillation_loss")
 @pytest.mark.parametrize("name", ["training", "distillation"])
 def test_continuous_losses_take_levels_and_weights_of_a_schedule(name: str) -> None:
     """Levels and weights in float64, as a grid has them, are rounded to the dtype of x, in which f and the loss are."""

@@ -16,6 +16,7 @@ from ict_ref.formulas import (
     pseudo_huber,
     squared_l2,
 )
+from properties.law_of import law_of
 from properties.strategies import dtypes, grids, seeds, tensor_lists
 
 distance = partial(pseudo_huber, c=0.03)
@@ -46,6 +47,7 @@ class Recorder:
         return self.theta * x / (1 + like_batch(sigma, x))
 
 
+@law_of("consistency_training_loss")
 @given(tensor_lists(2), grids(), seeds)
 def test_consistency_training_loss_sends_no_gradient_to_the_teacher(
     pair: list[Tensor], sigmas: Tensor, seed: int
@@ -64,6 +66,7 @@ def test_consistency_training_loss_sends_no_gradient_to_the_teacher(
     assert not teacher.had_gradient
 
 
+@law_of("consistency_training_loss")
 @given(tensor_lists(2), grids(), seeds, dtypes)
 def test_consistency_training_loss_computes_in_the_dtype_of_x(
     pair: list[Tensor], sigmas: Tensor, seed: int, dtype: torch.dtype
@@ -79,6 +82,7 @@ def test_consistency_training_loss_computes_in_the_dtype_of_x(
     assert torch.equal(teacher.sigma, sigmas[index].to(dtype))
 
 
+@law_of("consistency_matching_loss")
 @given(tensor_lists(1), grids(), seeds, dtypes)
 def test_consistency_matching_loss_computes_in_the_dtype_of_x(
     x: list[Tensor], sigmas: Tensor, seed: int, dtype: torch.dtype
@@ -96,6 +100,7 @@ def test_consistency_matching_loss_computes_in_the_dtype_of_x(
     assert torch.equal(score.sigma, sigmas[index + 1].to(dtype))
 
 
+@law_of("consistency_matching_loss")
 @given(tensor_lists(2), grids(), seeds)
 def test_consistency_matching_loss_sends_no_gradient_to_teacher_or_score(
     pair: list[Tensor], sigmas: Tensor, seed: int
@@ -119,6 +124,7 @@ def test_consistency_matching_loss_sends_no_gradient_to_teacher_or_score(
     assert torch.equal(student.x, x_hi)
 
 
+@law_of("consistency_matching_loss")
 @given(tensor_lists(1), st.floats(0.2, 3.0))
 def test_consistency_matching_loss_of_the_exact_function_falls_with_the_grid(x: list[Tensor], deviation: float) -> None:
     """Gaussian data: f* has the loss of Euler's error alone, and ||.||_2 of it falls like 1/N^2 at a fixed level."""
@@ -148,6 +154,7 @@ def test_consistency_matching_loss_of_the_exact_function_falls_with_the_grid(x: 
     assert roots[1] / roots[2] == pytest.approx(4, abs=0.2)
 
 
+@law_of("ema_update")
 @given(tensor_lists(2), decays)
 def test_ema_update_lies_between_and_changes_neither(pair: list[Tensor], decay: float) -> None:
     """min(a, v) <= ema <= max(a, v); a and v stay as they were, and no gradient reaches them."""
@@ -161,6 +168,7 @@ def test_ema_update_lies_between_and_changes_neither(pair: list[Tensor], decay: 
     assert not updated.requires_grad
 
 
+@law_of("consistency_matching_loss", "consistency_training_loss", "ema_update")
 @given(tensor_lists(2), st.sampled_from([-0.1, 1.0, 1.5, float("nan"), float("inf")]), st.sampled_from([-1, 4]))
 def test_objectives_refuse_what_is_outside_their_domain(pair: list[Tensor], decay: float, interval: int) -> None:
     """0 <= decay < 1; an index is an interval of the grid, counted from 0."""

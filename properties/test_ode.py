@@ -9,6 +9,7 @@ from hypothesis import given
 from torch import Tensor
 
 from ict_ref.formulas import euler_step, heun_step, probability_flow_drift
+from properties.law_of import law_of
 from properties.strategies import tensor_lists
 
 levels = st.floats(0.01, 80.0)
@@ -40,6 +41,7 @@ def of(level: float, x: Tensor) -> Tensor:
     return torch.full((len(x),), level, dtype=x.dtype)
 
 
+@law_of("probability_flow_drift")
 @given(tensor_lists(1), levels, means, deviations)
 def test_probability_flow_drift_is_the_derivative_of_the_trajectory(
     x: list[Tensor], level: float, mean: float, deviation: float
@@ -51,6 +53,7 @@ def test_probability_flow_drift_is_the_derivative_of_the_trajectory(
     torch.testing.assert_close(drift, (ahead - behind) / (2 * h), rtol=1e-5, atol=1e-5 * float(x[0].abs().max() + 2))
 
 
+@law_of("probability_flow_drift")
 @given(tensor_lists(3), levels, st.floats(-3.0, 3.0))
 def test_probability_flow_drift_is_linear_in_the_score(x: list[Tensor], level: float, a: float) -> None:
     """drift(s + a t) = drift(s) + a drift(t)."""
@@ -63,6 +66,7 @@ def test_probability_flow_drift_is_linear_in_the_score(x: list[Tensor], level: f
     torch.testing.assert_close(both, s + a * t)
 
 
+@law_of("euler_step")
 @given(tensor_lists(2), levels, levels)
 def test_euler_step_follows_the_drift(x: list[Tensor], one: float, other: float) -> None:
     """x_i = x_{i+1} + (sigma_i - sigma_{i+1}) dx/dsigma."""
@@ -83,6 +87,7 @@ def euler(x: Tensor, high: Tensor, low: Tensor, score: Score) -> Tensor:
 steps: st.SearchStrategy[tuple[Step, int]] = st.sampled_from([(euler, 2), (heun_step, 3)])
 
 
+@law_of("euler_step", "heun_step")
 @given(steps, tensor_lists(1), st.floats(0.5, 20.0), means, st.floats(0.2, 3.0))
 def test_steps_have_local_errors_of_second_and_third_order(
     step: tuple[Step, int], x: list[Tensor], level: float, mean: float, deviation: float
@@ -101,6 +106,7 @@ def test_steps_have_local_errors_of_second_and_third_order(
         assert 2**order * 0.8 < coarse / fine < 2**order * 1.2
 
 
+@law_of("euler_step", "heun_step")
 @given(steps, tensor_lists(1), levels, levels)
 def test_steps_can_be_mapped(step: tuple[Step, int], x: list[Tensor], one: float, other: float) -> None:
     """vmap over sigma_i alone, over sigma_{i+1} alone: the steps of each level."""
@@ -112,6 +118,7 @@ def test_steps_can_be_mapped(step: tuple[Step, int], x: list[Tensor], one: float
     torch.testing.assert_close(by_high[0], expected)
 
 
+@law_of("euler_step", "heun_step")
 @given(steps, tensor_lists(1), levels, levels, means)
 def test_steps_move_with_the_data(
     step: tuple[Step, int], x: list[Tensor], one: float, other: float, mean: float
@@ -122,6 +129,7 @@ def test_steps_move_with_the_data(
     torch.testing.assert_close(moved, step[0](x[0], high, low, gaussian_score(0.0, 0.7)) + mean, rtol=1e-7, atol=1e-7)
 
 
+@law_of("euler_step", "heun_step", "probability_flow_drift")
 @given(tensor_lists(1), st.sampled_from([0.0, -1.0, float("nan"), float("inf")]))
 def test_steps_refuse_what_is_outside_their_domain(x: list[Tensor], bad: float) -> None:
     """Levels are positive and finite, and steps go from more noise to less."""

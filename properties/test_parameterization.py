@@ -13,9 +13,11 @@ from ict_ref.formulas import (
     c_out,
     c_skip,
 )
+from properties.law_of import law_of
 from properties.strategies import dtypes, noise_levels, seeds, sigma_datas, sigma_mins
 
 
+@law_of("c_skip")
 @given(sigma_mins, sigma_datas, dtypes)
 def test_c_skip_is_1_at_the_boundary(sigma_min: float, sigma_data: float, dtype: torch.dtype) -> None:
     """c_skip(sigma_min) = 1, to the last bit, in every dtype."""
@@ -23,6 +25,7 @@ def test_c_skip_is_1_at_the_boundary(sigma_min: float, sigma_data: float, dtype:
     assert float(c_skip(sigma, sigma_min=sigma_min, sigma_data=sigma_data)) == 1.0
 
 
+@law_of("c_out")
 @given(sigma_mins, sigma_datas, dtypes)
 def test_c_out_is_0_at_the_boundary(sigma_min: float, sigma_data: float, dtype: torch.dtype) -> None:
     """c_out(sigma_min) = 0, to the last bit, in every dtype."""
@@ -30,6 +33,7 @@ def test_c_out_is_0_at_the_boundary(sigma_min: float, sigma_data: float, dtype: 
     assert float(c_out(sigma, sigma_min=sigma_min, sigma_data=sigma_data)) == 0.0
 
 
+@law_of("boundary_parameterization")
 @given(seeds, sigma_mins, sigma_datas, dtypes)
 def test_boundary_parameterization_is_x_at_sigma_min(
     seed: int, sigma_min: float, sigma_data: float, dtype: torch.dtype
@@ -41,6 +45,7 @@ def test_boundary_parameterization_is_x_at_sigma_min(
     assert torch.equal(f, x)
 
 
+@law_of("c_out")
 @given(noise_levels(), sigma_datas, st.floats(0.1, 10.0))
 def test_c_out_has_the_unit_of_the_data(sigma: Tensor, sigma_data: float, a: float) -> None:
     """c_out(a sigma; a sigma_min, a sigma_data) = a c_out(sigma)."""
@@ -48,6 +53,7 @@ def test_c_out_has_the_unit_of_the_data(sigma: Tensor, sigma_data: float, a: flo
     torch.testing.assert_close(scaled, a * c_out(sigma, sigma_data=sigma_data), rtol=1e-9, atol=1e-12 * a)
 
 
+@law_of("c_in")
 @given(noise_levels())
 def test_c_in_falls_with_the_noise(sigma: Tensor) -> None:
     """0 < c_in <= 1 / sigma_data, and more noise means a smaller factor."""
@@ -56,18 +62,21 @@ def test_c_in_falls_with_the_noise(sigma: Tensor) -> None:
     assert bool((value.diff() <= 0).all())
 
 
+@law_of("c_noise")
 @given(noise_levels())
 def test_c_noise_is_undone_by_exp(sigma: Tensor) -> None:
     """exp(4 c_noise(sigma)) = sigma."""
     torch.testing.assert_close((4 * c_noise(sigma)).exp(), sigma, rtol=1e-13, atol=0)
 
 
+@law_of("c_noise")
 @given(noise_levels())
 def test_c_noise_is_odd_in_log_sigma(sigma: Tensor) -> None:
     """c_noise(1 / sigma) = -c_noise(sigma)."""
     torch.testing.assert_close(c_noise(1 / sigma), -c_noise(sigma), rtol=1e-13, atol=1e-15)
 
 
+@law_of("c_skip", "c_out", "c_in", "c_noise")
 @given(noise_levels())
 def test_coefficients_can_be_mapped_and_differentiated(sigma: Tensor) -> None:
     """vmap and forward-mode derivatives work through them: c_noise' = 1 / (4 sigma)."""
@@ -77,6 +86,7 @@ def test_coefficients_can_be_mapped_and_differentiated(sigma: Tensor) -> None:
     torch.testing.assert_close(slope, 1 / (4 * sigma))
 
 
+@law_of("c_skip", "c_out", "c_in", "c_noise")
 @given(st.sampled_from([0.0, -0.002, float("nan"), float("inf")]), noise_levels())
 def test_coefficients_reject_an_invalid_noise_level(bad: float, sigma: Tensor) -> None:
     """Never a NaN, never another exception: ValueError."""

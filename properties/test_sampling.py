@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from torch import Tensor
 
 from ict_ref.formulas import multistep_sample, one_step_sample, renoise, search_intermediate_sigma
+from properties.law_of import law_of
 from properties.strategies import grids, tensor_lists
 
 sigma_min = 0.002
@@ -30,6 +31,7 @@ class Gaussian:
         return self.mean + gain.reshape(-1, *(1 for _ in x.shape[1:])) * (x - self.mean)
 
 
+@law_of("one_step_sample")
 @given(tensor_lists(1), st.floats(1.0, 1e3))
 def test_one_step_sample_is_multistep_of_one_level(noises: list[Tensor], sigma_max: float) -> None:
     """One level is one step."""
@@ -38,6 +40,7 @@ def test_one_step_sample_is_multistep_of_one_level(noises: list[Tensor], sigma_m
     assert torch.equal(one_step_sample(f, noises[0], sigma_max=sigma_max), multistep_sample(f, noises[0][None], level))
 
 
+@law_of("one_step_sample", "multistep_sample")
 @given(descending, st.sampled_from([0.0, 0.001, -1.0, float("nan"), float("inf")]))
 def test_samplers_refuse_levels_outside_their_domain(levels: Tensor, bad: float) -> None:
     """Levels descend from sigma_max and stay at or above sigma_min."""
@@ -52,6 +55,7 @@ def test_samplers_refuse_levels_outside_their_domain(levels: Tensor, bad: float)
             one_step_sample(f, torch.zeros(2), sigma_max=bad if bad != 0.001 else -bad)
 
 
+@law_of("renoise")
 @given(tensor_lists(2), st.floats(0.002, 100.0), st.floats(0.1, 10.0))
 def test_renoise_scales_with_the_units(pair: list[Tensor], sigma: float, a: float) -> None:
     """renoise(a x, z; a sigma, a sigma_min) = a renoise(x, z; sigma, sigma_min)."""
@@ -64,6 +68,7 @@ def test_renoise_scales_with_the_units(pair: list[Tensor], sigma: float, a: floa
     )
 
 
+@law_of("renoise")
 @given(st.floats(0.0020001, 0.01), st.sampled_from([torch.float32, torch.bfloat16]))
 def test_renoise_looks_levels_up_in_float64(sigma: float, dtype: torch.dtype) -> None:
     """Near sigma_min the deviation is right to the last digit of the dtype: sigma is not rounded before the root."""
@@ -72,6 +77,7 @@ def test_renoise_looks_levels_up_in_float64(sigma: float, dtype: torch.dtype) ->
     assert float(renoise(0 * one, one, sigma=sigma)) == pytest.approx(expected, rel=2 * torch.finfo(dtype).eps)
 
 
+@law_of("renoise")
 @given(tensor_lists(2), st.floats(0.01, 100.0), st.sampled_from([0.0, 0.001, -1.0, float("nan"), float("inf")]))
 def test_renoise_refuses_levels_below_sigma_min(pair: list[Tensor], sigma: float, bad: float) -> None:
     """Needs 0 < sigma_min <= sigma < infinity: for less noise the root is not real."""
@@ -99,6 +105,7 @@ class Valley:
 steepness = st.floats(0.01, 100.0)
 
 
+@law_of("search_intermediate_sigma")
 @given(grids(), st.data())
 def test_search_intermediate_sigma_stays_between_its_neighbours(grid: Tensor, data: st.DataObject) -> None:
     """Every list that is scored descends through before, a node strictly between, and after."""
@@ -116,6 +123,7 @@ def test_search_intermediate_sigma_stays_between_its_neighbours(grid: Tensor, da
         assert levels[2] in nodes
 
 
+@law_of("search_intermediate_sigma")
 @given(grids(), st.data())
 def test_search_intermediate_sigma_takes_scores_as_they_are(grid: Tensor, data: st.DataObject) -> None:
     """Differences of the last digit of float64, infinite scores, and a score that keeps the lists that it was given."""
@@ -131,6 +139,7 @@ def test_search_intermediate_sigma_takes_scores_as_they_are(grid: Tensor, data: 
     assert len({float(levels[0]) for levels in kept}) == len(kept)
 
 
+@law_of("search_intermediate_sigma")
 @pytest.mark.parametrize("bottom", range(4))
 def test_search_intermediate_sigma_scores_three_levels_of_four(bottom: int) -> None:
     """The inner two, and the end on the lower one's side."""
@@ -140,6 +149,7 @@ def test_search_intermediate_sigma_scores_three_levels_of_four(bottom: int) -> N
     assert [levels[0] for levels in valley.seen] == [0.2, 0.4, 0.1 if bottom < 2 else 0.8]
 
 
+@law_of("search_intermediate_sigma")
 @given(grids(), st.sampled_from([(1.0, 2.0), (float("nan"),), (-1.0,), (0.0,), (1e-9,), (5.0, 5.0)]))
 def test_search_intermediate_sigma_refuses_what_leaves_no_level(grid: Tensor, bad: tuple[float, ...]) -> None:
     """before and after descend, are positive, and leave a node between them; a score is a number."""

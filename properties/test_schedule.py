@@ -18,11 +18,13 @@ from ict_ref.formulas import (
     uniform_pmf,
     uniform_weights,
 )
+from properties.law_of import law_of
 from properties.strategies import grids, pmfs
 
 p_means, p_stds = st.floats(-2.0, 2.0), st.floats(0.5, 4.0)
 
 
+@law_of("lognormal_pmf")
 @given(grids(), p_means, p_stds)
 def test_lognormal_pmf_is_normalised(sigmas: Tensor, p_mean: float, p_std: float) -> None:
     """p(i) >= 0 and sum_i p(i) = 1."""
@@ -32,6 +34,7 @@ def test_lognormal_pmf_is_normalised(sigmas: Tensor, p_mean: float, p_std: float
     assert abs(float(pmf.sum()) - 1) < 1e-14 * len(pmf)
 
 
+@law_of("index_from_uniform")
 @given(pmfs(), st.sampled_from([1 - 1e-6, 1 + 1e-6, 0.5, 2.0, math.nan]))
 def test_index_from_uniform_refuses_what_does_not_sum_to_1(pmf: Tensor, factor: float) -> None:
     """sum_i p(i) = 1, to 1e-9."""
@@ -39,6 +42,7 @@ def test_index_from_uniform_refuses_what_does_not_sum_to_1(pmf: Tensor, factor: 
         index_from_uniform(torch.zeros(1, dtype=torch.float64), factor * pmf)
 
 
+@law_of("lognormal_density")
 @given(grids(), p_means, p_stds)
 def test_lognormal_density_is_what_the_intervals_gather(sigmas: Tensor, p_mean: float, p_std: float) -> None:
     """p(i) is proportional to the density's integral over interval i."""
@@ -52,6 +56,15 @@ def test_lognormal_density_is_what_the_intervals_gather(sigmas: Tensor, p_mean: 
 not_positive = st.sampled_from([0.0, -1.0, float("nan"), float("inf"), -float("inf")])
 
 
+@law_of(
+    "sigma_grid",
+    "uniform_pmf",
+    "lognormal_pmf",
+    "log_sigma_density",
+    "lognormal_density",
+    "uniform_weights",
+    "inverse_gap_weights",
+)
 @given(st.one_of(st.integers(-10, 1)), not_positive)
 def test_schedules_refuse_what_is_outside_their_domain(n: int, bad: float) -> None:
     """Never a NaN, never another exception: ValueError."""

@@ -9,6 +9,7 @@ from hypothesis import given
 from torch import Tensor
 
 from ict_ref.formulas import frechet_distance, inception_score, kernel_distance, precision_recall
+from properties.law_of import law_of
 from properties.strategies import feature_sets
 
 
@@ -20,6 +21,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 pairs = feature_sets(2)
 
 
+@law_of("frechet_distance")
 @given(feature_sets(1), st.floats(0.01, 100.0))
 def test_frechet_distance_is_not_negative_in_float32(sets: list[Tensor], scale: float) -> None:
     """FD(p, p) >= 0 where rounding would have it below."""
@@ -27,6 +29,7 @@ def test_frechet_distance_is_not_negative_in_float32(sets: list[Tensor], scale: 
     assert float(frechet_distance(mean, covariance, mean, covariance)) >= 0
 
 
+@law_of("precision_recall")
 @given(st.floats(1e2, 1e4), st.integers(30, 60))
 def test_precision_recall_resolves_small_distances_far_from_the_origin(offset: float, count: int) -> None:
     """Points a millionth apart are distinguished, wherever they lie."""
@@ -37,6 +40,7 @@ def test_precision_recall_resolves_small_distances_far_from_the_origin(offset: f
     assert tuple(map(float, precision_recall(line + offset, above + offset, k=1))) == (0.0, 0.0)
 
 
+@law_of("frechet_distance")
 @given(st.floats(1e-3, 1e3), st.booleans())
 def test_frechet_distance_forgives_rounding_and_no_more(scale: float, transposed: bool) -> None:
     """cov = cov^T up to 1e-5 of each entry and 1e-8 of the largest."""
@@ -63,6 +67,7 @@ def probabilities(draw: st.DrawFn) -> Tensor:
     return rows / rows.sum(1, keepdim=True)
 
 
+@law_of("inception_score")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_inception_score_is_finite_at_the_bottom_of_the_dtype(dtype: torch.dtype) -> None:
     """The mean over examples of p's smallest number is 0: no log 0."""
@@ -72,6 +77,7 @@ def test_inception_score_is_finite_at_the_bottom_of_the_dtype(dtype: torch.dtype
     assert float(inception_score(p)) == pytest.approx(1, abs=1e-2)
 
 
+@law_of("inception_score")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_inception_score_forgives_the_rounding_of_its_dtype_and_no_more(dtype: torch.dtype) -> None:
     """|sum - 1| <= 100 eps."""
@@ -84,6 +90,7 @@ def test_inception_score_forgives_the_rounding_of_its_dtype_and_no_more(dtype: t
     assert float(inception_score(parts)) == 1
 
 
+@law_of("kernel_distance")
 @given(feature_sets(1))
 def test_kernel_distance_is_unbiased(sets: list[Tensor]) -> None:
     """Drawn from one set, all disjoint pairs of pairs have mean 0."""
@@ -97,6 +104,7 @@ def test_kernel_distance_is_unbiased(sets: list[Tensor]) -> None:
     assert float(total.abs()) < 1e-11 * scale
 
 
+@law_of("frechet_distance", "precision_recall", "inception_score", "kernel_distance")
 @given(pairs, st.sampled_from([float("nan"), float("inf")]))
 def test_statistics_refuse_what_is_outside_their_domain(pair: list[Tensor], bad: float) -> None:
     """Finite features, symmetric covariances without negative eigenvalues, more examples than neighbours."""

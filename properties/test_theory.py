@@ -23,6 +23,7 @@ from ict_ref.formulas import (
     sigma_grid,
     squared_l2,
 )
+from properties.law_of import law_of
 from properties.strategies import dtypes, levels_of, rotation, seeds, tensor_lists
 
 stds = st.floats(0.05, 5.0)
@@ -41,6 +42,7 @@ def column(sigma: Tensor, x: Tensor) -> Tensor:
     return sigma.reshape(-1, *(1 for _ in x.shape[1:]))
 
 
+@law_of("delta_consistency_function")
 @given(tensor_lists(2), dtypes)
 def test_delta_consistency_function_is_x_at_sigma_min(pair: list[Tensor], dtype: torch.dtype) -> None:
     """f*(x, sigma_min) = x, bit for bit, in every dtype."""
@@ -49,6 +51,7 @@ def test_delta_consistency_function_is_x_at_sigma_min(pair: list[Tensor], dtype:
     assert torch.equal(delta_consistency_function(x, level, xi=xi), x)
 
 
+@law_of("delta_consistency_function")
 @given(tensor_lists(2), st.data())
 def test_delta_consistency_function_is_a_gaussian_one_of_no_width(pair: list[Tensor], data: st.DataObject) -> None:
     """N(xi, 0) is the point xi."""
@@ -62,6 +65,7 @@ def test_delta_consistency_function_is_a_gaussian_one_of_no_width(pair: list[Ten
     )
 
 
+@law_of("gaussian_consistency_function")
 @given(tensor_lists(2), stds, dtypes)
 def test_gaussian_consistency_function_is_x_at_sigma_min(pair: list[Tensor], std: float, dtype: torch.dtype) -> None:
     """f*(x, sigma_min) = x: the factor of x - mean is exactly 1, and mean + (x - mean) rounds once."""
@@ -70,6 +74,7 @@ def test_gaussian_consistency_function_is_x_at_sigma_min(pair: list[Tensor], std
     assert torch.equal(gaussian_consistency_function(x, level, mean=mean, std=std), mean + (x - mean))
 
 
+@law_of("gaussian_consistency_function")
 @given(tensor_lists(2), st.data(), stds)
 def test_gaussian_consistency_function_solves_the_ode(pair: list[Tensor], data: st.DataObject, std: float) -> None:
     """(d/dsigma - sigma score . d/dx) f* = 0: f* does not change along Eq. (1)."""
@@ -93,6 +98,7 @@ def mixture(data: st.DataObject, x: Tensor) -> dict[str, Tensor]:
     }
 
 
+@law_of("gaussian_mixture_score")
 @given(tensor_lists(1), st.data())
 def test_gaussian_mixture_score_is_the_gradient_of_the_log_density(x: list[Tensor], data: st.DataObject) -> None:
     """Score = grad_x log p_sigma(x), the density summed over torch's own normal distributions."""
@@ -109,6 +115,7 @@ def test_gaussian_mixture_score_is_the_gradient_of_the_log_density(x: list[Tenso
     torch.testing.assert_close(gaussian_mixture_score(x[0], sigma, **parts), expected, rtol=1e-8, atol=1e-9 * size)
 
 
+@law_of("gaussian_mixture_score")
 @given(st.data(), st.integers(2, 5), seeds)
 def test_gaussian_mixture_score_turns_and_moves_with_the_data(data: st.DataObject, dimension: int, seed: int) -> None:
     """score(Q x + t; Q mu + t) = Q score(x; mu), Q orthogonal."""
@@ -124,6 +131,7 @@ def test_gaussian_mixture_score_turns_and_moves_with_the_data(data: st.DataObjec
     )
 
 
+@law_of("gaussian_mixture_score")
 @given(tensor_lists(1), st.data(), st.floats(1e3, 1e5))
 def test_gaussian_mixture_score_is_finite_far_from_the_data(
     x: list[Tensor], data: st.DataObject, distance: float
@@ -135,6 +143,7 @@ def test_gaussian_mixture_score_is_finite_far_from_the_data(
     assert bool((score < 0).all())
 
 
+@law_of("ct_loss_limit", "ct_gradient_limit")
 @given(any_ends, st.floats(0.01, 100.0))
 def test_ct_limits_depend_on_the_ratio_of_levels(ends: dict[str, float], a: float) -> None:
     """sigma -> a sigma: Eq. (6) does not change, Eq. (7) is divided by a."""
@@ -144,6 +153,7 @@ def test_ct_limits_depend_on_the_ratio_of_levels(ends: dict[str, float], a: floa
     assert ct_gradient_limit(1.0, 0.0, **scaled) == pytest.approx(gradient / a, rel=1e-9)
 
 
+@law_of("ct_loss_limit")
 @given(st.floats(0.05, 0.2))
 def test_ct_loss_limit_has_no_seam_between_its_two_forms(u: float) -> None:
     """1 - sigma_min / sigma_max = u: closed form and expansion are one smooth function; its slope hardly changes."""
@@ -193,6 +203,7 @@ def assert_falls_like_one_over_n(error: Callable[[int], float], first: float, se
         assert abs(2 * fine - coarse) <= second / intervals**2 + 1e-9 * first / intervals
 
 
+@law_of("ct_loss_limit")
 @given(ends, values, values, values)
 @example({"sigma_min": 0.05, "sigma_max": 1.0}, 1.0, -1.0, 3.0)
 def test_ct_loss_limit_is_the_limit_of_the_loss(
@@ -209,6 +220,7 @@ def test_ct_loss_limit_is_the_limit_of_the_loss(
     )
 
 
+@law_of("ct_gradient_limit")
 @given(ends, values, values)
 @example({"sigma_min": 0.05, "sigma_max": 1.0}, 1.0, -1.0)
 def test_ct_gradient_limit_is_the_limit_of_the_scaled_gradient(ends: dict[str, float], theta: float, xi: float) -> None:
@@ -224,6 +236,7 @@ def test_ct_gradient_limit_is_the_limit_of_the_scaled_gradient(ends: dict[str, f
     )
 
 
+@law_of("ct_gradient_leading_term")
 @given(any_ends, values, values, st.floats(1e-6, 1.0))
 def test_ct_gradient_leading_term_is_delta_sigma_times_the_limit(
     ends: dict[str, float], theta: float, xi: float, delta_sigma: float
@@ -233,6 +246,7 @@ def test_ct_gradient_leading_term_is_delta_sigma_times_the_limit(
     assert term / delta_sigma == pytest.approx(ct_gradient_limit(theta, xi, **ends), rel=1e-12)
 
 
+@law_of("ct_gradient_divergent_term")
 @given(any_ends, values, values)
 def test_ct_gradient_divergent_term_is_the_derivative_of_the_loss_limit(
     ends: dict[str, float], theta: float, gap: float
@@ -244,6 +258,7 @@ def test_ct_gradient_divergent_term_is_the_derivative_of_the_loss_limit(
     assert term == pytest.approx(up - down, rel=1e-9, abs=1e-12 * (1 + gap**2))
 
 
+@law_of("ct_gradient_divergence")
 @given(values, st.floats(1e-3, 10.0), st.floats(0.05, 0.5))
 def test_ct_gradient_divergence_is_what_the_scaled_gradient_grows_to(
     theta: float, lag: float, sigma_min: float
@@ -258,6 +273,7 @@ def test_ct_gradient_divergence_is_what_the_scaled_gradient_grows_to(
         assert fine / coarse == pytest.approx(2, rel=0.02)
 
 
+@law_of("ct_gradient_leading_term")
 @given(ends, values, values, values)
 def test_ct_gradient_leading_term_is_what_the_gradient_comes_to(
     ends: dict[str, float], theta: float, theta_minus: float, xi: float

@@ -1,5 +1,6 @@
 """Every equation has a function, every formula a source, three laws and an oracle, and docs/equations.md lists them."""
 
+import ast
 import json
 import os
 import subprocess
@@ -7,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tools.equation_table import PAGE, ROOT, laws, oracles, written
+from tools import equation_table
+from tools.equation_table import PAGE, ROOT, functions_of, laws, oracles, written
 
 import ict_ref.formulas
 from ict_ref.__main__ import main
@@ -82,16 +84,31 @@ def test_the_tables_of_equations_are_up_to_date() -> None:
     assert written(page) == page, "stale: run `python3 -m nox -s equations`"
 
 
-def test_laws_are_counted_where_they_are_about_the_function(tmp_path: Path) -> None:
+def test_laws_are_counted_where_they_name_the_function(tmp_path: Path) -> None:
     (tmp_path / "properties").mkdir()
     (tmp_path / "properties" / "test_a.py").write_text(
-        "every = st.sampled_from([c_in, wrapper])\n"
-        "def wrapper(): return c_noise\n"
-        "@given(every)\ndef test_all_of_them(f): pass\n"
-        "def test_pseudo_huber_constant_rises(): squared_l2\n"
+        "every = st.sampled_from([c_in, c_skip])\n"
+        '@law_of("c_in", "c_noise")\n@given(every)\ndef test_both_of_them(f): c_out\n'
+        "@given(every)\ndef test_c_out_rises(f): pass\n"
+        '@law_of("pseudo_huber_constant")\ndef test_that_it_rises(): squared_l2\n'
     )
     found = {name: tests for name, tests in laws(tmp_path).items() if tests}
     assert set(found) == {"c_in", "c_noise", "pseudo_huber_constant"}
+
+
+# Tests of all formulas at once, by their examples in properties/domains.py, and of the laws of `ict_ref.verify`.
+OF_ALL_FORMULAS = {
+    "test_bad_input.py",
+    "test_every_formula.py",
+    "test_laws.py",
+    "test_paper.py",
+}
+
+
+def test_every_property_test_names_its_functions() -> None:
+    for path in sorted((ROOT / "properties").glob("test_*.py")):
+        unnamed = [test.name for test in equation_table.tests_of(ast.parse(path.read_text())) if not functions_of(test)]
+        assert unnamed == [] or path.name in OF_ALL_FORMULAS
 
 
 def test_oracles_are_counted_where_they_are_called(tmp_path: Path) -> None:

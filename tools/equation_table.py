@@ -2,8 +2,8 @@
 
 `nox -s equations` writes them; tests/test_equations.py fails where they are stale.
 
-A law of a function is one of `ict_ref.verify.laws`, or a test in properties/. The name of the test begins with the
-function's, or its decorators draw the function from a list. An oracle of a function is a test module whose docstring
+A law of a function is one of `ict_ref.verify.laws`, or a test in properties/; both name their functions in a decorator,
+`@law("c_in")` and `@law_of("c_in")`. An oracle of a function is a test module whose docstring
 has an `Oracle:` line. It imports the function and calls it in a test, and its `Ingredients:` line does not name it.
 """
 
@@ -69,20 +69,24 @@ def reached(start: set[str], known: dict[str, ast.AST]) -> set[str]:
 @cache
 def laws(root: Path = ROOT) -> dict[str, list[tuple[Path, str]]]:
     """Return the laws of each function, as files and names."""
-    every = sorted((formula.name for formula in formulas()), key=len, reverse=True)
-    found: dict[str, list[tuple[Path, str]]] = {name: [] for name in every}
+    found: dict[str, list[tuple[Path, str]]] = {formula.name: [] for formula in formulas()}
     for law in LAWS if root == ROOT else ():
         found[law.function].append((Path("src", *law.statement.__module__.split(".")).with_suffix(".py"), law.name))
     for path in sorted((root / "properties").glob("test_*.py")):
-        tree = ast.parse(path.read_text())
-        known = definitions(tree)
-        for test in tests_of(tree):
-            drawn = reached(set().union(*map(names, test.decorator_list)), known)
-            named = next((name for name in every if test.name.startswith(f"test_{name}_")), None)
-            for name in every:
-                if name == named or name in drawn:
-                    found[name].append((path.relative_to(root), test.name))
+        for test in tests_of(ast.parse(path.read_text())):
+            for name in functions_of(test):
+                found[name].append((path.relative_to(root), test.name))
     return found
+
+
+def functions_of(test: ast.FunctionDef) -> list[str]:
+    """Return the functions that the decorator `@law_of` of a test names."""
+    return [
+        str(ast.literal_eval(argument))
+        for decorator in test.decorator_list
+        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "law_of"
+        for argument in decorator.args
+    ]
 
 
 @cache

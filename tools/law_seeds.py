@@ -8,6 +8,7 @@ since, runs again. The session ends with a table, and with status 1 if a law fai
 
 import argparse
 import ast
+import contextlib
 import hashlib
 import json
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import hypothesis
 import numpy as np
@@ -77,6 +79,10 @@ SCALING = (
 )
 
 
+Key: TypeAlias = tuple[str, int, int, str, str]
+"""Law, number of examples, seed, checksum of the code and versions."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """Laws, the number of examples of each, and the seeds 1, ..., n."""
@@ -101,7 +107,7 @@ class Run:
     seconds: float = 0.0
     message: str = ""
 
-    def key(self) -> tuple[str, int, int, str, str]:
+    def key(self) -> Key:
         """Return what a result must be of to count for this run."""
         return self.law, self.examples, self.seed, self.source, self.environment
 
@@ -136,16 +142,16 @@ def runs(plan: Plan) -> Iterator[tuple[Law, Run]]:
             yield law, Run(law.name, plan.examples, seed, checksum(law.statement.__module__), environment())
 
 
-def finished(path: Path) -> dict[tuple[str, int, int, str, str], Run]:
-    """Return the runs of a file that passed; the last line of a session that was killed may be incomplete."""
-    found: dict[tuple[str, int, int, str, str], Run] = {}
+def finished(path: Path) -> dict[Key, Run]:
+    """Return the runs of a file that passed."""
+    return {run.key(): run for run in _read(path) if run.status == "pass"}
+
+
+def _read(path: Path) -> Iterator[Run]:
+    """Yield the runs of a file, in order; a line of a session that was killed may be incomplete."""
     for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            run = Run(**json.loads(line))
-        except (json.JSONDecodeError, TypeError):
-            continue
-        found[run.key()] = run
-    return {key: run for key, run in found.items() if run.status == "pass"}
+        with contextlib.suppress(json.JSONDecodeError, TypeError):
+            yield Run(**json.loads(line))
 
 
 def run_all(chosen: Sequence[Plan], path: Path) -> None:
@@ -153,6 +159,8 @@ def run_all(chosen: Sequence[Plan], path: Path) -> None:
     known = finished(path)
     ahead = [pair for plan in chosen for pair in runs(plan) if pair[1].key() not in known]
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and not path.read_text().endswith("\n"):
+        path.write_text(path.read_text() + "\n")  # after a line that was not finished
     # Examples, not laws, measure the time that is left.
     total = sum(run.examples for _, run in ahead)
     with path.open("a") as file, tqdm(total=total, unit=" examples", smoothing=0.02) as progress:
@@ -186,18 +194,14 @@ def table(chosen: Sequence[Plan], path: Path) -> tuple[str, bool]:
     return "\n".join(lines), right
 
 
-def failures(path: Path, known: dict[tuple[str, int, int, str, str], Run]) -> list[str]:
+def failures(path: Path, known: dict[Key, Run]) -> list[str]:
     """Return the messages of the runs of today's laws that did not pass since."""
     today = {law.name: checksum(law.statement.__module__) for law in LAWS}
-    found: dict[tuple[str, int, int, str, str], str] = {}
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            run = Run(**json.loads(line))
-        except (json.JSONDecodeError, TypeError):
-            continue
-        current = today.get(run.law) == run.source and run.environment == environment()
-        if current and run.status != "pass" and run.key() not in known:
-            found[run.key()] = f"seed {run.seed}, {run.examples} examples: {run.status}: {run.message}"
+    found = {
+        run.key(): f"seed {run.seed}, {run.examples} examples: {run.status}: {run.message}"
+        for run in _read(path)
+        if today.get(run.law) == run.source and run.environment == environment() and run.key() not in known
+    }
     return list(found.values())
 
 
