@@ -8,6 +8,8 @@ from torch import Tensor
 from ict_ref.verify import strategies as some
 from ict_ref.verify.law import Function, Laws, close, equal, given, law, needs, tolerance
 
+ENDS = torch.tensor([0.0, 1 - 2.0**-24], dtype=torch.float64)
+"""The ends of [0, 1), of which the last number of float32."""
 LEAST = 1e-45
 """Probabilities of this size are subnormal in float32."""
 
@@ -134,8 +136,7 @@ def is_symmetric_about_its_mean(f: Function, offsets: Tensor, p_mean: float, p_s
 @given(u=some.uniforms, pmf=some.pmfs)
 def returns_cells_that_can_occur(f: Function, u: Tensor, pmf: Tensor) -> None:
     """pmf[index] > 0, also at both ends of [0, 1)."""
-    ends = torch.tensor([0.0, 1 - 2.0**-24], dtype=torch.float64)  # the last number of float32 before 1
-    index = f(u=torch.cat([u, ends]), pmf=pmf)
+    index = f(u=torch.cat([u, ENDS]), pmf=pmf)
     needs((index >= 0) & (index < len(pmf)), f"an index beyond the {len(pmf)} intervals: {index.tolist()}")
     needs(pmf[index] > 0, f"an interval of probability 0: {index.tolist()}")
 
@@ -144,7 +145,7 @@ def returns_cells_that_can_occur(f: Function, u: Tensor, pmf: Tensor) -> None:
 @given(u=some.uniforms, pmf=some.pmfs)
 def never_falls(f: Function, u: Tensor, pmf: Tensor) -> None:
     """u <= v implies index(u) <= index(v)."""
-    index = f(u=u.sort().values, pmf=pmf)
+    index = f(u=torch.cat([u, ENDS]).sort().values, pmf=pmf)
     needs(index.diff() >= 0, f"indices {index.tolist()} of rising u, should not fall")
 
 
