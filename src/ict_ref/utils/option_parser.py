@@ -159,7 +159,9 @@ def options_of(kind: Any, path: tuple[str, ...] = (), prefix: str = "") -> Itera
             yield from options_of(hint, here, f"{prefix}{name}." if name else prefix)
         elif hint is bool or bool in get_args(hint):
             values = (True, False) if tyro.conf.FlagCreatePairsOff not in extras else (not field.default,)
-            yield from _flags(hint, here, f"{prefix}{name}", values)
+            flags = list(_flags(hint, here, f"{prefix}{name}", values))
+            yield from flags
+            yield from (dataclasses.replace(flags[0], name=alias) for alias in named.aliases or ())
         else:
             option = _with_value(hint, here, NOT_EMPTY in extras)
             option = dataclasses.replace(option, required=_is_required(field))

@@ -3,20 +3,34 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from time import perf_counter
 from types import FrameType
 from typing import NoReturn
 
-from ict_ref.utils.command_line import guarded
+from ict_ref.utils.command_line import guarded, say
 from ict_ref.utils.option_parser import parse_options
 from ict_ref.utils.progress import bar
-from ict_ref.verify import report, trace, waivers
-from ict_ref.verify.check import Result
-from ict_ref.verify.commands import Verification, verification
+from ict_ref.verify import trace, waivers
+from ict_ref.verify.commands import Verification, captured, verification
 from ict_ref.verify.line_process import ExternalTargetError
-from ict_ref.verify.options import COMMANDS, EPILOG, Options, TraceInputsOptions, with_command
+from ict_ref.verify.options import (
+    COMMANDS,
+    EPILOG,
+    Options,
+    ReportOptions,
+    TraceInputsOptions,
+    files_of,
+    with_command,
+)
+from ict_ref.verify.output import append_step_summary, as_badge, write
+from ict_ref.verify.provenance import vectors_sha256, versions
+from ict_ref.verify.render_data import as_json, as_junit
+from ict_ref.verify.render_document import as_latex, as_markdown
+from ict_ref.verify.render_text import as_text
+from ict_ref.verify.report import NOTHING_CHECKED, Report, graded
+from ict_ref.verify.result import Result
 from ict_ref.verify.target import TargetError
 
 NAME = "ict_ref.verify"
@@ -42,7 +56,7 @@ def verify(options: Options) -> int:
     """Run the checks, print and write the reports, and return the exit status.
 
     Raises:
-        TargetError: The target cannot be loaded, or does not have any of the functions.
+        TargetError: The target cannot be loaded.
         ExternalTargetError: A command cannot be started.
         TraceError: The file of values cannot be used.
         WaiverError: The file of waivers cannot be used.
@@ -51,18 +65,36 @@ def verify(options: Options) -> int:
     if isinstance(options, TraceInputsOptions):
         print(trace.inputs(options.version))
         return 0
+    began = perf_counter()
     with ExitStack() as stack:
         checks = verification(options, stack)
         waived = waivers.load(options.waivers, checks.version) if options.waivers else {}
         # A check that is not run cannot show that its waiver is not needed.
         waived = {name: reason for name, reason in waived.items() if checks.is_tried(name)}
-        results = waivers.applied(with_progress(checks), waived)
-    statuses = {result.status for result in results}
-    if statuses <= {"missing"}:
+        with captured(options):
+            found = with_progress(checks)
+    results = waivers.applied(graded(found, options.strict), waived)
+    if {result.status for result in results} <= {"missing"}:
         which = ", ".join(checks.only) or "the functions of ict_ref.formulas; `python -m ict_ref eq` lists them"
-        raise TargetError(f"{checks.target.text} does not have any of {which}")
-    write_reports(checks, results, options.json, options.junit)
-    return 1 if "fail" in statuses or (checks.all_required and "missing" in statuses) else 0
+        return say(f"python -m {NAME}", NOTHING_CHECKED, f"{checks.target.text} does not have any of {which}")
+    report = Report(head_of(checks, began), results, checks.version, checks.all_required, options.verbose)
+    write_reports(report, options)
+    return report.exit_status
+
+
+def head_of(checks: Verification, began: float) -> dict[str, object]:
+    """Return the target of the verification, its settings and its duration in seconds."""
+    return {
+        **versions(checks.target),
+        "vectors": checks.version,
+        "vectors_sha256": vectors_sha256(checks.version),
+        "arrays": checks.arrays,
+        "dtype": checks.dtype,
+        "device": checks.device,
+        "seed": checks.seed,
+        "laws": checks.laws,
+        "duration": round(perf_counter() - began, 3),
+    }
 
 
 def with_progress(checks: Verification) -> list[Result]:
@@ -75,21 +107,30 @@ def with_progress(checks: Verification) -> list[Result]:
         for result in checks.results:
             found.append(result)
             functions.add(result.function)
+            progress.set_postfix_str(result.function)
             progress.update(min(len(functions), checks.total) - progress.n)
     return found
 
 
-def write_reports(checks: Verification, results: list[Result], json: Path | None, junit: Path | None) -> None:
+PRINTED: dict[str, Callable[[Report], str]] = {"text": as_text, "markdown": as_markdown, "latex": as_latex}
+WRITTEN: dict[str, Callable[[Report], str]] = {
+    "--json": as_json,
+    "--junit": as_junit,
+    "--badge": lambda report: as_badge(*report.badge),
+}
+
+
+def write_reports(report: Report, options: ReportOptions) -> None:
     """Print the report, and write it for programs.
 
     Raises:
+        ValueError: A file belongs to something else.
         OSError: A file cannot be written.
     """
-    head = report.header(checks.target, checks.arrays, checks.seed, checks.laws, checks.version)
-    print(report.text(head, results))
-    for file, write in ((json, report.as_json), (junit, report.as_junit)):
-        if file:
-            file.write_text(write(head, results), encoding="utf-8")
+    print(PRINTED[options.format](report))
+    for option, file in files_of(options):
+        write(file, option, WRITTEN[option](report))
+    append_step_summary(as_markdown(report))
 
 
 def interrupt(number: int, _frame: FrameType | None) -> NoReturn:

@@ -1,55 +1,64 @@
-"""The check of one vector: call the implementation, find side effects, compare the value, explain a known deviation."""
+"""The check of a function by its vectors: call it, compare each value, and note wrong types and side effects once."""
 
-import copy
-import inspect
-import math
-import numbers
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from time import perf_counter
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from ict_ref import formulas
+from ict_ref.verify.arrays import equal_arrays, is_array, placed, stored
+from ict_ref.verify.call import Call, GlobalStateGuard, called, misnamed
+from ict_ref.verify.compare import Comparison, agrees, compare
+from ict_ref.verify.explain import explained, type_deviation, with_cause
 from ict_ref.verify.external_process import MissingError
 from ict_ref.verify.line_process import ExternalTargetError
-from ict_ref.verify.values import TORCH, Arrays, Json, decoded, encoded, number, summary
-from ict_ref.verify.vectors import VERSION, Vector, deviations, functions, vectors
+from ict_ref.verify.result import FAILING, Kind, Result, Status
+from ict_ref.verify.rounding import is_in_reach
+from ict_ref.verify.shown import short
+from ict_ref.verify.time_limit import NoAnswerError, limited
+from ict_ref.verify.values import TORCH, Arrays
+from ict_ref.verify.vectors import VERSION, Vector, functions, is_refusal, vectors
 
-Status = Literal["pass", "fail", "skipped", "note", "missing", "waived"]
-Kind = Literal["wrong", "elsewhere", "type", "precision", "accepts", "note"]
+__all__ = [
+    "CALLERS_ARGUMENTS",
+    "GLOBAL_STATE",
+    "Calling",
+    "GlobalStateGuard",
+    "Kind",
+    "Result",
+    "Status",
+    "check",
+    "check_vector",
+    "equal_arrays",
+    "is_array",
+    "misnamed",
+    "short",
+]
 CALLERS_ARGUMENTS = "a function must not change its arguments"
 GLOBAL_STATE = "torch's global state"
+TYPE = "returns_the_type_of_its_formula"
+# Vectors that code for images, or for batches of them, need not take.
+OF_ANOTHER_SHAPE = frozenset({"NoEventAxes", "NotAnImage"})
 
 
 @dataclass(frozen=True)
-class Result:
-    """The result of one vector or law, or of a missing function."""
+class Calling:
+    """How an implementation is called: with which arrays, of which dtype, where, and for how long at most."""
 
-    id: str
-    function: str
-    source: str
-    status: Status
-    got: Json = None
-    expected: Json = None
-    rtol: float | None = None
-    max_rel_error: float | None = None
-    deviation: str | None = None
-    counterexample: Json = None
-    message: str = ""
-    kind: Kind = "wrong"
-    """What sort of finding a failure is."""
+    arrays: Arrays = TORCH
+    dtype: torch.dtype = torch.float64
+    device: str = "cpu"
+    seconds: float = 0.0
+    """Time limit of a call; 0 is no limit."""
 
 
-class DifferenceError(Exception):
-    """A returned value differs from the expected one; the message describes the difference."""
+@dataclass(frozen=True)
+class Conduct:
+    """A wrong type or a side effect of one call; `name` is the rule that is broken."""
 
-    def __init__(self, message: str, max_rel_error: float | None = None) -> None:
-        super().__init__(message)
-        self.max_rel_error = max_rel_error
+    name: str
+    kind: Kind
+    message: str
 
 
 def check(
@@ -58,240 +67,129 @@ def check(
     only: Iterable[str] = (),
     arrays: Arrays = TORCH,
     version: int = VERSION,
+    calling: Calling | None = None,
 ) -> Iterator[Result]:
-    """Yield one result for each vector of each function, or one for a missing function."""
-    chosen = list(only) or functions(version)
-    for name in chosen:
+    """Yield one result for each vector of each function, or one for a missing function.
+
+    A wrong type or a side effect has a result of its own, one for each function. `calling` replaces `arrays`.
+    """
+    how = calling or Calling(arrays)
+    for name in list(only) or functions(version):
         function = getattr(namespace, name, None)
         if callable(function):
-            for vector in vectors(name, version):
-                result = check_vector(function, vector, arrays)
-                yield result
-                if result.status == "missing":
-                    break
+            yield from check_function(function, name, how, version)
         else:
             yield Result(name, name, vectors(name, version)[0].source, "missing", message=f"no function {name}")
 
 
-def check_vector(function: Callable[..., object], vector: Vector, arrays: Arrays = TORCH) -> Result:
-    """Return the result of one vector."""
+def check_function(function: Callable[..., object], name: str, how: Calling, version: int = VERSION) -> list[Result]:
+    """Return the results of a function's vectors, and of its types and side effects."""
+    found: list[Result] = []
+    broken: dict[str, Result] = {}
+    for vector in vectors(name, version):
+        result, conduct = check_call(function, vector, how)
+        if result.status == "missing":
+            return [*found, result]
+        found.append(result)
+        for one in conduct:
+            if one.name not in broken:
+                broken[one.name] = replace(
+                    _failed(result, one.message, one.kind), id=f"{name}:{one.name}", got=None, expected=None
+                )
+    if odd := broken.get(TYPE):
+        broken[TYPE] = with_cause(odd, type_deviation(found, version), version)
+    return [*explained(found, version), *broken.values()]
+
+
+def check_vector(
+    function: Callable[..., object], vector: Vector, arrays: Arrays = TORCH, formula: str | None = None
+) -> Result:
+    """Return the result of the value of one vector, whose formula may have another name than its function."""
+    return check_call(function, vector, Calling(arrays), formula)[0]
+
+
+def check_call(
+    function: Callable[..., object], vector: Vector, how: Calling, formula: str | None = None
+) -> tuple[Result, list[Conduct]]:
+    """Return the result of the value of one vector, and the wrong types and side effects of the call."""
     passed = Result(vector.name, vector.function, vector.source, "pass", expected=vector.value, rtol=vector.rtol)
-    arguments = {name: decoded(value, arrays) for name, value in vector.arguments.items()}
-    if mistake := misnamed(function, arguments):
-        return _failed(passed, f"cannot be called by the names of the parameters: {mistake}")
-    call = _called(function, arguments, vector, arrays)
+    if mistake := misnamed(function, dict.fromkeys(vector.arguments)):
+        return _failed(passed, f"cannot be called by the names of the parameters: {mistake}", "type"), []
+    began = perf_counter()
+    call = called(limited(function, how.seconds), vector, placed(how.arrays, how.dtype, how.device))
+    passed = replace(passed, seconds=perf_counter() - began)
+    conduct = list(_side_effects(call))
     if call.raised is not None:
-        return _after_exception(passed, vector, call.raised)
-    passed = replace(passed, got=encoded(call.got))
+        return _in_reach(_after_exception(passed, vector, call.raised), vector, how, formula), conduct
+    passed = replace(passed, got=stored(call.got))
+    if is_refusal(vector):
+        message = f"got {short(passed.got)}, should be refused: {vector.comment}"
+        return _failed(passed, message, "accepts"), conduct
+    compared = compare(call.got, vector.value, vector, how.dtype, formula)
+    if compared.odd_type and not compared.differs:
+        values = f"got {short(passed.got)}, should be {short(vector.value)}"
+        conduct.append(Conduct(TYPE, "type", f"{compared.odd_type}{values}"))
+    return _in_reach(_compared(passed, vector, call.got, compared, how, formula), vector, how, formula), conduct
+
+
+def _in_reach(result: Result, vector: Vector, how: Calling, formula: str | None) -> Result:
+    """Return the result, with another verdict on a failure where a narrow dtype cannot hold the arguments."""
+    narrow = torch.float32 if how.dtype == torch.float64 else how.dtype
+    is_checked = result.status != "fail" or result.kind not in FAILING
+    if is_checked or is_in_reach(vector, formula or vector.function, narrow):
+        return result
+    if how.dtype == torch.float64:
+        return replace(result, kind="precision")
+    reason = f"arguments that are outside the domain in {str(how.dtype).removeprefix('torch.')}"
+    return replace(result, status="skipped", message=f"{result.id}: {reason} [{result.source}]")
+
+
+def _side_effects(call: Call) -> Iterator[Conduct]:
     if call.changed_arguments:
-        return _failed(passed, f"changed its argument {', '.join(call.changed_arguments)}; {CALLERS_ARGUMENTS}")
+        message = f"changed its argument {', '.join(call.changed_arguments)}; {CALLERS_ARGUMENTS}"
+        yield Conduct("keeps_its_arguments", "wrong", message)
     if call.changed_state:
-        return _failed(passed, f"changed {GLOBAL_STATE}: {', '.join(call.changed_state)}")
-    if vector.result == "invalid":
-        return _failed(passed, f"got {short(encoded(call.got))}, should be refused: {vector.comment}")
-    return _compared(passed, vector, call.got)
+        yield Conduct("keeps_global_state", "type", f"changed {GLOBAL_STATE}: {', '.join(call.changed_state)}")
 
 
-@dataclass(frozen=True)
-class _Call:
-    """The value or exception of a call, and its side effects."""
-
-    got: object = None
-    raised: BaseException | None = None
-    changed_arguments: tuple[str, ...] = ()
-    changed_state: tuple[str, ...] = ()
-
-
-def _called(function: Callable[..., object], arguments: dict[str, object], vector: Vector, arrays: Arrays) -> _Call:
-    """Call the function and record its value or exception, and its side effects."""
-    before = {name: copy.deepcopy(value) for name, value in arguments.items() if is_array(value)}
-    try:
-        with GlobalStateGuard() as guard:
-            got = function(**arguments)
-        if vector.apply:
-            got = _applied(got, vector, arrays)
-    except (Exception, SystemExit) as error:
-        return _Call(raised=error)
-    changed = tuple(name for name, value in before.items() if not equal_arrays(arguments[name], value))
-    return _Call(got, None, changed, tuple(guard.changes))
-
-
-def _failed(result: Result, message: str) -> Result:
+def _failed(result: Result, message: str, kind: Kind) -> Result:
     """Return the result as a failure with this message."""
-    return replace(result, status="fail", message=f"{result.id}: {message} [{result.source}]")
+    return replace(result, status="fail", kind=kind, message=f"{result.id}: {message} [{result.source}]")
+
+
+def _kind(vector: Vector) -> Kind:
+    """Return the kind of a wrong value."""
+    return "elsewhere" if "Elsewhere" in vector.flags else "wrong"
 
 
 def _after_exception(passed: Result, vector: Vector, raised: BaseException) -> Result:
     """Return the result of a call that raised an exception."""
     if isinstance(raised, MissingError):
         return Result(vector.function, vector.function, vector.source, "missing", message=str(raised))
-    if isinstance(raised, ExternalTargetError):
-        return _failed(passed, str(raised))  # a command that fails does not reject the arguments
-    if vector.result == "invalid":
+    if isinstance(raised, ExternalTargetError | NoAnswerError):
+        # A command that fails, or a call that does not end, does not reject the arguments.
+        return _failed(passed, str(raised), "accepts" if is_refusal(vector) else _kind(vector))
+    if is_refusal(vector):
         return passed
+    kind = "type" if OF_ANOTHER_SHAPE & set(vector.flags) else _kind(vector)
     text = " ".join(str(raised).split())[:200]
-    return _failed(passed, f"raised {type(raised).__name__}: {text}; should be {short(vector.value)}")
+    return _failed(passed, f"raised {type(raised).__name__}: {text}; should be {short(vector.value)}", kind)
 
 
-def _compared(passed: Result, vector: Vector, got: object) -> Result:
-    """Compare a value with the vector's value and its alternatives."""
-    try:
-        return replace(passed, max_rel_error=difference(got, vector.value, vector))
-    except DifferenceError as wrong:
-        if any(agrees(got, alternative, vector) for alternative in vector.alternatives.values()):
-            return passed
-        return _explained(passed, vector, got, wrong)
-
-
-def _explained(passed: Result, vector: Vector, got: object, wrong: DifferenceError) -> Result:
-    """Return the failure, with the known deviation that returns the same value."""
-    deviation = next((name for name, value in vector.deviations.items() if agrees(got, value, vector)), None)
-    explanation = f"; {deviations(vector.version)[deviation]}" if deviation else ""
+def _compared(
+    passed: Result, vector: Vector, got: object, compared: Comparison, how: Calling, formula: str | None
+) -> Result:
+    """Return the result of a value that was compared with the vector's."""
+    result = replace(passed, max_rel_error=compared.max_rel_error)
+    if not compared.differs:
+        return result
+    for name, alternative in vector.alternatives.items():
+        if agrees(got, alternative, vector, 1e-5):
+            return replace(result, status="note", kind="note", message=f"{result.id}: {name} [{result.source}]")
+    kind = _kind(vector)
+    if how.dtype == torch.float64 and not compare(got, vector.value, vector, torch.float32, formula).differs:
+        kind = "precision"
     # All digits are shown where the first six agree.
-    digits = 6 if wrong.max_rel_error is None or wrong.max_rel_error > 1e-5 else 17
-    values = f"got {short(encoded(got), digits)}, should be {short(vector.value, digits)}"
-    failed = _failed(passed, f"{wrong}{values} (rtol {vector.rtol:g}){explanation}")
-    return replace(failed, max_rel_error=wrong.max_rel_error, deviation=deviation)
-
-
-def misnamed(function: Callable[..., object], arguments: dict[str, object]) -> str | None:
-    """Return why a function cannot be called by these names; None if it can, or if its signature is not available."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return None
-    try:
-        signature.bind(**arguments)
-    except TypeError as error:
-        return str(error)
-    return None
-
-
-class GlobalStateGuard:
-    """A context that restores torch's global state; `changes` names the parts that the block changed."""
-
-    def __enter__(self) -> "GlobalStateGuard":
-        self.changes: list[str] = []
-        self._before = self._state()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        random, gradients, dtype = self._before
-        now = self._state()
-        if not torch.equal(random, now[0]):
-            self.changes.append("the random state")
-            torch.set_rng_state(random)
-        if gradients != now[1]:
-            self.changes.append("the gradient mode")
-            torch.set_grad_enabled(gradients)
-        if dtype != now[2]:
-            self.changes.append("the default dtype")
-            torch.set_default_dtype(dtype)
-
-    @staticmethod
-    def _state() -> tuple[Tensor, bool, torch.dtype]:
-        return torch.get_rng_state(), torch.is_grad_enabled(), torch.get_default_dtype()
-
-
-def agrees(got: object, value: Json, vector: Vector) -> bool:
-    """Return whether a value equals this one, within the vector's tolerance."""
-    try:
-        difference(got, value, vector)
-    except DifferenceError:
-        return False
-    return True
-
-
-def difference(got: object, value: Json, vector: Vector) -> float:
-    """Return the largest relative error of a returned value. Raises DifferenceError if it is outside the tolerance."""
-    expected = decoded(value)
-    if isinstance(expected, tuple):
-        if not isinstance(got, tuple | list) or len(got) != len(expected):
-            raise DifferenceError(f"not {len(expected)} values, ")
-        return max(difference(part, encoded(whole), vector) for part, whole in zip(got, expected, strict=True))
-    mine, theirs = _of_one_shape(got, expected)
-    if not theirs.is_floating_point():
-        if mine.is_floating_point() or not torch.equal(mine.to(theirs.dtype), theirs):
-            raise DifferenceError("")
-        return 0.0
-    if mine.is_complex():
-        raise DifferenceError("complex, ")
-    kept = ~_mask(vector).expand_as(theirs) if vector.compare == "kept" else torch.ones_like(theirs, dtype=torch.bool)
-    return _largest_relative_error(mine.detach().double()[kept], theirs.double()[kept], vector.rtol, vector.atol)
-
-
-def _of_one_shape(got: object, expected: object) -> tuple[Tensor, Tensor]:
-    """Return both values as tensors. Raises DifferenceError if their types or shapes differ."""
-    if isinstance(expected, int) and not isinstance(got, numbers.Integral) and not _is_integer_array(got):
-        raise DifferenceError(f"of type {type(got).__name__}, not a whole number, ")
-    try:
-        mine = _as_tensor(got)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DifferenceError(f"of type {type(got).__name__}, not a number or an array, ") from error
-    theirs = _as_tensor(expected)
-    if mine.shape != theirs.shape:
-        raise DifferenceError(f"of shape {list(mine.shape)}, not {list(theirs.shape)}, ")
-    return mine, theirs
-
-
-def _largest_relative_error(mine: Tensor, theirs: Tensor, rtol: float, atol: float) -> float:
-    """Return the largest relative error. Raises DifferenceError if one is outside the tolerance."""
-    apart = (mine - theirs).abs()
-    # A tolerance relative to infinity would let every number pass.
-    close = (apart <= atol + rtol * theirs.abs()) & theirs.isfinite() | (mine == theirs)
-    relative = (apart / theirs.abs().clamp_min(1e-300))[mine != theirs]
-    worst = float(relative.max()) if relative.numel() else 0.0
-    if not bool(close.all()):
-        raise DifferenceError("", worst if math.isfinite(worst) else None)
-    return worst
-
-
-def _applied(operator: object, vector: Vector, arrays: Arrays) -> object:
-    [(method, argument)] = vector.apply.items()
-    if method == "summary" and isinstance(argument, dict):
-        return summary(operator, **argument)
-    found: Callable[[object], object] = getattr(operator, method)
-    return found(decoded(argument, arrays))
-
-
-def _mask(vector: Vector) -> Tensor:
-    if vector.function == "colorization_operator":
-        return formulas.colorization_mask()
-    patch = int(number(vector.arguments["patch"]))
-    coordinates = torch.as_tensor(decoded(vector.value)).shape[1]
-    return formulas.super_resolution_mask(coordinates // patch**2, patch)
-
-
-def _as_tensor(value: object) -> Tensor:
-    """Return a value as a tensor, with Python numbers as float64, which torch would round to float32."""
-    found = torch.as_tensor(value)
-    return torch.as_tensor(value, dtype=torch.float64) if found.is_floating_point() and not is_array(value) else found
-
-
-def is_array(value: object) -> bool:
-    """Return whether a value is a tensor or an array."""
-    return isinstance(value, Tensor | np.ndarray)
-
-
-def _is_integer_array(value: object) -> bool:
-    return is_array(value) and not torch.as_tensor(value).is_floating_point()
-
-
-def equal_arrays(a: object, b: object) -> bool:
-    """Return whether two arrays hold equal values, where NaN equals NaN."""
-    one, other = torch.as_tensor(a), torch.as_tensor(b)
-    return one.shape == other.shape and bool(torch.isclose(one, other, rtol=0, atol=0, equal_nan=True).all())
-
-
-def short(value: Json, digits: int = 6) -> str:
-    """Return a value for a report: numbers with this many digits, and only the beginning of a long array."""
-    if isinstance(value, dict) and "tensor" in value:
-        complex_numbers = "complex" in str(value["dtype"])
-        parts = [] if complex_numbers else torch.as_tensor(decoded(value)).flatten().tolist()
-        text = str(value["tensor"]) if len(parts) <= 6 else f"{str(parts[:6])[:-1]}, ...]"
-        return _rounded(text.replace("'", ""), digits)
-    return _rounded(str(value["float"] if isinstance(value, dict) and "float" in value else value), digits)
-
-
-def _rounded(text: str, digits: int) -> str:
-    return re.sub(r"-?\d+\.\d{6,}(?:e[-+]?\d+)?", lambda match: f"{float(match[0]):.{digits}g}", text)
+    digits = 6 if compared.max_rel_error is None or compared.max_rel_error > 1e-5 else 17
+    values = f"got {short(result.got, digits)}, should be {short(vector.value, digits)}"
+    return _failed(result, f"{compared.what or compared.odd_type}{values} (rtol {vector.rtol:g})", kind)

@@ -1,18 +1,27 @@
 """The commands of `python -m ict_ref.verify`: what each one checks, and which waivers it can show to be stale."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
-from types import SimpleNamespace
 
-from ict_ref.verify import report, run_laws, trace, waivers
+from ict_ref.verify import run_laws, trace, waivers
 from ict_ref.verify.audit import audit
-from ict_ref.verify.check import Result, check
+from ict_ref.verify.captured import captured_output
+from ict_ref.verify.check import check
 from ict_ref.verify.external_process import ExternalTarget
-from ict_ref.verify.options import AuditOptions, CheckOptions, ExecOptions, FunctionOptions, TraceOptions
+from ict_ref.verify.finding import CONDUCT
+from ict_ref.verify.function_checks import Plan, as_namespace, is_checked, refusal, results_of
+from ict_ref.verify.options import (
+    AuditOptions,
+    CheckOptions,
+    ExecOptions,
+    FunctionOptions,
+    ReportOptions,
+    TraceOptions,
+)
+from ict_ref.verify.result import Result
 from ict_ref.verify.target import Target, TargetError, load
-from ict_ref.verify.values import ARRAYS
 from ict_ref.verify.vectors import VERSION, functions
 
 NOT_TRIED = "not tried here"
@@ -32,6 +41,8 @@ class Verification:
     laws: str = NOT_TRIED
     """The header's text about the laws."""
     arrays: str = "torch"
+    dtype: str = "float64"
+    device: str = "cpu"
     seed: int = 0
     only: tuple[str, ...] = ()
     """Functions that are checked; empty for all."""
@@ -60,61 +71,61 @@ def verification(options: CheckOptions | ExecOptions | TraceOptions | AuditOptio
 
 
 def _check(options: CheckOptions) -> Verification:
-    target = load(options.target)
-    chosen = options.only or functions(options.version)
-    laws = f"on {options.examples} examples each" if _laws_are_tried() else "not tried: pip install hypothesis"
+    with captured(options):
+        target = load(options.target)
+    plan = Plan(
+        functions=options.only or functions(options.version),
+        version=options.version,
+        arrays=options.arrays,
+        dtype=options.dtype,
+        device=options.device,
+        seconds=options.seconds,
+        values_only=options.values_only,
+        strict=options.strict,
+        laws=_laws_are_tried(),
+        examples=options.examples,
+        seed=options.seed,
+        traced=not options.only,
+    )
+    tried = _laws_are_tried() and options.device == "cpu"
+    laws = f"on {options.examples} examples each" if tried else f"not tried: {_reason()}"
 
     def is_tried(name: str) -> bool:
-        if run_laws.is_law(name, options.version) and not _laws_are_tried():
+        if is_law(name, options.version) and not tried:
             return False
-        return _is_selected(name, options, chosen if options.only else (*chosen, trace.FUNCTION))
+        return _is_selected(name, options, plan.functions if options.only else (*plan.functions, trace.FUNCTION))
 
     return Verification(
         target,
-        _results(_as_namespace(target.namespace, options.only), options),
+        results_of(as_namespace(target.namespace, options.only), plan),
         is_tried,
-        total=len(chosen),
+        total=len(plan.functions),
         version=options.version,
         laws=laws,
         arrays=options.arrays,
+        dtype=options.dtype,
+        device=options.device,
         seed=options.seed,
         only=options.only,
         all_required=options.require_all,
     )
 
 
-def _results(namespace: object, options: CheckOptions) -> Iterator[Result]:
-    """Yield the results of vectors and laws, function by function, then those of the trace."""
-    arrays, version = ARRAYS[options.arrays], options.version
-    for name in options.only or functions(version):
-        found = check(namespace, only=[name], arrays=arrays, version=version)
-        yield from (result for result in found if not (options.values_only and report.is_refusal(result.id, version)))
-        if _laws_are_tried():
-            yield from run_laws.check_laws(
-                namespace, only=[name], arrays=arrays, examples=options.examples, seed=options.seed, version=version
-            )
-    if not options.only:
-        yield from trace.check_trace(namespace, arrays, version)
-
-
-def _as_namespace(target: object, only: tuple[str, ...]) -> object:
-    """Return the target, or a namespace with the target as the one function of `only`."""
-    if len(only) == 1 and callable(target) and not hasattr(target, only[0]):
-        return SimpleNamespace(**{only[0]: target})
-    return target
+def _reason() -> str:
+    """Return why laws are not tried."""
+    return "only on the CPU" if _laws_are_tried() else "pip install hypothesis"
 
 
 def _exec(options: ExecOptions, stack: ExitStack) -> Verification:
     external = stack.enter_context(ExternalTarget(options.command, seconds=options.seconds, version=options.version))
     names = options.only or external.functions(options.version)
     target = Target(options.command, external, shutil.which(external.words[0]) or external.words[0], "unknown")
+    plan = Plan(names, options.version, values_only=options.values_only)
     found = check(external, only=names, version=options.version)
-    results = (
-        result for result in found if not (options.values_only and report.is_refusal(result.id, options.version))
-    )
+    results = (result for result in found if is_checked(result, plan))
 
     def is_tried(name: str) -> bool:
-        return not run_laws.is_law(name, options.version) and _is_selected(name, options, names)
+        return not is_law(name, options.version) and _is_selected(name, options, names)
 
     return Verification(
         target,
@@ -127,8 +138,14 @@ def _exec(options: ExecOptions, stack: ExitStack) -> Verification:
     )
 
 
+def captured(options: ReportOptions) -> AbstractContextManager[None]:
+    """Return a context that keeps the target's own output out of the report, unless -s shows it."""
+    return nullcontext() if options.show_output else captured_output()
+
+
 def _audit(options: AuditOptions) -> Verification:
-    target = load(options.target)
+    with captured(options):
+        target = load(options.target)
     if not callable(target.namespace):
         raise TargetError(f"TARGET: expected a callable, got {options.target}. Name it as module:function.")
     return Verification(target, audit(target.namespace, seed=options.seed), _only_of("step"), seed=options.seed)
@@ -138,12 +155,17 @@ def _laws_are_tried() -> bool:
     return run_laws.hypothesis_is_installed()
 
 
+def is_law(name: str, version: int) -> bool:
+    """Return whether the name of a check is that of a law, not of a rule about types and side effects."""
+    return run_laws.is_law(name, version) and name.partition(":")[2] not in CONDUCT
+
+
 def _only_of(function: str) -> Callable[[str], bool]:
     return lambda name: waivers.function(name) == function
 
 
 def _is_selected(name: str, options: FunctionOptions, chosen: tuple[str, ...]) -> bool:
     """Return whether a check of a vector, or of a function, is selected."""
-    if options.values_only and report.is_refusal(name, options.version):
+    if options.values_only and refusal(name, options.version):
         return False
     return waivers.function(name) in chosen

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import tyro
 
 from ict_ref.utils.command_line import expect
 from ict_ref.utils.option_parser import Flag, Several, metavar, options_of
 from ict_ref.verify import run_laws
+from ict_ref.verify.output import refuse_file
 from ict_ref.verify.vectors import VERSION, functions
 from ict_ref.verify.versions import chosen
 
@@ -24,9 +26,10 @@ commands (--help after a command lists its options):
   audit step TARGET  check a training step from outside, by the calls that it makes
 
 exit status:
-  0  every function that exists passes
-  1  something fails, a waiver is stale, or with --require-all something is missing
+  0  nothing is wrong
+  1  something is wrong, a waiver is stale, or with --require-all something is missing
   2  usage error, or TARGET cannot be imported
+  3  nothing could be checked
 
 examples:
   python -m ict_ref.verify my_package.my_module
@@ -49,16 +52,28 @@ class ReportOptions:
     """Write the report for programs."""
     junit: Annotated[Path | None, metavar("FILE")] = None
     """Write the report as JUnit's XML."""
+    badge: Annotated[Path | None, metavar("FILE")] = None
+    """Write a badge as JSON for shields.io."""
+    format: Literal["text", "markdown", "latex"] = "text"
+    """Format of the report that is printed."""
     waivers: Annotated[Path | None, metavar("FILE")] = None
     """TOML file of known failures, each with a reason."""
+    strict: Flag = False
+    """Count every finding as a failure: types, precision, side effects and accepted arguments too."""
+    verbose: Annotated[Flag, tyro.conf.arg(aliases=["-v"])] = False
+    """List every check, and all places of a known deviation."""
+    show_output: Annotated[Flag, tyro.conf.arg(aliases=["-s"])] = False
+    """Show what the target prints."""
 
     def __post_init__(self) -> None:
-        for option, file in (("--json", self.json), ("--junit", self.junit)):
-            if file:
-                above = file.parent
-                expect(
-                    above.is_dir(), option, "a file in an existing folder", file, f"The folder {above} does not exist."
-                )
+        for option, file in files_of(self):
+            refuse_file(file, option)
+
+
+def files_of(options: "ReportOptions") -> list[tuple[str, Path]]:
+    """Return the files that a command writes, with their options."""
+    named = {"--json": options.json, "--junit": options.junit, "--badge": options.badge}
+    return [(option, file) for option, file in named.items() if file]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +102,7 @@ class FunctionOptions(ReportOptions, VersionOptions):
     only: Annotated[Several[str], metavar("NAME ...")] = ()
     """Functions to check; by default all."""
     values_only: Flag = False
-    """Leave out the vectors of invalid arguments, for code that leaves checks to its caller."""
+    """Leave out arguments outside the domain: with --strict, check all values and no refusals."""
     require_all: Flag = False
     """Count a missing function as a failure."""
 
@@ -106,14 +121,34 @@ def _expect_seed(seed: int) -> None:
     expect(0 <= seed < 2**32, "--seed", "an integer from 0 to 2^32 - 1", seed)
 
 
+def _expect_seconds(seconds: float) -> None:
+    expect(0 < seconds < math.inf, "--seconds", "a number > 0", seconds)
+
+
+def refuse_device(name: str) -> None:
+    """Reject a device that torch does not have here.
+
+    Raises:
+        ValueError: Torch cannot make a tensor on the device.
+    """
+    try:
+        torch.zeros(1, device=name).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
+        text = str(error).splitlines()[0]
+        raise ValueError(f"--device: expected a device of this machine, got {name}. {text}") from None
+
+
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(FunctionOptions):
     """Check an implementation of consistency training against the reference.
 
     TARGET is package.module, package.module:attribute or path/to/file.py[:attribute]: any module or object with some of
     the names of ict_ref.formulas (python -m ict_ref eq lists them). Each function is called by parameter name with
-    float64 arrays on the CPU, Python ints and floats; it may return anything that torch.as_tensor accepts. Missing
-    functions are listed and do not count as failures.
+    float64 arrays on the CPU, Python ints and floats; it may return anything that torch.as_tensor or numpy.asarray
+    accepts. Missing functions are listed and do not count as failures.
+
+    Wrong values fail. Types, side effects, values that are right to float32 only, and arguments outside the domain that
+    are accepted are notes; with --strict they fail too.
 
     A function is checked by vectors, whose values come from 50-digit arithmetic, and by laws. Laws run on examples from
     Hypothesis (pip install hypothesis), always the same ones unless --seed is given. The trace of one training step
@@ -122,8 +157,14 @@ class CheckOptions(FunctionOptions):
 
     target: Annotated[Text, tyro.conf.arg(metavar="TARGET")]
     """Implementation to check."""
-    arrays: Literal["numpy", "torch"] = "torch"
-    """Array type of the arguments."""
+    arrays: Literal["auto", "numpy", "torch"] = "auto"
+    """Array type of the arguments; auto recognises that of each function."""
+    dtype: Literal["float64", "float32", "bfloat16"] = "float64"
+    """Type of the floating-point arguments, whose tolerances apply."""
+    device: str = "cpu"
+    """Device of the tensors, such as cuda."""
+    seconds: Annotated[float, metavar("S")] = 10.0
+    """Time limit of a call in seconds; a call into compiled code is interrupted when it returns."""
     seed: Annotated[int, metavar("N")] = 0
     """Try other examples for the laws."""
     thorough: Flag = False
@@ -132,6 +173,10 @@ class CheckOptions(FunctionOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         _expect_seed(self.seed)
+        _expect_seconds(self.seconds)
+        refuse_device(self.device)
+        on_numpy = self.arrays == "numpy" and (self.dtype == "bfloat16" or self.device != "cpu")
+        expect(not on_numpy, "--arrays", "torch for bfloat16 or a device", self.arrays, "NumPy has neither.")
 
     @property
     def examples(self) -> int:
@@ -155,7 +200,7 @@ class ExecOptions(FunctionOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect(0 < self.seconds < math.inf, "--seconds", "a number > 0", self.seconds)
+        _expect_seconds(self.seconds)
 
 
 @dataclass(frozen=True, kw_only=True)

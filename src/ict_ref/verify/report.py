@@ -1,162 +1,177 @@
-"""The results of a verification as a table to read, as JSON and as JUnit's XML."""
+"""The report of a verification: its head, a row for each function, the findings, and the exit status."""
 
-import json
 from collections import Counter
-from dataclasses import asdict
-from xml.etree import ElementTree as ET
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, TypeAlias
 
-import torch
-
-from ict_ref import __version__
 from ict_ref.verify import trace
-from ict_ref.verify.check import Result, Status
-from ict_ref.verify.run_laws import law_names
-from ict_ref.verify.target import Target
-from ict_ref.verify.vectors import VERSION, deviations, vectors
+from ict_ref.verify.finding import Finding, findings
+from ict_ref.verify.result import FAILING, MEANINGS, Result, Status
+from ict_ref.verify.vectors import VERSION
 
-WORST_FIRST: tuple[Status, ...] = ("fail", "waived", "missing", "pass")
-LAST_IS_READ_FIRST: tuple[Status, ...] = ("missing", "pass", "waived", "fail")
-WORDS: dict[Status, str] = {"pass": "pass", "fail": "FAIL", "missing": "missing", "waived": "waived"}
-
-
-def header(target: Target, arrays: str, seed: int, laws: str, version: int = VERSION) -> dict[str, object]:
-    """Return the target of the verification and its settings."""
-    return {
-        "ict_ref": __version__,
-        "vectors": version,
-        "target": target.text,
-        "version": target.version,
-        "file": target.file,
-        "torch": torch.__version__,
-        "arrays": arrays,
-        "dtype": "float64",
-        "seed": seed,
-        "laws": laws,
-    }
+Word: TypeAlias = Literal["missing", "right", "skipped", "note", "waived", "FAIL", "WRONG"]
+LAST_IS_READ_FIRST: tuple[Word, ...] = ("missing", "right", "skipped", "note", "waived", "FAIL", "WRONG")
+STATUSES: tuple[Status, ...] = ("pass", "fail", "skipped", "note", "missing", "waived")
+NOTHING_CHECKED = 3
 
 
-Row = tuple[str, str, str, str]
-"""Status, function, counts and source."""
+def graded(results: Iterable[Result], strict: bool) -> list[Result]:
+    """Return the results, with those as notes that fail only if the verification is strict."""
+    return [
+        replace(result, status="note")
+        if result.status == "fail" and result.kind not in FAILING and not strict
+        else result
+        for result in results
+    ]
 
 
-def rows(results: list[Result], version: int = VERSION) -> list[Row]:
-    """Return one row per function, failures last."""
-    of_function: dict[str, list[Result]] = {}
-    for result in results:
-        traced = result.id.startswith(f"{trace.FUNCTION}:")
-        of_function.setdefault(trace.FUNCTION if traced else result.function, []).append(result)
-    found = [_row(function, of, version) for function, of in of_function.items()]
-    return [row for status in LAST_IS_READ_FIRST for worst, row in found if worst == status]
+@dataclass(frozen=True)
+class Row:
+    """One function of the report."""
+
+    word: Word
+    function: str
+    count: str
+    """Number of checks, with that of failures if there are some."""
+    remark: str
+    """Source, or the causes of what was found."""
 
 
-def _row(function: str, results: list[Result], version: int) -> tuple[Status, Row]:
-    """Return the worst status of a function's results, and its row."""
+@dataclass(frozen=True)
+class Report:
+    """Everything that a report shows, in any format."""
+
+    head: dict[str, object]
+    results: list[Result]
+    version: int = VERSION
+    all_required: bool = False
+    """Whether a missing function is a failure."""
+    verbose: bool = False
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """The findings; those that fail first."""
+        return findings(self.results, self.version)
+
+    @cached_property
+    def failures(self) -> list[Finding]:
+        """The findings that decide the exit status."""
+        return [finding for finding in self.findings if finding.fails]
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """One row for each function that exists, what is wrong last."""
+        of_function: dict[str, list[Result]] = {}
+        for result in self.results:
+            traced = result.id.startswith(f"{trace.FUNCTION}:")
+            of_function.setdefault(trace.FUNCTION if traced else result.function, []).append(result)
+        found = [self._row(function, of) for function, of in of_function.items()]
+        return [row for word in LAST_IS_READ_FIRST for row in found if row.word == word != "missing"]
+
+    def _row(self, function: str, results: list[Result]) -> Row:
+        counted = [result for result in results if counts(result)]
+        failed = sum(result.status == "fail" for result in counted)
+        word = _word(results)
+        total = str(len(counted))
+        count = f"{failed} of {total}" if failed else total
+        return Row(word, function, count, self._remark(word, function, results))
+
+    def _remark(self, word: Word, function: str, results: list[Result]) -> str:
+        """Return what stands behind the count of a function."""
+        ids = {result.id for result in results}
+        found = [finding for finding in self.findings if ids & set(finding.checks)]
+        found = [finding for finding in found if finding.fails == (word in ("FAIL", "WRONG"))]
+        texts = [_short_cause(finding, function) for finding in found if finding.fails or finding.kind != "accepts"]
+        if word == "waived":
+            texts = [f"{sum(result.status == 'waived' for result in results)} known failures"]
+        if word == "skipped":
+            texts = texts or [next(result.message for result in results if result.status == "skipped")]
+        if function == trace.FUNCTION and word == "note":
+            texts = list(dict.fromkeys(MEANINGS[finding.kind] for finding in found))
+        if texts and word != "right":
+            source = next((f" [{finding.source}]" for finding in found if finding.fails and finding.source), "")
+            return "; ".join(dict.fromkeys(texts)) + source
+        if function == trace.FUNCTION:
+            return "a training step, value after value"
+        return next((result.source for result in results if result.source), "").split("; ")[0]
+
+    @cached_property
+    def summary(self) -> dict[Status, int]:
+        """The numbers of results by status."""
+        statuses = Counter(result.status for result in self.results)
+        return {status: statuses[status] for status in STATUSES}
+
+    @property
+    def missing(self) -> int:
+        """The number of functions that the target does not have."""
+        return self.summary["missing"]
+
+    @property
+    def accepted(self) -> list[Result]:
+        """The arguments outside the domain that were accepted, and do not count."""
+        return [result for result in self.results if result.status == "note" and result.kind == "accepts"]
+
+    @property
+    def exit_status(self) -> int:
+        """0 if nothing is wrong, 1 if something is, 3 if nothing could be checked."""
+        if self.summary["fail"] or (self.all_required and self.missing):
+            return 1
+        return 0 if any(map(is_checked, self.results)) else NOTHING_CHECKED
+
+    @property
+    def verdict(self) -> str:
+        """The last line of the report."""
+        wrong = [row for row in self.rows if row.word in ("WRONG", "FAIL")]
+        checked = [row for row in self.rows if row.word != "skipped"]
+        wrong, checked = ([row for row in rows if row.function != trace.FUNCTION] or rows for rows in (wrong, checked))
+        parts = [f"{wrong[-1].word}  {len(wrong)} of {len(checked)}" if wrong else f"right  {len(checked)}"]
+        parts[0] += " functions"
+        for word, text in (("note", "with a note"), ("waived", "waived"), ("skipped", "not counted")):
+            number = sum(row.word == word for row in self.rows)
+            parts += [f"{number} {text}"] if number else []
+        parts += [f"{self.missing} missing"] if self.missing and self.all_required else []
+        return "; ".join([*parts, f"status {self.exit_status}"])
+
+    @property
+    def badge(self) -> tuple[str, str]:
+        """The message and the colour of a badge."""
+        checked = [row for row in self.rows if row.word != "skipped" and row.function != trace.FUNCTION]
+        right = sum(row.word in ("right", "note") for row in checked)
+        colour = {0: "brightgreen", 1: "red"}.get(self.exit_status, "lightgrey")
+        return f"{right}/{len(checked)} right, vectors {self.version}", colour
+
+
+def counts(result: Result) -> bool:
+    """Return whether a result is one of the checks of its function: skipped ones and uncounted refusals are not."""
+    return result.status not in ("skipped", "missing") and not (result.status == "note" and result.kind == "accepts")
+
+
+def is_checked(result: Result) -> bool:
+    """Return whether a result is a verdict about a value."""
+    return result.status in ("pass", "waived") or (result.status == "note" and result.kind in ("precision", "note"))
+
+
+def _word(results: list[Result]) -> Word:
+    """Return the word for all results of a function."""
     statuses = {result.status for result in results}
-    worst = next(status for status in WORST_FIRST if status in statuses)
-    counts = "" if worst == "missing" else _counts(results, version)
-    source = next((result.source for result in results if result.source), "")
-    place = "a training step, value after value" if function == trace.FUNCTION else source.split("; ")[0]
-    return worst, (WORDS[worst], function, counts, place)
+    failed = {result.kind for result in results if result.status == "fail"}
+    if statuses == {"missing"}:
+        return "missing"
+    if failed:
+        return "WRONG" if failed & FAILING else "FAIL"
+    if "waived" in statuses:
+        return "waived"
+    if not any(map(is_checked, results)):
+        return "skipped"
+    return "note" if any(result.status == "note" and result.kind != "accepts" for result in results) else "right"
 
 
-def _counts(results: list[Result], version: int) -> str:
-    """Return how many values are right, how many invalid calls were refused, and how many laws hold."""
-    total = Counter(kind(result, version) for result in results)
-    passed = Counter(kind(result, version) for result in results if result.status == "pass")
-    return ", ".join(f"{passed[word]}/{total[word]} {word}" for word in ("right", "refused", "laws") if total[word])
-
-
-def kind(result: Result, version: int = VERSION) -> str:
-    """Return the column of a result: value, refusal or law."""
-    if result.id in law_names(version):
-        return "laws"
-    return "refused" if is_refusal(result.id, version) else "right"
-
-
-def is_refusal(name: str, version: int = VERSION) -> bool:
-    """Return whether a name is that of a vector with invalid arguments."""
-    function, _, number = name.partition("#")
-    if not number:
-        return False
-    return any(vector.name == name and vector.result == "invalid" for vector in vectors(function, version))
-
-
-def text(head: dict[str, object], results: list[Result]) -> str:
-    """Return the report to read."""
-    version = int(str(head["vectors"]))
-    lines = [
-        f"ict_ref {head['ict_ref']}, vectors {head['vectors']}, torch {head['torch']}, "
-        f"{head['arrays']} arrays of {head['dtype']}, seed {head['seed']}, laws {head['laws']}",
-        f"target {head['target']}, version {head['version']}, {head['file']}",
-        "",
-    ]
-    table = rows(results, version)
-    widths = [max((len(row[k]) for row in table), default=0) for k in range(3)]
-    lines += [
-        "  ".join([*(f"{part:{width}}" for part, width in zip(row, widths, strict=False)), row[3]]).rstrip()
-        for row in table
-    ]
-    failures = _failures(results, version)
-    return "\n".join([*lines, *([""] if failures else []), *failures, "", summary_line(results)])
-
-
-def _failures(results: list[Result], version: int) -> list[str]:
-    """Return the lines about what fails; a known deviation is described once, later only its id is given."""
-    lines: list[str] = []
-    described: set[str] = set()
-    for result in results:
-        if result.status not in ("fail", "waived"):
-            continue
-        message = result.message
-        if name := result.deviation:
-            message = message.replace(str(deviations(version)[name]), name) if name in described else message
-            described.add(name)
-        lines.append(message)
-        if result.counterexample is not None:
-            lines.append(f"  as a vector: {json.dumps(result.counterexample)}")
-    return lines
-
-
-def summary(results: list[Result]) -> dict[Status, int]:
-    """Return the numbers of checks that passed, failed and were waived, and of missing functions."""
-    statuses = Counter(result.status for result in results)
-    return {status: statuses[status] for status in WORDS}
-
-
-def summary_line(results: list[Result]) -> str:
-    """Return the last line of the report."""
-    count = summary(results)
-    parts = [f"{count['pass']} passed", f"{count['fail']} failed"]
-    parts += [f"{count['waived']} waived"] if count["waived"] else []
-    parts += [f"{count['missing']} functions missing"] if count["missing"] else []
-    return ", ".join(parts)
-
-
-def as_json(head: dict[str, object], results: list[Result]) -> str:
-    """Return the report for programs; docs/verify.md documents it."""
-    return json.dumps(
-        {**head, "results": [asdict(result) for result in results], "summary": summary(results)}, indent=1
-    )
-
-
-def as_junit(head: dict[str, object], results: list[Result]) -> str:
-    """Return the report as JUnit's XML."""
-    count = summary(results)
-    suite = ET.Element(
-        "testsuite",
-        name="ict_ref.verify",
-        tests=str(len(results)),
-        failures=str(count["fail"]),
-        skipped=str(count["missing"] + count["waived"]),
-    )
-    properties = ET.SubElement(suite, "properties")
-    for name, value in head.items():
-        ET.SubElement(properties, "property", name=name, value=str(value))
-    for result in results:
-        case = ET.SubElement(suite, "testcase", classname=result.function, name=result.id)
-        if result.status == "fail":
-            ET.SubElement(case, "failure", message=result.message)
-        elif result.status != "pass":
-            ET.SubElement(case, "skipped", message=result.message)
-    ET.indent(suite)
-    return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+def _short_cause(finding: Finding, function: str) -> str:
+    """Return the cause of a finding in few words."""
+    names = " and ".join(finding.deviations)
+    if names and finding.fails:
+        return names
+    text = finding.cause.removeprefix(f"{function}: ").removeprefix(f"{function} ")
+    return text.removeprefix("is ") + (f" ({names})" if names else "")

@@ -64,12 +64,6 @@ def law_name(law: Law, version: int = VERSION) -> str:
     return replace(law, function=signature(law.function, version).function).name
 
 
-@cache
-def law_names(version: int = VERSION) -> frozenset[str]:
-    """Return the names of all laws."""
-    return frozenset(law_name(law, version) for law in all_laws())
-
-
 def is_law(name: str, version: int = VERSION) -> bool:
     """Return whether the name of a check is that of a law, by its form: FUNCTION:LAW."""
     function, colon, _ = name.partition(":")

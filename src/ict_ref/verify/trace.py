@@ -6,7 +6,7 @@ formulas, from the correct earlier values. A user's file may have any of the val
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
-from ict_ref.verify.check import Result, check_vector
+from ict_ref.verify.call import misnamed
+from ict_ref.verify.check import Calling, check_call, check_vector
+from ict_ref.verify.result import FAILING, Result
 from ict_ref.verify.values import TORCH, Arrays, Json, decoded
 from ict_ref.verify.vectors import VERSION, Vector, read
 
@@ -63,14 +65,26 @@ def inputs(version: int = VERSION) -> str:
     return json.dumps({"network": book["network"], "inputs": book["inputs"], "values": values}, indent=1)
 
 
-def check_trace(namespace: object, arrays: Arrays = TORCH, version: int = VERSION) -> Iterator[Result]:
-    """Yield a result for each value that the namespace can compute, up to the first that differs."""
+def check_trace(
+    namespace: object,
+    arrays: Arrays = TORCH,
+    version: int = VERSION,
+    calling: Mapping[str, Calling] | None = None,
+) -> Iterator[Result]:
+    """Yield a result for each value that the namespace can compute, up to the first that is wrong.
+
+    `calling` is how each function is called, by its name; by default with `arrays`.
+    """
+    how = calling or {}
     for traced in entries(version):
         function = getattr(namespace, traced.function, None) if traced.function else None
         if callable(function):
-            result = _named(traced, check_vector(function, traced.vector, arrays))
+            one = how.get(str(traced.function), Calling(arrays))
+            if misnamed(function, dict.fromkeys(traced.vector.arguments)):
+                continue  # the vectors report it
+            result = _named(traced, check_call(function, traced.vector, one, traced.function)[0])
             yield result
-            if result.status == "fail":
+            if result.status == "fail" and result.kind in FAILING:
                 return
 
 
@@ -89,6 +103,8 @@ def compare_file(path: Path, rtol: float | None = None, version: int = VERSION) 
     for traced in entries(version):
         if traced.name in given:
             result = _named(traced, check_vector(_constant(given[traced.name]), _loosened(traced.vector, rtol)))
+            # The tolerance of a file is that of --rtol.
+            result = replace(result, kind="wrong") if result.kind == "precision" else result
             yield result
             if result.status == "fail":
                 return

@@ -6,6 +6,8 @@ not edited by hand, and earlier ones stay as they were published. `data/VECTORS.
 
 import hashlib
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -106,13 +108,27 @@ def vectors(function: str, version: int = VERSION) -> tuple[Vector, ...]:
     """Return the vectors of a function."""
     content = read(function, version)
     return tuple(
-        Vector(function=function, source=content["source"], version=version, **{**FIELDS, **_with_flags(entry)})
+        Vector(
+            function=function,
+            source=content["source"],
+            version=version,
+            **{**FIELDS, **entry, "flags": tuple(entry["flags"] if "flags" in entry else _flags(entry))},
+        )
         for entry in content["vectors"]
     )
 
 
-def _with_flags(entry: dict[str, Any]) -> dict[str, Any]:
-    return {**entry, "flags": tuple(entry.get("flags", ()))}
+def _flags(entry: dict[str, Any]) -> Iterator[str]:
+    """Yield the flags of a vector of a version without flags."""
+    if entry["result"] == "invalid":
+        yield "Refusal"
+    if re.search(r"\bno (event )?axes\b", str(entry["comment"])):
+        yield "NoEventAxes"
+
+
+def is_refusal(vector: Vector) -> bool:
+    """Return whether a vector has arguments that are to be rejected."""
+    return vector.result == "invalid" or "Refusal" in vector.flags
 
 
 @cache

@@ -11,8 +11,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from ict_ref.verify.check import Result
+from ict_ref.verify.result import Result
 from ict_ref.verify.vectors import VERSION, functions
+
+STALE = "waived, but it does not fail"
+"""The message of a waiver that is not needed."""
 
 
 class WaiverError(Exception):
@@ -56,13 +59,14 @@ def applied(results: Iterable[Result], waivers: dict[str, str]) -> list[Result]:
     found, used = [], set()
     for result in results:
         name = next((name for name in (result.id, result.function) if name in waivers), None)
-        if name and result.status == "fail":
+        is_finding = result.status == "fail" or (result.status == "note" and result.kind != "note")
+        if name and is_finding:
             used.add(name)
+        if name and result.status == "fail":
             found.append(replace(result, status="waived", message=f"{result.message} (waived: {waivers[name]})"))
         else:
             found.append(result)
     stale = [name for name in waivers if name not in used]
     return found + [
-        Result(name, name.split("#")[0], "", "fail", message=f"{name}: waived, but it does not fail; remove the waiver")
-        for name in stale
+        Result(name, name.split("#")[0], "", "fail", message=f"{name}: {STALE}; remove the waiver") for name in stale
     ]
