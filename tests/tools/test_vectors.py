@@ -166,7 +166,7 @@ def test_the_sqrt_curriculum_may_have_two_levels_at_least_as_the_authors_code_ha
     # openai/consistency_models: max(ceil(sqrt(...) - 1), 1) + 1.
     assert (vector.arguments, vector.value) == ({"step": 0, "total_steps": 800_000, "s0": 1}, 1)
     assert list(vector.alternatives.values()) == [2]
-    for n, status in ((1, "pass"), (2, "pass"), (3, "fail")):
+    for n, status in ((1, "pass"), (2, "note"), (3, "fail")):
         namespace = types_namespace(sqrt_curriculum=lambda n=n, **_: n)
         found = {result.id: result.status for result in check(namespace, only=["sqrt_curriculum"])}
         assert found[vector.name] == status
@@ -279,7 +279,10 @@ def test_refusals_have_one_kind_and_values_have_none() -> None:
         kinds = set(vector.flags) & set(flags.REFUSALS)
         assert ("Refusal" in vector.flags) == (vector.result == "invalid") == (len(kinds) == 1), vector.name
         assert not ("Elsewhere" in vector.flags and vector.result == "invalid")
-    assert all(v.flags == () for version in (1, 2) for v in every_vector(version))
+    # Versions 1 and 2 do not have flags: those of a refusal and of a missing axis follow from the vector.
+    earlier = [vector for version in (1, 2) for vector in every_vector(version)]
+    assert all(("Refusal" in vector.flags) == (vector.result == "invalid") for vector in earlier)
+    assert set().union(*(vector.flags for vector in earlier)) == {"Refusal", "NoEventAxes"}
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,9 @@ from ict_ref.verify.external_process import (
     received,
 )
 from ict_ref.verify.line_process import ExternalTargetError
+from ict_ref.verify.result import FAILING
 from ict_ref.verify.values import decoded
-from ict_ref.verify.vectors import functions, vectors
+from ict_ref.verify.vectors import functions, is_refusal, vectors
 
 PEERS = Path(__file__).parent / "implementations"
 # Without the site module Python starts in a few hundredths of a second.
@@ -158,7 +159,8 @@ def test_a_command_in_javascript_with_a_mistake_fails(
 
 def test_a_known_deviation_of_a_command_fails_with_its_id() -> None:
     found = results(DEVIATING, "c_skip", "c_noise")
-    assert {result.deviation for result in found if result.status == "fail"} == {"EdmSkip"}
+    # At large levels the deviation's value is right to float32.
+    assert {result.deviation for result in found if result.status == "fail" and result.kind in FAILING} == {"EdmSkip"}
     assert sum(result.deviation == "EdmSkip" for result in found) >= 5
     assert statuses(found, "c_noise") == {"pass"}
 
@@ -368,17 +370,19 @@ def test_a_command_that_has_ended_does_not_end_the_check(pids: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (1, "")
-    assert f"\n0 passed, {len(vectors('c_in'))} failed" in done.stdout
+    valued = sum(not is_refusal(vector) for vector in vectors("c_in"))
+    assert f"\nWRONG  c_in  {valued} of {valued}  " in done.stdout
     assert "the command ended with exit status 3 and did not answer" in done.stdout
 
 
 def test_main_checks_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--exec", GOOD, "--only", "c_noise", "c_in"]) == 0
     out = capsys.readouterr().out
-    assert f"target {GOOD}, version unknown, {sys.executable}" in out
-    assert f"{len(vectors('c_noise'))} passed, 0 failed, 1 functions missing" in out
+    assert out.startswith(f"{GOOD}: 1 functions in ")
+    assert f"right  c_noise {len(vectors('c_noise'))}\n" in out
+    assert "1 functions missing" in out
     assert main(["--exec", DEVIATING, "--only", "c_skip"]) == 1
-    assert "EdmSkip: " in capsys.readouterr().out
+    assert "EdmSkip" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,11 @@ def test_the_help_says_how_many_examples_a_law_has() -> None:
         (["--exec"], "COMMAND: expected a value, got nothing"),
         (["--exec", "cat", "--audit", "step"], "unknown option --audit"),
         (["exec", "cat", "--seconds", "0"], "--seconds: expected a number > 0, got 0.0"),
+        (["x", "--seconds", "inf"], "--seconds: expected a number > 0, got inf"),
+        (["x", "--dtype", "float16"], "--dtype: expected one of float64, float32, bfloat16, got float16"),
+        (["x", "--device", "nowhere"], "--device: expected a device of this machine, got nowhere"),
+        (["x", "--arrays", "numpy", "--dtype", "bfloat16"], "--arrays: expected torch for bfloat16 or a device"),
+        (["x", "--format", "html"], "--format: expected one of text, markdown, latex, got html"),
         (["exec", "cat", "--arrays", "numpy"], "unknown option --arrays"),
         (["trace", "x.json", "--rtol", "2"], "--rtol: expected a number between 0 and 1, got 2.0"),
         (["trace", "x.json", "--rtol", "nan"], "--rtol: expected a number between 0 and 1, got nan"),
@@ -98,8 +103,8 @@ def test_a_command_without_laws_and_trace_has_no_stale_waivers_of_them(
         "for line in sys.stdin:\n"
         "    print(json.dumps({'id': json.loads(line)['id'], 'missing': True}), flush=True)\n"
     )
-    # Without any function the command ends with status 2, and no waiver is reported.
-    assert main(["exec", f"python3 {tmp_path / 'c_in.py'}", "--waivers", str(tmp_path / "w.toml")]) == 2
+    # Without any function nothing can be checked, and no waiver is reported.
+    assert main(["exec", f"python3 {tmp_path / 'c_in.py'}", "--waivers", str(tmp_path / "w.toml")]) == 3
     out, err = capsys.readouterr()
     assert "waived" not in out
     assert "does not have any of the functions" in err

@@ -1,8 +1,10 @@
-"""The inspector is inspected: it passes what is right, names what is wrong, and is broken by nothing."""
+"""Checks of implementations, right and wrong: what passes, what fails, and which deviation is named."""
 
+import hashlib
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import types
@@ -24,8 +26,10 @@ from ict_ref.equations import formulas
 from ict_ref.verify import parametrize_with_checks, run_laws
 from ict_ref.verify.__main__ import main
 from ict_ref.verify.check import check
-from ict_ref.verify.law import close
-from ict_ref.verify.laws import LAWS, BrokenError
+from ict_ref.verify.finding import findings
+from ict_ref.verify.law import BrokenError, close
+from ict_ref.verify.laws import LAWS
+from ict_ref.verify.report import graded
 from ict_ref.verify.values import ARRAYS
 from ict_ref.verify.vectors import deviations, functions, vectors
 
@@ -218,7 +222,11 @@ def test_an_acceptable_alternative_passes() -> None:
     }
     acceptable = [vector.name for vector in vectors("teacher_ema_decay") if vector.result == "acceptable"]
     assert acceptable
-    assert all(found[name] == "pass" for name in acceptable)
+    assert all(found[name] == "note" for name in acceptable)
+    [finding, *_] = findings(graded(check(namespace(teacher_ema_decay=decay), only=["teacher_ema_decay"]), False))
+    assert finding.kind == "note"
+    assert not finding.fails
+    assert "N - 1 in place of N" in finding.cause
 
 
 def run(*arguments: str, cwd: Path | None = None) -> tuple[int, str, str]:
@@ -232,31 +240,36 @@ def run(*arguments: str, cwd: Path | None = None) -> tuple[int, str, str]:
     "only", [["c_in", "pseudo_huber_constant", "sigma_grid"], pytest.param([], marks=pytest.mark.thorough)]
 )
 def test_the_command_passes_the_reference(only: list[str]) -> None:
-    status, out, err = run("ict_ref.formulas", *(["--only", *only] if only else []))
+    status, out, err = run("ict_ref.formulas", "--strict", *(["--only", *only] if only else []))
     assert (status, err) == (0, "")
-    assert out.startswith("ict_ref ")
-    assert out.splitlines()[-1].endswith(" passed, 0 failed")
+    assert out.startswith("ict_ref.formulas, version 0.1.0")
+    assert re.fullmatch(r"right  \d+ functions; status 0", out.splitlines()[-1])
 
 
 @pytest.mark.slow
 def test_everything_that_the_command_tries_on_the_reference_passes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ict_ref.formulas"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].endswith(" passed, 0 failed")
+    assert main(["ict_ref.formulas", "--strict"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == f"right  {len(functions())} functions; status 0"
+    assert "note" not in out
 
 
 def test_the_command_names_the_known_deviation_of_a_file() -> None:
     status, out, err = run(str(PEERS / "elementwise.py"), "--only", "pseudo_huber")
     assert (status, err) == (1, "")
-    assert "FAIL" in out
-    assert "Elementwise: " in out
-    assert "[iCT, Section 3.3, Eq. (8)]" in out
+    assert re.search(
+        r"^WRONG  pseudo_huber  \d+ of \d+  Elementwise \[iCT, Section 3.3, Eq. \(8\)\]$", out, re.MULTILINE
+    )
+    assert "pseudo_huber: the norm is taken per value, then averaged" in out
 
 
 def test_a_module_of_the_working_directory_and_an_attribute_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "class Losses:\n    def pseudo_huber_constant(dim):\n        return 0.00054 * dim**0.5\n"
     )
-    status, out, _ = run("mine:Losses", "--only", "pseudo_huber_constant", cwd=tmp_path)
+    arguments = ("mine:Losses", "--only", "pseudo_huber_constant")
+    assert run(*arguments, cwd=tmp_path)[0] == 0
+    status, out, _ = run(*arguments, "--strict", cwd=tmp_path)
     assert status == 1  # dim = 0 is not refused
     assert "should be refused" in out
 
@@ -266,26 +279,34 @@ def test_reports_for_programs_have_the_same_content(tmp_path: Path, capsys: pyte
     assert main(arguments) == 1
     report = json.loads((tmp_path / "r.json").read_text())
     assert {
-        "ict_ref",
-        "vectors",
-        "target",
-        "version",
-        "file",
-        "torch",
-        "arrays",
-        "dtype",
-        "seed",
-        "laws",
-        "results",
-        "summary",
+        *("schema", "ict_ref", "vectors", "vectors_sha256", "target", "version", "file", "file_sha256", "commit"),
+        *("torch", "numpy", "hypothesis", "arrays", "dtype", "device", "seed", "laws", "duration"),
+        *("exit_status", "summary", "findings", "results"),
     } == set(report)
+    assert report["file_sha256"] == hashlib.sha256((PEERS / "elementwise.py").read_bytes()).hexdigest()
+    assert report["exit_status"] == 1
+    [failing] = [finding for finding in report["findings"] if finding["fails"]]
+    assert failing["deviations"] == ["Elementwise"]
+    assert failing["functions"] == ["pseudo_huber"]
+    assert failing["seen"][0]["repository"] == "Kinyugo/consistency_models"
+    failed = {result["id"] for result in report["results"] if result["status"] == "fail"}
+    assert failed == set(failing["checks"])
     assert report["summary"]["fail"] == sum(result["status"] == "fail" for result in report["results"])
     fields = {"id", "function", "source", "status", "got", "expected", "rtol", "max_rel_error", "deviation"}
-    assert all(fields | {"counterexample", "message"} == set(result) for result in report["results"])
+    fields |= {"counterexample", "message", "kind", "seconds"}
+    assert all(fields == set(result) for result in report["results"])
+    assert {result["status"] for result in report["results"]} == {"pass", "fail", "skipped", "note", "missing"}
     suite = ET.parse(tmp_path / "r.xml").getroot()  # noqa: S314 - ours
     assert int(suite.get("failures", "0")) == report["summary"]["fail"]
-    assert len(suite.findall("testcase")) == len(report["results"])
-    assert f"{report['summary']['fail']} failed" in capsys.readouterr().out
+    cases = suite.findall("testcase")
+    assert len(cases) == len(report["results"])
+    assert {(case.get("classname"), case.get("name")) for case in cases} == {
+        (result["function"], result["id"]) for result in report["results"]
+    }
+    assert all(float(case.get("time", "")) >= 0 for case in cases)
+    assert any(float(case.get("time", "")) > 0 for case in cases)
+    assert capsys.readouterr().out.splitlines()[-1] == "WRONG  1 of 1 functions; status 1"
+    assert main(arguments) == 1  # its own files are replaced
 
 
 @pytest.mark.parametrize(
@@ -295,7 +316,6 @@ def test_reports_for_programs_have_the_same_content(tmp_path: Path, capsys: pyte
         (["nowhere.py"], "nowhere.py is not a file"),
         (["ict_ref.formulas:nothing"], "ict_ref.formulas does not have nothing"),
         ([":x"], "TARGET: expected a module or a file"),
-        (["math"], "math does not have any of the functions"),
         (["ict_ref.formulas", "--audit", "step", "--only", "l1"], "unknown option --only"),
         (["ict_ref.formulas", "--trace-inputs"], "unexpected argument ict_ref.formulas"),
         (["ict_ref.formulas", "--only", "nonsense"], "--only: expected names of ict_ref.formulas, got nonsense"),
@@ -329,7 +349,7 @@ def test_a_missing_function_is_a_failure_only_if_all_are_required(capsys: pytest
     path = str(PEERS / "numpy_module.py")
     assert main([path, "--arrays", "numpy"]) == 0
     assert main([path, "--arrays", "numpy", "--require-all"]) == 1
-    assert "missing  " in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"; {len(functions()) - 4} missing; status 1")
 
 
 def test_a_waiver_with_a_reason_lets_a_failure_pass_and_a_stale_one_fails(
@@ -353,12 +373,14 @@ def test_code_that_leaves_checks_to_its_caller_can_be_checked_by_its_values(
         "def c_in(sigma, *, sigma_data=0.5):\n    return 1 / (sigma**2 + sigma_data**2) ** 0.5\n"
     )
     arguments = [str(tmp_path / "bare.py"), "--only", "c_in"]
-    assert main(arguments) == 1
-    assert "should be refused" in capsys.readouterr().out
-    assert main([*arguments, "--values-only"]) == 0
+    assert main(arguments) == 0
+    assert "arguments outside the domain that 1 functions accept" in capsys.readouterr().out
+    assert main([*arguments, "--strict"]) == 1
     out = capsys.readouterr().out
-    assert "refused" not in out
-    assert "8/8 right, 2/2 laws" in out
+    assert re.search(r"FAIL   c_in  \d+ of \d+  accepts \d+ arguments outside its domain", out)
+    assert "should be refused" in out
+    assert main([*arguments, "--values-only", "--strict"]) == 0
+    assert "outside" not in capsys.readouterr().out
 
 
 def test_a_function_can_be_the_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -366,7 +388,7 @@ def test_a_function_can_be_the_target(tmp_path: Path, capsys: pytest.CaptureFixt
         "from ict_ref.formulas import l1\n\nclass Loss:\n    huber = staticmethod(l1)\n"
     )
     assert main([f"{tmp_path / 'losses.py'}:Loss.huber", "--only", "l1"]) == 0
-    assert "9/9 right" in capsys.readouterr().out
+    assert "\nright  l1 " in capsys.readouterr().out
 
 
 def test_with_only_some_functions_only_their_waivers_can_be_stale(
@@ -384,8 +406,9 @@ def test_what_is_not_tried_has_no_stale_waivers(tmp_path: Path, capsys: pytest.C
     (tmp_path / "mine.json").write_text('{"n": 21}')
     stale = {}
     for mode in (["--trace", str(tmp_path / "mine.json")], ["ict_ref.formulas", "--only", "pseudo_huber"]):
-        main([*mode, "--values-only", "--waivers", str(tmp_path / "w.toml")])
-        lines = capsys.readouterr().out.splitlines()
+        main([*mode, "-v", "--values-only", "--waivers", str(tmp_path / "w.toml")])
+        out = capsys.readouterr().out.splitlines()
+        lines = [line.removeprefix("fail     ") for line in out if line.startswith("fail ")]
         stale[mode[0]] = [line.split(": waived, but")[0] for line in lines if ": waived, but it does not fail" in line]
     assert stale == {"--trace": ["trace:loss"], "ict_ref.formulas": ["pseudo_huber:lies_below_the_norm"]}
 
@@ -406,8 +429,10 @@ def test_an_invalid_waiver_is_rejected(
 
 
 def test_a_target_without_the_chosen_functions_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(PEERS / "elementwise.py"), "--only", "c_in", "c_out"]) == 2
+    assert main([str(PEERS / "elementwise.py"), "--only", "c_in", "c_out"]) == 3
     assert "does not have any of c_in, c_out\n" in capsys.readouterr().err
+    assert main(["math"]) == 3
+    assert "math does not have any of the functions" in capsys.readouterr().err
 
 
 def test_wrong_names_of_parameters_are_a_failure() -> None:
@@ -415,7 +440,7 @@ def test_wrong_names_of_parameters_are_a_failure() -> None:
         return ict_ref.formulas.c_in(s, sigma_data=sigma_data)
 
     found = list(check(namespace(c_in=c_in), only=["c_in"]))
-    assert {result.status for result in found} == {"fail"}
+    assert {(result.status, result.kind) for result in found} == {("fail", "type")}
     assert all("cannot be called by the names of the parameters: " in result.message for result in found)
     assert list(run_laws.check_laws(namespace(c_in=c_in), only=["c_in"])) == []
 
