@@ -139,7 +139,7 @@ def peers(session: nox.Session) -> None:
         session.run(str(python), *install, external=True, env={"PIP_NO_COMPILE": "1"})
         (place / ".stamp").touch()
     check = (str(python), "-m", "ict_ref.verify")
-    jax = ("tests/verify/implementations/jax_module.py", "--arrays", "numpy")
+    jax = ("tests/verify/implementations/jax_module.py", "--strict")
     session.run(*check, *jax, external=True, env=VARIABLES)
     diffusers = ("tests/verify/implementations/diffusers_scheduler.py", *session.posargs)
     session.run(*check, *diffusers, external=True, env=VARIABLES, success_codes=[0, 1])
