@@ -279,9 +279,9 @@ def test_a_broken_command_fails_with_a_clear_message_and_its_other_functions_are
 
 def test_a_command_that_always_hangs_is_restarted_a_few_times_only(pids: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TRIES_IN_A_ROW", 4)
-    found = results(broken(pids, "pass", at_start=HANG), "c_in", OTHER, "c_out", seconds=0.1)
+    found = results(broken(pids, "pass", at_start=HANG), "c_in", OTHER, "c_out", seconds=0.5)
     assert {result.status for result in found} == {"fail"}
-    assert sum("did not answer within 0.1 s" in message for message in failures(found)) == 4
+    assert sum("did not answer within 0.5 s" in message for message in failures(found)) == 4
     assert "not called: the command had failed 4 times in a row" in failures(found)[-1]
     assert len(pids.read_text().split()) <= 4
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ict_ref.verify.check import Result, check_vector
 from ict_ref.verify.check import check as check_implementation
+from ict_ref.verify.explain import explained_alone
 from ict_ref.verify.law import Law, NotTriedError
 from ict_ref.verify.result import FAILING
 from ict_ref.verify.run_laws import all_laws, check_law, law_name
@@ -52,7 +53,7 @@ class Check:
         if isinstance(self.of, Law):
             result = check_law(self.of, self.function, self.arrays, version=self.version)
         else:
-            result = check_vector(self.function, self.of, self.arrays)
+            result = explained_alone(check_vector(self.function, self.of, self.arrays), self.version)
         if result.status == "skipped":
             raise NotTriedError(result.message)
         if result.status == "fail" and (self.strict or result.kind in FAILING):

@@ -55,6 +55,15 @@ def explained(results: list[Result], version: int) -> list[Result]:
     return [with_cause(result, cause, version) if result.id in of else result for result in results]
 
 
+def explained_alone(result: Result, version: int) -> Result:
+    """Return the result of one vector, with the first known deviation that gives its wrong value."""
+    if not _has_value(result, "fail"):
+        return result
+    [(vector, value)] = _seen([result], version)
+    name = next((name for name, wrong in vector.deviations.items() if agrees(value, wrong, vector)), None)
+    return result if name is None else with_cause(result, Cause((name,)), version)
+
+
 def cause_of(wrong: list[Result], right: list[Result], version: int) -> Cause | None:
     """Return the cause of the wrong values of a function, or None if it is not known."""
     failed, passed = _seen(wrong, version), _seen(right, version)
