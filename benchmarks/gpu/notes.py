@@ -37,7 +37,7 @@ class Notes:
 
 
 def read_rows(file: Path) -> list[Row]:
-    """Return the rows of a stage, which are none before it has measured anything."""
+    """Return the rows that a stage has written so far."""
     rows: list[Row] = json.loads(file.read_text("utf-8")) if file.exists() else []
     return rows
 

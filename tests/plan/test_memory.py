@@ -214,8 +214,8 @@ def test_the_fused_operation_of_a_gpu_saves_its_input_alone(machine: Machine) ->
 
     def add(module: Any, given: tuple[Any, ...], _: Any) -> None:
         nonlocal values
-        # Of a block's second normalisation: its input, the sum of map and embedding, takes the place of the map alone.
-        # Of each normalisation with SiLU: the result before it is not saved.
+        # The result before SiLU is not saved, at each normalisation. The second one of a block saves the map, not
+        # its sum with the embedding.
         values += given[0].numel() if isinstance(module, torch.nn.GroupNorm) else 0
 
     model = build_model(chosen, event=(1, 8, 8), classes=10)

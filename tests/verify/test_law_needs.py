@@ -1,4 +1,4 @@
-"""What a law needs: without it the law is skipped with its reason, and never counted as passed."""
+"""Tests of what laws need: without it a law is skipped with its reason, and never counts as passed."""
 
 import ast
 import inspect

@@ -100,7 +100,7 @@ def all_exact(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def reduced(value: Any, case: Case, entries: list[int]) -> Any:
-    """What a vector compares: the value, the operator's value at the case's tensor, or a summary."""
+    """The quantity that a vector compares: the value, the operator's value at the case's tensor, or a summary."""
     if case.forward is not None:
         return oracle_editing.apply_forward(value, rounded(case.forward))
     return summary(value, entries) if case.is_summary and isinstance(value, Array) else value

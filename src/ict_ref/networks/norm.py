@@ -33,9 +33,7 @@ def norm_silu_drop(
     torch.compile, in forward-mode differentiation and on a CPU it consists of torch's operations.
     """
     if not fuses(x, norm.weight):
-        h = norm(_shifted(x, shift, offset, norm.weight.dtype))
-        h = F.silu(h) if silu else h
-        return h if mask is None else drop(h, mask, rate)
+        return _activated(norm(_shifted(x, shift, offset, norm.weight.dtype)), mask, rate, silu)
     low = autocast_dtype(x.device) if product else None
     dtype = norm.weight.dtype if low is None else low
     options = _Options(norm.num_groups, norm.eps, rate, silu, dtype)
@@ -106,9 +104,8 @@ def _differentiable_backward(
 ) -> tuple[Tensor | None, ...]:
     """Return the same gradients with a graph, for a second derivative."""
     h = _shifted(x, shift, offset, weight.dtype)
-    y = F.group_norm(h, options.groups, weight, bias, options.eps)
-    y = F.silu(y) if options.silu else y
-    y = (y if mask is None else drop(y, mask, options.rate)).to(options.dtype)
+    h = F.group_norm(h, options.groups, weight, bias, options.eps)
+    y = _activated(h, mask, options.rate, options.silu).to(options.dtype)
     given = [x, shift, offset, weight, bias]
     wanted = [tensor for tensor in given if tensor is not None and tensor.requires_grad]
     found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
@@ -129,6 +126,17 @@ def _shifted(
     return x if shift is None else x + shift[:, :, None, None]
 
 
+def _activated(
+    h: Float[Tensor, " batch channels height width"],
+    mask: Bool[Tensor, " batch channels height width"] | None,
+    rate: float,
+    silu: bool,
+) -> Float[Tensor, " batch channels height width"]:
+    """Return drop(silu(h)), without the parts that are missing."""
+    h = F.silu(h) if silu else h
+    return h if mask is None else drop(h, mask, rate)
+
+
 def _forward(
     x: Float[Tensor, " batch channels height width"],
     shift: Float[Tensor, " batch channels"] | None,
@@ -146,8 +154,7 @@ def _forward(
     h = _shifted(x, shift, offset, weight.dtype)
     n, channels, pixels = len(x), x.shape[1], x[0, 0].numel()
     y, mean, rstd = torch.native_group_norm(h, weight, bias, n, channels, pixels, groups, eps)
-    y = F.silu(y) if silu else y
-    return (y if mask is None else drop(y, mask, rate)).to(dtype), mean, rstd
+    return _activated(y, mask, rate, silu).to(dtype), mean, rstd
 
 
 def _backward(

@@ -14,7 +14,7 @@ from ict_ref.training.sampled_noise import sample_intervals_and_noise
 
 
 class Verdict(NamedTuple):
-    """What becomes of an update, on the device that made it."""
+    """The verdict on an update: two flags on its device."""
 
     no_op: Bool[Tensor, ""]
     """Whether parameters, averages and moments stay as they are."""

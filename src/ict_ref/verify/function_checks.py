@@ -22,7 +22,7 @@ from ict_ref.verify.versions import signature
 
 @dataclass(frozen=True)
 class Plan:
-    """What is checked of an implementation, and how its functions are called."""
+    """The functions and checks of a verification, and how functions are called."""
 
     functions: tuple[str, ...]
     version: int = VERSION

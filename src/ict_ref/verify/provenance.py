@@ -1,4 +1,4 @@
-"""What was verified by what: versions, seeds and checksums, so that a verdict can be repeated."""
+"""Versions, seeds and checksums of a verification, with which its verdict can be repeated."""
 
 import hashlib
 import subprocess

@@ -106,14 +106,14 @@ def is_one_call_of_f(f: Function, x: Tensor, sigma: Tensor) -> None:
 @law("colorization_mask")
 @given()
 def keeps_luminance_alone(f: Function) -> None:
-    """Of each pixel's colour the first coordinate is given; the other two are generated."""
+    """The first coordinate of each pixel's colour is given; the other two are generated."""
     _first_alone(f(), [False, True, True])
 
 
 @law("super_resolution_mask")
 @given(m=some.small_integers)
 def keeps_the_means_alone(f: Function, m: int) -> None:
-    """Of each patch the first coordinate is given, in each channel; the others are generated."""
+    """The first coordinate of each patch is given, in each channel; the others are generated."""
     _first_alone(f(channels=m, patch=2), [False, True, True, True] * m)
 
 
