@@ -8,12 +8,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import ict_ref.formulas
-from ict_ref.verify.law import Comparisons, Law, equal, needs
-from ict_ref.verify.law import given as given_inputs
-from ict_ref.verify.law import law as law_of
+from ict_ref.verify.checks.law import Comparisons, Law, equal, needs
+from ict_ref.verify.checks.law import given as given_inputs
+from ict_ref.verify.checks.law import law as law_of
+from ict_ref.verify.checks.run_laws import FunctionUnderTest
 from ict_ref.verify.laws import LAWS
-from ict_ref.verify.run_laws import FunctionUnderTest
-from ict_ref.verify.values import TORCH
+from ict_ref.verify.vectors.values import TORCH
 
 
 def compared_and_tried(law: Law) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from tools.prose import LONGEST, WORDS
 
 from ict_ref.verify.laws import LAWS
 from ict_ref.verify.options import COMMANDS
-from ict_ref.verify.vectors import functions, vectors
+from ict_ref.verify.vectors.load import functions, vectors
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))

@@ -25,10 +25,9 @@ import torch
 from tqdm import tqdm
 
 import ict_ref.formulas
-from ict_ref.verify import strategies
-from ict_ref.verify.law import Law
-from ict_ref.verify.laws import LAWS
-from ict_ref.verify.run_laws import EXAMPLES, THOROUGH_EXAMPLES, check_law
+from ict_ref.verify.checks.law import Law
+from ict_ref.verify.checks.run_laws import EXAMPLES, THOROUGH_EXAMPLES, check_law
+from ict_ref.verify.laws import LAWS, strategies
 
 ROOT = Path(__file__).parents[1]
 OUTPUT = ROOT / ".nox" / "law-seeds.jsonl"

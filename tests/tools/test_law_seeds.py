@@ -8,10 +8,9 @@ import pytest
 from tools import law_seeds
 from tools.law_seeds import SCALING, Plan, main
 
-from ict_ref.verify import strategies
-from ict_ref.verify.check import Result
-from ict_ref.verify.laws import LAWS
-from ict_ref.verify.run_laws import check_law
+from ict_ref.verify.checks.check import Result
+from ict_ref.verify.checks.run_laws import check_law
+from ict_ref.verify.laws import LAWS, strategies
 
 FEW = tuple(law for law in LAWS if law.name in ("pseudo_huber_constant:rises", "c_in:makes_the_variance_1"))
 

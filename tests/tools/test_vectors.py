@@ -22,9 +22,9 @@ from tools.vectors.arrays import Array
 from tools.vectors.case import NAN, invalid, large, valid
 
 import ict_ref.formulas
-from ict_ref.verify import values
-from ict_ref.verify.check import check
-from ict_ref.verify.vectors import VERSION, Vector, checksum, checksums, functions, notes, read, vectors
+from ict_ref.verify.checks.check import check
+from ict_ref.verify.vectors import values
+from ict_ref.verify.vectors.load import VERSION, Vector, checksum, checksums, functions, notes, read, vectors
 
 DATA = generate.DATA
 PAGE = (DATA.parent / "VECTORS.md").read_text()

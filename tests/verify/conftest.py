@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import Phase, settings
 
-from ict_ref.verify import run_laws
+from ict_ref.verify.checks import run_laws
 
 settings.register_profile("unshrunk", phases=[Phase.generate])
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ict_ref.verify import audit as auditing
-from ict_ref.verify.audit import audit, chi_square_tail
-from ict_ref.verify.check import Result
+from ict_ref.verify.audit import step as auditing
+from ict_ref.verify.audit.step import audit, chi_square_tail
+from ict_ref.verify.checks.check import Result
 
 PEERS = Path(__file__).parent / "implementations"
 

@@ -14,19 +14,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from ict_ref.verify import external_process as module
 from ict_ref.verify.__main__ import main
-from ict_ref.verify.check import Result, check
-from ict_ref.verify.external_process import (
+from ict_ref.verify.checks.check import Result, check
+from ict_ref.verify.checks.result import FAILING
+from ict_ref.verify.target import external_process as module
+from ict_ref.verify.target.external_process import (
     ExternalTarget,
     MissingError,
     RefusedError,
     received,
 )
-from ict_ref.verify.line_process import ExternalTargetError
-from ict_ref.verify.result import FAILING
-from ict_ref.verify.values import decoded
-from ict_ref.verify.vectors import functions, is_refusal, vectors
+from ict_ref.verify.target.line_process import ExternalTargetError
+from ict_ref.verify.vectors.load import functions, is_refusal, vectors
+from ict_ref.verify.vectors.values import decoded
 
 PEERS = Path(__file__).parent / "implementations"
 # Without the site module Python starts in a few hundredths of a second.

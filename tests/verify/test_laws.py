@@ -18,13 +18,14 @@ from tests.verify.implementations import numpy_module
 from torch import Tensor
 
 import ict_ref.formulas
-from ict_ref.verify import parametrize_with_checks, run_laws
+from ict_ref.verify import parametrize_with_checks
 from ict_ref.verify.__main__ import main
-from ict_ref.verify.check import Result
+from ict_ref.verify.checks import run_laws
+from ict_ref.verify.checks.check import Result
+from ict_ref.verify.checks.run_laws import FunctionUnderTest, check_law
 from ict_ref.verify.laws import LAWS, Law
-from ict_ref.verify.run_laws import FunctionUnderTest, check_law
-from ict_ref.verify.values import NUMPY, TORCH
-from ict_ref.verify.vectors import deviations, vectors
+from ict_ref.verify.vectors.load import deviations, vectors
+from ict_ref.verify.vectors.values import NUMPY, TORCH
 
 PEERS = Path(__file__).parent / "implementations"
 BY_NAME = {law.name: law for law in LAWS}

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ict_ref.verify.__main__ import main, options_of
+from ict_ref.verify.checks.run_laws import EXAMPLES, THOROUGH_EXAMPLES
 from ict_ref.verify.options import COMMANDS, AuditOptions, CheckOptions, ExecOptions, TraceInputsOptions, TraceOptions
-from ict_ref.verify.run_laws import EXAMPLES, THOROUGH_EXAMPLES
 
 
 @pytest.mark.parametrize(

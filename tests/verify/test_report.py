@@ -18,18 +18,18 @@ from tools import verify_report
 from torch import Tensor
 
 import ict_ref.formulas
-from ict_ref.verify import run_laws
 from ict_ref.verify.__main__ import main
-from ict_ref.verify.arrays import as_tensor, stored
-from ict_ref.verify.call import applied, recognised
-from ict_ref.verify.check import Calling, check, check_function
-from ict_ref.verify.explain import Cause
-from ict_ref.verify.finding import findings, fix_of, seen_in
-from ict_ref.verify.known_deviations import COMBINATIONS, form
-from ict_ref.verify.report import graded
-from ict_ref.verify.result import FAILING, Result
-from ict_ref.verify.values import NUMPY, TORCH, decoded
-from ict_ref.verify.vectors import deviations, functions, is_refusal, vectors
+from ict_ref.verify.checks import run_laws
+from ict_ref.verify.checks.check import Calling, check, check_function
+from ict_ref.verify.checks.explain import Cause
+from ict_ref.verify.checks.known_deviations import COMBINATIONS, form
+from ict_ref.verify.checks.result import FAILING, Result
+from ict_ref.verify.report.finding import findings, fix_of, seen_in
+from ict_ref.verify.report.report import graded
+from ict_ref.verify.target.arrays import as_tensor, stored
+from ict_ref.verify.target.call import applied, recognised
+from ict_ref.verify.vectors.load import deviations, functions, is_refusal, vectors
+from ict_ref.verify.vectors.values import NUMPY, TORCH, decoded
 
 pytestmark = pytest.mark.usefixtures("few_examples")
 
@@ -123,7 +123,7 @@ def test_a_value_that_is_a_thousandth_off_is_wrong_in_every_dtype(name: str, dty
 def test_a_wrong_value_elsewhere_is_wrong_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    import ict_ref.verify.check as module
+    import ict_ref.verify.checks.check as module
 
     flagged = tuple(replace(vector, flags=("Elsewhere",)) for vector in vectors("c_in") if not is_refusal(vector))
     monkeypatch.setattr(module, "vectors", lambda name, version=0: flagged)

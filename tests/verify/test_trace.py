@@ -13,9 +13,9 @@ from tests.support.wrong_implementations import WRONG
 from torch import Tensor
 
 import ict_ref.formulas as formulas
-from ict_ref.verify import trace
 from ict_ref.verify.__main__ import main
-from ict_ref.verify.values import decoded, network_bend
+from ict_ref.verify.checks import trace
+from ict_ref.verify.vectors.values import decoded, network_bend
 
 NAMES = [entry.name for entry in trace.entries()]
 

@@ -23,15 +23,16 @@ from torch import Tensor
 
 import ict_ref.formulas
 from ict_ref.equations import formulas
-from ict_ref.verify import parametrize_with_checks, run_laws
+from ict_ref.verify import parametrize_with_checks
 from ict_ref.verify.__main__ import main
-from ict_ref.verify.check import check
-from ict_ref.verify.finding import findings
-from ict_ref.verify.law import BrokenError, close
+from ict_ref.verify.checks import run_laws
+from ict_ref.verify.checks.check import check
+from ict_ref.verify.checks.law import BrokenError, close
 from ict_ref.verify.laws import LAWS
-from ict_ref.verify.report import graded
-from ict_ref.verify.values import ARRAYS
-from ict_ref.verify.vectors import deviations, functions, vectors
+from ict_ref.verify.report.finding import findings
+from ict_ref.verify.report.report import graded
+from ict_ref.verify.vectors.load import deviations, functions, vectors
+from ict_ref.verify.vectors.values import ARRAYS
 
 pytestmark = pytest.mark.usefixtures("few_examples")
 

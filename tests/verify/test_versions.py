@@ -14,13 +14,14 @@ from tools.vectors import generate
 
 import ict_ref.formulas
 import ict_ref.verify
-from ict_ref.verify import parametrize_with_checks, run_laws, trace
+from ict_ref.verify import parametrize_with_checks
 from ict_ref.verify.__main__ import main
-from ict_ref.verify.check import check
-from ict_ref.verify.external_process import ExternalTarget
+from ict_ref.verify.checks import run_laws, trace
+from ict_ref.verify.checks.check import check
 from ict_ref.verify.laws import LAWS
-from ict_ref.verify.vectors import VERSION, checksum, deviations, functions, vectors
-from ict_ref.verify.versions import SIGNATURES, signature
+from ict_ref.verify.target.external_process import ExternalTarget
+from ict_ref.verify.vectors.load import VERSION, checksum, deviations, functions, vectors
+from ict_ref.verify.vectors.versions import SIGNATURES, signature
 
 VERIFY = Path(ict_ref.verify.__file__).parent
 MANIFESTS = Path(__file__).parents[2] / "tools" / "vectors"

@@ -10,7 +10,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from ict_ref.verify.vectors import VERSION
+from ict_ref.verify.vectors.load import VERSION
 from tools.vectors.generate import DATA
 
 NAME = f"ict-vectors-{VERSION}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ict_ref.equations import formulas
-from ict_ref.verify.vectors import VERSION, functions, read
+from ict_ref.verify.vectors.load import VERSION, functions, read
 from tools.vectors import (
     cases_model,
     cases_sampling,

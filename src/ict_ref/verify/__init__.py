@@ -13,15 +13,15 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from ict_ref.verify.check import Result, check_vector
-from ict_ref.verify.check import check as check_implementation
-from ict_ref.verify.explain import explained_alone
-from ict_ref.verify.law import Law, NotTriedError
-from ict_ref.verify.result import FAILING
-from ict_ref.verify.run_laws import all_laws, check_law, law_name
-from ict_ref.verify.values import ARRAYS, Arrays
-from ict_ref.verify.vectors import VERSION, Vector, functions, vectors
-from ict_ref.verify.versions import chosen, signature
+from ict_ref.verify.checks.check import Result, check_vector
+from ict_ref.verify.checks.check import check as check_implementation
+from ict_ref.verify.checks.explain import explained_alone
+from ict_ref.verify.checks.law import Law, NotTriedError
+from ict_ref.verify.checks.result import FAILING
+from ict_ref.verify.checks.run_laws import all_laws, check_law, law_name
+from ict_ref.verify.vectors.load import VERSION, Vector, functions, vectors
+from ict_ref.verify.vectors.values import ARRAYS, Arrays
+from ict_ref.verify.vectors.versions import chosen, signature
 
 if TYPE_CHECKING:
     import pytest

@@ -12,9 +12,9 @@ from typing import NoReturn
 from ict_ref.utils.command_line import guarded, say
 from ict_ref.utils.option_parser import parse_options
 from ict_ref.utils.progress import bar
-from ict_ref.verify import trace, waivers
+from ict_ref.verify.checks import trace
+from ict_ref.verify.checks.result import Result
 from ict_ref.verify.commands import Verification, captured, verification
-from ict_ref.verify.line_process import ExternalTargetError
 from ict_ref.verify.options import (
     COMMANDS,
     EPILOG,
@@ -24,14 +24,15 @@ from ict_ref.verify.options import (
     files_of,
     with_command,
 )
-from ict_ref.verify.output import append_step_summary, as_badge, write
-from ict_ref.verify.provenance import vectors_sha256, versions
-from ict_ref.verify.render_data import as_json, as_junit
-from ict_ref.verify.render_document import as_latex, as_markdown
-from ict_ref.verify.render_text import as_text
-from ict_ref.verify.report import NOTHING_CHECKED, Report, graded
-from ict_ref.verify.result import Result
-from ict_ref.verify.target import TargetError
+from ict_ref.verify.report import waivers
+from ict_ref.verify.report.output import append_step_summary, as_badge, write
+from ict_ref.verify.report.provenance import vectors_sha256, versions
+from ict_ref.verify.report.render_data import as_json, as_junit
+from ict_ref.verify.report.render_document import as_latex, as_markdown
+from ict_ref.verify.report.render_text import as_text
+from ict_ref.verify.report.report import NOTHING_CHECKED, Report, graded
+from ict_ref.verify.target.line_process import ExternalTargetError
+from ict_ref.verify.target.load import TargetError
 
 NAME = "ict_ref.verify"
 

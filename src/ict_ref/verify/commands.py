@@ -5,13 +5,11 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 
-from ict_ref.verify import run_laws, trace, waivers
-from ict_ref.verify.audit import audit
-from ict_ref.verify.captured import captured_output
-from ict_ref.verify.check import check
-from ict_ref.verify.external_process import ExternalTarget
-from ict_ref.verify.finding import CONDUCT
-from ict_ref.verify.function_checks import Plan, as_namespace, is_checked, refusal, results_of
+from ict_ref.verify.audit.step import audit
+from ict_ref.verify.checks import run_laws, trace
+from ict_ref.verify.checks.check import check
+from ict_ref.verify.checks.function_checks import Plan, as_namespace, is_checked, refusal, results_of
+from ict_ref.verify.checks.result import Result
 from ict_ref.verify.options import (
     AuditOptions,
     CheckOptions,
@@ -20,9 +18,12 @@ from ict_ref.verify.options import (
     ReportOptions,
     TraceOptions,
 )
-from ict_ref.verify.result import Result
-from ict_ref.verify.target import Target, TargetError, load
-from ict_ref.verify.vectors import VERSION, functions
+from ict_ref.verify.report import waivers
+from ict_ref.verify.report.finding import CONDUCT
+from ict_ref.verify.target.captured import captured_output
+from ict_ref.verify.target.external_process import ExternalTarget
+from ict_ref.verify.target.load import Target, TargetError, load
+from ict_ref.verify.vectors.load import VERSION, functions
 
 NOT_TRIED = "not tried here"
 

@@ -11,10 +11,10 @@ import tyro
 
 from ict_ref.utils.command_line import expect
 from ict_ref.utils.option_parser import Flag, Several, metavar, options_of
-from ict_ref.verify import run_laws
-from ict_ref.verify.output import refuse_file
-from ict_ref.verify.vectors import VERSION, functions
-from ict_ref.verify.versions import chosen
+from ict_ref.verify.checks import run_laws
+from ict_ref.verify.report.output import refuse_file
+from ict_ref.verify.vectors.load import VERSION, functions
+from ict_ref.verify.vectors.versions import chosen
 
 EPILOG = """
 commands (--help after a command lists its options):

@@ -4,7 +4,7 @@ They hold for the functions of `ict_ref.formulas` (properties/test_laws.py), and
 other implementations. A law of two functions takes the other one from the reference. The package needs Hypothesis.
 """
 
-from ict_ref.verify.law import BrokenError, Function, Law
+from ict_ref.verify.checks.law import BrokenError, Function, Law
 from ict_ref.verify.laws import (
     curriculum,
     distance,

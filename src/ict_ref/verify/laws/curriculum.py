@@ -2,8 +2,8 @@
 
 import math
 
-from ict_ref.verify import strategies as some
-from ict_ref.verify.law import BrokenError, Function, Laws, close, equal, given, law, needs, refused, tolerance
+from ict_ref.verify.checks.law import BrokenError, Function, Laws, close, equal, given, law, needs, refused, tolerance
+from ict_ref.verify.laws import strategies as some
 
 RISING = ("sqrt_curriculum", "linear_curriculum", "square_curriculum", "cosine_curriculum")
 CURRICULA = ("exponential_curriculum", "constant_curriculum", *RISING)

@@ -7,9 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ict_ref.verify import strategies as some
-from ict_ref.verify.law import Function, Laws, close, equal, flat, given, law, needs, norm, rotation, tolerance
-from ict_ref.verify.values import column
+from ict_ref.verify.checks.law import Function, Laws, close, equal, flat, given, law, needs, norm, rotation, tolerance
+from ict_ref.verify.laws import strategies as some
+from ict_ref.verify.vectors.values import column
 
 DISTANCES = ("squared_l2", "l1", "pseudo_huber")
 WITH_C = {"pseudo_huber": {"c": some.huber_constants}}

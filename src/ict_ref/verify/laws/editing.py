@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ict_ref import formulas
-from ict_ref.verify import strategies as some
-from ict_ref.verify.law import Function, Laws, close, equal, given, law, needs, norm
+from ict_ref.verify.checks.law import Function, Laws, close, equal, given, law, needs, norm
+from ict_ref.verify.laws import strategies as some
 
 OPERATORS = ("inpainting_operator", "colorization_operator", "super_resolution_operator")
 

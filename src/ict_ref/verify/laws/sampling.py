@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from ict_ref.verify import strategies as some
-from ict_ref.verify.law import Function, Laws, close, equal, given, law, needs, norm, refused
-from ict_ref.verify.values import column
+from ict_ref.verify.checks.law import Function, Laws, close, equal, given, law, needs, norm, refused
+from ict_ref.verify.laws import strategies as some
+from ict_ref.verify.vectors.values import column
 
 SIGMA_MIN = 0.002
 

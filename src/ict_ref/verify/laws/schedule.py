@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from ict_ref.verify import strategies as some
-from ict_ref.verify.law import Function, Laws, close, equal, given, law, needs, tolerance
+from ict_ref.verify.checks.law import Function, Laws, close, equal, given, law, needs, tolerance
+from ict_ref.verify.laws import strategies as some
 
 ENDS = torch.tensor([0.0, 1 - 2.0**-24], dtype=torch.float64)
 """The ends of [0, 1), of which the last number of float32."""

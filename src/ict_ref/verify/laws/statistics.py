@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ict_ref.verify import strategies as some
-from ict_ref.verify.law import Function, Laws, close, given, law, needs, rotation, tolerance
+from ict_ref.verify.checks.law import Function, Laws, close, given, law, needs, rotation, tolerance
+from ict_ref.verify.laws import strategies as some
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:

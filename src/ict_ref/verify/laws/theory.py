@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ict_ref import formulas
-from ict_ref.verify import strategies as some
-from ict_ref.verify.law import Function, Laws, close, equal, given, law, needs, tolerance
-from ict_ref.verify.values import column
+from ict_ref.verify.checks.law import Function, Laws, close, equal, given, law, needs, tolerance
+from ict_ref.verify.laws import strategies as some
+from ict_ref.verify.vectors.values import column
 
 
 @law("delta_consistency_function")

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from ict_ref.verify.result import Result
-from ict_ref.verify.vectors import VERSION, functions
+from ict_ref.verify.checks.result import Result
+from ict_ref.verify.vectors.load import VERSION, functions
 
 STALE = "waived, but it does not fail"
 """The message of a waiver that is not needed."""

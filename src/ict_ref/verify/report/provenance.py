@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ict_ref import __version__
-from ict_ref.verify.target import Target
+from ict_ref.verify.target.load import Target
 
 GIT_SECONDS = 10
 UNKNOWN = "unknown"

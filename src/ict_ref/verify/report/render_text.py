@@ -7,10 +7,10 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from ict_ref.verify import trace
-from ict_ref.verify.finding import Finding
-from ict_ref.verify.report import Report, Row
-from ict_ref.verify.result import MEANINGS, Result
+from ict_ref.verify.checks import trace
+from ict_ref.verify.checks.result import MEANINGS, Result
+from ict_ref.verify.report.finding import Finding
+from ict_ref.verify.report.report import Report, Row
 
 WIDTH = 110
 """Width where there is no terminal."""

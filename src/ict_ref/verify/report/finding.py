@@ -11,11 +11,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, TypeAlias
 
-from ict_ref.verify.result import MEANINGS, Kind, Result
-from ict_ref.verify.shown import short
-from ict_ref.verify.values import Json
-from ict_ref.verify.vectors import VERSION, Vector, deviations, vectors
-from ict_ref.verify.waivers import STALE
+from ict_ref.verify.checks.result import MEANINGS, Kind, Result
+from ict_ref.verify.report.waivers import STALE
+from ict_ref.verify.vectors.load import VERSION, Vector, deviations, vectors
+from ict_ref.verify.vectors.shown import short
+from ict_ref.verify.vectors.values import Json
 
 Group: TypeAlias = Literal["waiver", "value", "call", "signature", "conduct", "precision", "accepts", "note"]
 
@@ -63,7 +63,7 @@ class Finding:
 
 @cache
 def _book() -> Mapping[str, Any]:
-    found: Mapping[str, Any] = json.loads((files("ict_ref.verify") / "seen_in.json").read_text("utf-8"))
+    found: Mapping[str, Any] = json.loads((files("ict_ref.verify.report") / "seen_in.json").read_text("utf-8"))
     return found
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ict_ref.verify.values import Arrays, Json, encoded
+from ict_ref.verify.vectors.values import Arrays, Json, encoded
 
 
 def as_tensor(value: Any) -> Tensor:

@@ -14,7 +14,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
-from ict_ref.verify.values import Json
+from ict_ref.verify.vectors.values import Json
 
 Verdict = Literal["valid", "invalid", "acceptable"]
 # A change of the value, the name or the meaning of any vector or argument increases the version.

@@ -4,7 +4,7 @@ import re
 
 import torch
 
-from ict_ref.verify.values import Json, decoded
+from ict_ref.verify.vectors.values import Json, decoded
 
 
 def short(value: Json, digits: int = 6) -> str:

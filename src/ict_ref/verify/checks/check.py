@@ -6,18 +6,18 @@ from time import perf_counter
 
 import torch
 
-from ict_ref.verify.arrays import equal_arrays, is_array, placed, stored
-from ict_ref.verify.call import Call, GlobalStateGuard, called, misnamed
-from ict_ref.verify.compare import Comparison, agrees, compare
-from ict_ref.verify.explain import explained, type_deviation, with_cause
-from ict_ref.verify.external_process import MissingError
-from ict_ref.verify.line_process import ExternalTargetError
-from ict_ref.verify.result import FAILING, Kind, Result, Status
-from ict_ref.verify.rounding import is_in_reach
-from ict_ref.verify.shown import short
-from ict_ref.verify.time_limit import NoAnswerError, limited
-from ict_ref.verify.values import TORCH, Arrays
-from ict_ref.verify.vectors import VERSION, Vector, functions, is_refusal, vectors
+from ict_ref.verify.checks.compare import Comparison, agrees, compare
+from ict_ref.verify.checks.explain import explained, type_deviation, with_cause
+from ict_ref.verify.checks.result import FAILING, Kind, Result, Status
+from ict_ref.verify.checks.rounding import is_in_reach
+from ict_ref.verify.target.arrays import equal_arrays, is_array, placed, stored
+from ict_ref.verify.target.call import Call, GlobalStateGuard, called, misnamed
+from ict_ref.verify.target.external_process import MissingError
+from ict_ref.verify.target.line_process import ExternalTargetError
+from ict_ref.verify.target.time_limit import NoAnswerError, limited
+from ict_ref.verify.vectors.load import VERSION, Vector, functions, is_refusal, vectors
+from ict_ref.verify.vectors.shown import short
+from ict_ref.verify.vectors.values import TORCH, Arrays
 
 __all__ = [
     "CALLERS_ARGUMENTS",

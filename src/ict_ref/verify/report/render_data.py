@@ -5,7 +5,7 @@ import re
 from dataclasses import asdict
 from xml.etree import ElementTree as ET
 
-from ict_ref.verify.report import Report
+from ict_ref.verify.report.report import Report
 
 SCHEMA = 2
 """Number of the format of the JSON report; docs/verify.md documents it."""

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ict_ref.verify.arrays import as_tensor, equal_arrays, is_array
-from ict_ref.verify.time_limit import NoAnswerError
-from ict_ref.verify.values import NUMPY, TORCH, Arrays, decoded, summary
-from ict_ref.verify.vectors import Vector
+from ict_ref.verify.target.arrays import as_tensor, equal_arrays, is_array
+from ict_ref.verify.target.time_limit import NoAnswerError
+from ict_ref.verify.vectors.load import Vector
+from ict_ref.verify.vectors.values import NUMPY, TORCH, Arrays, decoded, summary
 
 
 @dataclass(frozen=True)

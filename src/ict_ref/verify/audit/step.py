@@ -17,8 +17,7 @@ from torch import Tensor
 
 from ict_ref import formulas
 from ict_ref.utils.progress import bar
-from ict_ref.verify.check import Result, Status
-from ict_ref.verify.network_spy import (
+from ict_ref.verify.audit.network_spy import (
     TOTAL_STEPS,
     ObservedStep,
     Step,
@@ -34,7 +33,8 @@ from ict_ref.verify.network_spy import (
     values,
     z_of,
 )
-from ict_ref.verify.vectors import deviations
+from ict_ref.verify.checks.check import Result, Status
+from ict_ref.verify.vectors.load import deviations
 
 # The numbers of steps whose intervals are counted, at N = 11 and at N = 161. Each of 64 examples draws one interval.
 DRAWS, LATER_DRAWS = 500, 250

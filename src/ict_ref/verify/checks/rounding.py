@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ict_ref import formulas
-from ict_ref.verify.call import applied, misnamed
-from ict_ref.verify.known_deviations import AS_PRINTED
-from ict_ref.verify.values import decoded
-from ict_ref.verify.vectors import Vector
+from ict_ref.verify.checks.known_deviations import AS_PRINTED
+from ict_ref.verify.target.call import applied, misnamed
+from ict_ref.verify.vectors.load import Vector
+from ict_ref.verify.vectors.values import decoded
 
 EVALUATIONS = 8
 """Evaluations of each form of a formula."""

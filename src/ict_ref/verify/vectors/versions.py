@@ -7,7 +7,7 @@ that version. A function that is not in the table of a version had the same name
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ict_ref.verify.vectors import VERSION
+from ict_ref.verify.vectors.load import VERSION
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from types import SimpleNamespace
 
 import torch
 
-from ict_ref.verify import run_laws, trace
-from ict_ref.verify.arrays import as_whole
-from ict_ref.verify.call import GlobalStateGuard, misnamed, recognised
-from ict_ref.verify.check import Calling, check_function
-from ict_ref.verify.law import Law
-from ict_ref.verify.result import FAILING, Result
-from ict_ref.verify.time_limit import NoAnswerError, limited
-from ict_ref.verify.values import ARRAYS, NUMPY, TORCH, Arrays
-from ict_ref.verify.vectors import VERSION, is_refusal, vectors
-from ict_ref.verify.versions import signature
+from ict_ref.verify.checks import run_laws, trace
+from ict_ref.verify.checks.check import Calling, check_function
+from ict_ref.verify.checks.law import Law
+from ict_ref.verify.checks.result import FAILING, Result
+from ict_ref.verify.target.arrays import as_whole
+from ict_ref.verify.target.call import GlobalStateGuard, misnamed, recognised
+from ict_ref.verify.target.time_limit import NoAnswerError, limited
+from ict_ref.verify.vectors.load import VERSION, is_refusal, vectors
+from ict_ref.verify.vectors.values import ARRAYS, NUMPY, TORCH, Arrays
+from ict_ref.verify.vectors.versions import signature
 
 
 @dataclass(frozen=True)

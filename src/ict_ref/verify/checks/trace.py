@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from ict_ref.verify.call import misnamed
-from ict_ref.verify.check import Calling, check_call, check_vector
-from ict_ref.verify.result import FAILING, Result
-from ict_ref.verify.values import TORCH, Arrays, Json, decoded
-from ict_ref.verify.vectors import VERSION, Vector, read
+from ict_ref.verify.checks.check import Calling, check_call, check_vector
+from ict_ref.verify.checks.result import FAILING, Result
+from ict_ref.verify.target.call import misnamed
+from ict_ref.verify.vectors.load import VERSION, Vector, read
+from ict_ref.verify.vectors.values import TORCH, Arrays, Json, decoded
 
 FUNCTION = "trace"
 

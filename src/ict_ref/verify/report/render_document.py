@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from ict_ref.verify.finding import Finding
-from ict_ref.verify.report import Report
+from ict_ref.verify.report.finding import Finding
+from ict_ref.verify.report.report import Report
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypeAlias
 
-from ict_ref.verify import trace
-from ict_ref.verify.finding import Finding, findings
-from ict_ref.verify.result import FAILING, MEANINGS, Result, Status
-from ict_ref.verify.vectors import VERSION
+from ict_ref.verify.checks import trace
+from ict_ref.verify.checks.result import FAILING, MEANINGS, Result, Status
+from ict_ref.verify.report.finding import Finding, findings
+from ict_ref.verify.vectors.load import VERSION
 
 Word: TypeAlias = Literal["missing", "right", "skipped", "note", "waived", "FAIL", "WRONG"]
 LAST_IS_READ_FIRST: tuple[Word, ...] = ("missing", "right", "skipped", "note", "waived", "FAIL", "WRONG")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ict_ref.formulas import Operator
-from ict_ref.verify.check import (
+from ict_ref.verify.checks.check import (
     CALLERS_ARGUMENTS,
     GLOBAL_STATE,
     GlobalStateGuard,
@@ -19,7 +19,7 @@ from ict_ref.verify.check import (
     is_array,
     misnamed,
 )
-from ict_ref.verify.law import (
+from ict_ref.verify.checks.law import (
     BrokenError,
     Comparisons,
     Law,
@@ -29,9 +29,9 @@ from ict_ref.verify.law import (
     shown,
     tolerances,
 )
-from ict_ref.verify.values import TORCH, Arrays, encoded
-from ict_ref.verify.vectors import VERSION, functions, vectors
-from ict_ref.verify.versions import signature
+from ict_ref.verify.vectors.load import VERSION, functions, vectors
+from ict_ref.verify.vectors.values import TORCH, Arrays, encoded
+from ict_ref.verify.vectors.versions import signature
 
 EXAMPLES, THOROUGH_EXAMPLES = 50, 1000
 GRADIENTS = "it is about gradients"

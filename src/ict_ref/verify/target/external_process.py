@@ -23,9 +23,9 @@ from types import TracebackType
 
 import torch
 
-from ict_ref.verify.line_process import GRACE, ExternalTargetError, LineProcess, excerpt
-from ict_ref.verify.values import Json, decoded, encoded, number
-from ict_ref.verify.vectors import VERSION, functions
+from ict_ref.verify.target.line_process import GRACE, ExternalTargetError, LineProcess, excerpt
+from ict_ref.verify.vectors.load import VERSION, functions
+from ict_ref.verify.vectors.values import Json, decoded, encoded, number
 
 # Functions that return an operator, of which a command sends the value at a tensor.
 OPERATOR_FUNCTIONS = ("inpainting_operator", "colorization_operator", "super_resolution_operator")

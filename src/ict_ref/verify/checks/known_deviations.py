@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ict_ref import formulas
-from ict_ref.verify.values import column
+from ict_ref.verify.vectors.values import column
 
 Names = frozenset[str]
 Network = Callable[[Tensor, Tensor], Tensor]

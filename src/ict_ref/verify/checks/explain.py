@@ -12,13 +12,13 @@ from typing import TypeAlias
 
 import torch
 
-from ict_ref.verify.arrays import as_tensor
-from ict_ref.verify.call import applied
-from ict_ref.verify.compare import agrees
-from ict_ref.verify.known_deviations import combinations, form
-from ict_ref.verify.result import FAILING, Result
-from ict_ref.verify.values import Json, decoded, encoded
-from ict_ref.verify.vectors import Vector, deviations, is_refusal, vectors
+from ict_ref.verify.checks.compare import agrees
+from ict_ref.verify.checks.known_deviations import combinations, form
+from ict_ref.verify.checks.result import FAILING, Result
+from ict_ref.verify.target.arrays import as_tensor
+from ict_ref.verify.target.call import applied
+from ict_ref.verify.vectors.load import Vector, deviations, is_refusal, vectors
+from ict_ref.verify.vectors.values import Json, decoded, encoded
 
 RTOL = 1e-5
 """Relative tolerance of a cause: it is named also for an implementation in float32."""

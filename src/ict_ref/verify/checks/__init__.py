@@ -1,0 +1,1 @@
+"""The checks of functions: vectors, laws and the trace. Each check yields a `Result`."""
