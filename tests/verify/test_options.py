@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from ict_ref.verify.__main__ import main, options_of
+from ict_ref.verify.audit.options import StepOptions
 from ict_ref.verify.checks.run_laws import EXAMPLES, THOROUGH_EXAMPLES
-from ict_ref.verify.options import COMMANDS, AuditOptions, CheckOptions, ExecOptions, TraceInputsOptions, TraceOptions
+from ict_ref.verify.options import COMMANDS, CheckOptions, ExecOptions, TraceInputsOptions, TraceOptions
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_each_command_has_options_of_its_own() -> None:
     assert isinstance(options_of(["exec", "x"]), ExecOptions)
     assert isinstance(options_of(["trace", "x"]), TraceOptions)
     assert isinstance(options_of(["trace-inputs"]), TraceInputsOptions)
-    assert isinstance(options_of(["audit", "step", "x"]), AuditOptions)
+    assert isinstance(options_of(["audit", "step", "x"]), StepOptions)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -45,7 +46,7 @@ def test_the_help_of_a_command_lists_its_options_and_all_commands(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     out = capsys.readouterr().out
     assert ended.value.code == 0
     assert all(f"\n  {name} " in out for name in COMMANDS)
@@ -63,9 +64,10 @@ def test_the_help_says_how_many_examples_a_law_has() -> None:
     ("words", "message"),
     [
         ([], "TARGET: expected a value, got nothing; see python -m ict_ref.verify --help"),
-        (["audit", "model", "x"], "WHAT: expected one of step, got model"),
-        (["--audit", "model", "x"], "WHAT: expected one of step, got model"),
-        (["audit", "step"], "TARGET: expected a value, got nothing; see python -m ict_ref.verify audit --help"),
+        (["audit", "loop", "x"], "audit: expected one of step, got loop"),
+        (["--audit", "loop", "x"], "audit: expected one of step, got loop"),
+        (["audit"], "audit: expected one of step, got nothing"),
+        (["audit", "step"], "TARGET: expected a value, got nothing; see python -m ict_ref.verify audit step --help"),
         (["trace"], "FILE: expected a path, got nothing"),
         (["--exec"], "COMMAND: expected a value, got nothing"),
         (["--exec", "cat", "--audit", "step"], "unknown option --audit"),

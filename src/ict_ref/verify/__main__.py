@@ -19,12 +19,11 @@ from ict_ref.verify.options import (
     COMMANDS,
     EPILOG,
     Options,
-    ReportOptions,
     TraceInputsOptions,
-    files_of,
     with_command,
 )
 from ict_ref.verify.report import waivers
+from ict_ref.verify.report.options import ReportOptions, files_of
 from ict_ref.verify.report.output import append_step_summary, as_badge, write
 from ict_ref.verify.report.provenance import vectors_sha256, versions
 from ict_ref.verify.report.render_data import as_json, as_junit

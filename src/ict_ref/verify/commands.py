@@ -5,27 +5,31 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 
-from ict_ref.verify.audit.step import audit
+from ict_ref.verify.audit import step
+from ict_ref.verify.audit.options import AuditOptions
 from ict_ref.verify.checks import run_laws, trace
 from ict_ref.verify.checks.check import check
 from ict_ref.verify.checks.function_checks import Plan, as_namespace, is_checked, refusal, results_of
 from ict_ref.verify.checks.result import Result
 from ict_ref.verify.options import (
-    AuditOptions,
     CheckOptions,
     ExecOptions,
     FunctionOptions,
-    ReportOptions,
     TraceOptions,
 )
 from ict_ref.verify.report import waivers
 from ict_ref.verify.report.finding import CONDUCT
+from ict_ref.verify.report.options import ReportOptions
 from ict_ref.verify.target.captured import captured_output
 from ict_ref.verify.target.external_process import ExternalTarget
 from ict_ref.verify.target.load import Target, TargetError, load
 from ict_ref.verify.vectors.load import VERSION, functions
 
 NOT_TRIED = "not tried here"
+AUDITORS: dict[str, Callable[..., Iterable[Result]]] = {
+    "step": lambda target, options: step.audit(target, seed=options.seed),
+}
+"""The audit of each kind: of a target with its options."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,8 @@ def _audit(options: AuditOptions) -> Verification:
         target = load(options.target)
     if not callable(target.namespace):
         raise TargetError(f"TARGET: expected a callable, got {options.target}. Name it as module:function.")
-    return Verification(target, audit(target.namespace, seed=options.seed), _only_of("step"), seed=options.seed)
+    results = AUDITORS[options.kind](target.namespace, options)
+    return Verification(target, results, _only_of(options.kind), seed=options.seed)
 
 
 def _laws_are_tried() -> bool:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 import tyro
 
 from ict_ref.utils.command_line import expect
 from ict_ref.utils.option_parser import Flag, Several, metavar, options_of
+from ict_ref.verify.audit.options import AUDITS, AuditOptions
 from ict_ref.verify.checks import run_laws
-from ict_ref.verify.report.output import refuse_file
+from ict_ref.verify.report.options import ReportOptions, Text, expect_seed, refuse_device
 from ict_ref.verify.vectors.load import VERSION, functions
 from ict_ref.verify.vectors.versions import chosen
 
@@ -41,39 +41,6 @@ examples:
   python -m ict_ref.verify exec "node peer.js"
   python -m ict_ref.verify audit step my_package.train:step
 """
-Text = Annotated[str, tyro.conf.Positional]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportOptions:
-    """Options of every command that checks something."""
-
-    json: Annotated[Path | None, metavar("FILE")] = None
-    """Write the report for programs."""
-    junit: Annotated[Path | None, metavar("FILE")] = None
-    """Write the report as JUnit's XML."""
-    badge: Annotated[Path | None, metavar("FILE")] = None
-    """Write a badge as JSON for shields.io."""
-    format: Literal["text", "markdown", "latex"] = "text"
-    """Format of the report that is printed."""
-    waivers: Annotated[Path | None, metavar("FILE")] = None
-    """TOML file of known failures, each with a reason."""
-    strict: Flag = False
-    """Count every finding as a failure: types, precision, side effects and accepted arguments too."""
-    verbose: Annotated[Flag, tyro.conf.arg(aliases=["-v"])] = False
-    """List every check, and all places of a known deviation."""
-    show_output: Annotated[Flag, tyro.conf.arg(aliases=["-s"])] = False
-    """Show what the target prints."""
-
-    def __post_init__(self) -> None:
-        for option, file in files_of(self):
-            refuse_file(file, option)
-
-
-def files_of(options: "ReportOptions") -> list[tuple[str, Path]]:
-    """Return the files that a command writes, with their options."""
-    named = {"--json": options.json, "--junit": options.junit, "--badge": options.badge}
-    return [(option, file) for option, file in named.items() if file]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,25 +84,8 @@ class FunctionOptions(ReportOptions, VersionOptions):
         )
 
 
-def _expect_seed(seed: int) -> None:
-    expect(0 <= seed < 2**32, "--seed", "an integer from 0 to 2^32 - 1", seed)
-
-
 def _expect_seconds(seconds: float) -> None:
     expect(0 < seconds < math.inf, "--seconds", "a number > 0", seconds)
-
-
-def refuse_device(name: str) -> None:
-    """Reject a device that torch does not have here.
-
-    Raises:
-        ValueError: Torch cannot make a tensor on the device.
-    """
-    try:
-        torch.zeros(1, device=name).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
-        text = str(error).splitlines()[0]
-        raise ValueError(f"--device: expected a device of this machine, got {name}. {text}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +122,7 @@ class CheckOptions(FunctionOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _expect_seed(self.seed)
+        expect_seed(self.seed)
         _expect_seconds(self.seconds)
         refuse_device(self.device)
         on_numpy = self.arrays == "numpy" and (self.dtype == "bfloat16" or self.device != "cpu")
@@ -227,55 +177,42 @@ class TraceInputsOptions(VersionOptions):
     """Print the inputs of the traced training step, and the names and meanings of its values, as JSON."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AuditOptions(ReportOptions):
-    """Check a training step from outside, by the calls that it makes.
-
-    TARGET is a callable step(network, x, *, step, total_steps) -> loss. The audit passes a network that records its
-    calls, and checks the step from the record. The step needs none of the formulas.
-    """
-
-    what: Annotated[Literal["step"], tyro.conf.Positional, tyro.conf.arg(metavar="WHAT")]
-    """Kind of the audit; step is a training step."""
-    target: Annotated[Text, tyro.conf.arg(metavar="TARGET")]
-    """Training step, as package.module:function or path/to/file.py:function."""
-    seed: Annotated[int, metavar("N")] = 0
-    """Seed of the noise and of the images."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _expect_seed(self.seed)
-
-
 Options = CheckOptions | ExecOptions | TraceOptions | TraceInputsOptions | AuditOptions
 COMMANDS: Mapping[str, type[Options]] = {
     "check": CheckOptions,
     "exec": ExecOptions,
     "trace": TraceOptions,
     "trace-inputs": TraceInputsOptions,
-    "audit": AuditOptions,
+    **{f"audit {kind}": options for kind, options in AUDITS.items()},
 }
 
 
+OLD_COMMANDS = ("--exec", "--trace", "--trace-inputs", "--audit")
+"""Commands of version 0.1 that were options."""
 # Options of check that the other commands of version 0.1 took without effect, and their numbers of values.
 WITHOUT_EFFECT = {"--arrays": 1, "--seed": 1, "--seconds": 1, "--values-only": 0, "--thorough": 0, "--require-all": 0}
 
 
 def with_command(words: Sequence[str]) -> list[str]:
-    """Return the words of a command line with the command first.
+    """Return the words of a command line with the command first, as one word.
 
     An option of version 0.1 that stood for a command (--audit step, --exec COMMAND, --trace FILE, --trace-inputs) is
     replaced by that command, and options that had no effect on it are left out. The command is check if the words do
     not name one.
     """
-    if words and words[0] in COMMANDS:
-        return list(words)
+    for count in (2, 1):
+        if (command := " ".join(words[:count])) in COMMANDS:
+            return [command, *words[count:]]
+    if words[:1] == ["audit"]:
+        kind = words[1] if len(words) > 1 else "nothing"
+        expect(kind in ("-h", "--help"), "audit", f"one of {', '.join(AUDITS)}", kind)
+        return ["check", "--help"]
     for place, word in enumerate(words):
         option, equals, value = word.partition("=")
-        command = option.removeprefix("--")
-        if option.startswith("--") and command in COMMANDS and command != "check":
-            count = 0 if equals or command == "trace-inputs" else 1
+        if option in OLD_COMMANDS:
+            count = 0 if equals or option == "--trace-inputs" else 1
             values = [value] if equals else list(words[place + 1 : place + 1 + count])
+            command, *values = with_command([option.removeprefix("--"), *values])
             others = [*words[:place], *words[place + 1 + count :]]
             return [command, *values, *_with_effect(others, COMMANDS[command])]
     return ["check", *words]
