@@ -3,7 +3,7 @@ import hashlib
 import json
 import math
 import re
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import pytest
 from tests.support.configs import IDENTITY, NOT_IDENTITY, same_run_variants, variants
@@ -227,6 +227,28 @@ def test_a_field_of_the_identity_makes_another_run_and_no_other_field_does() -> 
     assert {config.digest() for config in same_run_variants()} == {minimal().digest()}
     moved = dataclasses.replace(Data(name="folder"), path="here", held_out="there")
     assert Config(data=moved).digest() == Config(data=Data(name="folder")).digest()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "device", "steps", "compiles"),
+    [
+        ("auto", "cuda", 10_000, True),
+        ("auto", "cuda", 9_999, False),
+        ("auto", "cpu", 400_000, False),
+        (True, "cpu", 1, True),
+        (False, "cuda", 400_000, False),
+    ],
+)
+def test_long_runs_on_a_gpu_are_compiled_unless_the_option_says_otherwise(
+    chosen: bool | Literal["auto"], device: str, steps: int, compiles: bool
+) -> None:
+    assert Machine(compile=chosen).compiles(device, steps) is compiles
+
+
+def test_cuda_graphs_need_a_compiled_network() -> None:
+    with pytest.raises(ValueError, match=r"cuda-graphs: expected a compiled network, got --machine\.no-compile"):
+        Machine(compile=False, cuda_graphs=True)
+    assert Machine(cuda_graphs=True).compile == "auto"
 
 
 def test_a_field_that_a_later_version_adds_with_a_default_changes_no_digest() -> None:

@@ -273,3 +273,13 @@ def test_a_compiled_network_learns_what_an_eager_one_learns(precision: str, reco
         compiled = on_device(config(precision=precision), compile=True, recompute=recompute)
         losses = [updated(compiled) for _ in range(4)]
     assert losses == pytest.approx([updated(eager) for _ in range(4)], rel=tolerance)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_cuda_graphs_learn_what_an_eager_network_learns(accumulate: int) -> None:
+    if not ON_GPU:
+        pytest.skip("graphs are of CUDA's kernels")
+    eager = on_device(config(), accumulate=accumulate)
+    graphs = on_device(config(), accumulate=accumulate, compile=True, cuda_graphs=True)
+    assert [updated(graphs) for _ in range(6)] == pytest.approx([updated(eager) for _ in range(6)], rel=1e-4)

@@ -50,7 +50,7 @@ def test_the_command_line_goes_before_the_file_and_the_file_before_the_preset(tm
     typed = ["--job.nodes", "2", "--machine.no-compile", "--train.autocast", "none", "--machine.recompute", "auto"]
     changed = parse([*words, *typed, "--data.path", "there", "--job.setup"])
     assert (changed.job.nodes, changed.job.minutes, changed.job.setup) == (2, 600, ())
-    assert changed.config.machine == Machine()
+    assert changed.config.machine == Machine(compile=False)
     assert (changed.config.train.precision, changed.config.data.path) == ("float32", "there")
 
 

@@ -47,7 +47,7 @@ NOT_IDENTITY: dict[str, dict[str, object]] = {
     "acceptance": {"accuracy": 0.1, "frechet_distance": 1.0, "recall": 0.1},
     "machine": {
         "device": "cpu", "threads": 2, "accumulate": 2, "recompute": True, "channels_last": True, "compile": True,
-        "deterministic": True,
+        "cuda_graphs": True, "deterministic": True,
     },
     "record": {
         "log_every": 7, "save_every": 3, "keep": 1, "milestone_every": 9, "milestone_stages": True, "sample_every": 5,

@@ -494,3 +494,13 @@ def test_a_process_alone_compiles_student_and_teacher_but_not_the_ema_weights() 
         model.network._compiled_call_impl is not None for model in (trainer.student, trainer.teacher, trainer.ema)
     ]
     assert compiled == [True, True, False]
+    plain = Trainer(dataclasses.replace(config(), train=dataclasses.replace(config().train, steps=10_000)), images())
+    assert plain.student.network._compiled_call_impl is None  # auto, on a CPU
+
+
+def test_cuda_graphs_are_a_mode_of_the_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[object] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **options: modes.append(options["mode"]))
+    for graphs in (False, True):
+        Trainer(on(config(), compile=True, cuda_graphs=graphs), images())
+    assert modes == [None, "reduce-overhead"]

@@ -14,6 +14,9 @@ from ict_ref.config.identity import NOT_IDENTITY, digest, flat, identity, is_ide
 from ict_ref.config.validate import LARGEST, SMALLEST_NORMAL, at_least, expect, option, positive, rounded
 from ict_ref.utils.json_file import as_fields, checked
 
+COMPILED_FROM = 10_000
+"""Updates from which on a run on a GPU is compiled: fewer take less time than the compilation."""
+
 
 def stored_group(kind: Any, fields: Any, group: str) -> Any:
     """Return a group of options from its JSON; a missing field has its default.
@@ -285,8 +288,12 @@ class Machine:
     channels_last: bool = False
     """Store images with channels innermost, which suits tensor cores. On a GPU give it with --machine.compile, or
     install Triton: torch's own group normalisation would copy each map to the other layout and back."""
-    compile: bool = False
-    """Compile the network with torch.compile: minutes at the start, then faster steps on a GPU."""
+    compile: bool | Literal["auto"] = "auto"
+    """Compile the network with torch.compile: minutes at the start, then faster steps on a GPU. The option
+    --machine.no-compile forbids it. auto: on a GPU, for runs of 10 000 updates or more."""
+    cuda_graphs: bool = False
+    """Launch a compiled network's kernels as CUDA graphs (torch's mode reduce-overhead). It pays where few images per
+    GPU keep it waiting for the host, and needs more memory."""
     deterministic: bool = False
     """Use only GPU operations that torch calls deterministic, which are slower and need more memory for attention. An
     operation without such a form stops the run: on a GPU the derivative of LPIPS has none. On a CPU it changes no
@@ -297,6 +304,14 @@ class Machine:
         expect(0 <= threads <= 1024, "machine.threads", "an integer between 0 and 1024", threads)
         if self.accumulate != "auto":
             at_least(1, self, "machine", "accumulate")
+        may = self.compile is not False or not self.cuda_graphs
+        expect(may, "machine.cuda_graphs", "a compiled network", "--machine.no-compile", "Leave out one of the two.")
+
+    def compiles(self, device: str, steps: int) -> bool:
+        """Return whether a run of so many updates compiles its network on this type of device."""
+        if self.compile == "auto":
+            return device == "cuda" and steps >= COMPILED_FROM
+        return self.compile
 
     @property
     def microbatches(self) -> int:

@@ -64,7 +64,8 @@ def image_shape(data: Data) -> tuple[tuple[int, int, int], int]:
 def counted_config(config: Config) -> Config:
     """Return a configuration with the fields that change shapes or operations; all others have fixed values.
 
-    Kernels replace torch's operations on GPUs, unless the network is compiled. All else counts as a CPU.
+    Kernels replace torch's operations on GPUs. With --machine.compile torch's own operations count, an upper bound of
+    what the compiled network needs, as on a CPU.
 
     LPIPS and the denoiser of a distillation are files. They are left out: the squared l2 distance and a score without a
     network replace them.
@@ -75,7 +76,9 @@ def counted_config(config: Config) -> Config:
     if method.objective == "distillation":
         method = dataclasses.replace(method, objective="discrete", denoiser="")
     train = dataclasses.replace(config.train, batch_size=1, noise_shards=1, seed=0)
-    machine = Machine(device="cpu" if config.machine.device == "cpu" or config.machine.compile else "cuda")
+    given = config.machine
+    on_cpu = given.device == "cpu" or given.compile is True
+    machine = Machine(device="cpu" if on_cpu else "cuda", compile=False)
     return dataclasses.replace(config, method=method, train=train, machine=machine, record=Record())
 
 

@@ -148,7 +148,8 @@ def _shares(options: PlanOptions) -> tuple[float, ...]:
     if options.measured is None:
         return options.share or SHARES
     config = options.config
-    return (measured_share(options.measured, config.network.architecture, compiled=config.machine.compile),)
+    compiled = config.machine.compiles("cuda", config.train.steps)
+    return (measured_share(options.measured, config.network.architecture, compiled=compiled),)
 
 
 def _speed(step: ScaledStep, share: float, config: Config) -> Speed:

@@ -124,6 +124,8 @@ class Trainer:
         teacher = self.student if self.teacher is None else self.teacher
         total = torch.zeros((), dtype=torch_dtype(self.config.train.dtype), device=self.device)
         for microbatch, is_last in self.microbatches.of_step(self.step):
+            if self.config.machine.cuda_graphs:  # their outputs before may be overwritten
+                torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
             with self.gradients.averaged() if is_last else contextlib.nullcontext():
                 losses = training_loss(
                     self.student, microbatch.x, microbatch.labels, microbatch.noise, levels,
@@ -140,9 +142,12 @@ class Trainer:
         machine = self.config.machine
         if machine.recomputes:
             recompute(self.student)
-        for model in (self.student, self.teacher) if machine.compile else ():  # not ema, which makes few samples
+        if not machine.compiles(self.device.type, self.config.train.steps):
+            return
+        mode = "reduce-overhead" if machine.cuda_graphs else None
+        for model in (self.student, self.teacher):  # not ema, which makes few samples
             if model is not None:
-                model.network.compile(dynamic=False)  # all microbatches are of one size
+                model.network.compile(dynamic=False, mode=mode)  # all microbatches are of one size
 
     def checkpoint(self) -> Checkpoint:
         """Return all state on which later updates depend; random numbers depend on the step only.
