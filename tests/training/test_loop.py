@@ -130,7 +130,7 @@ def test_the_optimizer_is_the_radam_of_appendix_b() -> None:
     optimizer = trainer.optimizer
     assert type(optimizer) is RAdam
     (group,) = optimizer.param_groups
-    assert (optimizer.rate, group["betas"], optimizer.least, group["weight_decay"]) == (1e-4, (0.9, 0.999), 1e-8, 0)
+    assert (group["lr"], group["betas"], group["eps"], group["weight_decay"]) == (1e-4, (0.9, 0.999), 1e-8, 0)
 
 
 def test_the_first_updates_are_unrectified_momentum() -> None:

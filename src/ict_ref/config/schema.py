@@ -308,7 +308,7 @@ class Machine:
         expect(may, "machine.cuda_graphs", "a compiled network", "--machine.no-compile", "Leave out one of the two.")
 
     def compiles(self, device: str, steps: int) -> bool:
-        """Return whether a run of so many updates compiles its network on this type of device."""
+        """Return whether a run of `steps` updates compiles its network on this type of device."""
         if self.compile == "auto":
             return device == "cuda" and steps >= COMPILED_FROM
         return self.compile

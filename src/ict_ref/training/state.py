@@ -65,11 +65,10 @@ class TrainingState:
 
     def allocate(self, updates: int) -> None:
         """Set the optimizer's count of updates, and allocate its moments if the count is not 0."""
-        self.optimizer.updates = updates
         self.optimizer.state.clear()
         for parameter in self.student.parameters() if updates > 0 else ():
             self.optimizer.state[parameter] = {
-                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                "step": torch.tensor(float(updates)),
                 "exp_avg": torch.zeros_like(parameter, requires_grad=False),
                 "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),
             }

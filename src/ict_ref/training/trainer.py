@@ -157,6 +157,7 @@ class Trainer:
         Raises:
             FloatingPointError: a tensor is not finite.
         """
+        self.optimizer.updates = self.step - self.skipped
         tensors = self.state.tensors()
         for name, tensor in tensors.items():
             if not bool(tensor.isfinite().all()):
