@@ -271,18 +271,20 @@ def test_prints_of_the_target_are_not_in_the_report_unless_they_are_shown(
     target: Callable[[str], str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = target(
-        "import os\nfrom ict_ref.formulas import c_in as right\nprint('at import')\n\n\n"
+        "import os, sys\nfrom ict_ref.formulas import c_in as right\nprint('at import')\n\n\n"
         "def c_in(sigma, *, sigma_data=0.5):\n"
         "    print('a call')\n    os.write(1, b'below Python\\n')\n"
+        "    sys.stderr.write('an error\\n')\n    os.write(2, b'below stderr\\n')\n"
         "    return right(sigma, sigma_data=sigma_data)\n"
     )
     assert main([path, "--only", "c_in"]) == 0
     out, err = capfd.readouterr()
-    assert not [text for text in ("at import", "a call", "below Python") if text in out + err]
+    printed = ("at import", "a call", "below Python", "an error", "below stderr")
+    assert not [text for text in printed if text in out + err]
     sys.modules.pop("target_of_a_test", None)
     assert main([path, "--only", "c_in", "-s"]) == 0
-    out, _ = capfd.readouterr()
-    assert all(text in out for text in ("at import", "a call", "below Python"))
+    shown = "".join(capfd.readouterr())
+    assert all(text in shown for text in printed)
 
 
 class Foreign:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
@@ -10,11 +10,33 @@ from tqdm import tqdm
 BAR = "{desc} {n_fmt}/{total_fmt} {unit} |{bar:10}| {remaining} left{postfix}"
 
 
+@runtime_checkable
+class Stream(Protocol):
+    """What a bar is written to, such as standard error."""
+
+    def write(self, text: str, /) -> object:
+        """Write a text."""
+
+    def flush(self) -> object:
+        """Write what is buffered."""
+
+    def isatty(self) -> bool:
+        """Return whether it is a terminal."""
+
+
 def bar(
-    counted: int | Sequence[Any], what: str, unit: str, *, initial: int = 0, run: bool = False, shown: bool = True
+    counted: int | Sequence[Any],
+    what: str,
+    unit: str,
+    *,
+    initial: int = 0,
+    run: bool = False,
+    shown: bool = True,
+    file: Stream | None = None,
 ) -> "tqdm[Any]":
     """Return a progress bar over a number of units or a sequence; it appears after two seconds and is erased.
 
+    It is written to standard error, or to `file`.
     With `run` the bar appears at once and stays. Without a terminal such a bar writes one line every ten seconds.
     """
     return tqdm(
@@ -25,6 +47,7 @@ def bar(
         unit_scale=unit in ("B", "pairs"),  # these counts reach millions
         initial=initial,
         disable=not shown,
+        file=file or sys.stderr,
         delay=0 if run else 2,
         leave=run,
         mininterval=10 if run and not sys.stderr.isatty() else 0.5,

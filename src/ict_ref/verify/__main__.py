@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from ict_ref.utils.command_line import guarded, say
 from ict_ref.utils.option_parser import parse_options
-from ict_ref.utils.progress import bar
+from ict_ref.utils.progress import Stream, bar
 from ict_ref.verify.checks import trace
 from ict_ref.verify.checks.result import Result
 from ict_ref.verify.commands import Verification, captured, verification
@@ -71,8 +71,8 @@ def verify(options: Options) -> int:
         waived = waivers.load(options.waivers, checks.version) if options.waivers else {}
         # A check that is not run cannot show that its waiver is not needed.
         waived = {name: reason for name, reason in waived.items() if checks.is_tried(name)}
-        with captured(options):
-            found = with_progress(checks)
+        with captured(options) as stderr:
+            found = with_progress(checks, stderr)
     results = waivers.applied(graded(found, options.strict), waived)
     if {result.status for result in results} <= {"missing"}:
         which = ", ".join(checks.only) or "the functions of ict_ref.formulas; `python -m ict_ref eq` lists them"
@@ -97,13 +97,13 @@ def head_of(checks: Verification, began: float) -> dict[str, object]:
     }
 
 
-def with_progress(checks: Verification) -> list[Result]:
+def with_progress(checks: Verification, stderr: Stream) -> list[Result]:
     """Return the results; show the progress on a terminal if the number of functions is known."""
     if checks.total is None:
         return list(checks.results)
     found: list[Result] = []
     functions = set[str]()
-    with bar(checks.total, "checking", "functions", shown=sys.stderr.isatty()) as progress:
+    with bar(checks.total, "checking", "functions", shown=stderr.isatty(), file=stderr) as progress:
         for result in checks.results:
             found.append(result)
             functions.add(result.function)

@@ -1,10 +1,12 @@
 """The commands of `python -m ict_ref.verify`: what each one checks, and which waivers it can show to be stale."""
 
 import shutil
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 
+from ict_ref.utils.progress import Stream
 from ict_ref.verify.audit import step
 from ict_ref.verify.audit.options import AuditOptions
 from ict_ref.verify.checks import run_laws, trace
@@ -143,9 +145,9 @@ def _exec(options: ExecOptions, stack: ExitStack) -> Verification:
     )
 
 
-def captured(options: ReportOptions) -> AbstractContextManager[None]:
-    """Return a context that keeps the target's own output out of the report, unless -s shows it."""
-    return nullcontext() if options.show_output else captured_output()
+def captured(options: ReportOptions) -> AbstractContextManager[Stream]:
+    """Return a context that keeps the target's own output out of the report, unless -s shows it, and gives stderr."""
+    return nullcontext(sys.stderr) if options.show_output else captured_output()
 
 
 def _audit(options: AuditOptions) -> Verification:

@@ -5,30 +5,39 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+
+from ict_ref.utils.progress import Stream
 
 
 @contextmanager
-def captured_output() -> Iterator[None]:
-    """Discard warnings and what is written to standard output, by Python and through file descriptor 1.
+def captured_output() -> Iterator[Stream]:
+    """Discard warnings and what is written to standard output and standard error, by Python and through descriptors.
 
-    The output goes to a temporary file, which is deleted.
+    Yield standard error as it was, for messages that are not the code's. The output goes to a temporary file, which is
+    deleted.
     """
     sys.stdout.flush()
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as aside:
-        before, copy = sys.stdout, _copied(1)
-        if copy is not None:
-            os.dup2(aside.fileno(), 1)
-        sys.stdout = aside
+    sys.stderr.flush()
+    before, copies = (sys.stdout, sys.stderr), {number: _copied(number) for number in (1, 2)}
+    with ExitStack() as stack:
+        aside = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        kept: Stream = before[1]
+        if (copy := copies[2]) is not None and before[1] is sys.__stderr__:
+            kept = stack.enter_context(os.fdopen(os.dup(copy), "w", buffering=1, errors="replace"))
+        sys.stdout = sys.stderr = aside
+        for number in filter(copies.get, copies):
+            os.dup2(aside.fileno(), number)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield
+            yield kept
         finally:
-            sys.stdout = before
-            if copy is not None:
-                os.dup2(copy, 1)
-                os.close(copy)
+            sys.stdout, sys.stderr = before
+            for number, descriptor in copies.items():
+                if descriptor is not None:
+                    os.dup2(descriptor, number)
+                    os.close(descriptor)
 
 
 def _copied(descriptor: int) -> int | None:
