@@ -394,3 +394,43 @@ def test_a_test_suite_can_have_a_check_per_law() -> None:
     checks["pseudo_huber:is_0_for_equals"].values[0]()
     [waived] = checks["pseudo_huber:is_invariant_under_rotation"].marks
     assert waived.kwargs == {"reason": "known", "strict": True}
+
+
+def grid(n: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
+    """Return the grid as printed, whose ends are rounded by two powers."""
+    i = torch.arange(n, dtype=torch.float64) / (n - 1)
+    ends = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    found: Tensor = (ends[0] + i * (ends[1] - ends[0])) ** rho
+    return found
+
+
+def test_a_last_bit_of_float64_is_a_matter_of_precision() -> None:
+    found = check_law(BY_NAME["sigma_grid:ends_are_exact"], grid, examples=FEW)
+    assert (found.status, found.kind) == ("fail", "precision")
+    off = check_law(BY_NAME["sigma_grid:ends_are_exact"], lambda **given: 1.001 * grid(**given), examples=FEW)
+    assert (off.status, off.kind) == ("fail", "wrong")
+
+
+def test_a_law_that_holds_at_the_papers_settings_is_broken_elsewhere() -> None:
+    of_paper = check_law(
+        BY_NAME["sigma_grid:is_equally_spaced_in_roots"], lambda **given: grid(**given | {"rho": 7.0}), examples=FEW
+    )
+    assert (of_paper.status, of_paper.kind) == ("fail", "elsewhere")
+    of_none = check_law(
+        BY_NAME["sigma_grid:is_equally_spaced_in_roots"], lambda **given: grid(**given | {"rho": 6.5}), examples=FEW
+    )
+    assert (of_none.status, of_none.kind) == ("fail", "wrong")
+
+
+def test_a_law_is_not_tried_on_a_function_without_its_parameter() -> None:
+    def c_in(sigma: Tensor) -> Tensor:
+        return (sigma**2 + 0.25).rsqrt()
+
+    found = [check_law(law, c_in, examples=FEW) for law in LAWS if law.function == "c_in"]
+    assert {result.status for result in found} == {"skipped"}
+    assert "got an unexpected keyword argument 'sigma_data'" in found[0].message
+
+    def broken(sigma: Tensor, sigma_data: float = 0.5) -> Tensor:
+        raise TypeError("of its own")
+
+    assert check_law(BY_NAME["c_in:makes_the_variance_1"], broken, examples=FEW).status == "fail"
