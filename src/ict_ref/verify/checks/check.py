@@ -187,7 +187,7 @@ def _compared(
         how.dtype == torch.float64 and not compare(got, vector.value, vector, torch.float32, formula).differs
     )
     for name, alternative in vector.alternatives.items():
-        # A variant that rounding cannot tell from the right value is named only if all digits are the variant's.
+        # A variant within rounding of the right value is named only if all digits are those of the variant.
         if agrees(got, alternative, vector, vector.rtol if is_right_to_float32 else 1e-5):
             return replace(result, status="note", kind="note", message=f"{result.id}: {name} [{result.source}]")
     kind: Kind = "precision" if is_right_to_float32 else _kind(vector)
