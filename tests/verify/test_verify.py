@@ -26,7 +26,7 @@ from ict_ref.equations import formulas
 from ict_ref.verify import parametrize_with_checks
 from ict_ref.verify.__main__ import main
 from ict_ref.verify.checks import run_laws
-from ict_ref.verify.checks.check import check
+from ict_ref.verify.checks.check import Calling, check, check_function
 from ict_ref.verify.checks.law import BrokenError, close
 from ict_ref.verify.laws import LAWS
 from ict_ref.verify.report.finding import findings
@@ -494,3 +494,13 @@ def test_a_test_suite_can_have_a_check_per_vector(tmp_path: Path) -> None:
 def test_a_namespace_without_functions_is_rejected() -> None:
     with pytest.raises(ValueError, match="expected an implementation"):
         parametrize_with_checks(types.SimpleNamespace())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_weights_of_one_interval_too_few_are_wrong(dtype: torch.dtype) -> None:
+    def weights(sigmas: Tensor) -> Tensor:
+        found = ict_ref.formulas.uniform_weights(sigmas.double()).to(sigmas.dtype)
+        return found if len(sigmas) < 1000 else found[1:]
+
+    found = check_function(weights, "uniform_weights", Calling(dtype=dtype))
+    assert [result.message for result in found if "of shape [1279], not [1280]" in result.message]

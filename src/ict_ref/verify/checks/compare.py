@@ -89,6 +89,7 @@ def _compared(
         odd = next((part.odd_type for part in parts if part.odd_type), "")
         return Comparison(any(part.differs for part in parts), "", worst, odd)
     mine, theirs, odd = _of_one_shape(got, expected)
+    _expect_shape(mine, theirs, vector)
     others = [as_tensor(sample).double().reshape(theirs.shape) for sample in samples]
     if is_whole(expected) or isinstance(expected, bool):
         equal = torch.stack([mine == other for other in (theirs, *others)]).any(0)
@@ -102,6 +103,16 @@ def _compared(
         close |= lost
     differs = not bool(close[kept].all())
     return Comparison(differs, "", _max_rel_error(mine[kept], theirs[kept], differs), odd)
+
+
+def _expect_shape(mine: Tensor, theirs: Tensor, vector: Vector) -> None:
+    """Raise DifferenceError if the shapes at the head of two summaries differ, to no tolerance."""
+    match vector.apply.get("summary"):
+        case {"entries": list(entries)}:
+            axes = len(theirs) - 2 - len(entries)  # then follow mean, norm and entries
+            here, there = ([int(length) for length in side[:axes].tolist()] for side in (mine, theirs))
+            if here != there:
+                raise DifferenceError(f"of shape {here}, not {there}, ")
 
 
 def _of_one_shape(got: object, expected: object) -> tuple[Tensor, Tensor, str]:
