@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 
 from ict_ref.utils.progress import Stream
-from ict_ref.verify.audit import step
 from ict_ref.verify.audit.options import AuditOptions
+from ict_ref.verify.audit.step.audit import audit as audit_step
 from ict_ref.verify.checks import run_laws, trace
 from ict_ref.verify.checks.check import check
 from ict_ref.verify.checks.function_checks import Plan, as_namespace, is_checked, refusal, results_of
@@ -29,7 +29,7 @@ from ict_ref.verify.vectors.load import VERSION, functions
 
 NOT_TRIED = "not tried here"
 AUDITORS: dict[str, Callable[..., Iterable[Result]]] = {
-    "step": lambda target, options: step.audit(target, seed=options.seed),
+    "step": lambda target, options: audit_step(target, options.settings),
 }
 """The audit of each kind: of a target with its options."""
 

@@ -1,13 +1,16 @@
 """Options of the audits; AUDITS has the options of each kind."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import tyro
 
+from ict_ref.utils.command_line import expect
 from ict_ref.utils.option_parser import metavar
-from ict_ref.verify.report.options import ReportOptions, Text, expect_seed
+from ict_ref.verify.audit.step.settings import Method, Settings
+from ict_ref.verify.report.options import ReportOptions, Text, expect_seed, refuse_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +35,76 @@ class StepOptions(AuditOptions):
     """Check a training step from outside, by the calls that it makes.
 
     TARGET is a callable step(network, x, *, step, total_steps) -> loss. The audit passes a network that records its
-    calls, and checks the step from the record. The step needs none of the formulas.
+    calls, and checks the step from the record. The step needs none of the formulas. It may call the network once on
+    both points or in microbatches, copy it for the teacher, flip images, and do the backward pass itself. The loss may
+    be a mean or one value per example, alone, in a tuple or a dict, or an attribute `loss`.
+
+    With --method gridless the levels may be continuous, as in ECT and TCM: the report describes them.
     """
 
     kind = "step"
+
+    method: Method = "ict"
+    """Method of the step: iCT, CT (both columns of Table 1), or one with continuous noise levels."""
+    shape: Annotated[str, metavar("C,H,W")] = "3,4,4"
+    """Shape of an example, with commas."""
+    batch: Annotated[int, metavar("B")] = 64
+    """Number of examples of a step."""
+    sigma_data: Annotated[float, metavar("S")] = 0.5
+    """Standard deviation of the data in c_skip, c_out and c_in."""
+    sigma_min: Annotated[float, metavar("S")] = 0.002
+    """Smallest noise level; may be 0 with --method gridless."""
+    sigma_max: Annotated[float, metavar("S")] = 80.0
+    """Largest noise level."""
+    rho: Annotated[float, metavar("R")] = 7.0
+    """Exponent of the noise levels."""
+    s0: Annotated[int | None, metavar("N")] = None
+    """Start of the curriculum; by default 10, for CT 2."""
+    s1: Annotated[int | None, metavar("N")] = None
+    """End of the curriculum; by default 1280, for CT 150."""
+    p_mean: Annotated[float, metavar("P")] = -1.1
+    """P_mean of p(i)."""
+    p_std: Annotated[float, metavar("P")] = 2.0
+    """P_std of p(i)."""
+    total_steps: Annotated[int, metavar("K")] = 8007
+    """Number K of training steps that the step is given."""
+    device: str = "cpu"
+    """Device of the images and of the network, such as cuda."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        axes = self.shape.split(",")
+        expect(all(axis.isdecimal() and int(axis) for axis in axes), "--shape", "integers > 0 with commas", self.shape)
+        expect(self.batch >= 16, "--batch", "an integer >= 16", self.batch, "The checks compare examples.")
+        expect(0 < self.sigma_data < math.inf, "--sigma-data", "a number > 0", self.sigma_data)
+        least = 0 <= self.sigma_min if self.method == "gridless" else 0 < self.sigma_min
+        expect(least and self.sigma_min < self.sigma_max < math.inf, "--sigma-min and --sigma-max",
+               "0 < sigma_min < sigma_max", f"{self.sigma_min} and {self.sigma_max}")  # fmt: skip
+        expect(0 < self.rho < math.inf, "--rho", "a number > 0", self.rho)
+        expect(math.isfinite(self.p_mean), "--p-mean", "a number", self.p_mean)
+        expect(0 < self.p_std < math.inf, "--p-std", "a number > 0", self.p_std)
+        expect(self.total_steps > 0, "--total-steps", "an integer > 0", self.total_steps)
+        _expect_curriculum(self.settings)
+        refuse_device(self.device)
+
+    @property
+    def settings(self) -> Settings:
+        """Return the settings of the audit."""
+        names = (
+            "method", "batch", "sigma_data", "sigma_min", "sigma_max", "rho", "s0", "s1", "p_mean", "p_std",
+            "total_steps", "device", "seed",
+        )  # fmt: skip
+        values = {name: getattr(self, name) for name in names}
+        return Settings(shape=tuple(map(int, self.shape.split(","))), **values)
+
+
+def _expect_curriculum(settings: Settings) -> None:
+    s0, s1 = settings.ends
+    expect(2 <= s0 <= s1 <= 2**16, "--s0 and --s1", "2 <= s0 <= s1 <= 65536", f"{s0} and {s1}")
+    try:
+        settings.number_of_levels(0)
+    except ValueError as error:
+        raise ValueError(f"--total-steps: {error}") from None
 
 
 AUDITS: Mapping[str, type[AuditOptions]] = {options.kind: options for options in (StepOptions,)}
