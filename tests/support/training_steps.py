@@ -20,7 +20,7 @@ def grid(n: int, rho: float = 7.0, least: float = LEAST, most: float = MOST) -> 
 
 
 def doubling(step: int, total: int) -> int:
-    return min(10 * 2 ** (step // (total // 8)), 1280) + 1
+    return int(min(10 * 2 ** (step // (total // 8)), 1280)) + 1
 
 
 def root(step: int, total: int, first: int = 2, last: int = 151) -> int:
@@ -162,7 +162,7 @@ class KeptTeacher:
 
 
 def with_masks(network: nn.Module, x: Tensor, sigma: Tensor, mask: Tensor) -> Tensor:
-    value = network((RIGHT.c_in(sigma) * x).float(), RIGHT.c_noise(sigma).flatten().float(), [mask])
+    value: Tensor = network((RIGHT.c_in(sigma) * x).float(), RIGHT.c_noise(sigma).flatten().float(), [mask])
     return skip(sigma) * x + out(sigma) * value
 
 
@@ -186,7 +186,7 @@ def microbatches(network: nn.Module, x: Tensor, *, step: int, total_steps: int) 
         with torch.no_grad():
             teacher = RIGHT.f(network, (x + low * z)[part], low[part])
         loss = RIGHT.loss(student, teacher, low[part], high[part], sigmas).mean() / 4
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         total = total + loss.detach()
     return total
 

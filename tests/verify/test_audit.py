@@ -1,273 +1,301 @@
-"""The audit of a training step reports its errors and only those."""
+"""The audit of a training step reports its errors under their names, and only those."""
 
+import copy
 import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tests.support import training_steps as right
+from tests.support.training_steps import RIGHT, STYLES, huber, lognormal, root
+from tests.support.wrong_training_steps import CURRICULA, DRAWS, LOSSES, NOTES, POINTS, SEVERAL, Findings
 from torch import Tensor, nn
 
-from ict_ref.verify.audit import step as auditing
-from ict_ref.verify.audit.step import audit, chi_square_tail
-from ict_ref.verify.checks.check import Result
+from ict_ref.verify.audit.step.audit import audit
+from ict_ref.verify.audit.step.curriculum import edges
+from ict_ref.verify.audit.step.distribution import chi_square_tail, pooled
+from ict_ref.verify.audit.step.grid import find_n
+from ict_ref.verify.audit.step.network_spy import NetworkSpy, Recorder
+from ict_ref.verify.audit.step.settings import Settings
+from ict_ref.verify.checks.result import Result
 
 PEERS = Path(__file__).parent / "implementations"
+FEW = Settings(draws=(40, 10, 10))
+"""Settings for what a single step shows, or several."""
+MANY = Settings(draws=(100, 30, 60))
+SMALL_DIFFERENCES = ("P_mean = -1.2", "P_std = 1.9", "the last interval is never drawn", "noise of mean 0.01")
 
 
-def grid(n: int) -> Tensor:
-    low, high = 0.002 ** (1 / 7), 80 ** (1 / 7)
-    sigmas: Tensor = (low + torch.arange(n).double() / (n - 1) * (high - low)) ** 7
-    return sigmas
+def found(results: Sequence[Result]) -> Findings:
+    return {one.id.removeprefix("step:"): one.deviation for one in results if one.status not in ("pass", "skipped")}
 
 
-def draw_intervals(sigmas: Tensor, batch: int, p_mean: float) -> Tensor:
-    edges = torch.special.ndtr((sigmas.log() - p_mean) / 2)
-    return torch.multinomial(edges.diff(), batch, replacement=True)
+def audited(step: Callable[..., object], settings: Settings = FEW) -> Findings:
+    return found(list(audit(step, settings)))
 
 
-def plain_step(
+def message(step: Callable[..., object], name: str, settings: Settings = FEW) -> str:
+    [one] = [one for one in audit(step, settings) if one.id == f"step:{name}" and one.message]
+    return one.message
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_right_step_passes_however_it_is_written(style: str) -> None:
+    results = list(audit(STYLES[style], FEW))
+    assert [one.message for one in results if one.status not in ("pass", "skipped")] == []
+    assert len(results) >= 23
+
+
+def test_a_right_step_passes_with_all_draws() -> None:
+    assert audited(STYLES["float32"], Settings()) == {}
+
+
+@pytest.mark.parametrize("what", CURRICULA | POINTS | LOSSES)
+def test_a_wrong_step_has_one_finding(what: str) -> None:
+    step, findings = (CURRICULA | POINTS | LOSSES)[what]
+    assert audited(step) == findings
+
+
+@pytest.mark.parametrize("what", DRAWS)
+def test_wrong_draws_have_one_finding(what: str) -> None:
+    step, findings = DRAWS[what]
+    assert audited(step, Settings() if what in SMALL_DIFFERENCES else MANY) == findings
+
+
+@pytest.mark.parametrize("what", SEVERAL)
+def test_each_of_several_deviations_has_its_finding(what: str) -> None:
+    step, findings = SEVERAL[what]
+    assert audited(step, MANY) == findings
+
+
+@pytest.mark.parametrize("what", NOTES)
+def test_a_reseeded_generator_is_a_side_effect(what: str) -> None:
+    step, findings = NOTES[what]
+    results = list(audit(step, FEW))
+    assert found(results) == findings
+    assert {one.kind for one in results if one.status == "fail"} == {"type"}
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "text"),
+    [
+        ("the sqrt curriculum of CT", "curriculum", "N(0) = 2, should be 11: the sqrt curriculum of CT ["),
+        ("K' rounded up", "curriculum", "N(1000) = 11, should be 21: K' is rounded up, to 1001"),
+        ("one stage early", "curriculum", "N(0) = 21, should be 11: the curriculum is one stage early ["),
+        ("skips 641", "curriculum", "N(6000) = 1281, should be 641: a stage is left out ["),
+        ("unknown", "curriculum", "N(0) = 20, should be 11, and 15 more of 16 steps differ: N(999) = 29"),
+        ("rho = 5", "grid", "the grid has rho = 5, should be 7 ["),
+        ("two intervals apart", "neighbours", "at N = 11 the two levels are 2 intervals apart, should be 1 ["),
+        ("raw sigma", "c_noise", "the network gets sigma: 80 at sigma = 80, should be 1.0955 ["),
+        ("an index for c_noise", "c_noise", "which is not log(sigma) / 4 of the levels of its inputs ["),
+        ("images in [0, 1]", "one_path", "the images are 0.5 x + 0.5 of those given, should be x ["),
+        ("the same noisy point", "one_path", "both inputs are x + sigma_i z ["),
+        ("sigma_data = 1 in c_skip", "coefficients", "c_skip has sigma_data = 1 ["),
+        ("half of c_out", "coefficients", "c_out is half of the right one ["),
+        ("an unknown c_skip", "coefficients", "c_out / c_skip is 40.5, should be 1.28e+04 ["),
+        ("c a third", "huber_constant", "c = 0.00125, should be 0.00374 = 0.00054 sqrt(48) for this shape ["),
+        ("the weight of the interval above", "weight", "the weight is 1 / (sigma_{i+2} - sigma_{i+1}), should be"),
+        ("a capped weight", "weight", "the weight is 1000, should be"),
+        ("divided by sqrt(d)", "loss", "the loss is 0.1443 times that of Eq. (5): divided by sqrt(d) ["),
+        ("summed over the batch", "loss", "64 times that of Eq. (5): summed over the batch, not averaged ["),
+        ("rounded to bfloat16", "loss", "the loss is rounded to bfloat16"),
+        ("ten times too small a gradient", "gradient", "the gradient is 0.1 times that of the loss ["),
+        ("no gradient", "stop_gradient", "the loss does not send a gradient to the network ["),
+    ],
+)
+def test_the_message_says_what_is_there_and_what_should_be(what: str, name: str, text: str) -> None:
+    step, _ = (CURRICULA | POINTS | LOSSES)[what]
+    assert text in message(step, name)
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "text"),
+    [
+        ("uniform from N = 641", "p(i)", "at N = 1281: the intervals are drawn uniformly ["),
+        ("noise of two examples", "independent_noise", "examples 0 and 37 of step 1 have the same noise ["),
+        ("opposite noise of halves", "independent_noise", "have opposite noise ["),
+        ("noise of neighbouring steps", "independent_noise", "neighbouring steps are correlated by 0.2"),
+        ("noise of neighbouring pixels", "independent_noise", "two places of one example are correlated by 0."),
+        ("intervals in pairs", "independent_intervals", "the two halves of a batch depend on each other ["),
+    ],
+)
+def test_the_message_about_draws_says_what_depends_on_what(what: str, name: str, text: str) -> None:
+    assert text in message(DRAWS[what][0], name, MANY)
+
+
+def test_p_mean_is_fitted() -> None:
+    assert "P_mean = -1.2" in message(DRAWS["P_mean = -1.2"][0], "p(i)", Settings())
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (2,), (3, 16, 16)])
+@pytest.mark.parametrize("distance", ["right", "elementwise"])
+def test_other_shapes_have_their_own_constant(shape: tuple[int, ...], distance: str) -> None:
+    settings = replace(FEW, shape=shape, batch=32, draws=(12, 4, 4))
+    step = RIGHT if distance == "right" else replace(RIGHT, distance=right.elementwise)
+    assert audited(step, settings) == ({} if distance == "right" else {"distance": "Elementwise"})
+
+
+def test_other_settings_are_those_of_the_method() -> None:
+    # Twice all levels of the paper, with sigma_data twice as large: a right step for data twice as large.
+    settings = replace(FEW, sigma_data=1.0, sigma_min=0.004, sigma_max=160.0, p_mean=-1.1 + math.log(2), s0=5, s1=40)
+    step = replace(
+        RIGHT,
+        levels=lambda k, total: min(5 * 2 ** (k // (total // 4)), 40) + 1,
+        grid=lambda n: 2 * right.grid(n),
+        draw=lambda s, b: lognormal(s, b, mean=-1.1 + math.log(2)),
+        c_in=lambda s: (s**2 + 1).rsqrt(),
+        c_skip=lambda s: right.skip(s, least=0.004, data=1.0),
+        c_out=lambda s: right.out(s, least=0.004, data=1.0),
+    )
+    assert audited(step, settings) == {}
+    assert set(audited(step, replace(settings, s1=80, sigma_max=80.0))) == {"grid", "curriculum"}
+
+
+def test_ct_has_its_own_curriculum_weight_and_distance() -> None:
+    def squares(delta: Tensor) -> Tensor:
+        return delta.flatten(1).square().mean(1)
+
+    step = replace(
+        RIGHT, levels=root, draw=right.uniform, weight=lambda low, high, _: torch.ones_like(low), distance=squares
+    )
+    settings = replace(MANY, method="ct")
+    results = list(audit(step, settings))
+    assert [one.id for one in results if one.status == "fail"] == []
+    assert found(results) == {"distance": None}
+    without = replace(step, levels=lambda k, total: root(k, total, 2, 150), weight=right.gap)
+    assert {one.id: one.deviation for one in audit(without, settings) if one.status == "fail"} == {
+        "step:curriculum": "NoPlusOne",
+        "step:weight": None,
+    }
+
+
+def levels_of_ect(x: Tensor, step: int, least: float = 0.0) -> tuple[Tensor, Tensor]:
+    t = (torch.randn(len(x), 1, 1, 1).double() * 2 - 1.1).exp().clamp(least or 1e-3, 100)
+    ratio = 1 - (1 + 8 * torch.sigmoid(-t)) / 2 ** (1 + step // 2000)
+    return t, (t * ratio).clamp_min(least)
+
+
+def ect(
     network: nn.Module,
     x: Tensor,
     *,
     step: int,
     total_steps: int,
-    noise: Callable[[Tensor], Tensor] = lambda sigma: sigma.log() / 4,
-    c_in: Callable[[Tensor], Tensor] = lambda sigma: (sigma**2 + 0.25).rsqrt(),
-    draw: Callable[[Tensor, int], Tensor] = lambda sigmas, batch: draw_intervals(sigmas, batch, -1.1),
-    apart: int = 1,
-    one_noise: bool = True,
-    share_dropout: bool = True,
-    stop_gradient: bool = True,
-    detach: bool = False,
-    swap: bool = False,
-    distance: str = "huber",
-    weight: Callable[[Tensor, Tensor], Tensor] = lambda low, high: 1 / (high - low),
-    mean: bool = True,
-    calls: int = 2,
-    z_scale: float = 1.0,
-    normal: Callable[[Tensor], Tensor] = torch.randn_like,
-    c_skip: Callable[[Tensor], Tensor] = lambda sigma: 0.25 / ((sigma - 0.002) ** 2 + 0.25),
-    c_out: Callable[[Tensor], Tensor] = lambda sigma: 0.5 * (sigma - 0.002) / (sigma**2 + 0.25).sqrt(),
-    cap: int = 1280,
-    late: int = 0,
-    c_share: float = 1.0,
-    backward: float = 1.0,
+    distance: Callable[[Tensor], Tensor] = lambda d: d.flatten(1).norm(dim=1),
+    share: bool = True,
+    least: float = 0.0,
 ) -> Tensor:
-    sigmas = grid(min(10 * 2 ** (max(step - late, 0) // (total_steps // 8)), cap) + 1)
-    index = draw(sigmas, len(x)).clamp_max(len(sigmas) - 1 - apart)
-    low, high = (sigmas[i].reshape(-1, 1, 1, 1) for i in (index, index + apart))
-    x = x.double()
-    z = z_scale * normal(x)
-    other = z if one_noise else torch.randn_like(x)
-
-    def f(x_sigma: Tensor, sigma: Tensor) -> Tensor:
-        value: Tensor = network(c_in(sigma) * x_sigma, noise(sigma).flatten())
-        return c_skip(sigma) * x_sigma + c_out(sigma) * value
-
+    """ECT: continuous levels, the weight 1 / (t - r), the norm."""
+    t, r = levels_of_ect(x, step, least)
+    z = torch.randn_like(x.double())
+    edm = replace(RIGHT, c_skip=lambda s: right.skip(s, least=least), c_out=lambda s: right.out(s, least=least))
     state = torch.get_rng_state()
-    with torch.set_grad_enabled(not swap):
-        student = f(x + high * z, high)
-    if share_dropout:
+    student = edm.f(network, x + t * z, t)
+    if share:
         torch.set_rng_state(state)
-    with torch.set_grad_enabled(swap or not stop_gradient):
-        teacher = f(x + low * other, low)
-    teacher = teacher.detach() if detach else teacher
-    for _ in range(calls - 2):
-        f(x, low)
-    apart_by = (student - teacher).flatten(1)
-    apart_by = backward * apart_by + (1 - backward) * apart_by.detach()
-    c = c_share * 0.00054 * math.sqrt(x[0].numel())
-    distances = {
-        "huber": (apart_by.square().sum(1) + c**2).sqrt() - c,
-        "elementwise": ((apart_by.square() + c**2).sqrt() - c).mean(1),
-        "squared": apart_by.square().sum(1),
-        "mean squared": apart_by.square().mean(1),
-        "large c": (apart_by.square().sum(1) + 1).sqrt() - 1,
-    }
-    loss = weight(low, high).flatten() * distances[distance]
-    return loss.mean() if mean else loss
+    with torch.no_grad():
+        teacher = edm.f(network, x + r * z, r)
+    return (distance(student - teacher) / (t - r).flatten()).mean()
 
 
-def failed(step: Callable[..., object]) -> list[Result]:
-    return [result for result in audit(step) if result.status == "fail"]
+GRIDLESS = replace(FEW, method="gridless", sigma_min=0.0)
 
 
-@pytest.mark.parametrize("mean", [True, False])
-def test_a_right_step_passes(mean: bool) -> None:
-    assert [result.message for result in failed(partial(plain_step, mean=mean))] == []
+def test_a_step_without_a_grid_is_described() -> None:
+    results = list(audit(ect, GRIDLESS))
+    assert [one.message for one in results if one.status == "fail"] == []
+    texts = {one.id: one.message for one in results if one.status == "note"}
+    assert set(texts) == {"step:levels", "step:ratio", "step:distance"}
+    assert "log t has mean -1." in texts["step:levels"]
+    assert "at step 0: r = t (1 - (1 + 8 sigmoid(-t)) / 2), and 0 for " in texts["step:ratio"]
+    assert "at step 8006: r = t (1 - (1 + 8 sigmoid(-t)) / 32)" in texts["step:ratio"]
+    assert "the distance is the norm: c is 0" in texts["step:distance"]
 
 
-WRONG: dict[str, tuple[dict[str, object], str, str | None]] = {
-    "the network gets sigma itself": ({"noise": lambda sigma: sigma}, "step:c_noise", "RawSigmaNoise"),
-    "the network gets a thousand times c_noise": (
-        {"noise": lambda sigma: 250 * sigma.log()},
-        "step:c_noise",
-        "ScaledNoise",
-    ),
-    "the network gets log(sigma)": ({"noise": lambda sigma: sigma.log()}, "step:c_noise", None),
-    "the input is not scaled": ({"c_in": torch.ones_like}, "step:one_path", "NoInputScaling"),
-    "the input is scaled by the variance": ({"c_in": lambda s: 1 / (s**2 + 0.25)}, "step:one_path", None),
-    "the levels are two intervals apart": ({"apart": 2}, "step:neighbours", None),
-    "student and teacher have other noise": ({"one_noise": False}, "step:one_path", None),
-    "noise is twice as strong": ({"z_scale": 2.0}, "step:unit_noise", None),
-    "dropout masks are not shared": ({"share_dropout": False}, "step:shared_dropout", None),
-    "the gradient passes through the teacher": ({"stop_gradient": False}, "step:stop_gradient", None),
-    "the student is at the lower level": ({"swap": True}, "step:stop_gradient", "TeacherAtHigherLevel"),
-    "the distance is elementwise": ({"distance": "elementwise"}, "step:loss", "Elementwise"),
-    "the distance is squared l2": ({"distance": "squared"}, "step:loss", None),
-    "the distance is a mean of squares": ({"distance": "mean squared"}, "step:loss", "MeanReduction"),
-    "c is larger": ({"distance": "large c"}, "step:loss", None),
-    "the weight is 1": ({"weight": lambda low, high: torch.ones_like(low)}, "step:loss", None),
-    "the mean of the logarithms has the wrong sign": (
-        {"draw": partial(draw_intervals, p_mean=1.1)},
-        "step:p(i)",
-        "MeanSign",
-    ),
-    "intervals are drawn uniformly": (
-        {"draw": lambda sigmas, batch: torch.randint(len(sigmas) - 1, (batch,))},
-        "step:p(i)",
-        None,
-    ),
-    "intervals are drawn uniformly, but for the first stage": (
-        {
-            "draw": lambda s, batch: (
-                draw_intervals(s, batch, -1.1) if len(s) == 11 else torch.randint(len(s) - 1, (batch,))
-            )
-        },
-        "step:p(i)",
-        None,
-    ),
-    "the mean of the logarithms is -1.2": ({"draw": partial(draw_intervals, p_mean=-1.2)}, "step:p(i)", None),
-    "the last interval is never drawn": (
-        {"draw": lambda s, batch: draw_intervals(s, batch, -1.1).clamp_max(len(s) - 3)},
-        "step:p(i)",
-        None,
-    ),
-    "the network is called three times": ({"calls": 3}, "step:runs", None),
-    "the curriculum is capped at 161 levels": ({"cap": 160}, "step:neighbours", None),
-    "the curriculum changes one step early": ({"late": -1}, "step:curriculum", None),
-    "noise is 2 % too weak": ({"z_scale": 0.98}, "step:normal_noise", None),
-    "noise is uniform": (
-        {"normal": lambda x: (torch.rand_like(x) - 0.5) * math.sqrt(12)},
-        "step:normal_noise",
-        None,
-    ),
-    "all channels have one noise": (
-        {"normal": lambda x: torch.randn_like(x[:, :1]).expand_as(x)},
-        "step:normal_noise",
-        None,
-    ),
-    "every step has the same noise": (
-        {"normal": lambda x: torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).double()},
-        "step:normal_noise",
-        None,
-    ),
-    "the gradient is ten times too small": ({"backward": 0.1}, "step:gradient", None),
-    "the gradient points the other way": ({"backward": -1.0}, "step:gradient", None),
-    "the weight is capped": (
-        {"weight": lambda low, high: (1 / (high - low)).clamp_max(1000)},
-        "step:gradient",
-        None,
-    ),
-    "the boundary is sigma = 0, as EDM's": (
-        {"c_out": lambda s: 0.5 * s / (s**2 + 0.25).sqrt(), "c_skip": lambda s: 0.25 / (s**2 + 0.25)},
-        "step:gradient step:boundary",
-        None,
-    ),
-    "c is a third of the right value": ({"c_share": 1 / 3}, "step:loss step:gradient step:huber_constant", None),
-    "the distance is the norm": ({"c_share": 1e-9}, "step:loss step:gradient step:huber_constant", None),
-}
+def test_errors_of_a_step_without_a_grid_are_found() -> None:
+    def wrong(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
+        return ect(network, x, step=step, total_steps=total_steps, distance=lambda d: huber(d, 0.06), share=False)
+
+    results = list(audit(wrong, GRIDLESS))
+    assert {one.id for one in results if one.status == "fail"} == {"step:shared_dropout"}
+    assert "c = 0.06, iCT's is 0.00374" in message(wrong, "huber_constant", GRIDLESS)
 
 
-@pytest.fixture
-def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Observe few steps: for what a single one shows, or three."""
-    monkeypatch.setattr(auditing, "DRAWS", 40)
-    monkeypatch.setattr(auditing, "LATER_DRAWS", 20)
-
-
-@pytest.mark.parametrize("what", WRONG)
-def test_a_wrong_step_fails_where_it_is_wrong(what: str, request: pytest.FixtureRequest) -> None:
-    options, finding, deviation = WRONG[what]
-    if finding not in ("step:p(i)", "step:normal_noise"):  # which are seen in many steps
-        request.getfixturevalue("few_draws")
-    found = failed(partial(plain_step, **options))  # type: ignore[arg-type] # one option of many types
-    assert {result.id for result in found} == set(finding.split())
-    assert {result.deviation for result in found} == {deviation}
-    assert all(result.message.startswith(result.id) and result.message.endswith("]") for result in found)
-
-
-@pytest.mark.usefixtures("few_draws")
-def test_a_late_curriculum_has_levels_that_are_not_neighbours() -> None:
-    # Every second level of the grid that is twice as fine, as if the old grid were kept.
-    def late(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
-        return plain_step(network, x, step=step // 4, total_steps=total_steps)
-
-    assert {result.id for result in failed(late)} == {"step:neighbours"}
-
-
-@pytest.mark.usefixtures("few_draws")
-def test_a_network_that_has_an_effect_at_sigma_min_is_found() -> None:
-    # c_out is right except at the boundary, where it is 1/50 000: only a large output there shows it.
-    def c_out(sigma: Tensor) -> Tensor:
-        return 0.5 * (sigma - 0.002 + 2e-5 * (sigma < 0.0021)) / (sigma**2 + 0.25).sqrt()
-
-    assert {result.id for result in failed(partial(plain_step, c_out=c_out))} == {"step:boundary"}
-
-
-@pytest.mark.usefixtures("few_draws")
-@pytest.mark.parametrize(("distance", "findings"), [("huber", set()), ("elementwise", {"step:loss"})])
-def test_a_detached_output_is_the_teacher_for_every_distance(distance: str, findings: set[str]) -> None:
-    step = partial(plain_step, stop_gradient=False, detach=True, distance=distance)
-    assert {result.id for result in failed(step)} == findings
-
-
-@pytest.mark.usefixtures("few_draws")
-def test_a_loss_without_any_gradient_is_found() -> None:
-    def cut_off(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
-        return plain_step(network, x, step=step, total_steps=total_steps).detach()
-
-    [*found] = failed(cut_off)
-    assert {result.id for result in found} == {"step:stop_gradient"}
-    assert "does not send a gradient to the network" in found[0].message
+def test_what_a_cpu_does_not_show_is_said() -> None:
+    skipped = [one.message for one in audit(RIGHT, FEW) if one.status == "skipped"]
+    assert len(skipped) == 1
+    assert "on a CPU it cannot be seen" in skipped[0]
+    assert "--device cuda" in skipped[0]
 
 
 def test_a_step_that_fails_later_has_one_clear_row() -> None:
     def breaks(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
         if step == 7:
             sys.exit(3)
-        return plain_step(network, x, step=step, total_steps=total_steps)
+        loss: Tensor = RIGHT(network, x, step=step, total_steps=total_steps)
+        return loss
 
-    [one] = list(audit(breaks))
+    [one] = list(audit(breaks, FEW))
     assert "step 7 raised SystemExit: 3" in one.message
 
 
-@pytest.mark.usefixtures("few_draws")
-def test_a_network_in_evaluation_mode_is_found() -> None:
-    def evaluating(network: nn.Module, x: Tensor, **options: int) -> Tensor:
-        return plain_step(network.eval(), x, step=options["step"], total_steps=options["total_steps"])
-
-    assert {result.id for result in failed(evaluating)} == {"step:shared_dropout"}
+def three_calls(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
+    network(x, x[:, 0, 0, 0])
+    loss: Tensor = RIGHT(network, x, step=step, total_steps=total_steps)
+    return loss
 
 
 @pytest.mark.parametrize(
-    ("step", "message"),
+    ("step", "text"),
     [
         (lambda *_, **__: 1 / 0, "raised ZeroDivisionError: division by zero"),
-        (lambda *_, **__: None, "raised "),
-        (lambda network, x, **_: network(x, x[:, 0, 0, 0]).mean(), "the network was called 1 times, should be 2"),
-        (lambda network, x, **_: network(x, x[:1, 0, 0, 0]) + network(x, x[:1, 0, 0, 0]), "and noise [1], should be"),
+        (lambda *_, **__: None, "expected a loss, got NoneType"),
+        (lambda network, x, **_: network(x, x[:, 0, 0, 0]).mean(), "called 1 times, on 64 points; should be 128"),
+        (three_calls, "called 3 times, on 192 points; should be 128"),
+        (lambda network, x, **_: network(x, x[:2, 0, 0, 0]) + network(x, x[:2, 0, 0, 0]), "expand"),
+        (lambda network, x, **_: network(x[:, :1], x[:, 0, 0, 0]).mean(), "was called with x [64, 1, 4, 4]"),
+        (replace(RIGHT, reduce=lambda losses: losses[:7]), "the loss has shape [7], should be one value"),
     ],
 )
-def test_a_step_that_cannot_be_read_has_one_clear_row(step: Callable[..., object], message: str) -> None:
-    [one] = list(audit(step))
+def test_a_step_that_cannot_be_read_has_one_clear_row(step: Callable[..., object], text: str) -> None:
+    [one] = list(audit(step, FEW))
     assert one.status == "fail"
-    assert message in one.message
+    assert text in one.message
+
+
+def test_a_copy_of_the_network_shares_its_record() -> None:
+    network = NetworkSpy(Recorder())
+    other = copy.deepcopy(network.eval().requires_grad_(False))
+    other(torch.zeros(2, 3), torch.zeros(2))
+    assert len(network.recorder.calls) == 1
+    assert not other.training
+    assert not other.theta.requires_grad
+
+
+def test_the_random_state_of_the_caller_stays() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    list(audit(RIGHT, FEW))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_number_of_levels_is_found_from_the_levels() -> None:
+    for n in (2, 11, 161, 1281):
+        levels = right.grid(n).float().double()
+        assert find_n(levels[1:], levels[:-1], FEW) == n
+    chance = torch.linspace(0.01, 70.0, 64).double()
+    assert find_n(chance, chance * 0.9, FEW) is None
+
+
+def test_the_curriculum_is_seen_at_both_ends_of_each_stage() -> None:
+    borders = [0, *(step for k in range(1, 8) for step in (1000 * k - 1, 1000 * k)), 8006]
+    assert edges(FEW) == borders
 
 
 def test_the_tail_of_chi_square_is_that_of_the_textbook() -> None:
@@ -276,9 +304,13 @@ def test_the_tail_of_chi_square_is_that_of_the_textbook() -> None:
     assert chi_square_tail(counts, torch.tensor([0.5, 0.5], dtype=torch.float64)) == pytest.approx(0.05, abs=1e-3)
 
 
+def test_rare_intervals_are_counted_together() -> None:
+    assert pooled(torch.tensor([40.0, 10.0, 15.0, 10.0, 40.0, 3.0])).tolist() == [0, 1, 1, 1, 2, 2]
+
+
 def test_the_project_s_own_step_passes() -> None:
     # A separate process has no import hook: the annotations of the model exclude the recording network.
-    command = [sys.executable, "-m", "ict_ref.verify", str(PEERS / "our_step.py") + ":step", "--audit", "step"]
+    command = [sys.executable, "-m", "ict_ref.verify", "audit", "step", str(PEERS / "our_step.py") + ":step"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1].startswith("right ")

@@ -77,7 +77,7 @@ class StepOptions(AuditOptions):
         expect(all(axis.isdecimal() and int(axis) for axis in axes), "--shape", "integers > 0 with commas", self.shape)
         expect(self.batch >= 16, "--batch", "an integer >= 16", self.batch, "The checks compare examples.")
         expect(0 < self.sigma_data < math.inf, "--sigma-data", "a number > 0", self.sigma_data)
-        least = 0 <= self.sigma_min if self.method == "gridless" else 0 < self.sigma_min
+        least = self.sigma_min >= 0 if self.method == "gridless" else self.sigma_min > 0
         expect(least and self.sigma_min < self.sigma_max < math.inf, "--sigma-min and --sigma-max",
                "0 < sigma_min < sigma_max", f"{self.sigma_min} and {self.sigma_max}")  # fmt: skip
         expect(0 < self.rho < math.inf, "--rho", "a number > 0", self.rho)

@@ -195,8 +195,10 @@ def _cause(group: Group, first: Result, results: list[Result], version: int) -> 
     """Return the cause in one sentence without its end."""
     name = first.function
     known = deviations(version)
-    if first.id.startswith(("trace:", "step:")) and not first.deviation:
+    if first.id.startswith("trace:") and not first.deviation:
         return first.id
+    if _is_plain(first):
+        return f"{first.id}: {_text(first)}"
     if first.deviation and group in ("value", "precision", "conduct"):
         texts = [known[one].what for one in _names(results) if one in known]
         return f"{name}: {'; '.join(texts or [first.deviation])}{_factor(first.deviation)}"
@@ -219,6 +221,11 @@ def _cause(group: Group, first: Result, results: list[Result], version: int) -> 
     return f"{name} differs from its formula" if _vector(first, version) else f"{name} breaks a law"
 
 
+def _is_plain(result: Result) -> bool:
+    """Return whether a result is that of an audit of a step, whose message is the cause, or a note about it."""
+    return result.id.startswith("step:") and (not result.deviation or result.kind == "note")
+
+
 def _factor(deviation: str) -> str:
     """Return the constant factor in a named cause that has deviations too."""
     _, comma, factor = deviation.partition(", ")
@@ -239,7 +246,7 @@ def _text(result: Result) -> str:
 def _example(group: Group, first: Result, version: int) -> str:
     """Return the smallest example of a finding."""
     vector = _vector(first, version)
-    if group in ("note", "waiver"):
+    if group in ("note", "waiver") or _is_plain(first):
         return ""
     if group == "signature" or vector is None:
         return _text(first).removeprefix("cannot be called by the names of the parameters: ")

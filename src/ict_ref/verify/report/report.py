@@ -92,7 +92,7 @@ class Report:
             texts = list(dict.fromkeys(MEANINGS[finding.kind] for finding in found))
         if texts and word != "right":
             source = next((f" [{finding.source}]" for finding in found if finding.fails and finding.source), "")
-            return "; ".join(dict.fromkeys(texts)) + source
+            return ("; ".join(dict.fromkeys(texts)) + source).strip()
         if function == trace.FUNCTION:
             return "a training step, value after value"
         return next((result.source for result in results if result.source), "").split("; ")[0]
@@ -171,7 +171,7 @@ def _word(results: list[Result]) -> Word:
 def _short_cause(finding: Finding, function: str) -> str:
     """Return the cause of a finding in few words."""
     names = " and ".join(finding.deviations)
-    if names and finding.fails:
-        return names
+    if finding.fails and (names or finding.cause.startswith("step:")):
+        return names  # the whole cause of an audit is in the findings
     text = finding.cause.removeprefix(f"{function}: ").removeprefix(f"{function} ")
     return text.removeprefix("is ") + (f" ({names})" if names else "")

@@ -6,6 +6,7 @@ everything from the inputs of its calls and the gradients of its outputs. A know
 decoded with it: a finding does not end the audit, and what follows from it is not a finding of its own.
 """
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from ict_ref.verify.audit.step.settings import Settings
 from ict_ref.verify.audit.step.verdicts import result, skipped
 from ict_ref.verify.checks.result import Result
 
+CLEAREST = 11
+"""Number of levels from which the loss is decoded: there are several, and neighbours are far apart."""
 AMPLITUDES = (20.0, 1.0)
 """Sizes of the outputs: large ones show c_out near sigma_min and a clamp, small ones c_skip at high noise."""
 
@@ -96,19 +99,19 @@ class _Audit:
 
     def _inputs(self) -> Iterator[Result]:
         """Yield the findings about c_noise, c_in and the two points."""
-        forms, settings = self.forms, self.settings
+        forms = self.forms
         first = self.edges[0]
         if forms.noise is None:
             values = torch.stack([torch.stack([one.lower.noise, one.upper.noise]) for one in self.edges])
-            wrong = f"the network gets from {float(values.min()):.4g} to {float(values.max()):.4g}, which is not log(sigma) / 4 of noise levels of the inputs"
+            least, most = float(values.min()), float(values.max())
+            wrong = (
+                f"the network gets {least:.4g} to {most:.4g}, which is not log(sigma) / 4 of the levels of its inputs"
+            )
             yield result("c_noise", wrong)
             return
-        wrong = None
-        if forms.noise is not decode.RIGHT_NOISE:
-            sigma, got = float(forms.levels(first)[0].max()), float(first.upper.noise.max())
-            wrong = f"the network gets {forms.noise.text}, at sigma = {sigma:.4g} that is {got:.5g}"
-        yield result("c_noise", wrong, forms.noise.deviation)
-        yield from decode.check_points(self.edges, forms)
+        text = _c_noise_text(forms, first)
+        yield result("c_noise", None if forms.noise is decode.RIGHT_NOISE else text, forms.noise.deviation)
+        yield from decode.check_points(forms)
 
     @cached_property
     def decoded(self) -> list[DecodedStep]:
@@ -133,7 +136,7 @@ class _Audit:
         else:
             yield from self._grid()
         if self.forms.path is not None and self.forms.input is not None:
-            yield from noise.check_noise(self.decoded_draws, self.settings)
+            yield from noise.check_noise(self.decoded_draws)
 
     def _grid(self) -> Iterator[Result]:
         grids = self.forms.grids
@@ -153,8 +156,7 @@ class _Audit:
         yield result("neighbours", wrong)
         yield check_curriculum({step.seen.at: step.n for step in self.decoded if step.n is not None}, self.settings)
         if wrong is None:
-            yield distribution.check_intervals(self.decoded_draws, grids)
-            yield distribution.check_independence(self.decoded_draws, grids)
+            yield from distribution.check_draws(self.decoded_draws, grids)
 
     def _objective(self) -> Iterator[Result]:
         """Yield the findings about the parameterization and the loss."""
@@ -165,9 +167,10 @@ class _Audit:
             yield from loss.check_value(decoded, self.settings)
 
     def _run(self, number: int, answer: Answer) -> DecodedStep:
-        """Observe and decode a step of the first stage of the curriculum."""
-        stage = stages(self.settings)[0] if self.settings.method != "gridless" else range(self.settings.total_steps)
-        return self.forms.decoded(self.observe(stage[number % len(stage)], answer, seed=10_000_019 + number))
+        """Observe and decode a step at about the number of levels that shows the most."""
+        seen = min(self.decoded, key=lambda step: abs(math.log((step.n or CLEAREST) / CLEAREST)))
+        at = (seen.seen.at + number) % self.settings.total_steps
+        return self.forms.decoded(self.observe(at, answer, seed=10_000_019 + number))
 
     def _nan(self) -> Result:
         """Check that a NaN among the network's outputs makes the loss NaN."""
@@ -185,6 +188,12 @@ class _Audit:
         return result("nan", "an output of NaN does not make the loss NaN: it is hidden" if hidden else None)
 
 
+def _c_noise_text(forms: Forms, seen: ObservedStep) -> str:
+    text = forms.noise.text if forms.noise else "unknown"
+    sigma, got = float(forms.levels(seen)[0].max()), float(seen.upper.noise.max())
+    return f"the network gets {text}: {got:.5g} at sigma = {sigma:.4g}, should be {math.log(sigma) / 4:.5g}"
+
+
 def _spread(total: int) -> list[int]:
     """Return 16 steps over the training."""
     return sorted({round(i * (total - 1) / 15) for i in range(16)})
@@ -198,7 +207,9 @@ def _drawn(settings: Settings) -> list[int]:
     found = stages(settings)
     places = (0, len(found) // 2, len(found) - 1)
     # The first and the last step of a stage are observed for the curriculum.
-    steps = [range(found[place][0] + 1, found[place][0] + 1 + count) for place, count in zip(places, draws, strict=True)]
+    steps = [
+        range(found[place][0] + 1, found[place][0] + 1 + count) for place, count in zip(places, draws, strict=True)
+    ]
     return sorted({step for some in steps for step in some if step < total} or {0})
 
 

@@ -6,7 +6,7 @@ high noise as well as at low noise.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TypeAlias
 
@@ -91,7 +91,9 @@ def forms(settings: Settings) -> list[Form]:
     """Return all forms that are recognised, the right one first."""
     plain = [*_forms(settings)]
     scaled = [Form("c_skip multiplies the network's input, not x", RIGHT.of, scaled=True)]
-    clamped = [Form(_and(form, "f is cut to [-1, 1]"), form.of, _and_deviation(form), clamped=True) for form in plain[:8]]
+    clamped = [
+        Form(_and(form, "f is cut to [-1, 1]"), form.of, _and_deviation(form), clamped=True) for form in plain[:8]
+    ]
     return plain + scaled + clamped
 
 
@@ -105,7 +107,7 @@ def _and_deviation(form: Form) -> str:
 
 @dataclass(frozen=True)
 class Difference:
-    """f(student) - f(teacher) under a form, and the gradient with respect to the student's output, example by example."""
+    """f(student) - f(teacher) of examples under a form, and the gradient with respect to the student's output."""
 
     delta: Tensor
     moves: Tensor
@@ -116,9 +118,15 @@ class Difference:
     high: Tensor
     low: Tensor
     index: Tensor
-    """Index of the interval; 0 without a grid."""
+    """A number for each interval of each grid; 0 without a grid."""
+    above: Tensor
+    """1 / width of the interval above; 1 without a grid."""
+    below: Tensor
     rounding: Tensor
     """Rounding error of delta, relative to its length."""
+
+
+DIFFERENCES = tuple(field.name for field in fields(Difference))
 
 
 def difference(form: Form, step: DecodedStep, settings: Settings, lower_is_student: bool = False) -> Difference:
@@ -131,7 +139,6 @@ def difference(form: Form, step: DecodedStep, settings: Settings, lower_is_stude
     raw, other = (raw.clamp(-1, 1), other.clamp(-1, 1)) if form.clamped else (raw, other)
     delta = (raw - other).flatten(1)
     size = torch.maximum(raw.flatten(1).norm(dim=1), other.flatten(1).norm(dim=1))
-    index = step.lower if step.lower is not None else torch.zeros(len(delta), dtype=torch.int64)
     return Difference(
         delta,
         delta * inside.flatten(1),
@@ -139,9 +146,18 @@ def difference(form: Form, step: DecodedStep, settings: Settings, lower_is_stude
         out,
         step.high,
         step.low,
-        index,
+        *_intervals(step),
         ROUNDING * size / delta.norm(dim=1).clamp_min(1e-30),
     )
+
+
+def _intervals(step: DecodedStep) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a number for each interval, and 1 / width of those above and below, or of the last and the first."""
+    if step.n is None or step.lower is None or step.grid is None:
+        return torch.zeros(len(step.high), dtype=torch.int64), torch.ones_like(step.high), torch.ones_like(step.high)
+    inverse = 1 / step.grid.diff()
+    above, below = ((step.lower + by).clamp(0, step.n - 2) for by in (1, -1))
+    return 10_000 * step.n + step.lower, inverse[above], inverse[below]
 
 
 def _f(form: Form, side: object, x: Tensor, sigma: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
@@ -153,10 +169,8 @@ def _f(form: Form, side: object, x: Tensor, sigma: Tensor, settings: Settings) -
 
 def joined(parts: Sequence[Difference]) -> Difference:
     """Return the examples of several steps, of which the gradient reaches some value."""
-    names = ("delta", "moves", "gradient", "out", "high", "low", "index", "rounding")
-    whole = Difference(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
-    used = (whole.gradient != 0).any(1) & (whole.moves != 0).any(1) & (whole.out.abs() > 1e-7)
-    return Difference(*(getattr(whole, name)[used] for name in names))
+    whole = Difference(*(torch.cat([getattr(part, name) for part in parts]) for name in DIFFERENCES))
+    return _chosen(whole, (whole.gradient != 0).any(1) & (whole.moves != 0).any(1) & (whole.out.abs() > 1e-7))
 
 
 def projected(found: Difference, direction: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,19 +196,26 @@ def find_parameterization(
     """Return the form that explains the direction of all gradients; None if there is none."""
     known = forms(settings)
     found = [joined([difference(form, step, settings, lower_is_student) for step in steps]) for form in known]
+    found[0] = _above(found[0], settings.sigma_min)
     for form, one in zip(known, found, strict=True):
-        if len(one.delta) and _is_along(one, one.moves, DIRECTION):
+        if len(one.delta) and bool((projected(one, one.moves)[1] <= DIRECTION + one.rounding).all()):
             return Parameterization(form, False)
     for form, one in zip(known, found, strict=True):
         c = fitted_c(one, settings)
-        if len(one.delta) and _is_along(one, per_value(one, c), 30 * DIRECTION):
+        error = projected(one, per_value(one, c))[1]
+        is_bent = bool((error < projected(one, one.moves)[1]).double().mean() > 0.9)
+        if len(one.delta) and is_bent and bool((error <= 30 * DIRECTION + one.rounding).all()):
             return Parameterization(form, True, c)
     return None
 
 
-def _is_along(found: Difference, direction: Tensor, tolerance: float) -> bool:
-    _, error = projected(found, direction)
-    return bool((error <= tolerance + found.rounding).all())
+def _above(found: Difference, sigma_min: float) -> Difference:
+    """Return the examples without those at sigma_min, whose f `check_boundary` checks."""
+    return _chosen(found, found.low > sigma_min * (1 + 1e-4))
+
+
+def _chosen(found: Difference, rows: Tensor) -> Difference:
+    return Difference(*(getattr(found, name)[rows] for name in DIFFERENCES))
 
 
 def per_value(found: Difference, c: float) -> Tensor:
@@ -210,7 +231,7 @@ def fitted_c(found: Difference, settings: Settings) -> float:
         best = min(tries, key=lambda c: float(projected(found, per_value(found, c))[1].mean()))
         width = width**0.5
         tries = [best / width, best, best * width]
-    return best
+    return best if best > 2e-3 * settings.constant else 0.0
 
 
 def check_parameterization(
@@ -225,27 +246,25 @@ def check_parameterization(
 
 def _unknown(steps: Sequence[DecodedStep], settings: Settings, lower_is_student: bool) -> str:
     """Return the level at which c_skip / c_out of the student is farthest from the right ratio."""
-    worst, text = 0.0, ""
+    worst, text = 0.01, "the gradient of an example does not have the direction of f(student) - f(teacher)"
     for step in steps:
         coefficients, error = _solved(step, lower_is_student)
         sigma = step.low if lower_is_student else step.high
         right_skip, right_out = RIGHT.of(sigma, settings)
-        ratio, should = coefficients[:, 0] / coefficients[:, 1], right_skip / right_out
-        off = (ratio.log() - should.log()).abs().nan_to_num(10.0) * (error < 0.01)
+        ratio, should = coefficients[:, 1] / coefficients[:, 0], right_out / right_skip
+        off = (ratio / should - 1).abs().nan_to_num(0.0, posinf=0.0) * (error < 0.01)
         row = int(off.argmax())
         if float(off[row]) > worst:
             worst = float(off[row])
             text = (
-                f"at sigma = {float(sigma[row]):.4g}: c_skip / c_out is {float(ratio[row]):.4g}, "
+                f"at sigma = {float(sigma[row]):.4g}: c_out / c_skip is {float(ratio[row]):.4g}, "
                 f"should be {float(should[row]):.4g}"
             )
-    if worst > 0.01:
-        return text
-    return "the gradient of an example does not have the direction of f(student) - f(teacher)"
+    return text
 
 
 def _solved(step: DecodedStep, lower_is_student: bool) -> tuple[Tensor, Tensor]:
-    """Return the coefficients of student's point and output, teacher's point and output in each gradient, and errors."""
+    """Return the coefficients of the student's point and output and of the teacher's in each gradient, and errors."""
     parts = [step.x_high, step.seen.upper.output, step.x_low, step.seen.lower.output]
     parts = parts[2:] + parts[:2] if lower_is_student else parts
     gradient = (step.seen.lower if lower_is_student else step.seen.upper).gradient.flatten(1)
@@ -260,7 +279,7 @@ def quiet(form: Form, known: Forms) -> Answer:
     settings = known.settings
 
     def answer(x: Tensor, noise: Tensor) -> Tensor:
-        sigma, c_skip, c_out, factor = _at(form, known, noise)
+        _, c_skip, c_out, factor = _at(form, known, noise)
         place = torch.arange(settings.dim, device=x.device, dtype=x.dtype)
         direction = 0.2 + 1.8 * (0.618034 * place).frac()
         direction = (direction / direction.norm()).reshape(settings.shape)
@@ -292,9 +311,7 @@ def _at(form: Form, known: Forms, noise: Tensor) -> tuple[Tensor, Tensor, Tensor
     return sigma, *form.of(sigma, known.settings), known.input.factor(sigma, known.settings)
 
 
-def check_boundary(
-    step: DecodedStep, found: Parameterization, settings: Settings, lower_is_student: bool
-) -> Result:
+def check_boundary(step: DecodedStep, found: Parameterization, settings: Settings, lower_is_student: bool) -> Result:
     """Check that a large output at sigma_min does not change f; `step` has the answer `loud`."""
     examples = joined([difference(found.form, step, settings, lower_is_student)])
     at_end = examples.low <= settings.sigma_min * (1 + 1e-4)

@@ -34,7 +34,7 @@ def _end(start: int, settings: Settings) -> int:
 
 
 def edges(settings: Settings) -> list[int]:
-    """Return the first and the last step of stages of the curriculum: of all eight of iCT, of some if there are more."""
+    """Return the first and the last step of stages of the curriculum: of all eight of iCT, or of eight of more."""
     found = stages(settings)
     stride = (len(found) - 1) / max(MOST_EDGES // 2 - 1, 1)
     chosen = found if 2 * len(found) <= MOST_EDGES else [found[round(i * stride)] for i in range(MOST_EDGES // 2)]
@@ -48,9 +48,10 @@ def check_curriculum(seen: Mapping[int, int], settings: Settings) -> Result:
         return result("curriculum")
     step = min(wrong)
     evidence = f"N({step}) = {wrong[step]}, should be {settings.number_of_levels(step)}"
-    for name, deviation, curriculum in _others(settings, seen):
-        if _explains(curriculum, seen):
-            return result("curriculum", f"{evidence}: {name}", deviation)
+    named = [(name, deviation) for name, deviation, one in _others(settings, seen) if _explains(one, seen)]
+    if named:
+        # At some K two values of K' give one curriculum.
+        return result("curriculum", f"{evidence}: {' or '.join(name for name, _ in named[:3])}", named[0][1])
     count = f", and {len(wrong) - 1} more of {len(seen)} steps differ" if len(wrong) > 1 else ""
     later = [f"N({step}) = {n}" for step, n in sorted(wrong.items())[1:3]]
     return result("curriculum", f"{evidence}{count}{': ' if later else ''}{', '.join(later)}")
@@ -66,10 +67,9 @@ def _explains(curriculum: Curriculum, seen: Mapping[int, int]) -> bool:
 def _others(settings: Settings, seen: Mapping[int, int]) -> Iterator[tuple[str, str | None, Curriculum]]:
     """Yield other curricula, each with its name and its known deviation."""
     right, total = settings.number_of_levels, settings.total_steps
-    s0, s1 = settings.ends
 
-    def clipped(step: float) -> int:
-        return right(max(0, min(math.floor(step), total)))
+    def clipped(step: int) -> int:
+        return right(max(0, min(step, total)))
 
     yield from _named(settings)
     yield from _of_k_prime(settings)
@@ -99,15 +99,16 @@ def _next(settings: Settings, step: int) -> int:
 def _named(settings: Settings) -> Iterator[tuple[str, str | None, Curriculum]]:
     total, (s0, s1) = settings.total_steps, settings.ends
     kinds = {
-        "square root": formulas.sqrt_curriculum,
+        "sqrt": formulas.sqrt_curriculum,
         "linear": formulas.linear_curriculum,
         "square": formulas.square_curriculum,
         "cosine": formulas.cosine_curriculum,
         "exponential": formulas.exponential_curriculum,
     }
-    for first, last, whose in ((2, 150, "CT"), (2, 200, "CT for ImageNet"), (10, 1280, "iCT"), (s0, s1, "these s0 and s1")):
+    whose_ends = {(2, 150): "CT", (2, 200): "CT for ImageNet", (10, 1280): "iCT", (s0, s1): "these s0 and s1"}
+    for (first, last), whose in whose_ends.items():
         for kind, curriculum in kinds.items():
-            name = f"the {'sqrt' if kind == 'square root' else kind} curriculum of {whose}"
+            name = f"the {kind} curriculum of {whose}"
             yield name, None, _curriculum(curriculum, total, first, last)
         no_plus_one = _root(total, first, last, last)
         yield f"the sqrt curriculum of {whose}, without + 1", "NoPlusOne", no_plus_one
@@ -129,9 +130,9 @@ def _of_k_prime(settings: Settings) -> Iterator[tuple[str, str | None, Curriculu
     exact = settings.total_steps / (math.log2(s1 // s0) + 1)
     literal = settings.total_steps / (math.log2(s1 / s0) + 1)
     others = {
-        f"K' is rounded up: {math.ceil(exact)}": (math.ceil(exact), None),
-        f"K' is rounded to the nearest integer: {round(exact)}": (round(exact), None),
-        f"K' is not rounded: {exact:g}": (exact, None),
+        f"K' is rounded up, to {math.ceil(exact)}": (math.ceil(exact), None),
+        "K' is rounded to the nearest integer": (round(exact), None),
+        f"K' is not rounded, {exact:g}": (exact, None),
         "K' has the logarithm of s1 / s0, not of its floor": (math.floor(literal), "RatioNotFloored"),
         "K' has no + 1": (math.floor(settings.total_steps / max(math.log2(s1 // s0), 1)), None),
     }

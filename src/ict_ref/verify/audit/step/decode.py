@@ -104,6 +104,7 @@ class DecodedStep:
     upper: Tensor | None = None
     """Indices of the levels in the grid."""
     lower: Tensor | None = None
+    grid: Tensor | None = None
 
 
 Path: TypeAlias = Callable[[DecodedStep], tuple[float, Tensor]]
@@ -205,7 +206,7 @@ class Forms:
         if n is None:
             return step
         grid = self.grids.grid(n)
-        return replace(step, n=n, upper=nearest(grid, step.high), lower=nearest(grid, step.low))
+        return replace(step, n=n, upper=nearest(grid, step.high), lower=nearest(grid, step.low), grid=grid)
 
 
 def nearest(grid: Tensor, values: Tensor) -> Tensor:
@@ -234,16 +235,14 @@ def find_forms(seen: Sequence[ObservedStep], settings: Settings) -> Forms:
     """Return the forms that explain all of some observed steps; unknown ones are None."""
     pairs = [*product(NOISE_FORMS, INPUT_FORMS)]
     for path in PATH_FORMS:
+        if path is PATH_FORMS[1] and (changed := _changed_images(seen, settings, pairs)):
+            return changed
         fits = [(fit, noise, input_) for noise, input_ in pairs
                 if (fit := _fit(path, noise, input_, seen, settings)) is not None]  # fmt: skip
         if fits:
             _, noise, input_ = min(fits, key=lambda one: one[0])
             return _with_flips(Forms(noise, input_, path, settings, settings), seen)
-    changed = _changed_images(seen, settings, pairs)
-    if changed:
-        return changed
-    noise = _by_grid(seen, settings)
-    return Forms(noise, None, None, settings, settings)
+    return Forms(_by_grid(seen, settings), None, None, settings, settings)
 
 
 def _fit(
@@ -265,7 +264,7 @@ def _fit(
         if not error < CLOSE:
             return None
         errors.append(math.log(error + 1e-12))
-        spreads.append(abs(float(z.square().mean()) - 1))
+        spreads.append(max(abs(float(z.square().mean()) - 1), 2 * abs(float((z * step.images).mean()))))
     spread = max(spreads)
     if spread >= UNIT and path is not RIGHT_PATH:
         return None
@@ -324,18 +323,13 @@ def _by_grid(seen: Sequence[ObservedStep], settings: Settings) -> NoiseForm | No
     return None
 
 
-def check_points(seen: Sequence[ObservedStep], forms: Forms) -> Iterator[Result]:
+def check_points(forms: Forms) -> Iterator[Result]:
     """Compare c_in and the two noisy points with those of Eq. (5)."""
     if forms.input is None or forms.path is None:
         yield result("one_path", "the two inputs are not c_in (x + sigma z) of the given x and of one z")
         return
-    wrong = None
-    if forms.input is not RIGHT_INPUT:
-        deviation = forms.input.deviation
-        wrong = f"the network gets (x + sigma z) times {forms.input.text}, should be 1 / sqrt(sigma^2 + sigma_data^2)"
-        yield result("c_in", wrong, deviation)
-    else:
-        yield result("c_in")
+    wrong = f"c_in is {forms.input.text}, should be 1 / sqrt(sigma^2 + sigma_data^2)"
+    yield result("c_in", None if forms.input is RIGHT_INPUT else wrong, forms.input.deviation)
     path, changed = forms.path, (forms.slope, forms.shift) != (1.0, 0.0)
     if changed:
         yield result("one_path", f"the images are {forms.slope:.3g} x + {forms.shift:.3g} of those given, should be x")

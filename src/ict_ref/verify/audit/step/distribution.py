@@ -1,7 +1,8 @@
 """The distribution of the intervals that a step draws, and their independence."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -18,20 +19,48 @@ FALSE_ALARM = 1e-7
 """The false alarm rate of a chi-square test; the tail of its approximation is inexact by less than a factor of 10."""
 DEVIATES = 7.0
 """Standard deviations from which a test of a normal statistic fails; a right step does so once in 4e11 tests."""
+ENOUGH = 30
+"""Number of steps with one number of levels from which their intervals are compared with each other."""
 LEAST = 30.0
 """Expected count from which an interval has a cell of its own."""
 
 
-def check_intervals(steps: Sequence[DecodedStep], settings: Settings) -> Result:
-    """Compare the drawn intervals with p(i) by chi-square tests, for each number of levels."""
-    counts = _counts(steps)
+def check_draws(steps: Sequence[DecodedStep], settings: Settings) -> Iterator[Result]:
+    """Compare the drawn intervals with independent ones of p(i)."""
+    found = check_independence(steps)
+    if found.status != "fail":
+        yield check_intervals(_counts(steps), settings)
+    yield found
+
+
+def check_intervals(counts: Mapping[int, Tensor], settings: Settings) -> Result:
+    """Compare the numbers of draws of each interval with p(i), for each number of levels.
+
+    A chi-square test finds any difference, and a score test a small one of P_mean and P_std.
+    """
+    wrong = [n for n, count in counts.items() if not _agrees(count, settings.pmf(n))]
+    if not wrong and (settings.method == "ct" or _score_tail(counts, settings) > FALSE_ALARM):
+        return result("p(i)")
+    name, deviation = _name({n: counts[n] for n in wrong}, settings) if wrong else ("", None)
+    name = name or _fit_text(counts, settings)
+    where = f"at N = {wrong[0]}: " if 0 < len(wrong) < len(counts) else ""
+    n = wrong[0] if wrong else max(counts)
+    return result("p(i)", f"{where}{name or _frequencies(counts[n], settings.pmf(n))}", deviation)
+
+
+def _score_tail(counts: Mapping[int, Tensor], settings: Settings) -> float:
+    """Return the probability of a slope of the likelihood in P_mean and P_std as steep as this one, or steeper."""
+    score, information = torch.zeros(2, dtype=torch.float64), torch.zeros(2, 2, dtype=torch.float64)
     for n, count in counts.items():
-        if _agrees(count, settings.pmf(n)):
-            continue
-        name, deviation = _name(counts, settings)
-        where = "" if all(not _agrees(c, settings.pmf(m)) for m, c in counts.items()) else f"at N = {n}: "
-        return result("p(i)", f"{where}{name or _frequencies(count, settings.pmf(n))}", deviation)
-    return result("p(i)")
+        slopes = []
+        for name in ("p_mean", "p_std"):
+            changed = [replace(settings, **{name: getattr(settings, name) + by}).pmf(n) for by in (1e-3, -1e-3)]
+            slopes.append((changed[0].clamp_min(1e-300) / changed[1].clamp_min(1e-300)).log() / 2e-3)
+        gradient = torch.stack(slopes)
+        score += gradient @ count
+        information += count.sum() * (gradient * settings.pmf(n)) @ gradient.T
+    statistic = score @ torch.linalg.pinv(information) @ score
+    return float(torch.exp(-statistic / 2))
 
 
 def _counts(steps: Iterable[DecodedStep]) -> dict[int, Tensor]:
@@ -72,7 +101,7 @@ def pooled(expected: Tensor) -> Tensor:
     return torch.tensor(cells)
 
 
-def _name(counts: dict[int, Tensor], settings: Settings) -> tuple[str, str | None]:
+def _name(counts: Mapping[int, Tensor], settings: Settings) -> tuple[str, str | None]:
     """Return the distribution that explains all counts, and its known deviation; empty if there is none."""
     sign = replace(settings, p_mean=-settings.p_mean, method="ict")
     right = replace(settings, method="ict")
@@ -80,7 +109,7 @@ def _name(counts: dict[int, Tensor], settings: Settings) -> tuple[str, str | Non
         "the intervals are drawn uniformly": (lambda n: formulas.uniform_pmf(settings.grid(n)), None),
         f"the intervals are drawn by p(i) with P_mean = {sign.p_mean:+g}": (sign.pmf, "MeanSign"),
         "the intervals are drawn by p(i) in reverse": (lambda n: right.pmf(n).flip(0), "MirroredPmf"),
-        "the intervals are drawn by p(i) of iCT": (right.pmf, None),
+        **({"the intervals are drawn by p(i) of iCT": (right.pmf, None)} if settings.method == "ct" else {}),
         "the first interval is never drawn": (lambda n: _without(right.pmf(n), 0), None),
         "the last interval is never drawn": (lambda n: _without(right.pmf(n), -1), None),
         "the last interval has the probability of the last two": (lambda n: _moved(right.pmf(n)), None),
@@ -88,10 +117,15 @@ def _name(counts: dict[int, Tensor], settings: Settings) -> tuple[str, str | Non
     for name, (pmf, deviation) in known.items():
         if all(_agrees(count, pmf(n)) for n, count in counts.items()):
             return name, deviation
-    fit = _fitted(counts, settings)
-    if all(_agrees(count, fit.pmf(n)) for n, count in counts.items()):
-        return f"the intervals are drawn by p(i) with P_mean = {fit.p_mean:.2f} and P_std = {fit.p_std:.2f}", None
     return "", None
+
+
+def _fit_text(counts: Mapping[int, Tensor], settings: Settings) -> str:
+    """Return the P_mean and P_std that explain all counts; empty if there are none."""
+    fit = _fitted(counts, settings)
+    if not all(_agrees(count, fit.pmf(n)) for n, count in counts.items()):
+        return ""
+    return f"the intervals are drawn by p(i) with P_mean = {fit.p_mean:.2f} and P_std = {fit.p_std:.2f}"
 
 
 def _without(pmf: Tensor, index: int) -> Tensor:
@@ -108,7 +142,7 @@ def _moved(pmf: Tensor) -> Tensor:
     return moved / moved.sum()
 
 
-def _fitted(counts: dict[int, Tensor], settings: Settings) -> Settings:
+def _fitted(counts: Mapping[int, Tensor], settings: Settings) -> Settings:
     """Return the settings with the P_mean and P_std of the largest likelihood, to 0.02."""
     fit, width = replace(settings, method="ict"), 1.28
     while width > 0.01:
@@ -122,7 +156,7 @@ def _fitted(counts: dict[int, Tensor], settings: Settings) -> Settings:
     return fit
 
 
-def _likelihood(counts: dict[int, Tensor], settings: Settings) -> float:
+def _likelihood(counts: Mapping[int, Tensor], settings: Settings) -> float:
     return sum(float((count * (settings.pmf(n) + 1e-300).log()).sum()) for n, count in counts.items())
 
 
@@ -136,29 +170,34 @@ def _frequencies(counts: Tensor, pmf: Tensor) -> str:
     else:
         share, should = counts / total, pmf
     worst = int(((share - should).abs() / should.clamp_min(1e-12).sqrt()).argmax())
-    where = f"interval {worst + 1} of {len(pmf)}" if len(pmf) <= 20 else f"part {worst + 1} of {len(share)} of the intervals"
+    what, number = ("interval", len(pmf)) if len(pmf) <= 20 else ("part", len(share))
+    where = f"{what} {worst + 1} of {number}"
     return f"{where} is drawn with frequency {float(share[worst]):.4f}, should be {float(should[worst]):.4f}"
 
 
-def check_independence(steps: Sequence[DecodedStep], settings: Settings) -> Result:
+def check_independence(steps: Sequence[DecodedStep]) -> Result:
     """Check that the intervals of a batch, and of two steps, do not depend on each other."""
     grids = [step for step in steps if step.n is not None and step.lower is not None]
-    scores = [_scores(step, settings) for step in grids]
-    wrong = _repeated(grids) or (_alike(torch.stack(scores)) if scores else None)
+    scores = _scores(grids)
+    wrong = _repeated(grids) or (_alike(scores) if len(scores) else None)
     if wrong:
         return result("independent_intervals", wrong)
-    even = _even(torch.stack(scores)) if scores else None
+    even = _even(scores) if len(scores) else None
     return note("independent_intervals", even) if even else result("independent_intervals")
 
 
-def _scores(step: DecodedStep, settings: Settings) -> Tensor:
-    """Return the place of each interval in p(i), of mean 0 and variance 1 over the intervals."""
-    pmf = settings.pmf(step.n or 2)
-    middle = pmf.cumsum(0) - pmf / 2
-    mean = (pmf * middle).sum()
-    spread = (pmf * (middle - mean) ** 2).sum().sqrt().clamp_min(1e-9)
-    lower = step.lower if step.lower is not None else torch.zeros(1, dtype=torch.int64)
-    return (middle[lower.clamp_max(len(middle) - 1)] - mean) / spread
+def _scores(steps: Sequence[DecodedStep]) -> Tensor:
+    """Return a row for each step: the indices of its intervals, of mean 0 and variance 1 for each number of levels.
+
+    Numbers of levels with few steps are left out, because the mean of a step would be too near that of its number.
+    """
+    by_number = defaultdict[int, list[Tensor]](list)
+    for step in steps:
+        if step.n is not None and step.lower is not None:
+            by_number[step.n].append(step.lower.double())
+    groups = [torch.stack(rows) for rows in by_number.values() if len(rows) >= ENOUGH]
+    scaled = [(rows - rows.mean()) / rows.std().clamp_min(1e-9) for rows in groups]
+    return torch.cat(scaled) if scaled else torch.empty(0, 0)
 
 
 def _repeated(steps: Sequence[DecodedStep]) -> str | None:
@@ -175,7 +214,6 @@ def _repeated(steps: Sequence[DecodedStep]) -> str | None:
 def _alike(scores: Tensor) -> str | None:
     """Return how the intervals of a batch depend on each other; `scores` has a row for each step."""
     count, batch = scores.shape
-    scores = (scores - scores.mean()) / scores.std().clamp_min(1e-9)
     if bool((scores == scores[:, :1]).all()):
         return "all examples of a batch have one interval"
     tests = {
@@ -191,7 +229,10 @@ def _alike(scores: Tensor) -> str | None:
     spread = float(scores.mean(1).square().mean()) * batch
     # The mean of `count` squares of nearly normal means.
     if spread > 1 + 8 * math.sqrt(2 / count) + 8 / count:
-        return f"the intervals of a batch are alike: the variance of their mean is {spread:.3g} times that of independent ones"
+        return (
+            f"the intervals of a batch are alike: the variance of their mean is {spread:.3g} times that of "
+            "independent ones"
+        )
     return None
 
 
@@ -202,7 +243,7 @@ def _line(batch: int) -> Tensor:
 
 def _even(scores: Tensor) -> str | None:
     count, batch = scores.shape
-    spread = float((scores.mean(1) - scores.mean()).square().mean()) * batch
+    spread = float(scores.mean(1).square().mean()) * batch
     if spread < 1 - 8 * math.sqrt(2 / count):
         return (
             f"the intervals of a batch are spread evenly: the variance of their mean is {spread:.3g} times that of "

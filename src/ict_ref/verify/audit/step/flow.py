@@ -35,7 +35,9 @@ def check_flow(seen: Sequence[ObservedStep]) -> Iterator[Result]:
     if not upper and not lower:
         yield result("stop_gradient", "the loss does not send a gradient to the network")
     elif not upper:
-        yield result("stop_gradient", "the gradient reaches the network at sigma_i, not at sigma_{i+1}", "SwappedLevels")
+        yield result(
+            "stop_gradient", "the gradient reaches the network at sigma_i, not at sigma_{i+1}", "SwappedLevels"
+        )
     else:
         yield result("stop_gradient", "the gradient passes through the teacher" if lower else None)
 

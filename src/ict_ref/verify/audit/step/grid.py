@@ -16,7 +16,8 @@ RHOS = (1.0, 2.0, 3.0, 5.0, 6.0, 8.0, 9.0, 10.0)
 def places(sigma: Tensor, settings: Settings) -> Tensor:
     """Return the place of each level, from 0 at sigma_min to 1 at sigma_max, in which a grid is evenly spaced."""
     low, high = (level ** (1 / settings.rho) for level in (settings.sigma_min, settings.sigma_max))
-    return (sigma.clamp_min(0) ** (1 / settings.rho) - low) / (high - low)
+    place: Tensor = (sigma.clamp_min(0) ** (1 / settings.rho) - low) / (high - low)
+    return place
 
 
 def find_n(high: Tensor, low: Tensor, settings: Settings, hint: int | None = None) -> int | None:

@@ -38,9 +38,7 @@ def check_loss(
     yield from sample.results(loud + quiet, steps)
 
 
-def _boundary(
-    run: Run, found: Parameterization, forms: Forms, settings: Settings, lower_is_student: bool
-) -> Result:
+def _boundary(run: Run, found: Parameterization, forms: Forms, settings: Settings, lower_is_student: bool) -> Result:
     checked = [
         coefficients.check_boundary(run(200 + number, coefficients.loud(forms)), found, settings, lower_is_student)
         for number in range(2)
@@ -62,52 +60,26 @@ class _Sample:
     def results(self, first: Sequence[DecodedStep], steps: Sequence[DecodedStep]) -> Iterator[Result]:
         """Yield the findings about distance, constant, weight, loss and gradient."""
         examples = joined([self.difference(step) for step in first])
-        if self.parameterization.elementwise:
-            c = coefficients.fitted_c(examples, self.settings)
-            self_ = replace(self, parameterization=replace(self.parameterization, c=_or_zero(c, self.settings)))
-        else:
-            self_ = self
-        yield from self_._results(examples, first, steps)
-
-    def _results(
-        self, examples: Difference, first: Sequence[DecodedStep], steps: Sequence[DecodedStep]
-    ) -> Iterator[Result]:
-        settings, n = self.settings, first[0].n
-        found = objective.find_objective(examples, self.parameterization, settings, settings.batch, n)
+        parameterization = self.parameterization
+        if parameterization.elementwise:
+            parameterization = replace(parameterization, c=coefficients.fitted_c(examples, self.settings))
+        found = objective.find_objective(examples, parameterization, self.settings)
         if found is None:
             yield result("distance", "the gradient does not have the length of a pseudo-Huber or squared distance")
             return
-        yield from objective.check_objective(found, settings)
-        strength = settings.batch * objective.strengths(examples, self.parameterization)
-        if self.parameterization.elementwise:
-            strength = strength * settings.dim
-        weight = objective.check_weight(found, examples, strength, settings)
-        if found.weight is None:
-            yield weight
-            return
-        later = self._later(found, steps)
+        yield from objective.check_objective(found, self.settings)
+        weight = objective.check_weight(found, examples, self.settings)
+        later = self._later(found, steps) if found.weight else None
         yield result("weight", later) if later and weight.status == "pass" else weight
-        yield from self._values(found, [*first, *steps] if later is None else first)
+        if found.weight:
+            yield from self._values(found, first if later else [*first, *steps])
 
     def _later(self, found: Objective, steps: Sequence[DecodedStep]) -> str | None:
         """Return the text about the weights that differ at other numbers of levels."""
         for step in steps:
-            examples = joined([self.difference(step)])
-            strength = self.settings.batch * objective.strengths(examples, self.parameterization)
-            if self.parameterization.elementwise:
-                strength = strength * self.settings.dim
-            c = torch.tensor([found.c], dtype=torch.float64)
-            base = strength / objective.shape(examples, found.power if not self.parameterization.elementwise else 0.0, c)[0]
-            right = found.factor * objective.weight_of(found, self.settings, step.n)(examples.high, examples.low)
-            error = (base / right - 1).abs()
-            error = error * (examples.rounding < objective.SPREAD / 4)
-            if len(error) and float(error.max()) > 2 * objective.SPREAD:
-                worst = int(error.argmax())
-                where = f"at N = {step.n}, " if step.n else ""
-                return (
-                    f"{where}at sigma_i = {float(examples.low[worst]):.4g} the weight is {float(base[worst]):.5g}, "
-                    f"should be {float(right[worst]):.5g}"
-                )
+            text = objective.worst_later(found, joined([self.difference(step)]), self.settings)
+            if text:
+                return f"at N = {step.n}, {text}" if step.n else text
         return None
 
     def _values(self, found: Objective, steps: Sequence[DecodedStep]) -> Iterator[Result]:
@@ -125,22 +97,18 @@ class _Sample:
         yield result("gradient", wrong)
 
     def _ratio(self, unit: Objective, step: DecodedStep) -> torch.Tensor:
-        expected = objective.value(unit, self.difference(step), self.settings, step.n)
+        expected = objective.value(unit, self.difference(step), self.settings)
         loss = step.seen.loss
         return (loss / (expected if loss.ndim else expected.mean())).mean()
 
     def _text(self, ratios: torch.Tensor, typical: float, steps: Sequence[DecodedStep]) -> str:
-        rounded = [dtype for dtype in (torch.bfloat16, torch.float16)
-                   if all(torch.equal(step.seen.loss.to(dtype).double(), step.seen.loss) for step in steps)]  # fmt: skip
+        losses = torch.stack([step.seen.loss for step in steps])
+        rounded = [dtype for dtype in (torch.bfloat16, torch.float16) if torch.equal(losses.to(dtype).double(), losses)]
         worst = int((ratios / typical - 1).abs().argmax())
         error = float(ratios[worst] / typical - 1)
         if rounded:
             return f"the loss is rounded to {str(rounded[0]).removeprefix('torch.')}: it is off by {abs(error):.1e}"
         return f"at step {steps[worst].seen.at} the loss is {float(ratios[worst]):.5g} times what its gradient says"
-
-
-def _or_zero(c: float, settings: Settings) -> float:
-    return 0.0 if c < 2e-3 * settings.constant else c
 
 
 def _constant(ratios: torch.Tensor, typical: float) -> bool:
@@ -160,7 +128,7 @@ def check_value(steps: Sequence[DecodedStep], settings: Settings) -> Iterator[Re
         return
     for step in steps:
         found = difference(RIGHT, step, settings)
-        expected = objective.value(right, found, settings, step.n)
+        expected = objective.value(right, found, settings)
         loss = step.seen.loss
         got, should = float(loss.mean()), float(expected.mean())
         if abs(got / should - 1) > VALUE:

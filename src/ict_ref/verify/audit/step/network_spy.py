@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ def column(values: Tensor, x: Tensor) -> Tensor:
     return values.reshape(-1, *[1] * (x.ndim - 1))
 
 
-def still(x: Tensor, noise: Tensor) -> Tensor:
+def still(x: Tensor, _noise: Tensor) -> Tensor:
     """Return 0.1, where the output does not matter."""
     return torch.full_like(x, 0.1)
 
@@ -64,7 +64,7 @@ class NetworkSpy(nn.Module):
         self.dropout = nn.Dropout(DROPOUT)
         self.recorder = recorder
 
-    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+    def __deepcopy__(self, memo: dict[int, object]) -> "NetworkSpy":
         copy = type(self)(self.recorder).to(self.theta.device).train(self.training)
         copy.load_state_dict(self.state_dict())
         copy.requires_grad_(self.theta.requires_grad)

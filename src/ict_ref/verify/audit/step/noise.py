@@ -9,33 +9,30 @@ from torch import Tensor
 
 from ict_ref.verify.audit.step.decode import DecodedStep
 from ict_ref.verify.audit.step.distribution import DEVIATES
-from ict_ref.verify.audit.step.settings import Settings
 from ict_ref.verify.audit.step.verdicts import result
 from ict_ref.verify.checks.result import Result
 
+SAME = 0.98
+"""Cosine of the angle between two noises from which they are the same."""
 HASHED = 48
 """Number of signs by which equal noise is recognised; 40 000 examples agree by chance once in 300 000 audits."""
 
 
-def check_noise(steps: Sequence[DecodedStep], settings: Settings) -> Iterator[Result]:
+def check_noise(steps: Sequence[DecodedStep]) -> Iterator[Result]:
     """Compare the noise of many steps with independent unit normals."""
     z = torch.stack([step.z for step in steps])
+    scale = float(z.square().mean().sqrt())
+    z = z / max(scale, 1e-12)
     values = z.flatten(2)
-    scale = float(values.square().mean().sqrt())
-    yield _unit(values, scale)
-    values, z = values / max(scale, 1e-12), z / max(scale, 1e-12)
     repeated = _repeated(values, [step.seen.at for step in steps])
+    # Noise that is not independent has moments that are less certain.
+    slack = DEVIATES / math.sqrt(2 * z.numel()) + (0.1 if repeated else 1e-3)
+    wrong = abs(scale - 1) > slack
+    yield result("unit_noise", f"z has standard deviation {scale:.4g}, should be 1" if wrong else None)
     yield result("normal_noise", None if repeated else _moments(values))
     high = torch.stack([step.high for step in steps])
     images = torch.stack([step.images for step in steps])
-    dependence = repeated or _dependence(z, values, images.flatten(2), high)
-    yield result("independent_noise", dependence)
-
-
-def _unit(values: Tensor, scale: float) -> Result:
-    slack = DEVIATES / math.sqrt(2 * values.numel()) + 1e-3
-    wrong = abs(scale - 1) > slack
-    return result("unit_noise", f"z has standard deviation {scale:.4g}, should be 1" if wrong else None)
+    yield result("independent_noise", repeated or _dependence(z, values, images.flatten(2), high))
 
 
 def _moments(values: Tensor) -> str | None:
@@ -55,7 +52,7 @@ def _moments(values: Tensor) -> str | None:
 
 def _repeated(values: Tensor, numbers: Sequence[int]) -> str | None:
     """Return which examples have the same noise, or its negative, by the signs of its first values."""
-    count, batch, dim = values.shape
+    _, batch, dim = values.shape
     if dim < HASHED:
         same = next((i for i, (one, two) in enumerate(pairwise(values)) if torch.allclose(one, two, atol=1e-2)), None)
         return None if same is None else f"steps {numbers[same]} and {numbers[same + 1]} have the same noise"
@@ -63,12 +60,17 @@ def _repeated(values: Tensor, numbers: Sequence[int]) -> str | None:
     signs = signs ^ signs[:, :1]
     keys = (signs.long() << torch.arange(HASHED)).sum(1)
     order = keys.argsort(stable=True)
-    equal = (keys[order][1:] == keys[order][:-1]).nonzero().flatten()
-    if not len(equal):
+    equal = keys[order][1:] == keys[order][:-1]
+    pairs = torch.stack([order[:-1][equal], order[1:][equal]])
+    rows = values.flatten(0, 1)
+    cosines = torch.cosine_similarity(rows[pairs[0]], rows[pairs[1]])
+    # Noise of which some values are equal can have equal signs by chance.
+    pairs, cosines = pairs[:, cosines.abs() > SAME], cosines[cosines.abs() > SAME]
+    if not len(cosines):
         return None
-    one, two = int(order[equal[0]]), int(order[equal[0] + 1])
-    pair = [values.flatten(0, 1)[row] for row in (one, two)]
-    how = "the same noise" if float((pair[0] * pair[1]).sum()) > 0 else "opposite noise"
+    first = int(pairs[0].argmin())
+    one, two = pairs[:, first].tolist()
+    how = "the same noise" if float(cosines[first]) > 0 else "opposite noise"
     steps = [numbers[row // batch] for row in (one, two)]
     if steps[0] == steps[1]:
         return f"examples {one % batch} and {two % batch} of step {steps[0]} have {how}"
@@ -89,6 +91,13 @@ def _dependence(z: Tensor, values: Tensor, images: Tensor, high: Tensor) -> str 
         # The largest of up to 60 000 correlations; each has a variance of at most 1 / number.
         if abs(correlation) > DEVIATES / math.sqrt(number) + 1e-4:
             return f"{what} are correlated by {correlation:.3f}, should be 0"
+    means = (("two examples of a batch", 1), ("two places of one example", 2), ("two steps", 0))
+    for what, axis in means:
+        size = values.shape[axis]
+        spread = size * float(values.mean(axis).square().mean())
+        # The mean of squares of normal means; their fourth moment is at most slightly above 3.
+        if abs(spread - 1) > DEVIATES * math.sqrt(2 * size / values.numel()) + 2e-3:
+            return f"{what} are correlated by {(spread - 1) / (size - 1):.2g} on average, should be 0"
     return None
 
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from ict_ref.verify.audit.step.network_spy import Answer, Call, NetworkSpy, Recorder, still
 from ict_ref.verify.audit.step.settings import Settings
 
+APART = 48_611_000
 Step: TypeAlias = Callable[..., object]
 
 
@@ -81,11 +83,13 @@ class Observer:
         """
         seed = self.settings.seed + (at if seed is None else seed)
         images = self.settings.images(seed)
+        seed += APART  # so that a step that seeds a generator by its number is seen
         given = images.to(self.settings.device, copy=True)
         with _seeded(seed):
             loss = self._run(at, answer, given)
             effects = self._effects(seed, images, given)
-            states = (random.getstate()[1], np.random.get_state()[1].tobytes())  # type: ignore[union-attr] # the array
+            numpy = np.random.get_state(legacy=False)["state"]
+            states = (random.getstate(), (numpy["key"].tobytes(), numpy["pos"]))
         calls = self.network.recorder.calls
         upper, lower = _sides(_rows(calls, images.shape))
         kind = calls[0].x.dtype
@@ -132,15 +136,15 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         # torch.manual_seed formats the stack of its caller each time.
         torch.default_generator.manual_seed(seed)
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_available():
             torch.cuda.manual_seed_all(seed)
         random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002 - the step may use the global generator
+        np.random.seed(seed % 2**32)
         try:
             yield
         finally:
             random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
+            np.random.set_state(numpy)
 
 
 def loss_of(returned: object) -> Tensor:
@@ -213,7 +217,7 @@ def _sides(calls: Sequence[Side]) -> tuple[Side, Side]:
     whole = _joined(calls)
     rows = torch.arange(len(whole.x))
     starts = torch.tensor([0, *(len(side.x) for side in calls)]).cumsum(0).tolist()
-    by_call = [rows[start:end] for start, end in zip(starts, starts[1:], strict=False)]
+    by_call = [rows[start:end] for start, end in pairwise(starts)]
     half = len(rows) // 2
     layouts = [(rows[:half], rows[half:]), (rows[::2], rows[1::2])]
     layouts += [(torch.cat(by_call[::2]), torch.cat(by_call[1::2]))] if len(calls) % 2 == 0 else []
