@@ -179,7 +179,7 @@ POINTS: dict[str, tuple[TrainingStep, Findings]] = {
     "no c_in": (replace(RIGHT, c_in=torch.ones_like), {"c_in": "NoInputScaling"}),
     "the square of c_in": (replace(RIGHT, c_in=lambda sigma: 1 / (sigma**2 + DATA**2)), {"c_in": "SquaredCIn"}),
     "c_in with sigma_data = 1": (replace(RIGHT, c_in=lambda sigma: (sigma**2 + 1).rsqrt()), {"c_in": None}),
-    "an unknown c_in": (replace(RIGHT, c_in=lambda sigma: 1 / (1 + sigma.sqrt())), {"one_path": None}),
+    "an unknown c_in": (replace(RIGHT, c_in=lambda sigma: 1 / (1 + sigma.sqrt())), {"c_in": None}),
     "different noise": (
         replace(RIGHT, other_normal=lambda z, x: torch.randn_like(x)),
         {"one_path": None},

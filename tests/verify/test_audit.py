@@ -79,6 +79,7 @@ def test_a_reseeded_generator_is_a_side_effect(what: str) -> None:
     results = list(audit(step, FEW))
     assert found(results) == findings
     assert {one.kind for one in results if one.status == "fail"} == {"type"}
+    assert [one.status for one in results if one.id == "step:side_effects"] == ["pass", "fail"]
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,7 @@ def test_a_reseeded_generator_is_a_side_effect(what: str) -> None:
         ("two intervals apart", "neighbours", "at N = 11 the two levels are 2 intervals apart, should be 1 ["),
         ("raw sigma", "c_noise", "the network gets sigma: 80 at sigma = 80, should be 1.0955 ["),
         ("an index for c_noise", "c_noise", "which is not log(sigma) / 4 of the levels of its inputs ["),
+        ("an unknown c_in", "c_in", "at sigma = 80 the factor of x + sigma z is 0.1006, should be c_in = 0.0125 ["),
         ("images in [0, 1]", "one_path", "the images are 0.5 x + 0.5 of those given, should be x ["),
         ("the same noisy point", "one_path", "both inputs are x + sigma_i z ["),
         ("sigma_data = 1 in c_skip", "coefficients", "c_skip has sigma_data = 1 ["),

@@ -156,7 +156,8 @@ def _audit(options: AuditOptions) -> Verification:
     if not callable(target.namespace):
         raise TargetError(f"TARGET: expected a callable, got {options.target}. Name it as module:function.")
     results = AUDITORS[options.kind](target.namespace, options)
-    return Verification(target, results, _only_of(options.kind), seed=options.seed)
+    device = getattr(options, "device", "cpu")
+    return Verification(target, results, _only_of(options.kind), device=device, seed=options.seed)
 
 
 def _laws_are_tried() -> bool:

@@ -37,9 +37,10 @@ def _header(report: Report) -> Iterator[str]:
     head = report.head
     known = {name: "" if head[name] == "unknown" else f", {name} {head[name]}" for name in ("version", "commit")}
     count = sum(row.function != trace.FUNCTION for row in report.rows) or len(report.rows)
+    missing = "" if report.is_audit else f" {report.missing} functions missing;"
     yield (
-        f"{head['target']}{known['version']}{known['commit']}: {count} functions in {head['duration']:.0f} s; "
-        f"{report.missing} functions missing; {head['dtype']}, {head['arrays']} arrays on {head['device']}"
+        f"{head['target']}{known['version']}{known['commit']}: {count} {'checks' if report.is_audit else 'functions'} "
+        f"in {head['duration']:.0f} s;{missing} {head['dtype']}, {head['arrays']} arrays on {head['device']}"
     )
     yield (
         f"ict_ref {head['ict_ref']}, vectors {head['vectors']} (sha256 {str(head['vectors_sha256'])[:8]}), "
@@ -54,7 +55,9 @@ def _table(report: Report, width: int, colour: bool) -> Iterator[str]:
     rows = [row for row in report.rows if row not in right]
     first = max([5, *(len(row.word) for row in rows)])
     if right:
-        names = ", ".join(f"{row.function} {row.count}" for row in right)
+        names = ", ".join(
+            row.function.partition(":")[2] if report.is_audit else f"{row.function} {row.count}" for row in right
+        )
         yield from (
             _painted(line, "right", colour) for line in _wrapped(f"{'right':{first}}  {names}", width, first + 2)
         )

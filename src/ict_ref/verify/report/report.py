@@ -121,13 +121,18 @@ class Report:
         return 0 if any(map(is_checked, self.results)) else NOTHING_CHECKED
 
     @property
+    def is_audit(self) -> bool:
+        """Whether the rows are checks of an audit, whose names begin with what is audited, not functions."""
+        return bool(self.rows) and all(":" in row.function for row in self.rows)
+
+    @property
     def verdict(self) -> str:
         """The last line of the report."""
         wrong = [row for row in self.rows if row.word in ("WRONG", "FAIL")]
         checked = [row for row in self.rows if row.word != "skipped"]
         wrong, checked = ([row for row in rows if row.function != trace.FUNCTION] or rows for rows in (wrong, checked))
         parts = [f"{wrong[-1].word}  {len(wrong)} of {len(checked)}" if wrong else f"right  {len(checked)}"]
-        parts[0] += " functions"
+        parts[0] += " checks" if self.is_audit else " functions"
         for word, text in (("note", "with a note"), ("waived", "waived"), ("skipped", "not counted")):
             number = sum(row.word == word for row in self.rows)
             parts += [f"{number} {text}"] if number else []

@@ -75,27 +75,31 @@ class _Audit:
         """Yield all findings."""
         seen = self.edges + self.draws
         yield result("runs")
-        yield self._side_effects(seen)
+        yield from self._side_effects(seen)
         yield from self._inputs()
         yield from flow.check_flow(self.edges)
         if self.settings.device == "cpu":
             yield skipped("shared_dropout", flow.CPU_ONLY)
         if self.forms.noise is not None:
             yield from self._levels()
-        if self.forms.decodes and self.forms.path is not None:
+        if self.forms.decodes:
             yield from self._objective()
+        else:
+            yield skipped("loss", "it needs noisy points that can be decoded; correct c_noise and c_in first")
         yield self._nan()
 
-    def _side_effects(self, seen: Sequence[ObservedStep]) -> Result:
+    def _side_effects(self, seen: Sequence[ObservedStep]) -> Iterator[Result]:
+        """Yield a finding about the images, and one for each other side effect."""
         effects = dict.fromkeys(effect for one in seen for effect in one.effects)
         again = [self.observe(seen[0].at, still, seed=seed) for seed in (1, 2)]
         for name, one, two in zip(("Python", "NumPy"), *(one.end_states for one in again), strict=True):
             if one == two:
                 effects[f"it reseeds {name}'s global generator"] = None
         changes = [effect for effect in effects if "images" in effect]
-        if changes:
-            return result("side_effects", "; ".join(effects))
-        return result("side_effects", "; ".join(effects) or None, kind="type")
+        yield result("side_effects", "; ".join(changes) or None)
+        for effect in effects:
+            if effect not in changes:
+                yield result("side_effects", effect, kind="type")
 
     def _inputs(self) -> Iterator[Result]:
         """Yield the findings about c_noise, c_in and the two points."""
@@ -111,7 +115,7 @@ class _Audit:
             return
         text = _c_noise_text(forms, first)
         yield result("c_noise", None if forms.noise is decode.RIGHT_NOISE else text, forms.noise.deviation)
-        yield from decode.check_points(forms)
+        yield from decode.check_points(forms, first)
 
     @cached_property
     def decoded(self) -> list[DecodedStep]:

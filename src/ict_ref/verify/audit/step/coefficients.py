@@ -15,14 +15,15 @@ from torch import Tensor
 
 from ict_ref.verify.audit.step.decode import DecodedStep, Forms
 from ict_ref.verify.audit.step.network_spy import Answer, column, wild
+from ict_ref.verify.audit.step.observe import Side
 from ict_ref.verify.audit.step.settings import Settings
 from ict_ref.verify.audit.step.verdicts import result
 from ict_ref.verify.checks.result import Result
 
 DIRECTION = 1e-3
 """Relative error of the gradient's direction up to which coefficients are right."""
-ROUNDING = 1e-6
-"""Rounding of f in float32, relative to its largest value."""
+ROUNDING = 3e-7
+"""Rounding of f in float32, relative to its larger term."""
 Coefficients: TypeAlias = Callable[[Tensor, Settings], tuple[Tensor, Tensor]]
 
 
@@ -133,12 +134,11 @@ def difference(form: Form, step: DecodedStep, settings: Settings, lower_is_stude
     """Return the difference of student and teacher of a step under a form."""
     sides = ((step.seen.upper, step.x_high, step.high), (step.seen.lower, step.x_low, step.low))
     student, teacher = reversed(sides) if lower_is_student else sides
-    raw, out = _f(form, *student, settings)
-    other, _ = _f(form, *teacher, settings)
+    raw, out, size = _f(form, *student, settings)
+    other, _, other_size = _f(form, *teacher, settings)
     inside = (raw.abs() <= 1) if form.clamped else torch.ones_like(raw, dtype=torch.bool)
     raw, other = (raw.clamp(-1, 1), other.clamp(-1, 1)) if form.clamped else (raw, other)
     delta = (raw - other).flatten(1)
-    size = torch.maximum(raw.flatten(1).norm(dim=1), other.flatten(1).norm(dim=1))
     return Difference(
         delta,
         delta * inside.flatten(1),
@@ -147,7 +147,7 @@ def difference(form: Form, step: DecodedStep, settings: Settings, lower_is_stude
         step.high,
         step.low,
         *_intervals(step),
-        ROUNDING * size / delta.norm(dim=1).clamp_min(1e-30),
+        ROUNDING * torch.maximum(size, other_size) / delta.norm(dim=1).clamp_min(1e-30),
     )
 
 
@@ -160,17 +160,22 @@ def _intervals(step: DecodedStep) -> tuple[Tensor, Tensor, Tensor]:
     return 10_000 * step.n + step.lower, inverse[above], inverse[below]
 
 
-def _f(form: Form, side: object, x: Tensor, sigma: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-    """Return f before it is cut, and c_out."""
+def _f(form: Form, side: Side, x: Tensor, sigma: Tensor, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
+    """Return f before it is cut, c_out, and the length of the larger term of f."""
     c_skip, c_out = form.of(sigma, settings)
-    at = side.x if form.scaled else x  # type: ignore[attr-defined] # a Side
-    return column(c_skip, x) * at + column(c_out, x) * side.output, c_out  # type: ignore[attr-defined]
+    terms = column(c_skip, x) * (side.x if form.scaled else x), column(c_out, x) * side.output
+    return terms[0] + terms[1], c_out, torch.stack([term.flatten(1).norm(dim=1) for term in terms]).amax(0)
 
 
 def joined(parts: Sequence[Difference]) -> Difference:
     """Return the examples of several steps, of which the gradient reaches some value."""
     whole = Difference(*(torch.cat([getattr(part, name) for part in parts]) for name in DIFFERENCES))
     return _chosen(whole, (whole.gradient != 0).any(1) & (whole.moves != 0).any(1) & (whole.out.abs() > 1e-7))
+
+
+def exact(found: Difference) -> Difference:
+    """Return the examples whose difference is hardly rounded."""
+    return _chosen(found, found.rounding < 2.5 * DIRECTION)
 
 
 def projected(found: Difference, direction: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,7 +198,7 @@ class Parameterization:
 def find_parameterization(
     steps: Sequence[DecodedStep], settings: Settings, lower_is_student: bool
 ) -> Parameterization | None:
-    """Return the form that explains the direction of all gradients; None if there is none."""
+    """Return the form that explains the direction of all gradients; None if not even one does."""
     known = forms(settings)
     found = [joined([difference(form, step, settings, lower_is_student) for step in steps]) for form in known]
     found[0] = _above(found[0], settings.sigma_min)

@@ -51,7 +51,8 @@ def check_curriculum(seen: Mapping[int, int], settings: Settings) -> Result:
     named = [(name, deviation) for name, deviation, one in _others(settings, seen) if _explains(one, seen)]
     if named:
         # At some K two values of K' give one curriculum.
-        return result("curriculum", f"{evidence}: {' or '.join(name for name, _ in named[:3])}", named[0][1])
+        same = [name for name, _ in named if name.startswith("K'")] if named[0][0].startswith("K'") else [named[0][0]]
+        return result("curriculum", f"{evidence}: {' or '.join(same)}", named[0][1])
     count = f", and {len(wrong) - 1} more of {len(seen)} steps differ" if len(wrong) > 1 else ""
     later = [f"N({step}) = {n}" for step, n in sorted(wrong.items())[1:3]]
     return result("curriculum", f"{evidence}{count}{': ' if later else ''}{', '.join(later)}")

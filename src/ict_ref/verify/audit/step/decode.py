@@ -323,10 +323,12 @@ def _by_grid(seen: Sequence[ObservedStep], settings: Settings) -> NoiseForm | No
     return None
 
 
-def check_points(forms: Forms) -> Iterator[Result]:
-    """Compare c_in and the two noisy points with those of Eq. (5)."""
+def check_points(forms: Forms, seen: ObservedStep) -> Iterator[Result]:
+    """Compare c_in and the two noisy points with those of Eq. (5); `seen` is a step with few levels."""
     if forms.input is None or forms.path is None:
-        yield result("one_path", "the two inputs are not c_in (x + sigma z) of the given x and of one z")
+        factor = _solved_factor(forms, seen)
+        text = "the two inputs are not c_in (x + sigma z) of the given x and of one z"
+        yield result("c_in", factor) if factor else result("one_path", text)
         return
     wrong = f"c_in is {forms.input.text}, should be 1 / sqrt(sigma^2 + sigma_data^2)"
     yield result("c_in", None if forms.input is RIGHT_INPUT else wrong, forms.input.deviation)
@@ -335,3 +337,25 @@ def check_points(forms: Forms) -> Iterator[Result]:
         yield result("one_path", f"the images are {forms.slope:.3g} x + {forms.shift:.3g} of those given, should be x")
     else:
         yield result("one_path", None if path is RIGHT_PATH else path.text, path.deviation)
+
+
+def _solved_factor(forms: Forms, seen: ObservedStep) -> str | None:
+    """Return the text about the wrong factor of the inputs, if the inputs are a factor times x + sigma z.
+
+    One x and one z in both points leave two unknown factors in as many equations as an example has values.
+    """
+    high, low = forms.levels(seen)
+    ratio = (high / low)[:, None]
+    columns = torch.stack([seen.upper.x.flatten(1), -ratio * seen.lower.x.flatten(1)], 2)
+    target = (seen.x.flatten(1) * (1 - ratio))[..., None]
+    solution = torch.linalg.lstsq(columns, target).solution
+    error = (columns @ solution - target).norm(dim=(1, 2)) / target.norm(dim=(1, 2))
+    if not bool((error < CLOSE).all()):
+        return None
+    sigma, factor = torch.cat([high, low]), 1 / solution[:, :, 0].T.flatten()
+    right = RIGHT_INPUT.factor(sigma, forms.settings)
+    worst = int((factor / right).abs().log().abs().argmax())
+    return (
+        f"at sigma = {float(sigma[worst]):.4g} the factor of x + sigma z is {float(factor[worst]):.4g}, "
+        f"should be c_in = {float(right[worst]):.4g}"
+    )

@@ -102,7 +102,7 @@ def pooled(expected: Tensor) -> Tensor:
 
 
 def _name(counts: Mapping[int, Tensor], settings: Settings) -> tuple[str, str | None]:
-    """Return the distribution that explains all counts, and its known deviation; empty if there is none."""
+    """Return the distribution that explains all counts, and its known deviation; empty if it is unknown."""
     sign = replace(settings, p_mean=-settings.p_mean, method="ict")
     right = replace(settings, method="ict")
     known: dict[str, tuple[Callable[[int], Tensor], str | None]] = {

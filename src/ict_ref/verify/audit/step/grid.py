@@ -21,7 +21,7 @@ def places(sigma: Tensor, settings: Settings) -> Tensor:
 
 
 def find_n(high: Tensor, low: Tensor, settings: Settings, hint: int | None = None) -> int | None:
-    """Return the smallest number of levels of a grid that has all these levels; None if there is none.
+    """Return the smallest number of levels of a grid that has all these levels; None if they are not in a grid.
 
     The levels are mostly neighbours, so a number that divides the grid finely is not mistaken for it. `hint` is a
     number that is tried first.

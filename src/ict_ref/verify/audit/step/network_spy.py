@@ -93,7 +93,7 @@ def _first_number(values: object, rows: int) -> Tensor:
     """Return the tensor among keyword arguments that has one number per example.
 
     Raises:
-        TypeError: There is none.
+        TypeError: Such a tensor is missing.
     """
     for value in values if hasattr(values, "__iter__") else ():
         if isinstance(value, Tensor) and value.is_floating_point() and value.numel() in (1, rows):

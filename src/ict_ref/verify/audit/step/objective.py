@@ -85,7 +85,7 @@ def shape(found: Difference, power: float, c: Tensor) -> Tensor:
 
 
 def find_objective(found: Difference, parameterization: Parameterization, settings: Settings) -> Objective | None:
-    """Return the objective that explains the lengths of all gradients; None if there is none.
+    """Return the objective that explains the lengths of all gradients; None if it is unknown.
 
     The distances of the examples are far below c and far above it.
     """
