@@ -169,6 +169,8 @@ class _Audit:
             yield from loss.check_loss(self._run, decoded, self.forms, self.settings, flow.student_is_lower(self.edges))
         elif decoded:
             yield from loss.check_value(decoded, self.settings)
+        else:
+            yield skipped("loss", "it needs levels of a grid")
 
     def _run(self, number: int, answer: Answer) -> DecodedStep:
         """Observe and decode a step at about the number of levels that shows the most."""

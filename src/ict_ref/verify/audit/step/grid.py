@@ -29,11 +29,18 @@ def find_n(high: Tensor, low: Tensor, settings: Settings, hint: int | None = Non
     at = torch.cat([places(high, settings), places(low, settings)]).nan_to_num(-1)
     if bool((at < -PLACE).any() | (at > 1 + PLACE).any()):
         return None
-    if hint is not None and bool(_fits(at, torch.tensor([hint]))):
+    if hint is not None and _has_neighbours(at, hint):
         return hint
     counts = torch.arange(2, settings.most_levels + 1)
     fits = _fits(at, counts).nonzero()
     return int(counts[fits[0]]) if len(fits) else None
+
+
+def _has_neighbours(at: Tensor, n: int) -> bool:
+    """Return whether all levels are in the grid of n levels, where those of each example are neighbours."""
+    upper, lower = at.chunk(2)
+    apart = ((upper - lower) * (n - 1)).round()
+    return bool((apart == 1).all()) and bool(_fits(at, torch.tensor([n])))
 
 
 def _fits(at: Tensor, counts: Tensor) -> Tensor:
