@@ -48,7 +48,7 @@ NAMES = {
     "edit.__main__": "--task --step --out --labels --seed --sigmas --sigma --count --mask --patch --noisy --steps "
     "--device RUN|FILE [IMAGE",
     "figures.__main__": "--out --only --from --run --step --sheet --labels --seed --device",
-    "experiments.__main__": "--only --json",
+    "experiments.__main__": "--only --json --runs --seeds --steps",
     "prepare.__main__": "--out --split --size --grey --class-map --workers --check SOURCE",
     "import_checkpoint": "--out --format --size --time-scale --head-channels --qkv --no-average --dropout "
     "--dropout-max-resolution FILE",

@@ -411,9 +411,12 @@ def test_without_names_all_run(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (
             ["--only", "no-such"],
-            "--only: expected one of delta, gaussian, mixture, levels, teacher-ema, huber, got no-such",
+            "--only: expected one of delta, gaussian, mixture, levels, teacher-ema, huber, deviations, got no-such",
         ),
-        (["--only"], "--only: expected one of delta, gaussian, mixture, levels, teacher-ema, huber, got nothing"),
+        (
+            ["--only"],
+            "--only: expected one of delta, gaussian, mixture, levels, teacher-ema, huber, deviations, got nothing",
+        ),
         (["--josn", "x"], "unknown option --josn; perhaps you meant --json"),
         (["--json", "old.json"], "Existing files are not overwritten"),
         (["--json", "dangling.json"], "Existing files are not overwritten"),

@@ -33,11 +33,11 @@ def run_experiments(options: ExperimentOptions) -> int:
         _refuse_file(options.json)
     import torch
 
-    from ict_ref.experiments.catalogue import EXPERIMENTS
+    from ict_ref.experiments.catalogue import chosen
     from ict_ref.utils.atomic import write_atomically
 
     torch.set_num_threads(1)  # small networks are fastest with one thread
-    found = {name: run(name, one) for name, one in EXPERIMENTS.items() if not options.only or name in options.only}
+    found = {name: run(name, one) for name, one in chosen(options).items()}
     if options.json is not None:
         _refuse_file(options.json)  # another process may have written this file in the meantime
         write_atomically(options.json, (json.dumps(as_json(found), indent=2) + "\n").encode())

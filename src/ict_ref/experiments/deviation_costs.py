@@ -3,7 +3,7 @@
 import json
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,22 +17,22 @@ from ict_ref.config import Config, Train
 from ict_ref.config import digits as digits_preset
 from ict_ref.data.dataset import Images, digits, to_float
 from ict_ref.data.image_files import write_grid
-from ict_ref.experiments.known_deviations import DEVIATIONS, RIGHT, KnownDeviation
 from ict_ref.experiments.cost_table import StoredRun, cost_table
-from ict_ref.experiments.runs import Table, Tick
+from ict_ref.experiments.known_deviations import DEVIATIONS, RIGHT, KnownDeviation
+from ict_ref.experiments.runs import EVALUATION_SEED, Table, Tick
 from ict_ref.experiments.step_parts import PartedRun
 from ict_ref.formulas import frechet_distance, precision_recall
 from ict_ref.utils.atomic import write_atomically
 from ict_ref.utils.json_file import as_fields, read_json
+from ict_ref.utils.rng import stream
 
 FOLDER = Path("runs/deviations")
 SEEDS, UPDATES = 3, 400
 MORE_SEEDS = 2
 """Number of seeds that the reference has more than a deviation."""
 NEIGHBOURS = 3
-SHOWN = 80
-SPREADS = 2
-"""Number of standard deviations up to which a difference counts as spread."""
+SHOWN = 8
+"""Number of samples of each class in a picture."""
 ADVICE = "Delete it; the same command makes it again."
 
 
@@ -55,9 +55,14 @@ class DigitScorer:
         # This import takes about a second, so only this function makes it.
         from sklearn.svm import SVC
 
-        self.labels = held_out.labels
+        self.labels, self.classes = held_out.labels, range(held_out.classes)
         self._real = _flat(held_out.pixels)
         self._classifier: Any = SVC().fit(self._real.numpy(), held_out.labels.numpy())
+
+    @property
+    def shown(self) -> Int64[Tensor, " shown"]:
+        """Return the numbers of some samples of each class, by which a picture has one column per class."""
+        return torch.stack([(self.labels == one).nonzero()[:SHOWN, 0] for one in self.classes], dim=1).flatten()
 
     def scores(self, pixels: UInt8[Tensor, " n channels height width"], labels: Int64[Tensor, " n"]) -> Scores:
         """Return the scores of these images."""
@@ -73,7 +78,7 @@ def _flat(pixels: UInt8[Tensor, " n channels height width"]) -> Tensor:
 
 
 def small_digits(updates: int, seed: int) -> Config:
-    """Return the preset digits in a quarter of its updates, as one noise shard."""
+    """Return a shorter version of the preset digits, with one noise shard."""
     start = digits_preset()
     train = Train(steps=updates, batch_size=64, learning_rate=4e-3, ema_decay=0.985, seed=seed)
     return replace(start, train=train)
@@ -87,11 +92,34 @@ class DeviationCosts:
     seeds: int = SEEDS
     steps: int = UPDATES
     deviations: tuple[KnownDeviation, ...] = DEVIATIONS
+    configuration: Callable[[int, int], Config] = small_digits
+    """Return the configuration for a number of updates and a seed."""
 
     @property
     def updates(self) -> int:
         """Return the number of calls of `tick`: the updates of the runs that are not stored."""
         return self.steps * sum(not self._path(each, seed).exists() for each, seed in self.runs())
+
+    def scale(self) -> str:
+        """Return the size of the runs in sentences."""
+        config, held_out = self.configuration(self.steps, 0), len(self._images[1])
+        values = sum(
+            each.numel() for each in PartedRun(config, self._images[0], RIGHT.parts).state.student.parameters()
+        )
+        return (
+            f"{len(self._images[0])} digits of 8x8 pixels with labels; ADM with {values} parameters."
+            f" {self.steps} updates of {config.train.batch_size} images, RAdam at {config.train.learning_rate:g},"
+            f" EMA decay {config.train.ema_decay:g}. Scores in pixels: {held_out} one-step samples of the EMA weights"
+            f" against {held_out} held-out digits."
+        )
+
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """Return the scores of training digits and of noise, by name."""
+        train, held_out = self._images
+        real = train.evenly(len(held_out))
+        noise = stream(EVALUATION_SEED, "baseline").integers(256, size=held_out.array.shape, dtype="uint8")
+        sets = {"real training digits": (real.pixels, real.labels), "noise": (torch.from_numpy(noise), held_out.labels)}
+        return {name: asdict(self._scorer.scores(*images)) for name, images in sets.items()}
 
     def runs(self) -> Iterator[tuple[KnownDeviation, int]]:
         """Yield each deviation and seed: all deviations with one seed before the next seed."""
@@ -110,7 +138,17 @@ class DeviationCosts:
         for deviation, seed in self.runs():
             if not self._path(deviation, seed).exists():
                 self._make(deviation, seed, tick)
-        return [cost_table([self.stored(*each) for each in self.runs()])]
+        return [cost_table(self.all_stored(), f"deviations: {self.scale()}")]
+
+    def all_stored(self) -> list[StoredRun]:
+        """Return the stored runs in the order of the table.
+
+        Raises:
+            ValueError: a run is damaged, or is of other updates or another configuration.
+            OSError: a file cannot be read.
+        """
+        order = sorted(self.runs(), key=lambda each: (RIGHT, *self.deviations).index(each[0]))
+        return [self.stored(*each) for each in order if self._path(*each).exists()]
 
     def stored(self, deviation: KnownDeviation, seed: int) -> StoredRun:
         """Return a stored run.
@@ -121,7 +159,7 @@ class DeviationCosts:
         """
         path = self._path(deviation, seed)
         found = StoredRun(**as_fields(StoredRun, read_json(path, ADVICE)))
-        here = self.steps, small_digits(self.steps, seed).digest()
+        here = self.steps, self.configuration(self.steps, seed).digest()
         if (found.updates, found.configuration) != here:
             raise ValueError(
                 f"--runs: expected runs of {self.steps} updates with today's configuration, got {path}. "
@@ -134,7 +172,7 @@ class DeviationCosts:
 
     def _make(self, deviation: KnownDeviation, seed: int, tick: Tick) -> None:
         """Train, sample and score one run, and store it with a picture of its first samples."""
-        begun, config = time.process_time(), small_digits(self.steps, seed)
+        begun, config = time.process_time(), self.configuration(self.steps, seed)
         run = PartedRun(config, self._images[0], deviation.parts)
         found = StoredRun(deviation.name, seed, self.steps, config.digest(), 0.0)
         path = self._path(deviation, seed)
@@ -145,7 +183,7 @@ class DeviationCosts:
             found = replace(found, diverged_at=min(run.state.step + 1, self.steps))
         else:
             found = replace(found, loss=loss, **asdict(self._scorer.scores(samples, self._scorer.labels)))
-            write_grid(samples[:SHOWN], path.with_suffix(".png"), 10)
+            write_grid(samples[self._scorer.shown], path.with_suffix(".png"), len(self._scorer.classes))
         found = replace(found, seconds=round(time.process_time() - begun, 2))
         write_atomically(path, (json.dumps(asdict(found), indent=1) + "\n").encode())
 

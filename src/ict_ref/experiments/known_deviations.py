@@ -13,13 +13,13 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from ict_ref.config import Config
+from ict_ref.experiments.cost_table import RIGHT_NAME
 from ict_ref.experiments.step_parts import StepParts
 from ict_ref.formulas import (
     c_in,
     c_noise,
     c_out,
     c_skip,
-    consistency_training_loss,
     inverse_gap_weights,
     lognormal_pmf,
     pseudo_huber,
@@ -48,7 +48,7 @@ class KnownDeviation:
     """Ids under which `ict_ref.verify` reports it."""
 
 
-RIGHT = KnownDeviation("Right", "the reference, without a deviation", StepParts())
+RIGHT = KnownDeviation(RIGHT_NAME, "the reference, without a deviation", StepParts())
 
 
 def configured(group: str, **changed: Any) -> StepParts:
@@ -95,7 +95,7 @@ VALUES = 64
 
 def distance(of: Callable[[Examples, Examples], Losses]) -> StepParts:
     """Return the parts of a run with another distance."""
-    return StepParts(distance=lambda config, dim: of)
+    return StepParts(distance=lambda *_: of)
 
 
 # Parameterization
@@ -120,17 +120,17 @@ def parameterization(
     return StepParts(parameterization=parameterized)
 
 
-def edm_skip(sigma: Levels, *, sigma_min: float, sigma_data: float) -> Levels:
+def edm_skip(sigma: Levels, *, sigma_data: float, **_: float) -> Levels:
     """Return c_skip without sigma_min."""
     return sigma_data**2 / (sigma**2 + sigma_data**2)
 
 
-def edm_out(sigma: Levels, *, sigma_min: float, sigma_data: float) -> Levels:
+def edm_out(sigma: Levels, *, sigma_data: float, **_: float) -> Levels:
     """Return c_out without sigma_min."""
     return sigma_data * sigma / (sigma**2 + sigma_data**2).sqrt()
 
 
-def diffusers_out(sigma: Levels, *, sigma_min: float, sigma_data: float) -> Levels:
+def diffusers_out(sigma: Levels, *, sigma_data: float, **_: float) -> Levels:
     """Return c_out without sigma_min and without the factor sigma_data."""
     return sigma / (sigma**2 + sigma_data**2).sqrt()
 
@@ -143,62 +143,88 @@ def squared_in(sigma: Levels, *, sigma_data: float) -> Levels:
 # Pairs of noisy images, with the signature of `consistency_training_loss`
 
 
-def pair(of: Callable[..., Losses]) -> StepParts:
-    """Return the parts of a run with another loss."""
-    return StepParts(loss=of)
+@dataclass(frozen=True)
+class Pair:
+    """The arguments of `consistency_training_loss`, and the noisy images and noise levels of both functions."""
+
+    student: Function
+    teacher: Function
+    x: Float[Tensor, " batch *event"]
+    z: Float[Tensor, " batch *event"]
+    index: Int64[Tensor, " batch"]
+    sigmas: Float64[Tensor, " n"]
+    distance: Callable[[Examples, Examples], Losses]
+    weights: Float64[Tensor, " n-1"]
+
+    @property
+    def low(self) -> Levels:
+        """Return sigma_i."""
+        return self.sigmas[self.index].to(self.x)
+
+    @property
+    def high(self) -> Levels:
+        """Return sigma_{i+1}."""
+        return self.sigmas[self.index + 1].to(self.x)
+
+    def noisy(self, sigma: Levels) -> Examples:
+        """Return x + sigma z."""
+        return self.x + sigma.reshape(-1, 1, 1, 1) * self.z
+
+    def losses(self, student: Examples, teacher: Examples) -> Losses:
+        """Return the weighted distances of two outputs."""
+        return self.weights[self.index].to(self.x) * self.distance(student, teacher)
 
 
-def _noisy(x: Examples, z: Examples, sigma: Levels) -> Examples:
-    return x + sigma.reshape(-1, 1, 1, 1) * z
+def pair(of: Callable[[Pair], tuple[Examples, Examples]]) -> StepParts:
+    """Return the parts of a run that compares the two outputs that `of` returns."""
+
+    def loss(*arguments: Any, **named: Any) -> Losses:
+        given = Pair(*arguments, **named)
+        return given.losses(*of(given))
+
+    return StepParts(loss=loss)
 
 
-def gradient_through_teacher(
-    student: Function, teacher: Function, x: Examples, z: Examples, index: Int64[Tensor, " batch"],
-    sigmas: Float64[Tensor, " n"], *, distance: Callable[..., Losses], weights: Float64[Tensor, " n-1"],
-) -> Losses:  # fmt: skip
-    """Return the loss without stopping the gradient of the teacher's output."""
-    low, high = sigmas[index].to(x), sigmas[index + 1].to(x)
-    return weights[index].to(x) * distance(student(_noisy(x, z, high), high), teacher(_noisy(x, z, low), low))
+def right_pair(of: Pair) -> tuple[Examples, Examples]:
+    """Return the outputs of student and teacher that Eq. (5) compares."""
+    return of.student(of.noisy(of.high), of.high), without_gradient(of.teacher, of.noisy(of.low), of.low)
 
 
-def swapped_levels(student: Function, teacher: Function, x: Examples, z: Examples, *rest: Any, **named: Any) -> Losses:
-    """Return the loss of a student at sigma_i and a teacher at sigma_{i+1}."""
-    index, sigmas = rest
-    low, high = sigmas[index].to(x), sigmas[index + 1].to(x)
-    with torch.no_grad():
-        target = teacher(_noisy(x, z, high), high)
-    return named["weights"][index].to(x) * named["distance"](student(_noisy(x, z, low), low), target)
+@torch.no_grad()
+def without_gradient(f: Function, x: Examples, sigma: Levels) -> Examples:
+    """Return f(x, sigma) without gradient."""
+    return f(x, sigma)
 
 
-def teacher_at_higher_level(student: Function, teacher: Function, *rest: Any, **named: Any) -> Losses:
-    """Return the loss where the teacher gets x_i with the level sigma_{i+1}."""
-    _, _, index, sigmas = rest
-    return consistency_training_loss(
-        student, lambda noisy, low: teacher(noisy, sigmas[index + 1].to(low)), *rest, **named
-    )
+def gradient_through_teacher(of: Pair) -> tuple[Examples, Examples]:
+    """Return the outputs without stopping the gradient of the teacher's."""
+    return of.student(of.noisy(of.high), of.high), of.teacher(of.noisy(of.low), of.low)
 
 
-def same_noise(student: Function, teacher: Function, *rest: Any, **named: Any) -> Losses:
-    """Return the loss where the student gets x_i with the level sigma_{i+1}."""
-    x, z, index, sigmas = rest
-    return consistency_training_loss(
-        lambda noisy, high: student(_noisy(x, z, sigmas[index].to(high)), high), teacher, *rest, **named
-    )
+def swapped_levels(of: Pair) -> tuple[Examples, Examples]:
+    """Return the outputs of a student at sigma_i and a teacher at sigma_{i+1}."""
+    return of.student(of.noisy(of.low), of.low), without_gradient(of.teacher, of.noisy(of.high), of.high)
 
 
-def noise_not_shared(student: Function, teacher: Function, *rest: Any, **named: Any) -> Losses:
-    """Return the loss where the teacher's noise is that of the next example of the batch."""
-    x, z, _, _ = rest
-    return consistency_training_loss(student, lambda _, low: teacher(_noisy(x, z.roll(1, 0), low), low), *rest, **named)
+def teacher_at_higher_level(of: Pair) -> tuple[Examples, Examples]:
+    """Return the outputs where the teacher gets x_i with the level sigma_{i+1}."""
+    return of.student(of.noisy(of.high), of.high), without_gradient(of.teacher, of.noisy(of.low), of.high)
 
 
-def multiplicative_noise(
-    student: Function, teacher: Function, x: Examples, z: Examples, *rest: Any, **named: Any
-) -> Losses:
-    """Return the loss where noisy images are x sigma z."""
-    return consistency_training_loss(
-        lambda noisy, high: student(noisy - x, high), lambda noisy, low: teacher(noisy - x, low), x, x * z, *rest, **named
-    )
+def same_noise(of: Pair) -> tuple[Examples, Examples]:
+    """Return the outputs where the student gets x_i with the level sigma_{i+1}."""
+    return of.student(of.noisy(of.low), of.high), without_gradient(of.teacher, of.noisy(of.low), of.low)
+
+
+def noise_not_shared(of: Pair) -> tuple[Examples, Examples]:
+    """Return the outputs where the teacher's noise is that of the next example of the batch."""
+    own = replace(of, z=of.z.roll(1, 0))
+    return of.student(of.noisy(of.high), of.high), without_gradient(of.teacher, own.noisy(of.low), of.low)
+
+
+def multiplicative_noise(of: Pair) -> tuple[Examples, Examples]:
+    """Return the outputs where noisy images are x sigma z."""
+    return right_pair(replace(of, x=torch.zeros_like(of.x), z=of.x * of.z))
 
 
 def own_masks(noise: SampledNoise) -> SampledNoise:
@@ -235,11 +261,6 @@ def counted_in_images(step: int, config: Config) -> Discretization:
     return discretization(min(step * config.train.batch_size, config.train.steps), config)
 
 
-def without_growth(step: int, config: Config) -> Discretization:
-    """Return the noise levels of the first step."""
-    return discretization(0, config)
-
-
 # EMA weights
 
 
@@ -257,11 +278,11 @@ def swapped_ema(trainer: Trainer) -> None:
 
 DEVIATIONS: tuple[KnownDeviation, ...] = (
     KnownDeviation(
-        "Elementwise", "pseudo-Huber per value, averaged", distance(elementwise), ("Elementwise", "ElementwiseSum")
+        "Elementwise", "pseudo-Huber per value, averaged", distance(elementwise), ("Elementwise",)
     ),
     KnownDeviation("HuberOverRoot", "pseudo-Huber divided by sqrt(d)", distance(over_root)),
-    KnownDeviation("Constant10", "c ten times too large", times_constant(10)),
-    KnownDeviation("Constant50", "c fifty times too large", times_constant(50)),
+    KnownDeviation("Constant10", "c ten times too large", times_constant(10.0)),
+    KnownDeviation("Constant50", "c fifty times too large", times_constant(50.0)),
     KnownDeviation(
         "RawSigma", "the network gets sigma, not log(sigma) / 4", parameterization(noise=lambda sigma: sigma),
         ("RawSigmaNoise", "RawSigmaEmbedded"),
@@ -272,7 +293,7 @@ DEVIATIONS: tuple[KnownDeviation, ...] = (
     ),
     KnownDeviation(
         "NoInputScaling", "the network gets x, not c_in x",
-        parameterization(scale=lambda sigma, sigma_data: torch.ones_like(sigma)), ("NoInputScaling",),
+        parameterization(scale=lambda sigma, **_: torch.ones_like(sigma)), ("NoInputScaling",),
     ),
     KnownDeviation("EdmSkip", "c_skip without sigma_min", parameterization(skip=edm_skip), ("EdmSkip",)),
     KnownDeviation("UnsharedDropout", "the teacher has dropout masks of its own", StepParts(teacher_noise=own_masks)),
@@ -282,7 +303,9 @@ DEVIATIONS: tuple[KnownDeviation, ...] = (
     KnownDeviation(
         "SoftmaxPmf", "softmax of p(i)", levels(lambda found: replace(found, pmf=found.pmf.softmax(0)))
     ),
-    KnownDeviation("NextWeights", "the weight is that of the next interval", levels(next_weights)),
+    KnownDeviation(
+        "NextWeights", "the weight is that of the next interval", levels(next_weights), ("UpperLevelWeights",)
+    ),
     KnownDeviation("OneLevelFewer", "N without its + 1", StepParts(levels=one_level_fewer)),
     KnownDeviation("NoiseNotShared", "the teacher has noise of its own", pair(noise_not_shared)),
     KnownDeviation(
@@ -290,7 +313,7 @@ DEVIATIONS: tuple[KnownDeviation, ...] = (
     ),
     KnownDeviation("EmaFirst", "EMA update before the optimizer's", StepParts(update=ema_then_optimizer)),
     KnownDeviation("SwappedEma", "EMA update with swapped arguments", StepParts(update=swapped_ema), ("SwappedEma",)),
-    KnownDeviation("MeanSign", "P_mean = +1.1", configured("method", p_mean=1.1), ("MeanSign", "DensityMeanSign")),
+    KnownDeviation("MeanSign", "P_mean = +1.1", configured("method", p_mean=1.1), ("MeanSign",)),
     KnownDeviation(
         "MirroredPmf", "p(i) counted from sigma_max down", levels(lambda found: replace(found, pmf=found.pmf.flip(0))),
         ("MirroredPmf", "MirroredIndex", "CellsFromTheTop"),
@@ -299,7 +322,9 @@ DEVIATIONS: tuple[KnownDeviation, ...] = (
     KnownDeviation(
         "CurriculumOfImages", "the curriculum counts images, not updates", StepParts(levels=counted_in_images)
     ),
-    KnownDeviation("CurriculumStays", "N stays at s0 + 1", StepParts(levels=without_growth)),
+    KnownDeviation(
+        "CurriculumStays", "N stays at s0 + 1", StepParts(levels=lambda _, config: discretization(0, config))
+    ),
     KnownDeviation(
         "EdmCoefficients", "c_skip and c_out without sigma_min", parameterization(skip=edm_skip, out=edm_out),
         ("EdmCoefficients",),

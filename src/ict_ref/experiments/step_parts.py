@@ -66,8 +66,8 @@ class StepParts:
     """Return the random numbers whose dropout masks the teacher uses."""
     parameterization: Callable[..., Values] = boundary_parameterization
     """Return f, with the signature of `boundary_parameterization`."""
-    distance: Callable[[Config, int], Callable[[Values, Values], Float[Tensor, " batch"]]] = (
-        lambda config, dim: distance_of(config.method, dim)
+    distance: Callable[[Config, int], Callable[[Values, Values], Float[Tensor, " batch"]]] = lambda config, dim: (
+        distance_of(config.method, dim)
     )
     """Return the distance between images of `dim` values."""
     loss: Callable[..., Float[Tensor, " batch"]] = consistency_training_loss
@@ -97,9 +97,12 @@ class PartedRun:
         state = self.state
         ((microbatch, _),) = state.microbatches.of_step(state.step)
         state.optimizer.zero_grad()
-        self.loss = self.losses(microbatch).mean()
-        torch.autograd.backward(self.loss)
-        norm = torch.nn.utils.get_total_norm([each.grad for each in state.student.parameters() if each.grad is not None])
+        loss = self.losses(microbatch).mean()
+        torch.autograd.backward(loss)
+        self.loss = loss.detach()
+        norm = torch.nn.utils.get_total_norm(
+            [each.grad for each in state.student.parameters() if each.grad is not None]
+        )
         if not bool((self.loss + norm).isfinite()):
             raise FloatingPointError(f"the loss is {float(self.loss)}, the norm of its gradient {float(norm)}")
         state.optimizer.updates = state.step

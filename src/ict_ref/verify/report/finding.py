@@ -77,6 +77,18 @@ def fix_of(deviation: str) -> str:
     return str(_book().get(deviation, {}).get("fix", ""))
 
 
+@cache
+def _costs() -> Mapping[str, str]:
+    found: Mapping[str, Any] = json.loads((files("ict_ref.verify.report") / "costs.json").read_text("utf-8"))
+    costs: Mapping[str, str] = found["costs"]
+    return costs
+
+
+def effect_of(deviation: str, version: int = VERSION) -> str:
+    """Return the effect of a deviation on training, and its cost in a small run if that was measured."""
+    return "; ".join(filter(None, (deviations(version)[deviation].effect, _costs().get(deviation, ""))))
+
+
 def findings(results: Iterable[Result], version: int = VERSION) -> list[Finding]:
     """Return the findings of some results: those that fail first, each kind in the order of the functions."""
     by_function: dict[str, list[Result]] = {}
@@ -160,7 +172,7 @@ def _finding(group: Group, results: list[Result], version: int) -> Finding:
         checks=tuple(result.id for result in results),
         source=first.source.split("; ")[0],
         example=_example(group, first, version),
-        effect="; ".join(known[name].effect for name in names),
+        effect="; ".join(effect_of(name, version) for name in names),
         fix="; ".join(fixes),
         seen=tuple(seen),
         deviations=names,

@@ -1,0 +1,103 @@
+"""The cost of known deviations, in docs/deviations.md and in the reports of `ict_ref.verify`.
+
+`python -m tools.deviation_table FOLDER` collects the runs of `python -m ict_ref.experiments --only deviations --runs
+FOLDER` in docs/deviations.json. It then writes the table and the file of the reports from it; without FOLDER, only
+these two. tests/experiments/test_deviation_page.py fails where they are stale.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ict_ref.experiments.cost_table import RIGHT_NAME, StoredRun, Summary, clause, row, summaries
+from ict_ref.experiments.deviation_costs import DeviationCosts
+from ict_ref.experiments.known_deviations import DEVIATIONS, RIGHT
+from ict_ref.utils.atomic import write_atomically
+
+ROOT = Path(__file__).parents[1]
+PAGE, DATA = ROOT / "docs" / "deviations.md", ROOT / "docs" / "deviations.json"
+REPORT = ROOT / "src" / "ict_ref" / "verify" / "report" / "costs.json"
+BEGIN, END = "<!-- costs: written by `python -m tools.deviation_table` -->", "<!-- end of costs -->"
+HEAD = (
+    "| deviation | | seeds | Frechet distance | accuracy | recall | loss | cost | what a user sees |",
+    "|---|---|---:|---:|---:|---:|---:|---:|---|",
+)
+SHORT_SCALE = "on 8x8 digits"
+FEWEST = 2
+"""Number of seeds from which the reports quote a cost."""
+
+
+def collected(folder: Path) -> dict[str, Any]:
+    """Return the runs in a folder and their scale as JSON.
+
+    Raises:
+        ValueError: a run is damaged, or is not of the default number of updates.
+        OSError: a file cannot be read.
+    """
+    experiment = DeviationCosts(folder=folder)
+    runs = experiment.all_stored()
+    return {"scale": experiment.scale(), "baselines": experiment.baselines(), "runs": [asdict(run) for run in runs]}
+
+
+def of_data(data: dict[str, Any]) -> tuple[Summary, dict[str, Summary]]:
+    """Return the summary of the right runs and those of the deviations."""
+    found = summaries(StoredRun(**run) for run in data["runs"])
+    return found.pop(RIGHT_NAME), found
+
+
+def tables(data: dict[str, Any]) -> str:
+    """Return the scale and the table in Markdown, with deviations that are not measured."""
+    right, found = of_data(data)
+    what = {each.name: each.what for each in (RIGHT, *DEVIATIONS)}
+    lines = [
+        "| " + " | ".join((f"`{name}`", what[name], *rest)) + " |"
+        for name, *rest in (row(each, right) for each in (right, *found.values()))
+    ]
+    baselines = [
+        f"| {name} | | | {scores['frechet_distance']:.2f} | {scores['accuracy']:.2f} | {scores['recall']:.2f} | | | |"
+        for name, scores in data["baselines"].items()
+    ]
+    missing = [
+        f"| `{each.name}` | {each.what} | 0 | | | | | | not measured |" for each in DEVIATIONS if each.name not in found
+    ]
+    scale = data["scale"].replace(". ", ".\n")
+    return f"**Scale.** {scale}\n\n" + "\n".join([*HEAD, *lines, *missing, *baselines])
+
+
+def costs(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the clauses of the reports for deviations with enough seeds, by the ids of `ict_ref.verify`."""
+    right, found = of_data(data)
+    clauses = {
+        name: clause(found[each.name], right, SHORT_SCALE)
+        for each in DEVIATIONS
+        if each.name in found and len(found[each.name].runs) >= FEWEST
+        for name in each.of_verify
+    }
+    return {"scale": data["scale"], "costs": clauses}
+
+
+def written(page: str, tables: str) -> str:
+    """Return the page with these tables."""
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{tables}\n\n{END}{rest.split(END)[1]}"
+
+
+def as_file(content: dict[str, Any]) -> bytes:
+    """Return the bytes of a JSON file."""
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write the files."""
+    for folder in arguments:
+        write_atomically(DATA, as_file(collected(Path(folder))))
+    data = json.loads(DATA.read_text("utf-8"))
+    write_atomically(PAGE, written(PAGE.read_text("utf-8"), tables(data)).encode())
+    write_atomically(REPORT, as_file(costs(data)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
