@@ -105,7 +105,6 @@ class PartedRun:
         )
         if not bool((self.loss + norm).isfinite()):
             raise FloatingPointError(f"the loss is {float(self.loss)}, the norm of its gradient {float(norm)}")
-        state.optimizer.updates = state.step
         self.parts.update(state)
         if state.teacher is not None:
             update_ema(state.teacher, state.student, decay=teacher_decay(state.step, state.config))
