@@ -18,6 +18,7 @@ from ict_ref.experiments.deviation_costs import DeviationCosts, small_digits
 from ict_ref.experiments.known_deviations import DEVIATIONS, RIGHT, KnownDeviation
 from ict_ref.experiments.step_parts import StepParts
 from ict_ref.training.trainer import Trainer
+from ict_ref.utils.file_format import LaterFormatError
 
 ELEMENTWISE = next(each for each in DEVIATIONS if each.name == "Elementwise")
 STEPS = 8
@@ -101,8 +102,12 @@ def test_stored_runs_of_another_table_are_rejected(tmp_path: Path) -> None:
     costs(tmp_path).run(Stopping())
     with pytest.raises(ValueError, match=r"--runs: expected runs of 9 updates .*, got .*Right-0.json"):
         costs(tmp_path, steps=9).run(Stopping())
-    (tmp_path / "Right-0.json").write_text("{")
-    with pytest.raises(ValueError, match=r"Right-0.json is damaged: .* Delete it"):
+    for damaged in ("{", "{}", '{"deviation": "Right", "more": 1}'):
+        (tmp_path / "Right-0.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"Right-0.json is damaged: .* Delete it"):
+            costs(tmp_path).run(Stopping())
+    (tmp_path / "Right-0.json").write_text('{"format": 2}')
+    with pytest.raises(LaterFormatError, match="expected format 1 or lower, got 2"):
         costs(tmp_path).run(Stopping())
 
 
@@ -162,7 +167,7 @@ def test_clauses_of_reports_state_both_scores() -> None:
         "on digits: Frechet distance 3.25 ± 0.35 where 1.00 ± 0.10 is right"
     )
     assert clause(runs("A", 1.05), GOOD, "on digits") == (
-        "on digits: within the spread, Frechet distance 1.05 where 1.00 ± 0.10 is right"
+        "on digits, one seed: within the spread, Frechet distance 1.05 where 1.00 ± 0.10 is right"
     )
     assert clause(Summary("A", diverging("A", 12)), GOOD, "on digits") == (
         "on digits: training stops, not finite, at update 12"

@@ -38,10 +38,10 @@ def test_the_scale_is_that_of_the_experiment(data: dict[str, Any]) -> None:
 def test_effects_end_with_the_measured_cost(data: dict[str, Any]) -> None:
     found = costs(data)["costs"]
     assert set(found) <= set(deviations())
-    assert len(found) >= 10
+    assert "Elementwise" in found
     for name, cost in found.items():
         assert effect_of(name) == f"{deviations()[name].effect}; {cost}"
-        assert cost.startswith("on 8x8 digits: ")
+        assert cost.startswith("on 8x8 digits")
     assert effect_of("FloatLog2") == deviations()["FloatLog2"].effect
 
 
@@ -64,4 +64,4 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "old" not in page
     assert page.startswith("Before.\n")
     assert page.endswith("\nAfter.\n")
-    assert json.loads((tmp_path / "REPORT").read_text()) == {"scale": "Small.", "costs": {}}  # too few seeds
+    assert json.loads((tmp_path / "REPORT").read_text()) == {"scale": "Small.", "costs": {}}  # not of verify

@@ -178,9 +178,7 @@ def clause(summary: Summary, right: Summary, scale: str) -> str:
     """
     if not summary.has_scores:
         return f"{scale}: {symptom(summary, right)}"
-    distance = (
-        f"Frechet distance {summary.spread('frechet_distance')} where {right.spread('frechet_distance')} is right"
-    )
-    if change(summary, right, "frechet_distance") == 0:
-        return f"{scale}: within the spread, {distance}"
-    return f"{scale}: {distance}"
+    here, there = (each.spread("frechet_distance") for each in (summary, right))
+    seeds = ", one seed" if here.deviation is None else ""
+    within = "within the spread, " if change(summary, right, "frechet_distance") == 0 else ""
+    return f"{scale}{seeds}: {within}Frechet distance {here} where {there} is right"

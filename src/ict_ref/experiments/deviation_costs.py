@@ -23,6 +23,7 @@ from ict_ref.experiments.runs import EVALUATION_SEED, Table, Tick
 from ict_ref.experiments.step_parts import PartedRun
 from ict_ref.formulas import frechet_distance, precision_recall
 from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.file_format import KEY, format_of
 from ict_ref.utils.json_file import as_fields, read_json
 from ict_ref.utils.rng import stream
 
@@ -31,6 +32,9 @@ SEEDS, UPDATES = 3, 400
 MORE_SEEDS = 2
 """Number of seeds that the reference has more than a deviation."""
 NEIGHBOURS = 3
+"""Neighbours for precision and recall."""
+FORMAT = 1
+"""Format of the files of runs."""
 SHOWN = 8
 """Number of samples of each class in a picture."""
 ADVICE = "Delete it; the same command makes it again."
@@ -158,7 +162,12 @@ class DeviationCosts:
             OSError: the file is missing or cannot be read.
         """
         path = self._path(deviation, seed)
-        found = StoredRun(**as_fields(StoredRun, read_json(path, ADVICE)))
+        stored = read_json(path, ADVICE)
+        format_of(path, stored, FORMAT)
+        try:
+            found = StoredRun(**as_fields(StoredRun, {name: stored[name] for name in stored if name != KEY}))
+        except TypeError:
+            raise ValueError(f"{path} is damaged: its entries are not those of a run. {ADVICE}") from None
         here = self.steps, self.configuration(self.steps, seed).digest()
         if (found.updates, found.configuration) != here:
             raise ValueError(
@@ -185,7 +194,7 @@ class DeviationCosts:
             found = replace(found, loss=loss, **asdict(self._scorer.scores(samples, self._scorer.labels)))
             write_grid(samples[self._scorer.shown], path.with_suffix(".png"), len(self._scorer.classes))
         found = replace(found, seconds=round(time.process_time() - begun, 2))
-        write_atomically(path, (json.dumps(asdict(found), indent=1) + "\n").encode())
+        write_atomically(path, (json.dumps({KEY: FORMAT, **asdict(found)}, indent=1) + "\n").encode())
 
     @cached_property
     def _images(self) -> tuple[Images, Images]:
