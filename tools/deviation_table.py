@@ -1,8 +1,9 @@
 """The cost of known deviations, in docs/deviations.md and in the reports of `ict_ref.verify`.
 
 `python -m tools.deviation_table FOLDER` collects the runs of `python -m ict_ref.experiments --only deviations --runs
-FOLDER` in docs/deviations.json. It then writes the table and the file of the reports from it; without FOLDER, only
-these two. tests/experiments/test_deviation_page.py fails where they are stale.
+FOLDER` in docs/deviations.json, and draws docs/deviations.png from their pictures. It then writes the table and the
+file of the reports; without FOLDER, only these two. tests/experiments/test_deviation_page.py fails where they are
+stale.
 """
 
 import json
@@ -12,19 +13,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from PIL import Image, ImageDraw, ImageFont
+
 from ict_ref.experiments.cost_table import RIGHT_NAME, StoredRun, Summary, clause, row, summaries
 from ict_ref.experiments.deviation_costs import DeviationCosts
 from ict_ref.experiments.known_deviations import DEVIATIONS, RIGHT
-from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.atomic import atomically, write_atomically
 
 ROOT = Path(__file__).parents[1]
 PAGE, DATA = ROOT / "docs" / "deviations.md", ROOT / "docs" / "deviations.json"
+PICTURE = ROOT / "docs" / "deviations.png"
 REPORT = ROOT / "src" / "ict_ref" / "verify" / "report" / "costs.json"
 BEGIN, END = "<!-- costs: written by `python -m tools.deviation_table` -->", "<!-- end of costs -->"
 HEAD = (
     "| deviation | | seeds | Frechet distance | accuracy | recall | loss | cost | what a user sees |",
     "|---|---|---:|---:|---:|---:|---:|---:|---|",
 )
+GAP, TITLE = 20, 26
+"""Pixels between two pictures, and of a title."""
 SHORT_SCALE = "on 8x8 digits"
 
 
@@ -77,6 +83,32 @@ def costs(data: dict[str, Any]) -> dict[str, Any]:
     return {"scale": data["scale"], "costs": clauses}
 
 
+def worst(data: dict[str, Any], count: int) -> list[str]:
+    """Return the names of the deviations with the largest Frechet distances."""
+    _, found = of_data(data)
+    scored = [each for each in found.values() if each.has_scores]
+    ranked = sorted(scored, key=lambda each: each.spread("frechet_distance").mean, reverse=True)
+    return [each.name for each in ranked[:count]]
+
+
+def draw(folder: Path, names: Sequence[str], path: Path) -> None:
+    """Write the pictures of the first seed of these deviations side by side as one PNG.
+
+    Raises:
+        OSError: a picture is missing or cannot be read.
+    """
+    pictures = [Image.open(folder / f"{name}-0.png").convert("RGB") for name in names]
+    width, height = pictures[0].width + GAP, pictures[0].height + TITLE
+    sheet = Image.new("RGB", (len(pictures) * width - GAP, height), "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.font = ImageFont.load_default(size=TITLE - 8)
+    for left, name, picture in zip(range(0, len(pictures) * width, width), names, pictures, strict=True):
+        pen.text((left, TITLE / 2), name, fill="black", anchor="lm")
+        sheet.paste(picture, (left, TITLE))
+    with atomically(path) as aside, aside.open("wb") as file:
+        sheet.save(file, "PNG")
+
+
 def written(page: str, tables: str) -> str:
     """Return the page with these tables."""
     before, rest = page.split(BEGIN)
@@ -91,7 +123,9 @@ def as_file(content: dict[str, Any]) -> bytes:
 def main(arguments: Sequence[str]) -> None:
     """Write the files."""
     for folder in arguments:
-        write_atomically(DATA, as_file(collected(Path(folder))))
+        found = collected(Path(folder))
+        write_atomically(DATA, as_file(found))
+        draw(Path(folder), [RIGHT_NAME, *worst(found, 3)], PICTURE)
     data = json.loads(DATA.read_text("utf-8"))
     write_atomically(PAGE, written(PAGE.read_text("utf-8"), tables(data)).encode())
     write_atomically(REPORT, as_file(costs(data)))

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from tools import deviation_table
-from tools.deviation_table import DATA, PAGE, REPORT, as_file, costs, main, tables, written
+from tools.deviation_table import DATA, PAGE, REPORT, as_file, costs, draw, main, tables, worst, written
 
 from ict_ref.experiments.cost_table import StoredRun
 from ict_ref.experiments.deviation_costs import DeviationCosts
@@ -65,3 +66,15 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert page.startswith("Before.\n")
     assert page.endswith("\nAfter.\n")
     assert json.loads((tmp_path / "REPORT").read_text()) == {"scale": "Small.", "costs": {}}  # not of verify
+
+
+def test_the_picture_has_the_worst_deviations_beside_the_right_samples(tmp_path: Path) -> None:
+    shades = {"Right": 10, "A": 90, "B": 170}
+    for name, shade in shades.items():
+        Image.new("RGB", (60, 40), (shade, shade, shade)).save(tmp_path / f"{name}-0.png")
+    right = StoredRun("Right", 0, 400, "", 1.0, None, 2.0, 1.0, 0.9, 0.7, 0.3)
+    runs = [right, *(replace(right, deviation=name, frechet_distance=d) for name, d in (("A", 2.0), ("B", 9.0)))]
+    assert worst({"runs": [asdict(run) for run in runs]}, 3) == ["B", "A"]
+    draw(tmp_path, ["Right", "B", "A"], tmp_path / "all.png")
+    drawn = Image.open(tmp_path / "all.png")
+    assert [drawn.getpixel((x, drawn.height - 1)) for x in (30, 110, 190)] == [(s, s, s) for s in (10, 170, 90)]
