@@ -2,12 +2,13 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 
 from ict_ref.utils.progress import Stream
-from ict_ref.verify.audit.options import AuditOptions
+from ict_ref.verify.audit import model
+from ict_ref.verify.audit.options import AuditOptions, ModelOptions
 from ict_ref.verify.audit.step.audit import audit as audit_step
 from ict_ref.verify.checks import run_laws, trace
 from ict_ref.verify.checks.check import check
@@ -30,6 +31,7 @@ from ict_ref.verify.vectors.load import VERSION, functions
 NOT_TRIED = "not tried here"
 AUDITORS: dict[str, Callable[..., Iterable[Result]]] = {
     "step": lambda target, options: audit_step(target, options.settings),
+    "model": model.audit,
 }
 """The audit of each kind: of a target with its options."""
 
@@ -155,9 +157,16 @@ def _audit(options: AuditOptions) -> Verification:
         target = load(options.target)
     if not callable(target.namespace):
         raise TargetError(f"TARGET: expected a callable, got {options.target}. Name it as module:function.")
-    results = AUDITORS[options.kind](target.namespace, options)
-    device = getattr(options, "device", "cpu")
-    return Verification(target, results, _only_of(options.kind), device=device, seed=options.seed)
+    results = _late(AUDITORS[options.kind], target.namespace, options)
+    device, dtype = getattr(options, "device", "cpu"), getattr(options, "dtype", "float64")
+    return Verification(
+        target, results, _only_of(options.kind), dtype=dtype, device=device, seed=options.seed
+    )
+
+
+def _late(auditor: Callable[..., Iterable[Result]], target: object, options: AuditOptions) -> Iterator[Result]:
+    """Yield the results of an audit, which begins when the first is read."""
+    yield from auditor(target, options)
 
 
 def _laws_are_tried() -> bool:

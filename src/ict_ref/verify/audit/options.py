@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
 from ict_ref.utils.command_line import expect
-from ict_ref.utils.option_parser import metavar
+from ict_ref.utils.option_parser import Several, metavar
 from ict_ref.verify.audit.step.settings import Method, Settings
 from ict_ref.verify.report.options import ReportOptions, Text, expect_seed, refuse_device
 
@@ -107,4 +108,88 @@ def _expect_curriculum(settings: Settings) -> None:
         raise ValueError(f"--total-steps: {error}") from None
 
 
-AUDITS: Mapping[str, type[AuditOptions]] = {options.kind: options for options in (StepOptions,)}
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(AuditOptions):
+    """Options of the audits that give images and noise levels to the target."""
+
+    shape: Annotated[str, metavar("C,H,W")] = "3,32,32"
+    """Shape of one image, or of one vector."""
+    sigma_min: Annotated[float, metavar("S")] = 0.002
+    """Smallest noise level, at which f(x, sigma) = x."""
+    sigma_max: Annotated[float, metavar("S")] = 80.0
+    """Largest noise level."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        numbers = self.shape.split(",")
+        is_shape = all(number.strip().isdecimal() and int(number) > 0 for number in numbers)
+        expect(is_shape, "--shape", "positive integers such as 3,32,32", self.shape)
+        levels = f"{self.sigma_min:g} and {self.sigma_max:g}"
+        holds = self.sigma_min > 0 and 25 * self.sigma_min < self.sigma_max < float("inf")
+        expect(holds, "--sigma-min", "a level > 0 and far below --sigma-max", levels)
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        """Return the shape of one image."""
+        return tuple(map(int, self.shape.split(",")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(ImageOptions):
+    """Check a consistency model f(x, sigma) as it is, without an adapter.
+
+    TARGET is a function, a method or a torch module that is called as f(x, sigma), with x of shape [B, *shape], or a
+    builder. A builder is a class, or a function that needs no arguments. It returns f, or an object with f as its
+    attribute `model`. With --checkpoint a builder is called with the path of the file; this audit does not read
+    checkpoints.
+    """
+
+    kind = "model"
+
+    labels: Annotated[int, metavar("N")] = 0
+    """Number of classes; 0 is a model without labels."""
+    checkpoint: Annotated[Path | None, metavar("FILE")] = None
+    """File or folder with which TARGET, a builder, is called."""
+    device: str = "cpu"
+    """Device of the images, such as cuda; a module is moved to it."""
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    """Type of the images; levels are float32, or float64 with float64 images."""
+    sigma_data: Annotated[float, metavar("S")] = 0.5
+    """Standard deviation of the data."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_device(self.device)
+        expect(self.labels >= 0 and self.labels != 1, "--labels", "0, or 2 classes and more", self.labels)
+        expect(0 < self.sigma_data < float("inf"), "--sigma-data", "a number > 0", self.sigma_data)
+        exists = self.checkpoint is None or self.checkpoint.exists()
+        expect(exists, "--checkpoint", "a file or a folder", self.checkpoint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerOptions(ImageOptions):
+    """Check a sampler that draws its own noise.
+
+    TARGET is a callable sample(f, shape) -> x. The audit passes an f(x, sigma) that returns known images and records
+    its arguments. A sampler with a parameter `sigmas` also gets descending noise levels.
+    """
+
+    kind = "sampler"
+
+    batch: Annotated[int, metavar("N")] = 64
+    """Number of images."""
+    sigmas: Annotated[Several[float], metavar("S ...")] = ()
+    """Descending levels to pass as `sigmas`; by default sigma_max and two that are close to sigma_min."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expect(self.batch >= 2, "--batch", "2 images or more", self.batch)
+        descending = all(high > low for high, low in zip(self.sigmas, self.sigmas[1:], strict=False))
+        holds = descending and all(self.sigma_min <= sigma < float("inf") for sigma in self.sigmas)
+        levels = " ".join(f"{sigma:g}" for sigma in self.sigmas)
+        expect(holds, "--sigmas", "descending levels of --sigma-min or more", levels)
+
+
+AUDITS: Mapping[str, type[AuditOptions]] = {
+    options.kind: options for options in (StepOptions, ModelOptions, SamplerOptions)
+}

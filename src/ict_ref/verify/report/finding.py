@@ -11,6 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, TypeAlias
 
+from ict_ref.verify.checks.audited import causes, deviation_book, is_audited
 from ict_ref.verify.checks.result import MEANINGS, Kind, Result
 from ict_ref.verify.report.waivers import STALE
 from ict_ref.verify.vectors.load import VERSION, Vector, deviations, vectors
@@ -92,12 +93,40 @@ def effect_of(deviation: str, version: int = VERSION) -> str:
 def findings(results: Iterable[Result], version: int = VERSION) -> list[Finding]:
     """Return the findings of some results: those that fail first, each kind in the order of the functions."""
     by_function: dict[str, list[Result]] = {}
+    of_audits: dict[tuple[str, bool], list[Result]] = {}
     for result in results:
-        if result.status in ("fail", "note"):
+        if result.status not in ("fail", "note"):
+            continue
+        if not is_audited(result.function) or _group(result) == "waiver":
             by_function.setdefault(result.function, []).append(result)
+            continue
+        for cause in causes(result):
+            of_audits.setdefault((cause, result.status == "fail"), []).append(result)
     found = [finding for of in by_function.values() for finding in _of_function(of, version)]
+    found += [_of_audit(cause, of, version) for (cause, _), of in of_audits.items()]
     order = list(MEANINGS)
     return sorted(_merged(found), key=lambda finding: (not finding.fails, order.index(finding.kind)))
+
+
+def _of_audit(cause: str, results: list[Result], version: int) -> Finding:
+    """Return the finding of one cause in an audit, which results of several functions may share."""
+    first = results[0]
+    book = deviation_book(version)
+    named = cause in book
+    text = _text(first)
+    return Finding(
+        cause=book[cause].what if named else cause if first.status == "fail" else f"{cause}: {text}",
+        kind=min((result.kind for result in results), key=list(MEANINGS).index),
+        fails=first.status == "fail",
+        functions=tuple(dict.fromkeys(result.function for result in results)),
+        checks=tuple(result.id for result in results),
+        source=first.source,
+        example=text if named or first.status == "fail" else "",
+        effect=book[cause].effect if named else "",
+        fix=fix_of(cause),
+        seen=seen_in(cause),
+        deviations=(cause,) if named else (),
+    )
 
 
 def _merged(found: Iterable[Finding]) -> list[Finding]:
