@@ -16,7 +16,7 @@ RTOL = 1e-4
 """Relative tolerance of a coefficient that is computed in float32."""
 # An error of the least squares for more values than this does not stem from rounding to 16 bits.
 NOT_AFFINE = 0.02
-NAMES = ("c_skip", "c_out", "c_in", "c_noise")
+NAMES = ("c_out", "c_skip", "c_in", "c_noise")
 Formula: TypeAlias = Callable[[Tensor], Tensor]
 
 
@@ -70,12 +70,13 @@ def levels(settings: Settings, count: int) -> Tensor:
 def right(name: str, settings: Settings) -> Formula:
     """Return the formula of a coefficient."""
     m, d = settings.sigma_min, settings.sigma_data
-    return {
+    formula: dict[str, Formula] = {
         "c_skip": partial(formulas.c_skip, sigma_min=m, sigma_data=d),
         "c_out": partial(formulas.c_out, sigma_min=m, sigma_data=d),
         "c_in": partial(formulas.c_in, sigma_data=d),
         "c_noise": formulas.c_noise,
-    }[name]
+    }
+    return formula[name]
 
 
 # Measurement.
@@ -96,7 +97,7 @@ def read(x: Tensor, sigma: Tensor, seen: Answered) -> Reading | None:
     found = {"c_skip": Measured(skip, 4 * size / _rms(x)), "c_out": Measured(out, 4 * size / _rms(answer))}
     scaled = None if seen.input is None else scale(x, seen.input)
     found |= {} if scaled is None else {"c_in": scaled}
-    noise = next((one.double().cpu() for one in seen.others if len(one.unique()) > 1), None)
+    noise = next((one.double().cpu() for one in seen.others if varies(one)), None)
     found |= {} if noise is None else {"c_noise": Measured(noise, torch.full_like(noise, 1e-6))}
     return Reading(sigma, found, rounding, clipped, seen.input is None or scaled is not None)
 
@@ -127,6 +128,11 @@ def scale(x: Tensor, given: Tensor) -> Measured | None:
     return Measured(factor, eps / 4 * factor.abs())
 
 
+def varies(value: Tensor) -> bool:
+    """Return whether a tensor has more than one number."""
+    return bool((value != value.reshape(-1)[0]).any())
+
+
 def _rms(x: Tensor) -> Tensor:
     return x.reshape(len(x), -1).square().mean(1).sqrt()
 
@@ -152,13 +158,18 @@ def count_right(reading: Reading, settings: Settings) -> int:
 def example(name: str, reading: Reading, settings: Settings) -> str:
     """Return the level at which a coefficient differs most from the right one, in words."""
     seen, expected = reading.found[name], right(name, settings)(reading.sigma)
-    off = (seen.value - expected).abs()
-    relative = torch.where(agrees(seen, expected), 0, off / expected.abs().clamp_min(1e-6))
-    at = int(relative.argmax())
+    at = largest_difference(seen, expected)
     shown, wanted = (f"{float(value):.4g}" for value in (seen.value[at], _cleaned(expected[at])))
     if shown == wanted:
         shown, wanted = f"{float(seen.value[at]):.7g}", f"{float(expected[at]):.7g}"
     return f"{name} at sigma = {float(reading.sigma[at]):.4g}: {shown} where {wanted} is right"
+
+
+def largest_difference(seen: Measured, expected: Tensor) -> int:
+    """Return the place of the largest relative difference; of several that are about as large, the largest value."""
+    off = torch.where(agrees(seen, expected), 0, (seen.value - expected).abs())
+    relative = off / expected.abs().clamp_min(1e-6)
+    return int(torch.where(relative >= 0.9 * relative.max(), off, -1).argmax())
 
 
 def _cleaned(value: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def module_calls(call: Call, x: Tensor, sigma: Tensor) -> list[ModuleCall]:
         inputs_found = tuple(tensors((inputs, named)))
         finished[begun.pop()] = ModuleCall(module, inputs_found, tuple(tensors(output)))
 
-    hooks = [register_module_forward_pre_hook(before), register_module_forward_hook(after, with_kwargs=True)]  # type: ignore[arg-type]
+    hooks = [register_module_forward_pre_hook(before), register_module_forward_hook(after, with_kwargs=True)]
     try:
         call(x.clone(), sigma.clone())
     finally:
@@ -128,9 +128,9 @@ def replaced(output: object, old: Tensor, new: Tensor) -> object:
     if isinstance(output, Tensor):
         return new if output.data_ptr() == old.data_ptr() else output
     if isinstance(output, tuple) and hasattr(output, "_fields"):
-        return type(output)(*(replaced(part, old, new) for part in output))
+        return type(output)(*[replaced(part, old, new) for part in output])
     if isinstance(output, list | tuple):
-        return type(output)(replaced(part, old, new) for part in output)
+        return type(output)([replaced(part, old, new) for part in output])
     if isinstance(output, dict) and type(output) is dict:
         return {key: replaced(part, old, new) for key, part in output.items()}
     if isinstance(getattr(output, "sample", None), Tensor):

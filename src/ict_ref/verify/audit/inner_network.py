@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ict_ref.verify.audit.coefficients import Measured, Reading, Settings, count_right, read, scale
+from ict_ref.verify.audit.coefficients import Measured, Reading, Settings, count_right, read, scale, varies
 from ict_ref.verify.audit.free_form_network import (
     Answered,
     ModuleCall,
@@ -97,14 +97,14 @@ def _has(module: nn.Module, part: nn.Module) -> bool:
 
 
 def _with_inputs(reading: Reading, calls: list[ModuleCall], x: Tensor) -> Reading:
-    """Return the reading with the inputs of F's first layers: c_in of an image, and c_noise of one number per example."""
+    """Return the reading with c_in and c_noise from the first inputs that are images, or one number per example."""
     found = dict(reading.found)
     images = next((given for one in calls for given in one.inputs if is_images(given, tuple(x.shape[1:]))), None)
     scaled = None if images is None or len(images) != len(x) else scale(x, images)
     if scaled is not None:
         found["c_in"] = scaled
     for given in (given for one in calls for given in one.inputs):
-        if given.numel() == len(x) and is_one_per_example(given, len(x)) and len(given.unique()) > 1:
+        if given.numel() == len(x) and is_one_per_example(given, len(x)) and varies(given):
             found["c_noise"] = Measured(given.reshape(-1).double().cpu(), torch.full((len(x),), 1e-6).double())
             break
     return replace(reading, found=found)

@@ -56,10 +56,10 @@ def _findings(subject: Subject, classes: int) -> Iterator[Result]:
     readings = {name: found for name, train in subject.modes.items() if (found := subject.reading(train))}
     explanations = {name: coefficients.explained(found, subject.settings) for name, found in readings.items()}
     yield _called(subject)
-    for name in subject.modes:
-        yield _boundary(subject, name, readings.get(name), explanations.get(name, {}))
     for coefficient in NAMES:
         yield from _coefficient(subject, coefficient, readings, explanations)
+    for name in subject.modes:
+        yield _boundary(subject, name, readings.get(name), explanations.get(name, {}))
     if readings:
         yield from _modes(readings)
         yield _clipping(readings)
@@ -153,12 +153,11 @@ def _modes(readings: Readings) -> Iterator[Result]:
     if len(readings) < 2:
         return
     train, evaluation = readings["train"], readings["eval"]
-    for name in train.found.keys() & evaluation.found.keys():
+    for name in [name for name in NAMES if name in train.found and name in evaluation.found]:
         one, other = train.found[name], evaluation.found[name]
-        same = coefficients.agrees(Measured(one.value, one.error + other.error), other.value)
-        if not bool(same.all()):
-            off = torch.where(same, 0, (one.value - other.value).abs() / other.value.abs().clamp_min(1e-6))
-            at = int(off.argmax())
+        seen = Measured(one.value, one.error + other.error)
+        if not bool(coefficients.agrees(seen, other.value).all()):
+            at = coefficients.largest_difference(seen, other.value)
             values = f"{float(one.value[at]):.4g} in train(), {float(other.value[at]):.4g} in eval()"
             text = f"{name} at sigma = {float(train.sigma[at]):.4g}: {values}"
             yield verdict("model:modes", EQ_2, text, deviation="TrainEvalMismatch")

@@ -65,7 +65,7 @@ class Call:
         return torch.cat([self._once(x[k], sigma[k], None if labels is None else labels[k]) for k in parts])
 
     def _once(self, x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
-        positional: list[object] = [x, _shaped(sigma, self.levels, self.event)]
+        positional: list[object] = [x, _shaped(sigma, self.levels)]
         named: dict[str, object] = {}
         if labels is not None and self.labels is not None:
             encoded = self.labels.encoded(labels)
@@ -85,7 +85,7 @@ def _described(value: object) -> str:
     return f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
-def _shaped(sigma: Tensor, form: str, event: tuple[int, ...]) -> object:
+def _shaped(sigma: Tensor, form: str) -> object:
     """Return levels in a form that f may take."""
     if form == "float":
         return float(sigma)
