@@ -128,7 +128,8 @@ def replaced(output: object, old: Tensor, new: Tensor) -> object:
     if isinstance(output, Tensor):
         return new if output.data_ptr() == old.data_ptr() else output
     if isinstance(output, tuple) and hasattr(output, "_fields"):
-        return type(output)(*[replaced(part, old, new) for part in output])
+        named: Any = type(output)
+        return named(*(replaced(part, old, new) for part in output))
     if isinstance(output, list | tuple):
         return type(output)([replaced(part, old, new) for part in output])
     if isinstance(output, dict) and type(output) is dict:

@@ -18,7 +18,7 @@ from ict_ref.verify.audit.inner_network import name_of
 from ict_ref.verify.audit.model_call import CallError, built
 from ict_ref.verify.audit.model_subject import Subject, subject_of
 from ict_ref.verify.audit.options import ModelOptions
-from ict_ref.verify.checks.audited import observation, unjudged, verdict
+from ict_ref.verify.checks.audited import not_checked, observation, verdict
 from ict_ref.verify.checks.result import Result
 
 EQ_2 = "iCT, Section 2, Eq. (2)"
@@ -117,7 +117,7 @@ def _at(subject: Subject, x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _coefficient(subject: Subject, name: str, readings: Readings, explanations: Explanations) -> Iterator[Result]:
-    """Yield the results of one coefficient in each mode, or the reason why it cannot be judged."""
+    """Yield the results of one coefficient in each mode, or the reason why it cannot be checked."""
     for of_mode, reading in readings.items():
         shown = f"in {of_mode}(): " if len(subject.modes) > 1 else ""
         if name not in reading.found:
@@ -131,13 +131,13 @@ def _coefficient(subject: Subject, name: str, readings: Readings, explanations: 
         wrong += f" ({why.text})" if why.text else ""
         if not why.names and subject.inner is not None and not subject.inner.is_whole:
             reason = f"F's last layer is not F, perhaps; {wrong}"
-            yield unjudged(f"model:{name}", SOURCES[name], reason)
+            yield not_checked(f"model:{name}", SOURCES[name], reason)
         else:
             yield verdict(
                 f"model:{name}", SOURCES[name], wrong, deviation=" and ".join(why.names) or None, mode=of_mode
             )
     if not readings:
-        yield unjudged(f"model:{name}", SOURCES[name], "F was not found inside f")
+        yield not_checked(f"model:{name}", SOURCES[name], "F was not found inside f")
 
 
 def _not_measured(name: str, reading: Reading, of_mode: str, shown: str) -> Result:
@@ -145,7 +145,7 @@ def _not_measured(name: str, reading: Reading, of_mode: str, shown: str) -> Resu
     if name == "c_in" and not reading.scales_its_input:
         return verdict("model:c_in", SOURCES[name], f"{shown}F's input is not a multiple of x", mode=of_mode)
     what = "F does not get x alone" if name == "c_in" else "F does not get one number per example"
-    return unjudged(f"model:{name}", SOURCES[name], what)
+    return not_checked(f"model:{name}", SOURCES[name], what)
 
 
 def _modes(readings: Readings) -> Iterator[Result]:
@@ -195,13 +195,13 @@ def _without_network(subject: Subject) -> Iterator[Result]:
             moved = _rms(subject.call(noisy + data, far) - subject.call(noisy, far)) / _rms(data)
             near, twice = (_rms(subject.call(x, subject.at(factor * settings.sigma_min)) - x) for factor in (1.01, 2.0))
         except CallError as error:
-            yield unjudged("model:far", EQ_2, f"f raised {error}")
+            yield not_checked("model:far", EQ_2, f"f raised {error}")
             return
     limit = f"should be about {settings.sigma_data / settings.sigma_max:.2g} or less"
     wrong = f"f(x, {settings.sigma_max:g}) moves by {moved:.2g} of a change of the data in x, {limit}"
     yield verdict("model:far", EQ_2, wrong if moved > FAR else None)
     if twice == 0:
-        yield unjudged("model:near", EQ_2, "f(x, 2 sigma_min) is x")
+        yield not_checked("model:near", EQ_2, "f(x, 2 sigma_min) is x")
         return
     text = f"|f - x| at 1.01 sigma_min is {near / twice:.2g} of that at 2 sigma_min, should be about 0.01"
     yield verdict("model:near", EQ_2, text if near / twice > NEAR else None)

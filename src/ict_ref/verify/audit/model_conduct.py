@@ -15,7 +15,7 @@ from ict_ref.verify.audit.free_form_network import ModuleCall, is_images, module
 from ict_ref.verify.audit.inner_network import reading_of
 from ict_ref.verify.audit.model_call import Call, CallError, label_forms, with_labels
 from ict_ref.verify.audit.model_subject import Subject
-from ict_ref.verify.checks.audited import observation, unjudged, verdict
+from ict_ref.verify.checks.audited import not_checked, observation, verdict
 from ict_ref.verify.checks.result import Result
 
 LABELS, SECTION_3_1 = "iCT, Section 2; CM, Appendix C", "iCT, Section 3.1"
@@ -30,7 +30,7 @@ def side_effects(subject: Subject) -> Iterator[Result]:
         try:
             first, second = (subject.call(x, sigma) for _ in range(2))
         except CallError as error:
-            yield unjudged("model:arguments", "iCT, Section 2", f"f raised {error}")
+            yield not_checked("model:arguments", "iCT, Section 2", f"f raised {error}")
             return
     changed = [name for name, now, old in (("x", x, subject.x), ("sigma", sigma, subject.sigma)) if _differ(now, old)]
     wrong = f"f changed its argument {' and '.join(changed)}" if changed else None
@@ -57,7 +57,7 @@ def labels(subject: Subject, classes: int) -> Iterator[Result]:
         changes = [_changes_with_label(subject, call) for call in _labelled(subject, classes)]
     taken = [change for change in changes if isinstance(change, bool)]
     if not taken:
-        yield unjudged("model:labels", LABELS, f"f does not take labels: {changes[0]}")
+        yield not_checked("model:labels", LABELS, f"f does not take labels: {changes[0]}")
     else:
         yield verdict("model:labels", LABELS, None if any(taken) else "f is the same for the labels 0 and 1")
 
@@ -87,12 +87,12 @@ def autocast(subject: Subject, plain: Reading | None) -> Result:
     """Return whether levels, coefficients and x keep their digits under autocast to bfloat16."""
     name, source = "model:autocast", "iCT, Section 2, Eq. (2)"
     if plain is None or subject.inner is None:
-        return unjudged(name, source, "F was not found inside f")
+        return not_checked(name, source, "F was not found inside f")
     with subject.in_mode(False), torch.autocast(subject.x.device.type, torch.bfloat16):
         try:
             reading = reading_of(subject.call, subject.inner, subject.x, subject.sigma)
         except CallError as error:
-            return unjudged(name, source, f"under autocast f raised {error}")
+            return not_checked(name, source, f"under autocast f raised {error}")
     wrong = "f is not c_skip x + c_out F" if reading is None else _lost_digits(plain, reading)
     return verdict(name, source, f"under autocast {wrong}" if wrong else None, deviation="RoundedLevels")
 
@@ -157,7 +157,7 @@ def dropout(subject: Subject) -> Iterator[Result]:
             try:
                 subject.call(subject.x.clone(), subject.sigma.clone())
             except CallError as error:
-                yield unjudged("model:dropout", SECTION_3_1, f"in {name}() f raised {error}")
+                yield not_checked("model:dropout", SECTION_3_1, f"in {name}() f raised {error}")
                 return
         found[name] = record.sites
     wrong = f"in eval() there is dropout: {_places(found['eval'])}" if found["eval"] else None
@@ -189,10 +189,10 @@ def sensitivity(subject: Subject) -> Result:
         try:
             calls = module_calls(subject.call, subject.x, sigma)
         except CallError as error:
-            return unjudged(name, source, f"f raised {error}")
+            return not_checked(name, source, f"f raised {error}")
     embedding = _embedding(calls, count, subject.call.event)
     if embedding is None:
-        return unjudged(name, source, "the embedding of the noise level was not found")
+        return not_checked(name, source, "the embedding of the noise level was not found")
     pairs = embedding[: 2 * len(starts)].double().reshape(len(starts), 2, -1)
     cosine = torch.nn.functional.cosine_similarity(pairs[:, 0], pairs[:, 1], dim=1)
     worst, mean = 1 - float(cosine.min()), 1 - float(cosine.mean())

@@ -13,6 +13,9 @@ from ict_ref.utils.option_parser import Several, metavar
 from ict_ref.verify.audit.step.settings import Method, Settings
 from ict_ref.verify.report.options import ReportOptions, Text, expect_seed, refuse_device
 
+FEWEST = 1000
+"""Fewest values in a batch of samples, so that moments and correlations mean something."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AuditOptions(ReportOptions):
@@ -179,11 +182,14 @@ class SamplerOptions(ImageOptions):
     batch: Annotated[int, metavar("N")] = 64
     """Number of images."""
     sigmas: Annotated[Several[float], metavar("S ...")] = ()
-    """Descending levels to pass as `sigmas`; by default sigma_max and two that are close to sigma_min."""
+    """Descending levels to pass as `sigmas`; by default sigma_max, the geometric mean, 1.5 sigma_min."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect(self.batch >= 2, "--batch", "2 images or more", self.batch)
+        count = self.batch * math.prod(self.event)
+        expect(
+            self.batch >= 2 and count >= FEWEST, "--batch", f"2 images and {FEWEST:,} values or more", f"{self.batch:,}"
+        )
         descending = all(high > low for high, low in zip(self.sigmas, self.sigmas[1:], strict=False))
         holds = descending and all(self.sigma_min <= sigma < float("inf") for sigma in self.sigmas)
         levels = " ".join(f"{sigma:g}" for sigma in self.sigmas)
