@@ -24,6 +24,10 @@ commands (--help after a command lists its options):
   trace FILE         compare the values of a training step, and name the first that differs
   trace-inputs       print the inputs of that step
   audit step TARGET  check a training step from outside, by the calls that it makes
+  audit model TARGET
+                     check a model f(x, sigma) as it is: its coefficients, its boundary, its labels
+  audit sampler TARGET
+                     check a sampler that draws its own noise
 
 exit status:
   0  nothing is wrong
@@ -40,6 +44,8 @@ examples:
   python -m ict_ref.verify trace mine.json
   python -m ict_ref.verify exec "node peer.js"
   python -m ict_ref.verify audit step my_package.train:step
+  python -m ict_ref.verify audit model my_package.networks:build --shape 3,32,32
+  python -m ict_ref.verify audit sampler my_package.sampling:sample --shape 3,32,32
 """
 
 

@@ -192,8 +192,9 @@ def without_zeros(modules: list[nn.Module], seed: int) -> Iterator[None]:
 
 @contextmanager
 def mode(modules: list[nn.Module], train: bool) -> Iterator[None]:
-    """Put modules into training or evaluation mode, and each of them back into its own."""
+    """Put modules into training or evaluation mode; afterwards restore the mode and the buffers of each."""
     before = {part: part.training for module in modules for part in module.modules()}
+    buffers = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
     try:
         for module in modules:
             module.train(train)
@@ -201,6 +202,9 @@ def mode(modules: list[nn.Module], train: bool) -> Iterator[None]:
     finally:
         for part, was in before.items():
             part.training = was
+        with torch.no_grad():
+            for buffer, saved in buffers:
+                buffer.copy_(saved)
 
 
 def outermost(calls: list[ModuleCall], f: object) -> list[nn.Module]:

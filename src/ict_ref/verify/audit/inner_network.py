@@ -16,6 +16,8 @@ from ict_ref.verify.audit.free_form_network import (
 )
 from ict_ref.verify.audit.model_call import Call, CallError
 
+OTHER_SEED = 0x9E3779B9
+"""Seed of the values in place of F's outputs: another than that of x, so that both are independent."""
 TRIED = 16
 """Number of modules to try as F."""
 ANSWER = 3.0
@@ -36,7 +38,7 @@ class InnerNetwork:
         Raises:
             CallError: f raised an exception, or F was not called once for each example.
         """
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(OTHER_SEED)
         answer = size * torch.randn(x.shape, generator=generator, dtype=torch.float64)
         return answered(call, self.module, x, sigma, answer.to(x.device))
 

@@ -131,7 +131,7 @@ def _coefficient(subject: Subject, name: str, readings: Readings, explanations: 
         wrong += f" ({why.text})" if why.text else ""
         if not why.names and subject.inner is not None and not subject.inner.is_whole:
             reason = f"F's last layer is not F, perhaps; {wrong}"
-            yield not_checked(f"model:{name}", SOURCES[name], reason)
+            yield not_checked(f"model:{name}", SOURCES[name], reason, mode=of_mode)
         else:
             yield verdict(
                 f"model:{name}", SOURCES[name], wrong, deviation=" and ".join(why.names) or None, mode=of_mode
@@ -145,7 +145,7 @@ def _not_measured(name: str, reading: Reading, of_mode: str, shown: str) -> Resu
     if name == "c_in" and not reading.scales_its_input:
         return verdict("model:c_in", SOURCES[name], f"{shown}F's input is not a multiple of x", mode=of_mode)
     what = "F does not get x alone" if name == "c_in" else "F does not get one number per example"
-    return not_checked(f"model:{name}", SOURCES[name], what)
+    return not_checked(f"model:{name}", SOURCES[name], what, mode=of_mode)
 
 
 def _modes(readings: Readings) -> Iterator[Result]:

@@ -67,11 +67,12 @@ def subject_of(f: Callable[..., object], options: ModelOptions) -> Subject:
     data, z = (torch.randn(count, *options.event, dtype=torch.float64) for _ in range(2))
     x = settings.sigma_data * data + sigma.double().reshape(-1, *[1] * len(options.event)) * z
     x, sigma = x.to(options.device, dtype), sigma.to(options.device)
-    call = found_call(f, options.event, x, sigma, options.labels)
-    try:
-        calls = module_calls(call, x, sigma)
-    except CallError as error:
-        raise TargetError(f"TARGET: expected f(x, sigma), got {error} in its second call") from error
+    with mode(outermost([], f), train=False):
+        call = found_call(f, options.event, x, sigma, options.labels)
+        try:
+            calls = module_calls(call, x, sigma)
+        except CallError as error:
+            raise TargetError(f"TARGET: expected f(x, sigma), got {error} in its second call") from error
     modules = outermost(calls, f)
     with mode(modules, train=False):
         inner = find(call, calls, x, sigma, settings)

@@ -9,7 +9,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import chain, combinations, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ SOURCE = "iCT, Section 2; CM, Algorithm 1"
 SLACK = 7.0
 # Variances that differ by this many standard errors are distinguishable.
 APART = 2 * SLACK
+OTHER_SEED = 0x9E3779B9
+"""Changes the seed of the images, so that they are independent of noise with the seed of the options."""
 INSIDE, OUTSIDE = 0.5, 3.0
 """Largest absolute value of the known images, within the range of images and outside it."""
 
@@ -74,6 +76,15 @@ class Noise:
     def name(self) -> str:
         """The name of the noise in messages."""
         return f"the noise before f(x, {self.call.level:.4g})"
+
+    @property
+    def variance(self) -> float:
+        """The variance of the part that does not depend on f's value before."""
+        if self.before is None:
+            return float(self.value.square().mean())
+        value = self.before.value
+        slope = float((self.value * value).sum() / value.square().sum())
+        return float((self.value - slope * value).square().mean())
 
 
 @dataclass(frozen=True)
@@ -134,7 +145,7 @@ def run(target: Callable[..., object], options: SamplerOptions, given: tuple[flo
     """
     torch.manual_seed(options.seed)
     shape = (options.batch, *options.event)
-    spy = SamplerSpy(size, options.seed + 1).eval()
+    spy = SamplerSpy(size, OTHER_SEED ^ options.seed).eval()
     named = {"sigmas": torch.tensor(given, dtype=torch.float64)} if given else {}
     try:
         samples = target(spy, shape, **named)
@@ -174,9 +185,13 @@ def _findings(runs: list[Run], loud: Run, options: SamplerOptions) -> Iterator[R
     yield verdict("sampler:finite", SOURCE, text)
     if infinite:
         return
-    yield _first_input(first)
-    yield from _added_noise([noise for one in runs for noise in one.added], options.sigma_min)
-    yield verdict("sampler:independence", SOURCE, next(_dependences(first), None))
+    dependence = next(chain.from_iterable(map(_dependences, runs)), None)
+    # Dependent images are at worst all the same.
+    count = first.samples.numel() // (1 if dependence is None else options.batch)
+    yield _first_input(first, count)
+    added = [noise for one in runs for noise in one.added if noise.call.level >= options.sigma_min * (1 - 1e-5)]
+    yield from _added_noise(added, options.sigma_min, count)
+    yield verdict("sampler:independence", SOURCE, dependence)
     yield from _samples(first)
 
 
@@ -241,10 +256,10 @@ def _is_clipped(noise: Noise) -> bool:
     return moved < -0.75 and moved < -SLACK * float(large.std()) / math.sqrt(large.numel())
 
 
-def _first_input(one: Run) -> Result:
-    """Return whether the first input is sigma_max z."""
+def _first_input(one: Run, count: int) -> Result:
+    """Return whether the first input is sigma_max z, with `count` independent values."""
     call = one.calls[0]
-    std, mean, error = float(call.x.square().mean().sqrt()), float(call.x.mean()), 1 / math.sqrt(call.x.numel())
+    std, mean, error = float(call.x.square().mean().sqrt()), float(call.x.mean()), 1 / math.sqrt(count)
     if abs(std / call.level - 1) <= SLACK * error and abs(mean) <= SLACK * call.level * error:
         return verdict("sampler:first_input", SOURCE, None)
     text = f"the first input has standard deviation {std:.4g} and mean {mean:.2g}, should be {call.level:.4g} and 0"
@@ -252,35 +267,29 @@ def _first_input(one: Run) -> Result:
     return verdict("sampler:first_input", SOURCE, text, deviation=deviation)
 
 
-def _added_noise(noises: list[Noise], sigma_min: float) -> Iterator[Result]:
+def _added_noise(noises: list[Noise], sigma_min: float, count: int) -> Iterator[Result]:
     """Yield whether noise has variance sigma^2 - sigma_min^2, and if sigma^2 would be distinguishable from that."""
-    name = "sampler:added_noise"
+    name, error = "sampler:added_noise", math.sqrt(2 / count)
     if not noises:
         yield not_checked(name, SOURCE, "f is called once, so that noise is not added")
         return
-    wrong = next((one for one in noises if not _has_variance(one, one.call.level**2 - sigma_min**2)), None)
+    wrong = next((one for one in noises if not _has_variance(one, one.call.level**2 - sigma_min**2, error)), None)
     if wrong is None:
         yield verdict(name, SOURCE, None)
-        if not any(_is_far_from_unrooted(one, sigma_min) for one in noises):
+        if not any(sigma_min**2 > APART * error * one.call.level**2 for one in noises):
             text = "at these levels the noise does not show whether its factor is sigma or the root"
             yield not_checked("sampler:root", SOURCE, f"{text}; a parameter sigmas lets the audit choose levels")
         return
-    level, std = wrong.call.level, float(wrong.value.square().mean().sqrt())
+    level, std = wrong.call.level, math.sqrt(wrong.variance)
     right = math.sqrt(max(level**2 - sigma_min**2, 0))
     text = f"{wrong.name} has standard deviation {std:.4g} where {right:.4g} is right"
-    yield verdict(name, SOURCE, text, deviation="SigmaNotRooted" if _has_variance(wrong, level**2) else None)
+    yield verdict(name, SOURCE, text, deviation="SigmaNotRooted" if _has_variance(wrong, level**2, error) else None)
 
 
-def _has_variance(noise: Noise, expected: float) -> bool:
-    """Return whether noise has a variance, up to chance and the rounding of the images."""
-    variance, error = float(noise.value.square().mean()), math.sqrt(2 / noise.value.numel())
-    rounding = (INSIDE * torch.finfo(torch.float32).eps) ** 2
-    return abs(variance - expected) <= SLACK * error * expected + rounding
-
-
-def _is_far_from_unrooted(noise: Noise, sigma_min: float) -> bool:
-    error = math.sqrt(2 / noise.value.numel())
-    return sigma_min**2 > APART * error * noise.call.level**2
+def _has_variance(noise: Noise, expected: float, error: float) -> bool:
+    """Return whether noise has a variance, up to chance and the rounding of images and level to float32."""
+    rounding = (INSIDE * torch.finfo(torch.float32).eps) ** 2 + 1e-6 * noise.call.level**2
+    return abs(noise.variance - expected) <= SLACK * error * expected + rounding
 
 
 def _dependences(one: Run) -> Iterator[str]:

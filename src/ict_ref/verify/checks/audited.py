@@ -110,6 +110,7 @@ def observation(name: str, text: str, *, deviation: str | None = None) -> Result
     return Result(name, name, "", "note", message=f"{name}: {text}", deviation=deviation, kind="note")
 
 
-def not_checked(name: str, source: str, reason: str) -> Result:
+def not_checked(name: str, source: str, reason: str, *, mode: str = "") -> Result:
     """Return a check that could not be made, with its reason."""
-    return Result(name, name, source, "skipped", message=f"{name}: {reason} [{source}]")
+    number = f"{name}:{mode}" if mode else name
+    return Result(number, name, source, "skipped", message=f"{number}: {reason} [{source}]")

@@ -15,7 +15,7 @@ MEANINGS: dict[Kind, str] = {
     "type": "right numbers of another type or shape, or a side effect",
     "precision": "right to float32",
     "accepts": "an argument outside the domain was not rejected",
-    "note": "a variant of the authors",
+    "note": "a variant of the authors, or an observation",
 }
 
 
