@@ -239,7 +239,7 @@ def test_the_project_s_own_model_passes_with_labels_and_a_network_in_bfloat16() 
     model.autocast = torch.bfloat16
     found = audited(model, shape="1,8,8", labels=10)
     # A model that was trained with labels rejects a call without them.
-    assert [(one.id, one.kind) for one in found if one.status == "fail"] == [("model:no_labels", "type")]
+    assert [(one.id, one.kind) for one in found if one.status == "fail"] == [("model:labels:none", "type")]
     assert {one.id for one in found if one.status == "pass"} >= {*COEFFICIENTS, "model:autocast", "model:labels"}
 
 
@@ -278,7 +278,7 @@ def test_other_settings_are_compared_with_those_of_the_options() -> None:
 )  # fmt: skip
 def test_the_form_of_levels_is_named(what: str, levels: str) -> None:
     [call] = [one for one in audited(RIGHT[what]()) if one.id == "model:call"]
-    assert f"levels of shape {levels}; F is " in call.message
+    assert f"levels as {levels}; F is " in call.message
 
 
 # F's last layer, and f alone.
@@ -575,8 +575,8 @@ class OneHot(Labelled):
     [
         (Labelled, {"model:labels": "pass"}),
         (OneHot, {"model:labels": "pass"}),
-        (lambda: Labelled(needs=True), {"model:labels": "pass", "model:no_labels": "fail"}),
-        (lambda: OneHot(needs=True), {"model:labels": "pass", "model:no_labels": "fail"}),
+        (lambda: Labelled(needs=True), {"model:labels": "pass", "model:labels:none": "fail"}),
+        (lambda: OneHot(needs=True), {"model:labels": "pass", "model:labels:none": "fail"}),
         (lambda: Labelled(uses=False), {"model:labels": "fail"}),
         (Wrapper, {"model:labels": "skipped"}),
     ],

@@ -18,16 +18,14 @@ from ict_ref.verify.vectors.versions import chosen
 
 EPILOG = """
 commands (--help after a command lists its options):
-  check TARGET       check each function by vectors and laws, and the functions together by a training step;
-                     the word check may be left out
-  exec COMMAND       check a program in any language, which exchanges JSON
-  trace FILE         compare the values of a training step, and name the first that differs
-  trace-inputs       print the inputs of that step
-  audit step TARGET  check a training step from outside, by the calls that it makes
-  audit model TARGET
-                     check a model f(x, sigma) as it is: its coefficients, its boundary, its labels
-  audit sampler TARGET
-                     check a sampler that draws its own noise
+  check TARGET          check each function by vectors and laws, and the functions together by a training step;
+                        the word check may be left out
+  exec COMMAND          check a program in any language, which exchanges JSON
+  trace FILE            compare the values of a training step, and name the first that differs
+  trace-inputs          print the inputs of that step
+  audit step TARGET     check a training step from outside, by the calls that it makes
+  audit model TARGET    check a model f(x, sigma) as it is: its coefficients, its boundary condition, its labels
+  audit sampler TARGET  check a sampler that draws its own noise
 
 exit status:
   0  nothing is wrong

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ict_ref.verify.audit.coefficients import Measured, Reading, Settings, count_right, read, scale, varies
+from ict_ref.verify.audit.coefficients import NAMES, Measured, Reading, Settings, count_right, read, scale, varies
 from ict_ref.verify.audit.free_form_network import (
     Answered,
     ModuleCall,
@@ -60,6 +60,8 @@ def find(call: Call, calls: list[ModuleCall], x: Tensor, sigma: Tensor, settings
             reading = _reading_or_none(call, inner, x, sigma)
             if reading is not None and not _is_identity(reading):
                 found.append((count_right(reading, settings), inner))
+                if found[-1][0] == len(NAMES):
+                    return inner
         if found:
             return max(found, key=lambda pair: pair[0])[1]
     return None

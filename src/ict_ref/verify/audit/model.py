@@ -83,7 +83,7 @@ def _called(subject: Subject) -> Result:
         found = f"F is {name_of(inner.module, subject.modules)}"
     else:
         found = f"F is part of f; its last layer is {name_of(inner.module, subject.modules)}"
-    return observation("model:call", f"levels of shape {call.levels}{labels}; {found}")
+    return observation("model:call", f"levels as {call.levels}{labels}; {found}")
 
 
 def _boundary(subject: Subject, name: str, reading: Reading | None, explanations: dict[str, Explanation]) -> Result:

@@ -52,7 +52,7 @@ def labels(subject: Subject, classes: int) -> Iterator[Result]:
     if not classes:
         return
     if subject.call.labels is not None:
-        yield verdict("model:no_labels", LABELS, "f cannot be called without labels", kind="type")
+        yield verdict("model:labels", LABELS, "f cannot be called without labels", kind="type", mode="none")
     with subject.in_mode(False), without_zeros(subject.modules, subject.seed):
         changes = [_changes_with_label(subject, call) for call in _labelled(subject, classes)]
     taken = [change for change in changes if isinstance(change, bool)]

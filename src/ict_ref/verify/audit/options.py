@@ -116,11 +116,11 @@ class ImageOptions(AuditOptions):
     """Options of the audits that give images and noise levels to the target."""
 
     shape: Annotated[str, metavar("C,H,W")] = "3,32,32"
-    """Shape of one image, or of one vector."""
+    """Shape of one image or vector; by default 3,32,32."""
     sigma_min: Annotated[float, metavar("S")] = 0.002
-    """Smallest noise level, at which f(x, sigma) = x."""
+    """Smallest noise level, at which f(x, sigma) = x; by default 0.002."""
     sigma_max: Annotated[float, metavar("S")] = 80.0
-    """Largest noise level."""
+    """Largest noise level; by default 80."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -158,7 +158,7 @@ class ModelOptions(ImageOptions):
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
     """Type of the images; levels are float32, or float64 with float64 images."""
     sigma_data: Annotated[float, metavar("S")] = 0.5
-    """Standard deviation of the data."""
+    """Standard deviation of the data; by default 0.5."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -180,7 +180,7 @@ class SamplerOptions(ImageOptions):
     kind = "sampler"
 
     batch: Annotated[int, metavar("N")] = 64
-    """Number of images."""
+    """Number of images; by default 64."""
     sigmas: Annotated[Several[float], metavar("S ...")] = ()
     """Descending levels to pass as `sigmas`; by default sigma_max, the geometric mean, 1.5 sigma_min."""
 

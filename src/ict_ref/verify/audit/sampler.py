@@ -198,7 +198,7 @@ def _findings(runs: list[Run], loud: Run, options: SamplerOptions) -> Iterator[R
 def _called(runs: list[Run]) -> Result:
     """Return the note about the calls of f."""
     texts = [
-        f"{len(one.calls)} calls of f at sigma = {_shown([call.level for call in one.calls])}"
+        f"{len(one.calls)} {'call' if len(one.calls) == 1 else 'calls'} of f at sigma = {_shown([call.level for call in one.calls])}"
         f"{' as given' if one.given else ''}"
         for one in runs
     ]
