@@ -13,7 +13,7 @@ from ict_ref.utils.option_parser import Several, metavar
 from ict_ref.verify.audit.step.settings import Method, Settings
 from ict_ref.verify.report.options import ReportOptions, Text, expect_seed, refuse_device
 
-FEWEST = 1000
+FEWEST = 10_000
 """Fewest values in a batch of samples, so that moments and correlations mean something."""
 
 
