@@ -56,7 +56,7 @@ class Wrapper(nn.Module):
 
     def __init__(self, network: nn.Module | None = None, **changed: Any) -> None:
         super().__init__()
-        self.network = network or Network()
+        self.network = Network() if network is None else network
         self.skip = changed.get("skip", lambda s: DATA**2 / ((s - MIN) ** 2 + DATA**2))
         self.out = changed.get("out", lambda s: DATA * (s - MIN) / (s**2 + DATA**2).sqrt())
         self.scale = changed.get("scale", lambda s: 1 / (s**2 + DATA**2).sqrt())
@@ -308,7 +308,7 @@ def test_coefficients_inside_forward_are_read_at_the_last_layer() -> None:
     found = audited(Inside(formulas.c_out, formulas.c_in))
     assert [one.message for one in found if one.status == "fail"] == []
     assert {one.id for one in found if one.status == "pass"} >= COEFFICIENTS
-    assert "its last layer is last (Conv2d)" in found[0].message
+    assert "F is known by its output only, that of last (Conv2d)" in found[0].message
     half = failed(Inside(lambda sigma: formulas.c_out(sigma) / 2, torch.ones_like))
     assert half == {f"model:{name}:{mode}": deviation for mode in ("train", "eval")
                     for name, deviation in (("c_out", "HalfCOut"), ("c_in", "NoInputScaling"))}  # fmt: skip
@@ -444,7 +444,7 @@ WRONG: dict[str, tuple[Callable[[], Any], dict[str, str | None]]] = {
     ),
     "f is clipped": (
         lambda: Wrapper(after=lambda f: f.clamp(-1, 1)),
-        {**both(boundary="ClampedOutput"), "model:clipping": "ClampedOutput"},
+        {"model:clipping": "ClampedOutput"},
     ),
     "levels are in bfloat16": (
         lambda: with_levels(lambda s, _: s.bfloat16().float()),
@@ -511,6 +511,42 @@ def test_several_deviations_are_findings_of_their_own_and_each_is_one_finding() 
     assert other.example.endswith(": -0.001 where 0 is right (sigma_min = 0.003)")
     [modes] = [one for one in found if one.deviations == ("TrainEvalMismatch",)]
     assert modes.example == "c_out at sigma = 0.003: 0.003 in train(), 0 in eval()"
+
+
+class ClippedSamples(Wrapper):
+    """f that is clipped in evaluation mode."""
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        f = super().forward(x, sigma)
+        return f if self.training else f.clamp(-1, 1)
+
+
+def test_a_clip_in_evaluation_mode_is_a_note() -> None:
+    assert failed(ClippedSamples()) == {}
+    assert "in eval(): f is clipped to [-1, 1]" in text_of(ClippedSamples(), "model:clipping")
+
+
+class Squashed(Network):
+    """A network whose output its wrapper does not take as it is."""
+
+    def __call__(self, *arguments: Any) -> Tensor:
+        value: Tensor = super().__call__(*arguments)
+        return value.tanh()
+
+
+class Guided(Network):
+    """A network that its wrapper calls twice."""
+
+    def __call__(self, x: Tensor, c: Tensor) -> Tensor:
+        value: Tensor = 2 * super().__call__(x, c) - super().__call__(x, c)
+        return value
+
+
+@pytest.mark.parametrize("network", [Squashed, Guided])
+def test_coefficients_are_not_guessed_if_f_is_not_a_sum_of_x_and_f(network: type[Network]) -> None:
+    assert failed(Wrapper(network())) == {}
+    assert skipped(Wrapper(network())) >= {"model:c_skip", "model:c_out", "model:c_in", "model:c_noise"}
+    assert set(failed(Wrapper(network(), **edm()))) == {"model:boundary:eval", "model:boundary:train", "model:near"}
 
 
 def test_every_deviation_that_only_an_audit_shows_has_a_fix() -> None:

@@ -197,11 +197,11 @@ def _findings(runs: list[Run], loud: Run, options: SamplerOptions) -> Iterator[R
 
 def _called(runs: list[Run]) -> Result:
     """Return the note about the calls of f."""
-    texts = [
-        f"{len(one.calls)} {'call' if len(one.calls) == 1 else 'calls'} of f at sigma = {_shown([call.level for call in one.calls])}"
-        f"{' as given' if one.given else ''}"
-        for one in runs
-    ]
+    texts = []
+    for one in runs:
+        count = "1 call" if len(one.calls) == 1 else f"{len(one.calls)} calls"
+        levels = _shown([call.level for call in one.calls])
+        texts.append(f"{count} of f at sigma = {levels}{' as given' if one.given else ''}")
     return observation("sampler:calls", "; ".join(texts))
 
 
