@@ -438,6 +438,14 @@ WRONG: dict[str, tuple[Callable[[], Any], dict[str, str | None]]] = {
         ),
         both(c_skip="OtherSigmaMin", c_out="OtherSigmaMin", boundary="OtherSigmaMin"),
     ),
+    "sigma_data is 0.5321": (
+        lambda: Wrapper(
+            skip=lambda s: 0.5321**2 / ((s - MIN) ** 2 + 0.5321**2),
+            out=lambda s: 0.5321 * (s - MIN) / root(s, 0.5321),
+            scale=lambda s: 1 / root(s, 0.5321),
+        ),
+        both(c_skip="OtherSigmaData", c_out="OtherSigmaData", c_in="OtherSigmaData"),
+    ),
     "the boundary holds by a case distinction": (
         lambda: Switched(**edm()),
         both(c_skip="EdmCoefficients", c_out="EdmCoefficients and SwitchedBoundary"),

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ict_ref.verify.audit import coefficients, model_conduct
-from ict_ref.verify.audit.coefficients import NAMES, Explanation, Measured, Reading
+from ict_ref.verify.audit.coefficients import NAMES, Measured, Reading
+from ict_ref.verify.audit.explain_coefficients import Explanation, explained
 from ict_ref.verify.audit.free_form_network import without_zeros
 from ict_ref.verify.audit.inner_network import name_of
 from ict_ref.verify.audit.model_call import CallError, built
@@ -54,7 +55,7 @@ def audit(target: Callable[..., object], options: ModelOptions) -> list[Result]:
 
 def _findings(subject: Subject, classes: int) -> Iterator[Result]:
     readings = {name: found for name, train in subject.modes.items() if (found := subject.reading(train))}
-    explanations = {name: coefficients.explained(found, subject.settings) for name, found in readings.items()}
+    explanations = {name: explained(found, subject.settings) for name, found in readings.items()}
     yield _called(subject)
     for coefficient in NAMES:
         yield from _coefficient(subject, coefficient, readings, explanations)
@@ -154,7 +155,7 @@ def _modes(readings: Readings) -> Iterator[Result]:
     for name in [name for name in NAMES if name in train.found and name in evaluation.found]:
         one, other = train.found[name], evaluation.found[name]
         seen = Measured(one.value, one.error + other.error)
-        if not bool(coefficients.agrees(seen, other.value).all()):
+        if not coefficients.all_agree(seen, other.value):
             at = coefficients.largest_difference(seen, other.value)
             values = f"{float(one.value[at]):.4g} in train(), {float(other.value[at]):.4g} in eval()"
             text = f"{name} at sigma = {float(train.sigma[at]):.4g}: {values}"
