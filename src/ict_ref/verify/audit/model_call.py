@@ -78,7 +78,7 @@ class Call:
             raise CallError(f"{type(error).__name__}: {text}") from error
         if not isinstance(got, Tensor) or got.shape != x.shape:
             raise CallError(f"f returned {_described(got)}, should be a tensor of shape {list(x.shape)}")
-        return got.detach()
+        return got.detach().to(x.device)
 
 
 def _described(value: object) -> str:
