@@ -438,6 +438,11 @@ WRONG: dict[str, tuple[Callable[[], Any], dict[str, str | None]]] = {
         ),
         both(c_skip="OtherSigmaMin", c_out="OtherSigmaMin", boundary="OtherSigmaMin"),
     ),
+    "sigma_data is 1 in c_in": (lambda: Wrapper(scale=lambda s: 1 / root(s, 1)), both(c_in="OtherSigmaData")),
+    "sigma_data is 1 but for c_in": (
+        lambda: Wrapper(skip=lambda s: 1 / ((s - MIN) ** 2 + 1), out=lambda s: (s - MIN) / root(s, 1)),
+        both(c_skip="OtherSigmaData", c_out="OtherSigmaData"),
+    ),
     "sigma_data is 0.5321": (
         lambda: Wrapper(
             skip=lambda s: 0.5321**2 / ((s - MIN) ** 2 + 0.5321**2),
@@ -555,6 +560,27 @@ def test_coefficients_are_not_guessed_if_f_is_not_a_sum_of_x_and_f(network: type
     assert failed(Wrapper(network())) == {}
     assert skipped(Wrapper(network())) >= {"model:c_skip", "model:c_out", "model:c_in", "model:c_noise"}
     assert set(failed(Wrapper(network(), **edm()))) == {"model:boundary:eval", "model:boundary:train", "model:near"}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda dtype: Wrapper(noise=lambda s: (s.log() / 4).to(dtype)),
+        lambda dtype: Wrapper(noise=lambda s: s.to(dtype).float().log() / 4),
+        lambda dtype: Wrapper(scale=lambda s: (s.to(dtype) ** 2 + DATA**2).rsqrt()),
+        lambda dtype: Wrapper(out=lambda s: (DATA * (s - MIN) / root(s)).to(dtype)),
+    ],
+)
+def test_sixteen_bits_are_named(make: Callable[[torch.dtype], nn.Module], dtype: torch.dtype) -> None:
+    found = [one for one in audited(make(dtype)) if one.status == "fail" and one.function.startswith("model:c_")]
+    assert {one.deviation for one in found} == {"RoundedLevels"}
+    assert all(f"(like {str(dtype).removeprefix('torch.')})" in one.message for one in found)
+
+
+def test_a_coefficient_with_a_small_error_is_not_taken_for_a_rounded_one() -> None:
+    model = Wrapper(noise=lambda s: s.log() / 4 * (1 + 2e-3 * s.log().cos()))
+    assert failed(model) == {"model:c_noise:train": None, "model:c_noise:eval": None}
 
 
 def test_every_deviation_that_only_an_audit_shows_has_a_fix() -> None:

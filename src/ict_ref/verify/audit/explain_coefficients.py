@@ -165,12 +165,10 @@ def _rounded(name: str, reading: Reading, settings: Settings) -> Explanation:
     """Return the explanation that level or coefficient are rounded to 16 bits, if that gives all values."""
     seen, formula = reading.found[name], right(name, settings)
     for dtype in (torch.bfloat16, torch.float16):
-        text, eps = str(dtype).removeprefix("torch."), torch.finfo(dtype).eps
         of_level = formula(reading.sigma.to(dtype).double())
-        of_value = formula(reading.sigma).to(dtype).double()
-        if all_agree(seen, of_level) or all_agree(seen, of_value) or all_agree(seen, of_level.to(dtype).double()):
-            return Explanation(("RoundedLevels",), f"like {text}")
-        loose = Measured(seen.value, seen.error + 4 * eps * formula(reading.sigma).abs())
-        if dtype == torch.float16 and all_agree(loose, formula(reading.sigma)):
-            return Explanation(("RoundedLevels",), f"like {text}")
+        # A value that is computed in 16 bits has 16 bits, and an error of some of the last ones.
+        has_16_bits = all_agree(seen, seen.value.to(dtype).double())
+        near = Measured(seen.value, seen.error + 4 * torch.finfo(dtype).eps * seen.value.abs())
+        if all_agree(seen, of_level) or (has_16_bits and all_agree(near, formula(reading.sigma))):
+            return Explanation(("RoundedLevels",), f"like {str(dtype).removeprefix('torch.')}")
     return Explanation()

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -88,9 +89,11 @@ def autocast(subject: Subject, plain: Reading | None) -> Result:
     name, source = "model:autocast", "iCT, Section 2, Eq. (2)"
     if plain is None or subject.inner is None:
         return not_checked(name, source, "F was not found inside f")
-    with subject.in_mode(False), torch.autocast(subject.x.device.type, torch.bfloat16):
+    # Only f runs under autocast, not the measurement.
+    call = replace(subject.call, f=torch.autocast(subject.x.device.type, torch.bfloat16)(subject.call.f))
+    with subject.in_mode(False):
         try:
-            reading = reading_of(subject.call, subject.inner, subject.x, subject.sigma)
+            reading = reading_of(call, subject.inner, subject.x, subject.sigma)
         except CallError as error:
             return not_checked(name, source, f"under autocast f raised {error}")
     wrong = "f is not c_skip x + c_out F" if reading is None else _lost_digits(plain, reading)
