@@ -45,12 +45,13 @@ def audit(target: Callable[..., object], options: ModelOptions) -> list[Result]:
     Raises:
         TargetError: A builder fails, or f cannot be called.
     """
-    f = built(target, options.checkpoint)
-    if isinstance(f, nn.Module):
-        f.to(options.device)
-    with torch.random.fork_rng(), torch.no_grad():
+    with torch.random.fork_rng():
         torch.manual_seed(options.seed)
-        return list(_findings(subject_of(f, options), options.labels))
+        f = built(target, options.checkpoint)
+        if isinstance(f, nn.Module):
+            f.to(options.device)
+        with torch.no_grad():
+            return list(_findings(subject_of(f, options), options.labels))
 
 
 def _findings(subject: Subject, classes: int) -> Iterator[Result]:
