@@ -133,6 +133,11 @@ def test_what_the_paper_leaves_open_is_a_note() -> None:
     assert "samples are 0.5 times f's last value plus 0.5" in notes["samples in [0, 1]"]["sampler:range"].message
 
 
+def test_a_value_that_shrinks_is_not_taken_for_a_clipped_one() -> None:
+    [clipping] = [one for one in audited(sampler(inner=lambda x: 0.9 * x)) if one.id == "sampler:clipping"]
+    assert clipping.status == "pass"
+
+
 def test_what_the_levels_do_not_show_is_not_counted() -> None:
     assert skipped(sampler()) == set()
     assert skipped(one_step) == {"sampler:added_noise"}
