@@ -583,6 +583,13 @@ def test_a_coefficient_with_a_small_error_is_not_taken_for_a_rounded_one() -> No
     assert failed(model) == {"model:c_noise:train": None, "model:c_noise:eval": None}
 
 
+def test_a_wrapper_that_returns_its_model_s_value_is_not_taken_for_the_network() -> None:
+    outer = Outer()
+    outer.module = nn.DataParallel(Wrapper(noise=lambda s: s, scale=torch.ones_like, **edm()))
+    deviations = {name: "EdmCoefficients" for name in ("c_skip", "c_out", "boundary")}
+    assert failed(outer) == both(**deviations, c_noise="RawSigmaNoise", c_in="NoInputScaling")
+
+
 def test_every_deviation_that_only_an_audit_shows_has_a_fix() -> None:
     assert [name for name in deviation_book() if not fix_of(name)] == []
 
