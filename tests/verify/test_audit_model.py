@@ -586,7 +586,7 @@ def test_a_coefficient_with_a_small_error_is_not_taken_for_a_rounded_one() -> No
 def test_a_wrapper_that_returns_its_model_s_value_is_not_taken_for_the_network() -> None:
     outer = Outer()
     outer.module = nn.DataParallel(Wrapper(noise=lambda s: s, scale=torch.ones_like, **edm()))
-    deviations = {name: "EdmCoefficients" for name in ("c_skip", "c_out", "boundary")}
+    deviations = dict.fromkeys(("c_skip", "c_out", "boundary"), "EdmCoefficients")
     assert failed(outer) == both(**deviations, c_noise="RawSigmaNoise", c_in="NoInputScaling")
 
 
