@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 
 from ict_ref.utils.progress import Stream
-from ict_ref.verify.audit import model, sampler
+from ict_ref.verify.audit import model, sampler, training
 from ict_ref.verify.audit.options import AuditOptions, ModelOptions
 from ict_ref.verify.audit.step.audit import audit as audit_step
 from ict_ref.verify.checks import run_laws, trace
@@ -33,6 +33,7 @@ AUDITORS: dict[str, Callable[..., Iterable[Result]]] = {
     "step": lambda target, options: audit_step(target, options.settings),
     "model": model.audit,
     "sampler": sampler.audit,
+    "training": training.audit,
 }
 """The audit of each kind: of a target with its options."""
 

@@ -18,14 +18,15 @@ from ict_ref.verify.vectors.versions import chosen
 
 EPILOG = """
 commands (--help after a command lists its options):
-  check TARGET          check each function by vectors and laws, and the functions together by a training step;
-                        the word check may be left out
-  exec COMMAND          check a program in any language, which exchanges JSON
-  trace FILE            compare the values of a training step, and name the first that differs
-  trace-inputs          print the inputs of that step
-  audit step TARGET     check a training step from outside, by the calls that it makes
-  audit model TARGET    check a model f(x, sigma) as it is: its coefficients, its boundary condition, its labels
-  audit sampler TARGET  check a sampler that draws its own noise
+  check TARGET           check each function by vectors and laws, and the functions together by a training step;
+                         the word check may be left out
+  exec COMMAND           check a program in any language, which exchanges JSON
+  trace FILE             compare the values of a training step, and name the first that differs
+  trace-inputs           print the inputs of that step
+  audit step TARGET      check a training step from outside, by the calls that it makes
+  audit model TARGET     check a model f(x, sigma) as it is: its coefficients, its boundary condition, its labels
+  audit training TARGET  check a training loop: EMA, curriculum, optimizer, learning rate, resume
+  audit sampler TARGET   check a sampler that draws its own noise
 
 exit status:
   0  nothing is wrong
@@ -44,6 +45,7 @@ examples:
   python -m ict_ref.verify audit step my_package.train:step
   python -m ict_ref.verify audit model my_package.networks:build --shape 3,32,32
   python -m ict_ref.verify audit sampler my_package.sampling:sample --shape 3,32,32
+  python -m ict_ref.verify audit training my_package.train:make --ema-decay 0.9999
 """
 
 

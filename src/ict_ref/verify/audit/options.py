@@ -1,6 +1,7 @@
 """Options of the audits; AUDITS has the options of each kind."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,6 +197,72 @@ class SamplerOptions(ImageOptions):
         expect(holds, "--sigmas", "descending levels of --sigma-min or more", levels)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(AuditOptions):
+    """Check a training loop from outside: EMA, curriculum, optimizer, learning rate, resume and number of updates.
+
+    TARGET is a callable make(network, *, total_steps) that returns an object with
+
+      train_step(x) or update(x)  make one update on a batch of images
+      online                      the trained network, or a mapping of its tensors; by default `network`
+      ema                         the EMA weights: a module, a mapping, a list of parameters, or a function of these
+      save(path), load(path)      optional: write the state to a file, and read it into a new loop
+      run(batches)                optional: make exactly total_steps updates on batches from an endless iterator
+
+    or a tuple (train_step, online, ema). `network` is a torch.nn.Module that is called as F(c_in x, c_noise). It
+    returns gradients that the audit chooses, so the loss is not checked: audit step does that.
+    """
+
+    kind = "training"
+
+    optimizer: Literal["RAdam", "Adam", "SGD", "Lion"] = "RAdam"
+    """Expected optimizer."""
+    lr: Annotated[float, metavar("R")] = 1e-4
+    """Expected learning rate, constant over the run."""
+    weight_decay: Annotated[float, metavar("D")] = 0.0
+    """Expected weight decay."""
+    clip: Annotated[float | None, metavar("C")] = None
+    """Expected norm to which gradients are clipped; by default they are not."""
+    ema_decay: Annotated[float, metavar("R")] = 0.99993
+    """Expected decay of the EMA: 0.99993 on CIFAR-10, 0.99997 on ImageNet 64x64."""
+    curriculum: Literal["exponential", "sqrt", "constant", "linear", "square", "cosine"] = "exponential"
+    """Expected curriculum: iCT's is exponential, CT's is sqrt."""
+    s0: Annotated[int, metavar("N")] = 10
+    """Number of intervals with which the curriculum begins."""
+    s1: Annotated[int, metavar("N")] = 1280
+    """Number of intervals with which it ends."""
+    sigma_min: Annotated[float, metavar("S")] = 0.002
+    """Smallest noise level."""
+    sigma_max: Annotated[float, metavar("S")] = 80.0
+    """Largest noise level."""
+    rho: Annotated[float, metavar("R")] = 7.0
+    """Exponent of the noise levels."""
+    shape: Annotated[str, metavar("C,H,W")] = "3,4,4"
+    """Shape of an image."""
+    batch: Annotated[int, metavar("B")] = 16
+    """Number of images of an update."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("lr", "rho"):
+            expect(0 < getattr(self, name) < math.inf, f"--{name}", "a positive number", getattr(self, name))
+        clips = self.clip is None or 0 < self.clip < math.inf
+        expect(clips, "--clip", "a positive number", self.clip)
+        expect(0 <= self.weight_decay < math.inf, "--weight-decay", "a number >= 0", self.weight_decay)
+        expect(0 < self.ema_decay < 1, "--ema-decay", "0 < decay < 1", self.ema_decay)
+        expect(2 <= self.s0 <= self.s1, "--s0", f"an integer from 2 to --s1 ({self.s1})", self.s0)
+        levels = 0 < self.sigma_min < self.sigma_max < math.inf
+        expect(levels, "--sigma-min", f"0 < sigma_min < --sigma-max ({self.sigma_max})", self.sigma_min)
+        expect(self.batch >= 2, "--batch", "an integer >= 2", self.batch)
+        sizes = re.fullmatch(r"[1-9]\d{0,4}(,[1-9]\d{0,4})*", self.shape)
+        expect(bool(sizes), "--shape", "positive integers such as 3,32,32", self.shape)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Return the shape of an image."""
+        return tuple(map(int, self.shape.split(",")))
+
+
 AUDITS: Mapping[str, type[AuditOptions]] = {
-    options.kind: options for options in (StepOptions, ModelOptions, SamplerOptions)
+    options.kind: options for options in (StepOptions, ModelOptions, TrainingOptions, SamplerOptions)
 }

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 from ict_ref.verify.checks.audited import causes, deviation_book, is_audited
 from ict_ref.verify.checks.result import MEANINGS, Kind, Result
 from ict_ref.verify.report.waivers import STALE
-from ict_ref.verify.vectors.load import VERSION, Vector, deviations, vectors
+from ict_ref.verify.vectors.load import VERSION, Deviation, Vector, deviations, vectors
 from ict_ref.verify.vectors.shown import short
 from ict_ref.verify.vectors.values import Json
 
@@ -71,6 +71,17 @@ def _book() -> Mapping[str, Any]:
 def seen_in(deviation: str) -> tuple[Seen, ...]:
     """Return the places in public code that have a deviation."""
     return tuple(Seen(**place) for place in _book().get(deviation, {}).get("seen", ()))
+
+
+@cache
+def known_deviations(version: int = VERSION) -> Mapping[str, Deviation]:
+    """Return the known deviations of formulas and of training loops by id."""
+    found = dict(deviations(version))
+    for name, entry in _book().items():
+        if "what" in entry:
+            count = len(entry["seen"])
+            found[name] = Deviation(name, "training", entry["what"], entry["effect"], f"{count} public codes")
+    return found
 
 
 def fix_of(deviation: str) -> str:
@@ -189,7 +200,7 @@ def _finding(group: Group, results: list[Result], version: int) -> Finding:
     first = _smallest(results, version)
     kinds = [result.kind for result in results if result.status == "fail"] or [first.kind]
     kind = next(kind for kind in MEANINGS if kind in kinds)
-    known = deviations(version)
+    known = known_deviations(version)
     names = tuple(name for name in _names(results) if name in known)
     fixes = dict.fromkeys(filter(None, map(fix_of, names)))
     seen = dict.fromkeys(place for name in names for place in seen_in(name))
@@ -235,8 +246,8 @@ def _vector(result: Result, version: int) -> Vector | None:
 def _cause(group: Group, first: Result, results: list[Result], version: int) -> str:
     """Return the cause in one sentence without its end."""
     name = first.function
-    known = deviations(version)
-    if first.id.startswith("trace:") and not first.deviation:
+    known = known_deviations(version)
+    if first.id.startswith(("trace:", "step:", "training:")) and not first.deviation:
         return first.id
     if _is_plain(first):
         return f"{first.id}: {_text(first)}"

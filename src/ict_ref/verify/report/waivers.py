@@ -43,7 +43,7 @@ def load(path: Path, version: int = VERSION) -> dict[str, str]:
         )
         if not name or not reason:
             raise WaiverError(f"{path}: expected an id and a reason in every [[waiver]], got {entry}")
-        if function(name) not in (*functions(version), "step", "model", "sampler", "trace"):
+        if function(name) not in (*functions(version), "step", "model", "training", "sampler", "trace"):
             raise WaiverError(f"{path}: expected a function or a check such as pseudo_huber#3 as id, got {name}")
         found[name] = reason
     return found
