@@ -43,10 +43,9 @@ def explain(weights: Trace, ema: Trace, decay: float, precision: float) -> Avera
     if share is None:
         return _of_another_form(weights, ema, precision)
     decays = tuple((1 - share[share != 0]).tolist())
-    for check in (_copied, _exchanged, _every_nth, _warmed_up):
-        if found := check(share, decay):
-            return Average(*found, decays=decays)
-    return Average(decays=decays)
+    found = _exchanged(share, decay) or _copied(share) or _every_nth(share) or _warmed_up(share) or (None, None)
+    wrong, deviation = found
+    return Average(wrong, deviation, decays)
 
 
 def _of_another_form(weights: Trace, ema: Trace, precision: float) -> Average:
@@ -66,7 +65,7 @@ def _settled(share: Tensor) -> Tensor:
     return moving[1:] if len(moving) > 1 and abs(float(moving[0]) - 1) < RTOL else moving
 
 
-def _copied(share: Tensor, decay: float) -> tuple[str, str] | None:
+def _copied(share: Tensor) -> tuple[str, str] | None:
     if bool(((share - 1).abs() < RTOL).all()):
         return "the EMA weights are a copy of the weights after each update", "CopiedEma"
     return None
@@ -78,7 +77,7 @@ def _exchanged(share: Tensor, decay: float) -> tuple[str, str] | None:
     return None
 
 
-def _every_nth(share: Tensor, decay: float) -> tuple[str, str] | None:
+def _every_nth(share: Tensor) -> tuple[str, str] | None:
     """Explain an average that does not move at each update."""
     moving = (share != 0).nonzero().flatten()
     gaps = set(moving.diff().tolist())
@@ -91,7 +90,7 @@ def _every_nth(share: Tensor, decay: float) -> tuple[str, str] | None:
     return wrong, "EmaEveryNth"
 
 
-def _warmed_up(share: Tensor, decay: float) -> tuple[str, str] | None:
+def _warmed_up(share: Tensor) -> tuple[str, str] | None:
     moving = _settled(share)
     if bool(((moving - moving.mean()).abs() <= RTOL * moving.mean().abs()).all()):
         return None

@@ -21,7 +21,9 @@ def buffer_results(main: LoopTrace, average: Average | None, crash: str | None) 
         yield skipped("buffers", PAPER, "the EMA of the loop does not have buffers")
         return
     if not torch.allclose(main.ema[-1]["frequencies"], main.online[-1]["frequencies"], rtol=1e-5, atol=0):
-        yield result("buffers", PAPER, "a constant buffer of the EMA differs from that of the network", "AveragedConstants")
+        yield result(
+            "buffers", PAPER, "a constant buffer of the EMA differs from that of the network", "AveragedConstants"
+        )
         return
     yield result("buffers", PAPER, *_changing(main, average), kind="elsewhere")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from jaxtyping import Float, Shaped
@@ -65,7 +66,7 @@ class Observer:
         network = TrainingNetwork(record, start=start, integers=self.integers)
         return loop_of(self.make, network.train(), TOTAL_STEPS), record
 
-    def images(self, index: int) -> Float[Tensor, "batch *event"]:
+    def images(self, index: int) -> Float[Tensor, "..."]:
         """Return the images of an update, without global random numbers."""
         generator = torch.Generator().manual_seed(1000 * self.options.seed + index)
         shape = (self.options.batch, *self.options.image_shape)
@@ -83,7 +84,7 @@ class Observer:
         for index, gradient in enumerate(gradients, start=first):
             record.begin_update(gradient)
             x = self.images(index)
-            losses.append(_number(guarded_call(f"train_step number {index}", lambda x=x: loop.train_step(x))))
+            losses.append(_number(guarded_call(f"train_step number {index}", partial(loop.train_step, x))))
             online.append(loop.weights())
             ema.append(loop.ema_weights())
             calls.append(tuple(record.calls))

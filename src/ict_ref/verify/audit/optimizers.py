@@ -33,7 +33,7 @@ class Optimizer:
 
     def __str__(self) -> str:
         """Return the optimizer in words."""
-        numbers = self.betas[_BETAS.get(self.kind, slice(0, 2))]
+        numbers = list(self.betas)[_BETAS.get(self.kind, slice(0, 2))]
         texts = [f"{'betas' if len(numbers) == 2 else 'beta'} {', '.join(map(str, numbers))}"] if numbers else []
         texts += [f"eps {self.eps:g}"] if self.eps != 1e-8 else []
         return ", ".join([self.kind, *texts])
@@ -41,23 +41,24 @@ class Optimizer:
 
 @dataclass
 class _Moments:
-    """The averages of an optimizer after t updates."""
+    """A gradient, and the averages of an optimizer after t updates, of which it is the last."""
 
+    g: Float[Tensor, " size"]
     m: Float[Tensor, " size"]
     v: Float[Tensor, " size"]
     t: int = 0
 
 
-def _adam(s: _Moments, g: Tensor, o: Optimizer) -> Tensor:
+def _adam(s: _Moments, o: Optimizer) -> Tensor:
     b1, b2 = o.betas
     return s.m / (1 - b1**s.t) / ((s.v / (1 - b2**s.t)).sqrt() + o.eps)
 
 
-def _uncorrected(s: _Moments, g: Tensor, o: Optimizer) -> Tensor:
+def _uncorrected(s: _Moments, o: Optimizer) -> Tensor:
     return s.m / (s.v.sqrt() + o.eps)
 
 
-def _radam(s: _Moments, g: Tensor, o: Optimizer, above: float = 5.0) -> Tensor:
+def _radam(s: _Moments, o: Optimizer, above: float = 5.0) -> Tensor:
     b1, b2 = o.betas
     mean = s.m / (1 - b1**s.t)
     rho = 2 / (1 - b2) - 1
@@ -68,28 +69,48 @@ def _radam(s: _Moments, g: Tensor, o: Optimizer, above: float = 5.0) -> Tensor:
     return mean * r * math.sqrt(1 - b2**s.t) / (s.v.sqrt() + o.eps)
 
 
-def _early_radam(s: _Moments, g: Tensor, o: Optimizer) -> Tensor:
-    return _radam(s, g, o, above=4.0)
+def _early_radam(s: _Moments, o: Optimizer) -> Tensor:
+    return _radam(s, o, above=4.0)
 
 
-def _lion(s: _Moments, g: Tensor, o: Optimizer) -> Tensor:
-    before = (s.m - (1 - o.betas[1]) * g) / o.betas[1]
-    return (o.betas[0] * before + (1 - o.betas[0]) * g).sign()
+def _lion(s: _Moments, o: Optimizer) -> Tensor:
+    before = (s.m - (1 - o.betas[1]) * s.g) / o.betas[1]
+    return (o.betas[0] * before + (1 - o.betas[0]) * s.g).sign()
 
 
-_RULES: dict[str, Callable[[_Moments, Tensor, Optimizer], Tensor]] = {
+def _gradient(s: _Moments, _o: Optimizer) -> Tensor:
+    return s.g
+
+
+def _momentum(s: _Moments, _o: Optimizer) -> Tensor:
+    return s.m
+
+
+def _nesterov(s: _Moments, o: Optimizer) -> Tensor:
+    return s.g + o.betas[0] * s.m
+
+
+def _sign(s: _Moments, _o: Optimizer) -> Tensor:
+    return s.g.sign()
+
+
+def _scaled(s: _Moments, o: Optimizer) -> Tensor:
+    return s.g / (s.v.sqrt() + o.eps)
+
+
+_RULES: dict[str, Callable[[_Moments, Optimizer], Tensor]] = {
     "RAdam": _radam,
     "Adam": _adam,
-    "SGD": lambda s, g, o: g,
-    "SGD with momentum": lambda s, g, o: s.m,
-    "SGD with Nesterov momentum": lambda s, g, o: g + o.betas[0] * s.m,
-    "SGD with averaged momentum": lambda s, g, o: s.m,
+    "SGD": _gradient,
+    "SGD with momentum": _momentum,
+    "SGD with Nesterov momentum": _nesterov,
+    "SGD with averaged momentum": _momentum,
     "Lion": _lion,
-    "sign SGD": lambda s, g, o: g.sign(),
+    "sign SGD": _sign,
     "RAdam, adaptive from its fifth update": _early_radam,
     "Adam without bias correction": _uncorrected,
-    "RMSprop": lambda s, g, o: g / (s.v.sqrt() + o.eps),
-    "Adagrad": lambda s, g, o: g / (s.v.sqrt() + o.eps),
+    "RMSprop": _scaled,
+    "Adagrad": _scaled,
 }
 # The optimizers that do not have two betas: which of them they have.
 _BETAS: dict[str, slice] = {
@@ -119,11 +140,11 @@ def directions(optimizer: Optimizer, gradients: Trace, weights: Trace) -> Trace:
     fresh = 1.0 if optimizer.kind in _SUMMED else 1 - b1
     b2, fresh_square = (1.0, 1.0) if optimizer.kind == "Adagrad" else (b2, 1 - b2)
     zero = torch.zeros_like(gradients[0])
-    state, found = _Moments(zero, zero), []
+    state, found = _Moments(zero, zero, zero), []
     for gradient, old in zip(gradients, weights, strict=True):
         g = gradient + optimizer.decay * old if optimizer.decay_in_gradient else gradient
-        state = _Moments(b1 * state.m + fresh * g, b2 * state.v + fresh_square * g**2, state.t + 1)
-        moved = _RULES[optimizer.kind](state, g, optimizer)
+        state = _Moments(g, b1 * state.m + fresh * g, b2 * state.v + fresh_square * g**2, state.t + 1)
+        moved = _RULES[optimizer.kind](state, optimizer)
         found.append(moved if optimizer.decay_in_gradient else moved + optimizer.decay * old)
     return torch.stack(found)
 
@@ -150,16 +171,17 @@ class Movements:
     shrinkage: float = 0.0
     """The part of the weights that the first update removes if its gradient is 0."""
 
-    def first(self) -> "Movements":
-        """Return the first update alone."""
-        return replace(self, gradients=self.gradients[:1], before=self.before[:1], after=self.after[:1])
+    def first(self, count: int) -> "Movements":
+        """Return the first updates."""
+        parts = self.gradients[:count], self.before[:count], self.after[:count]
+        return Movements(*parts, self.precision, self.shrinkage)
 
 
 def fit(optimizer: Optimizer, moves: Movements) -> Fit:
     """Fit the learning rate of each update."""
     moved = moves.after - moves.before
     d = directions(optimizer, moves.gradients, moves.before)
-    ratios = torch.where(d == 0, 0, -moved / d)
+    ratios = torch.where((d == 0) | (moved == 0), 0, -moved / d)
     rates = ratios.median(1).values
     expected = rates[:, None] * d
     slack = 4 * moves.precision * torch.maximum(moves.after.abs(), moves.before.abs())
@@ -174,13 +196,11 @@ def recognise(expected: Optimizer, moves: Movements) -> Optimizer | None:
 
     RAdam's first five updates are not adaptive, the others are.
     """
-    if torch.equal(moves.before, moves.after):
-        return None
     best, error = None, RTOL
     for plain in candidates(expected):
         for candidate in with_decay(plain, moves) if moves.shrinkage else (plain,):
-            off = fit(candidate, moves).error
-            if off < error:
+            # Few updates rule out most candidates.
+            if fit(candidate, moves.first(3)).error < RTOL and (off := fit(candidate, moves).error) < error:
                 best, error = candidate, off
         if best and error < EXACT:
             break
@@ -190,7 +210,7 @@ def recognise(expected: Optimizer, moves: Movements) -> Optimizer | None:
 def with_decay(optimizer: Optimizer, moves: Movements) -> Iterator[Optimizer]:
     """Yield an optimizer with the weight decays that explain how weights without a gradient shrink."""
     # The weights are 0 before the first update, whose learning rate is that without a decay.
-    rate = float(fit(optimizer, moves.first()).rates[0])
+    rate = float(fit(optimizer, moves.first(1)).rates[0])
     decay = moves.shrinkage / rate if rate else 0.0
     yield replace(optimizer, decay=decay)
     # An adaptive optimizer hides the size of a gradient that consists of the decay alone.
@@ -203,8 +223,9 @@ def candidates(expected: Optimizer) -> Iterator[Optimizer]:
     yield expected
     for kind in KINDS:
         yield replace(expected, kind=kind, betas=(0.9, 0.999))
-    for kind in ("Lion", "RMSprop"):
-        yield replace(expected, kind=kind, betas=(0.9, 0.99))
+    yield replace(expected, kind="Lion", betas=(0.9, 0.99))
+    # Adam with a first beta of 0 moves like RMSprop with another learning rate for each update.
+    yield from (replace(expected, kind="RMSprop", betas=(0.9, second)) for second in _SECOND)
     for kind in KINDS:
         has_first, has_second = (index in range(2)[_BETAS.get(kind, slice(0, 2))] for index in (0, 1))
         firsts, seconds = _FIRST if has_first else (0.9,), _SECOND if has_second else (0.999,)

@@ -251,6 +251,7 @@ class TrainingOptions(AuditOptions):
         expect(0 <= self.weight_decay < math.inf, "--weight-decay", "a number >= 0", self.weight_decay)
         expect(0 < self.ema_decay < 1, "--ema-decay", "0 < decay < 1", self.ema_decay)
         expect(2 <= self.s0 <= self.s1, "--s0", f"an integer from 2 to --s1 ({self.s1})", self.s0)
+        expect(self.s1 < self.s0 << 27, "--s1", "at most 2^26 --s0: the audit makes 27 updates", self.s1)
         levels = 0 < self.sigma_min < self.sigma_max < math.inf
         expect(levels, "--sigma-min", f"0 < sigma_min < --sigma-max ({self.sigma_max})", self.sigma_min)
         expect(self.batch >= 2, "--batch", "an integer >= 2", self.batch)

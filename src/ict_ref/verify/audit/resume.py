@@ -84,8 +84,8 @@ def _next_updates(
         return wrong, "LostStep"
     if not torch.allclose(second.weights, resumed.weights, rtol=TOLERANCE, atol=1e-3 * _size(second)):
         return _other_movement(resumed, optimizer)
-    ema = second.ema_weights, resumed.ema_weights
-    if ema[0] is not None and ema[1] is not None and not torch.allclose(*ema, rtol=TOLERANCE, atol=1e-12):
+    ema, expected = resumed.ema_weights, second.ema_weights
+    if ema is not None and expected is not None and not torch.allclose(ema, expected, rtol=TOLERANCE, atol=1e-12):
         return "the EMA weights of the resumed run differ after its first updates", None
     return None
 
@@ -113,13 +113,21 @@ def _noise(observer: Observer, first: LoopTrace, second: LoopTrace, resumed: Loo
     """Compare the noisy images of a resumed run with those of the uninterrupted one."""
     seen, expected = ([call.x for calls in trace.calls for call in calls] for trace in (resumed, second))
     if len(seen) == len(expected) and all(map(torch.equal, seen, expected)):
-        return result("resume:noise", SOURCE, None)
+        return result("resume:noise", SOURCE, _other_loss(second, resumed))
     again, start = _z(observer, resumed, BEFORE), _z(observer, first, 0)
     if again is not None and start is not None and float((again * start).mean()) > 0.5:
         wrong = "the resumed run repeats the noise of the first update"
         return result("resume:noise", SOURCE, wrong, "RepeatedNoise")
     wrong = "the resumed run draws other noise than the uninterrupted one: the state of the generators is not saved"
     return result("resume:noise", SOURCE, wrong, kind="type")
+
+
+def _other_loss(second: LoopTrace, resumed: LoopTrace) -> str | None:
+    """Return how the losses of the resumed run differ, if the loop returns them."""
+    for index, (got, expected) in enumerate(zip(resumed.losses, second.losses, strict=True), start=BEFORE):
+        if got is not None and expected is not None and abs(got - expected) > TOLERANCE * abs(expected):
+            return f"at update {index} the loss of the resumed run is {got:.6g}, should be {expected:.6g}"
+    return None
 
 
 def _z(observer: Observer, trace: LoopTrace, index: int) -> Tensor | None:
@@ -133,12 +141,15 @@ def _z(observer: Observer, trace: LoopTrace, index: int) -> Tensor | None:
     return (x[: len(images)] / c_in - images) / sigma
 
 
-def update_count(observer: Observer) -> Iterator[Result]:
-    """Yield the finding about the number of updates of a whole run."""
+def update_count(observer: Observer, rates: Tensor | None) -> Result:
+    """Return the finding about the number of updates of a whole run; `rates` are the learning rates of such a run."""
     loop, record = observer.new_loop(observer.options.seed)
     if loop.run is None:
-        yield skipped("updates", PAPER, "the loop does not have run(batches)")
-        return
+        return skipped("updates", PAPER, "the loop does not have run(batches)")
+    if rates is None:
+        return skipped("updates", PAPER, "the updates are not known")
+    # An update with learning rate 0 is not seen.
+    unseen = int((rates == 0).sum())
     record.always, record.most_updates = True, TOTAL_STEPS + 2
     record.gradient = chosen_gradients(1, observer.options.seed)[0]
     batches = (observer.images(index) for index in itertools.count())
@@ -146,11 +157,9 @@ def update_count(observer: Observer) -> Iterator[Result]:
         guarded_call("run", lambda: loop.run_on(batches))
     except TooManyUpdatesError:
         wrong = f"the run does not end: more than {TOTAL_STEPS + 2} updates, should be {TOTAL_STEPS}"
-        yield result("updates", PAPER, wrong, "EndlessRun")
-        return
+        return result("updates", PAPER, wrong, "EndlessRun")
     except LoopError as error:
-        yield result("updates", PAPER, str(error))
-        return
-    made = updates_of(record.calls, loop.weights()["weight"].reshape(-1))
-    wrong = None if made == TOTAL_STEPS else f"the run makes {made} updates, should be {TOTAL_STEPS}"
-    yield result("updates", PAPER, wrong)
+        return result("updates", PAPER, str(error))
+    made = updates_of(record.calls, loop.weights()["weight"].reshape(-1)) + unseen
+    wrong = f"the run makes {made} updates, should be {TOTAL_STEPS}"
+    return result("updates", PAPER, None if made == TOTAL_STEPS else wrong)

@@ -1,7 +1,7 @@
 """An audit of a training loop from outside, through a network whose gradients the audit chooses.
 
-The loop's code under test is a callable make(network, *, total_steps), see `TrainingOptions`. The audit runs it for a few
-dozen updates, and compares weights, EMA weights and noise levels with those that the expected optimizer, EMA and
+The code under test is a callable make(network, *, total_steps), see `TrainingOptions`. The audit runs its loop for a
+few dozen updates. It compares weights, EMA weights and noise levels with those that the expected optimizer, EMA and
 curriculum have for these gradients. Findings that depend on a wrong one are skipped.
 """
 
@@ -45,7 +45,7 @@ def audit(make: Callable[..., object], options: TrainingOptions) -> Iterator[Res
     yield from _ema(weights, main, options)
     yield from buffer_results(main, weights.average, crash)
     yield from resume.results(observer, weights.optimizer)
-    yield from resume.update_count(observer)
+    yield resume.update_count(observer, weights.rates)
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,14 @@ class _Weights:
     moves: Movements
     optimizer: Optimizer | None
     rates: Float[Tensor, " updates"] | None
+    """The learning rate of each update."""
     average: Average | None
-    """The EMA; None if the loop does not have one."""
+    """The EMA; None if the loop does not have one, or if it cannot be seen."""
+
+    @property
+    def is_still(self) -> bool:
+        """Return whether the weights never move."""
+        return torch.equal(self.moves.before, self.moves.after)
 
 
 def _weights(traces: _Traces, options: TrainingOptions) -> _Weights:
@@ -114,17 +120,17 @@ def _weights(traces: _Traces, options: TrainingOptions) -> _Weights:
         precision_of(weights),
         shrinkage=float((1 - still[1] / still[0]).median()),
     )
+    if torch.equal(weights[:-1], weights[1:]):
+        return _Weights(moves, None, None, None)
     average = None if ema is None else averages.explain(weights, ema, options.ema_decay, precision_of(ema))
-    expected = Optimizer(options.optimizer, betas=(0.9, 0.99) if options.optimizer == "Lion" else (0.9, 0.999))
-    if average is not None and average.deviation == "FrozenEma":
-        assert ema is not None  # noqa: S101 - it has an average
-        pulled = replace(moves, after=averages.before_pull(weights, ema, options.ema_decay))
-        optimizers = recognise(expected, moves), recognise(expected, pulled)
-        errors = [float("inf") if one is None else fit(one, of).error for one, of in zip(optimizers, (moves, pulled))]
-        if errors[1] < 0.1 * errors[0]:
-            wrong = "the EMA weights never move, and the weights move towards them: the arguments are exchanged"
-            average, moves = Average(wrong, "SwappedEma"), pulled
+    expected = _expected(options)
     optimizer = recognise(expected, moves)
+    if ema is not None and average is not None and average.deviation == "FrozenEma":
+        pulled = replace(moves, after=averages.before_pull(weights, ema, options.ema_decay))
+        without = optimizer or recognise(expected, pulled)
+        if without and fit(without, pulled).error < 0.1 * fit(without, moves).error:
+            wrong = "the EMA weights never move, and the weights move towards them: the arguments are exchanged"
+            average, moves, optimizer = Average(wrong, "SwappedEma"), pulled, without
     rates = None if optimizer is None else fit(optimizer, moves).rates
     if average is not None and average.deviation == "CopiedEma" and rates is not None:
         # Weights that become r weights + (1 - r) weights' are those of a learning rate of (1 - r) lr.
@@ -135,12 +141,15 @@ def _weights(traces: _Traces, options: TrainingOptions) -> _Weights:
     return _Weights(moves, optimizer, rates, average)
 
 
+def _expected(options: TrainingOptions) -> Optimizer:
+    return Optimizer(options.optimizer, betas=(0.9, 0.99) if options.optimizer == "Lion" else (0.9, 0.999))
+
+
 def _optimizer(weights: _Weights, traces: _Traces, options: TrainingOptions) -> Iterator[Result]:
     """Yield the findings about the optimizer, its learning rate, its weight decay and the clipping of gradients."""
     found, rates = weights.optimizer, weights.rates
     if found is None or rates is None:
-        moves = not torch.equal(weights.moves.before, weights.moves.after)
-        wrong = "the updates are not those of a known optimizer" if moves else "the weights never move"
+        wrong = "the weights never move" if weights.is_still else "the updates are not those of a known optimizer"
         yield result("optimizer", PAPER, f"{wrong}; expected {options.optimizer}")
         yield from (
             skipped(name, CODE, "the optimizer is not known")
@@ -149,12 +158,12 @@ def _optimizer(weights: _Weights, traces: _Traces, options: TrainingOptions) -> 
         return
     yield _kind(found, options)
     yield _learning_rate(rates.tolist(), options)
-    yield _weight_decay(found, traces.still, rates, options)
-    yield _clipping(found, rates, traces, options)
+    yield _weight_decay(found, traces.still, options)
+    yield _clipping(found, fit(found, weights.moves).rates[:SHORT], traces, options)
 
 
 def _kind(found: Optimizer, options: TrainingOptions) -> Result:
-    expected = Optimizer(options.optimizer, betas=(0.9, 0.99) if options.optimizer == "Lion" else (0.9, 0.999))
+    expected = _expected(options)
     if str(found) == str(expected):
         return result("optimizer", PAPER, None)
     deviation = "OtherOptimizer" if found.kind != expected.kind else "OtherBetas"
@@ -176,7 +185,7 @@ def _learning_rate(rates: list[float], options: TrainingOptions) -> Result:
     return result("learning_rate", PAPER, wrong, deviation)
 
 
-def _weight_decay(found: Optimizer, still: LoopTrace, rates: Tensor, options: TrainingOptions) -> Result:
+def _weight_decay(found: Optimizer, still: LoopTrace, options: TrainingOptions) -> Result:
     """Check how weights move without a gradient."""
     wrong, deviation = None, None
     if abs(found.decay - options.weight_decay) > 1e-2 * max(found.decay, options.weight_decay):
@@ -203,12 +212,12 @@ def _clipping(found: Optimizer, rates: Tensor, traces: _Traces, options: Trainin
         for name, gradient in _clipped(large.gradients[1], norm).items():
             gradients = torch.stack([large.gradients[0], gradient, large.gradients[2]])
             seen = fit(found, Movements(gradients, weights[:-1], weights[1:], precision_of(weights)))
-            if seen.error < 1e-2 and bool(((seen.rates / rates[:SHORT] - 1).abs() < 1e-2).all()):
+            if seen.error < 1e-2 and torch.allclose(seen.rates, rates, rtol=1e-2, atol=0):
                 right = norm == options.clip and name in ("norm", "none")
                 limit = f"clipped to {name} {norm:g}" if norm is not None else "not clipped"
-                wrong = None if right else f"gradients are {limit}; expected that they {expected}"
+                wrong = "" if right else f"gradients are {limit}; expected that they {expected}"
                 deviation = "GradientClipping" if wrong and norm is not None and options.clip is None else None
-                return result("gradient_clipping", CODE, wrong, deviation)
+                return result("gradient_clipping", CODE, wrong or None, deviation)
     wrong = f"a gradient of norm {HUGE:g} is changed before its update; expected that gradients {expected}"
     return result("gradient_clipping", CODE, wrong)
 
@@ -224,7 +233,7 @@ def _ema(weights: _Weights, main: LoopTrace, options: TrainingOptions) -> Iterat
     """Yield the findings about the order of the EMA and its decay."""
     average = weights.average
     if average is None:
-        why = "the loop does not have EMA weights under the name ema"
+        why = "the weights never move" if weights.is_still else "the loop does not have EMA weights under the name ema"
         yield from (skipped(name, PAPER, why) for name in ("ema", "ema_decay"))
         return
     if average.wrong is None and _begins_elsewhere(main):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -74,24 +75,24 @@ class TooManyUpdatesError(BaseException):
 def updates_of(calls: Sequence[NetworkCall], last: Float[Tensor, " size"] | None = None) -> int:
     """Return the number of changes of the weights between calls with a gradient, and until `last`."""
     weights = [call.weights for call in calls if call.has_gradient] + ([] if last is None else [last])
-    return sum(not torch.equal(old, new) for old, new in zip(weights, weights[1:], strict=False))
+    return sum(not torch.equal(old, new) for old, new in pairwise(weights))
 
 
 class _ChosenGradient(torch.autograd.Function):
     """The identity of a value, whose gradient with respect to the weights is that of the record."""
 
     @staticmethod
-    def forward(value: Tensor, weight: Tensor, bias: Tensor, record: Record) -> Tensor:
+    def forward(value: Tensor, *_: Any) -> Tensor:
         return value.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG004 - names are torch's
         _, ctx.weight, ctx.bias, ctx.record = inputs
 
     @staticmethod
     def backward(ctx: Any, *_: Any) -> tuple[Tensor | None, ...]:
         gradient = ctx.record.next_gradient()
-        weight = gradient.to(ctx.weight).reshape(ctx.weight.shape)
+        weight = gradient.to(ctx.weight, copy=True).reshape(ctx.weight.shape)  # the loop may clip it in place
         return None, weight, torch.zeros_like(ctx.bias), None
 
 
@@ -112,7 +113,7 @@ class TrainingNetwork(nn.Module):
         if integers:
             self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, x: Tensor, noise: Tensor, *others: object, **options: object) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor, *_: object, **__: object) -> Tensor:
         """Return F(x, c) and record the call."""
         c = torch.as_tensor(noise).reshape(-1)
         value = torch.sin(3 * x.detach()) + 0.1 * c.detach().to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))

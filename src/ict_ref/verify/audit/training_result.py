@@ -6,10 +6,8 @@ PAPER, CODE = "iCT, Appendix B", "iCT, Appendix B; the authors' CM code"
 CURRICULUM = "iCT, Section 3.4, Eq. (9)"
 
 
-def result(
-    name: str, source: str, wrong: str | None, deviation: str | None = None, *, kind: Kind = "wrong"
-) -> Result:
-    """Return a finding with the message `wrong`, or a pass if it is None; `name` may be that of a check and its part."""
+def result(name: str, source: str, wrong: str | None, deviation: str | None = None, *, kind: Kind = "wrong") -> Result:
+    """Return a finding with the message `wrong`, or a pass if it is None. `name` may be check:part."""
     message = f"training:{name}: {wrong} [{source}]" if wrong else ""
     status: Status = "fail" if wrong else "pass"
     deviation = deviation if wrong else None

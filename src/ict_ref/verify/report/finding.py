@@ -247,6 +247,8 @@ def _cause(group: Group, first: Result, results: list[Result], version: int) -> 
     """Return the cause in one sentence without its end."""
     name = first.function
     known = known_deviations(version)
+    if group == "waiver":
+        return first.message
     if first.id.startswith(("trace:", "step:", "training:")) and not first.deviation:
         return first.id
     if _is_plain(first):
@@ -254,8 +256,6 @@ def _cause(group: Group, first: Result, results: list[Result], version: int) -> 
     if first.deviation and group in ("value", "precision", "conduct"):
         texts = [known[one].what for one in _names(results) if one in known]
         return f"{name}: {'; '.join(texts or [first.deviation])}{_factor(first.deviation)}"
-    if group == "waiver":
-        return first.message
     if group == "conduct":
         return CONDUCT[first.id.removeprefix(f"{name}:")]
     if group == "signature":
