@@ -276,6 +276,16 @@ def with_rate(rate: Callable[[int], float]) -> type[Loop]:
     return loop(before_update=before_update)
 
 
+class LateRAdam(torch.optim.RAdam):
+    """RAdam that does not move the weights until it is adaptive, as in its authors' code by default."""
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        done = max((int(state["step"]) for state in self.state.values()), default=0)
+        for group in self.param_groups:
+            group["lr"] = 1e-4 if done >= 5 else 0.0
+        super().step(closure)
+
+
 class Lion(torch.optim.Optimizer):
     def __init__(self, parameters: Iterator[nn.Parameter], lr: float) -> None:
         super().__init__(parameters, {"lr": lr})
@@ -471,6 +481,9 @@ WRONG: dict[str, tuple[Callable[..., object], str, str | None, str]] = {
         with_optimizer(T.SGD, momentum=0.8), "optimizer", "OtherOptimizer", "of SGD with momentum, beta 0.8;",
     ),
     "Lion": (with_optimizer(Lion), "optimizer", "OtherOptimizer", "of Lion, betas 0.9, 0.99;"),
+    "RAdam without its first updates": (
+        with_optimizer(LateRAdam), "optimizer", "OtherOptimizer", "of RAdam without its first updates, betas",
+    ),
     "RMSprop": (with_optimizer(T.RMSprop), "optimizer", "OtherOptimizer", "of RMSprop, beta 0.99;"),
     "another beta2": (with_optimizer(T.RAdam, betas=(0.9, 0.995)), "optimizer", "OtherBetas", "betas 0.9, 0.995;"),
     "another beta1": (with_optimizer(T.RAdam, betas=(0.0, 0.999)), "optimizer", "OtherBetas", "betas 0.0, 0.999;"),

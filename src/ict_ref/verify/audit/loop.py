@@ -55,26 +55,30 @@ def loop_of(make: Callable[..., object], network: nn.Module, total_steps: int) -
         LoopError: It fails, or does not return a loop.
     """
     made = guarded_call("make", lambda: make(network, total_steps=total_steps))
-    parts = _parts(made)
+    parts = _parts(made, network)
     if not callable(parts["train_step"]):
         raise LoopError(
             "make: expected an object with train_step(x), or (train_step, online, ema), "
             f"got {type(made).__name__}. Return one of these."
         )
-    if parts["online"] is None:
-        parts["online"] = network
     loop = Loop(**parts)  # type: ignore[arg-type] # parts of code under test
     if missing := [name for name in WEIGHTS if name not in loop.weights()]:
         raise LoopError(f"online: expected the network, or a mapping with its {missing[0]}, got neither")
     return loop
 
 
-def _parts(made: object) -> dict[str, object]:
+def _parts(made: object, network: nn.Module) -> dict[str, object]:
     """Return the parts of a loop by their names."""
     if isinstance(made, tuple):
-        return dict(zip(("train_step", "online", "ema"), (*made, None, None), strict=False))
+        train_step, online, ema = (*made, None, None, None)[:3]
+        return {"train_step": train_step, "online": network if online is None else online, "ema": ema}
     step = getattr(made, "train_step", None) or getattr(made, "update", None)
-    return {"train_step": step} | {name: getattr(made, name, None) for name in ("online", "ema", "save", "load", "run")}
+    # Each update may bind other objects to these names.
+    states = {
+        "online": lambda: network if (online := getattr(made, "online", None)) is None else online,
+        "ema": lambda: getattr(made, "ema", None),
+    }
+    return {"train_step": step, **states} | {name: getattr(made, name, None) for name in ("save", "load", "run")}
 
 
 def guarded_call(what: str, call: Callable[[], object]) -> object:

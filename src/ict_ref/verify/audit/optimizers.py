@@ -73,6 +73,12 @@ def _early_radam(s: _Moments, o: Optimizer) -> Tensor:
     return _radam(s, o, above=4.0)
 
 
+def _late_radam(s: _Moments, o: Optimizer) -> Tensor:
+    b2 = o.betas[1]
+    early = 2 / (1 - b2) - 1 - 2 * s.t * b2**s.t / (1 - b2**s.t) <= 5
+    return torch.zeros_like(s.m) if early else _radam(s, o)
+
+
 def _lion(s: _Moments, o: Optimizer) -> Tensor:
     before = (s.m - (1 - o.betas[1]) * s.g) / o.betas[1]
     return (o.betas[0] * before + (1 - o.betas[0]) * s.g).sign()
@@ -100,6 +106,7 @@ def _scaled(s: _Moments, o: Optimizer) -> Tensor:
 
 _RULES: dict[str, Callable[[_Moments, Optimizer], Tensor]] = {
     "RAdam": _radam,
+    "RAdam without its first updates": _late_radam,  # before Adam, which has the same directions
     "Adam": _adam,
     "SGD": _gradient,
     "SGD with momentum": _momentum,
@@ -158,6 +165,11 @@ class Fit:
     error: float
     """Largest difference of a movement, relative to its size and beyond rounding."""
 
+    @property
+    def is_constant(self) -> bool:
+        """Return whether all updates have the same learning rate."""
+        return bool(((self.rates - self.rates[0]).abs() <= 3e-3 * self.rates[0].abs()).all())
+
 
 @dataclass(frozen=True)
 class Movements:
@@ -187,6 +199,9 @@ def fit(optimizer: Optimizer, moves: Movements) -> Fit:
     slack = 4 * moves.precision * torch.maximum(moves.after.abs(), moves.before.abs())
     size = expected.abs().clamp_min(1e-300)
     still = moved.abs().amax(1) == 0
+    # An update for which no rate moves the weights does not show its own.
+    unseen = still & (d.abs().amax(1) == 0)
+    rates = torch.where(unseen & ~unseen.all(), rates[~unseen].nanmedian(), rates)
     error = torch.where(still[:, None], 0, ((moved + expected).abs() - slack).clamp_min(0) / size)
     return Fit(rates, float(error.max()))
 
@@ -194,17 +209,18 @@ def fit(optimizer: Optimizer, moves: Movements) -> Fit:
 def recognise(expected: Optimizer, moves: Movements) -> Optimizer | None:
     """Return the optimizer that explains the movements best, None if none of the known ones does.
 
-    RAdam's first five updates are not adaptive, the others are.
+    One with a constant learning rate explains them better than another. RAdam's first five updates are not adaptive,
+    the others are.
     """
-    best, error = None, RTOL
+    found: list[tuple[bool, float, Optimizer]] = []
     for plain in candidates(expected):
         for candidate in with_decay(plain, moves) if moves.shrinkage else (plain,):
             # Few updates rule out most candidates.
-            if fit(candidate, moves.first(3)).error < RTOL and (off := fit(candidate, moves).error) < error:
-                best, error = candidate, off
-        if best and error < EXACT:
+            if fit(candidate, moves.first(3)).error < RTOL and (seen := fit(candidate, moves)).error < RTOL:
+                found.append((not seen.is_constant, seen.error, candidate))
+        if any(error < EXACT and not varies for varies, error, _ in found):
             break
-    return best
+    return min(found, key=lambda one: one[:2])[2] if found else None
 
 
 def with_decay(optimizer: Optimizer, moves: Movements) -> Iterator[Optimizer]:

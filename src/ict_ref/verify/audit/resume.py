@@ -141,15 +141,13 @@ def _z(observer: Observer, trace: LoopTrace, index: int) -> Tensor | None:
     return (x[: len(images)] / c_in - images) / sigma
 
 
-def update_count(observer: Observer, rates: Tensor | None) -> Result:
-    """Return the finding about the number of updates of a whole run; `rates` are the learning rates of such a run."""
+def update_count(observer: Observer, still: int | None) -> Result:
+    """Return the finding about the number of updates of a whole run, of which `still` do not move the weights."""
     loop, record = observer.new_loop(observer.options.seed)
     if loop.run is None:
         return skipped("updates", PAPER, "the loop does not have run(batches)")
-    if rates is None:
+    if still is None:
         return skipped("updates", PAPER, "the updates are not known")
-    # An update with learning rate 0 is not seen.
-    unseen = int((rates == 0).sum())
     record.always, record.most_updates = True, TOTAL_STEPS + 2
     record.gradient = chosen_gradients(1, observer.options.seed)[0]
     batches = (observer.images(index) for index in itertools.count())
@@ -160,6 +158,6 @@ def update_count(observer: Observer, rates: Tensor | None) -> Result:
         return result("updates", PAPER, wrong, "EndlessRun")
     except LoopError as error:
         return result("updates", PAPER, str(error))
-    made = updates_of(record.calls, loop.weights()["weight"].reshape(-1)) + unseen
+    made = updates_of(record.calls, loop.weights()["weight"].reshape(-1)) + still
     wrong = f"the run makes {made} updates, should be {TOTAL_STEPS}"
     return result("updates", PAPER, None if made == TOTAL_STEPS else wrong)

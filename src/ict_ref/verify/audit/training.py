@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ict_ref.verify.audit import averages, curriculum_trace, resume
@@ -45,7 +45,7 @@ def audit(make: Callable[..., object], options: TrainingOptions) -> Iterator[Res
     yield from _ema(weights, main, options)
     yield from buffer_results(main, weights.average, crash)
     yield from resume.results(observer, weights.optimizer)
-    yield resume.update_count(observer, weights.rates)
+    yield resume.update_count(observer, int(weights.still.sum()) if weights.optimizer else None)
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,14 @@ class _Weights:
     """The EMA; None if the loop does not have one, or if it cannot be seen."""
 
     @property
+    def still(self) -> Bool[Tensor, " updates"]:
+        """Return which updates do not move the weights."""
+        return (self.moves.before == self.moves.after).all(1)
+
+    @property
     def is_still(self) -> bool:
         """Return whether the weights never move."""
-        return torch.equal(self.moves.before, self.moves.after)
+        return bool(self.still.all())
 
 
 def _weights(traces: _Traces, options: TrainingOptions) -> _Weights:
@@ -159,7 +164,10 @@ def _optimizer(weights: _Weights, traces: _Traces, options: TrainingOptions) -> 
     yield _kind(found, options)
     yield _learning_rate(rates.tolist(), options)
     yield _weight_decay(found, traces.still, options)
-    yield _clipping(found, fit(found, weights.moves).rates[:SHORT], traces, options)
+    if bool(weights.still[1]):
+        yield skipped("gradient_clipping", CODE, "the second update does not move the weights")
+    else:
+        yield _clipping(found, fit(found, weights.moves).rates[:SHORT], traces, options)
 
 
 def _kind(found: Optimizer, options: TrainingOptions) -> Result:
@@ -203,8 +211,6 @@ def _clipping(found: Optimizer, rates: Tensor, traces: _Traces, options: Trainin
     expected = "are not clipped" if options.clip is None else f"are clipped to norm {options.clip:g}"
     large = traces.large
     weights = large.weights
-    if not float(rates[1]):
-        return skipped("gradient_clipping", CODE, "the second update has learning rate 0")
     if torch.equal(weights[1], weights[2]):
         wrong = f"an update with a gradient of norm {HUGE:g} is skipped; expected that gradients {expected}"
         return result("gradient_clipping", CODE, wrong)
