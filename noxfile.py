@@ -126,7 +126,7 @@ def engine_mutation(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """Check diffusers' scheduler and formulas in JAX, in an environment of its own: a minute to install.
+    """Check diffusers' scheduler, and formulas, a step and a loop in JAX, in an environment of its own: three minutes.
 
     A failure of third-party code does not fail this session: docs/third_party.md lists those of diffusers.
     """
@@ -139,8 +139,12 @@ def peers(session: nox.Session) -> None:
         session.run(str(python), *install, external=True, env={"PIP_NO_COMPILE": "1"})
         (place / ".stamp").touch()
     check = (str(python), "-m", "ict_ref.verify")
-    jax = ("tests/verify/implementations/jax_module.py", "--strict")
-    session.run(*check, *jax, external=True, env=VARIABLES)
+    jax = ("tests/verify/implementations/jax_module.py",)
+    for options in ((), ("--strict",)):
+        session.run(*check, *jax, *options, external=True, env=VARIABLES)
+    for kind, name in (("step", "step"), ("training", "make")):
+        target = f"tests/verify/implementations/jax_training.py:{name}"
+        session.run(*check, "audit", kind, target, external=True, env=VARIABLES)
     diffusers = ("tests/verify/implementations/diffusers_scheduler.py", *session.posargs)
     session.run(*check, *diffusers, external=True, env=VARIABLES, success_codes=[0, 1])
 

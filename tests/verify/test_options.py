@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ict_ref.verify.__main__ import main, options_of
-from ict_ref.verify.audit.options import ModelOptions, SamplerOptions, StepOptions
+from ict_ref.verify.audit.options import ModelOptions, SamplerOptions, StepOptions, TrainingOptions
 from ict_ref.verify.checks.run_laws import EXAMPLES, THOROUGH_EXAMPLES
 from ict_ref.verify.options import COMMANDS, CheckOptions, ExecOptions, TraceInputsOptions, TraceOptions
 
@@ -41,6 +41,7 @@ def test_each_command_has_options_of_its_own() -> None:
     assert isinstance(options_of(["audit", "step", "x"]), StepOptions)
     assert isinstance(options_of(["audit", "model", "x"]), ModelOptions)
     assert isinstance(options_of(["audit", "sampler", "x"]), SamplerOptions)
+    assert isinstance(options_of(["audit", "training", "x"]), TrainingOptions)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -66,9 +67,9 @@ def test_the_help_says_how_many_examples_a_law_has() -> None:
     ("words", "message"),
     [
         ([], "TARGET: expected a value, got nothing; see python -m ict_ref.verify --help"),
-        (["audit", "loop", "x"], "audit: expected one of step, model, sampler, got loop"),
-        (["--audit", "loop", "x"], "audit: expected one of step, model, sampler, got loop"),
-        (["audit"], "audit: expected one of step, model, sampler, got nothing"),
+        (["audit", "loop", "x"], "audit: expected one of step, model, training, sampler, got loop"),
+        (["--audit", "loop", "x"], "audit: expected one of step, model, training, sampler, got loop"),
+        (["audit"], "audit: expected one of step, model, training, sampler, got nothing"),
         (["audit", "step"], "TARGET: expected a value, got nothing; see python -m ict_ref.verify audit step --help"),
         (["trace"], "FILE: expected a path, got nothing"),
         (["--exec"], "COMMAND: expected a value, got nothing"),

@@ -53,10 +53,8 @@ class Network:
 def network(of: nn.Module) -> Network:
     """Return a network that an audit has passed to a step or loop, as a function of JAX.
 
-    >>> def step(network, x, *, step, total_steps):  # doctest: +SKIP
-    ...     F = ict_ref.verify.jax.network(network)
-    ...     loss, gradient = jax.value_and_grad(my_loss)(F.params, F.apply, x.numpy(), jax.random.key(step))
-    ...     return torch.tensor(float(loss))
+    F = ict_ref.verify.jax.network(network)
+    loss, gradient = jax.value_and_grad(my_loss)(F.params, F.apply, x.numpy(), jax.random.key(step))
     """
     _CURRENT.network, _CURRENT.outputs = of, []
     return Network({name: np.asarray(value.detach().cpu().float()) for name, value in of.named_parameters()})
