@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ict_ref.verify.__main__ import main
 from ict_ref.verify.audit.optimizers import Movements, Optimizer, fit, recognise
 from ict_ref.verify.audit.options import TrainingOptions
+from ict_ref.verify.audit.processes import _compared
 from ict_ref.verify.audit.training import audit
 from ict_ref.verify.audit.training_network import chosen_gradients
 from ict_ref.verify.checks.result import Result
@@ -776,6 +777,7 @@ def test_the_project_s_own_loop_passes() -> None:
         (["--s0", "1"], "--s0: expected an integer from 2 to --s1 (1280), got 1"),
         (["--sigma-min", "90"], "--sigma-min: expected 0 < sigma_min < --sigma-max (80.0), got 90.0"),
         (["--batch", "1"], "--batch: expected an integer >= 2, got 1"),
+        (["--processes", "0"], "--processes: expected an integer from 1 to 64, got 0"),
         (["--shape", "3,x"], "--shape: expected positive integers such as 3,32,32, got 3,x"),
         (
             ["--curriculum", "linar"],
@@ -789,6 +791,33 @@ def test_impossible_options_are_one_line(words: list[str], message: str, capsys:
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert message in err
+
+
+@pytest.mark.slow
+def test_n_is_compared_between_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "loop_in_processes.py"
+    path.write_text(
+        "import os, sys\n\nimport torch.distributed as dist\n\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport test_audit_training as these\n\n\n"
+        "class RankZero(these.Loop):\n"
+        "    def n(self):\n"
+        "        if int(os.environ.get('WORLD_SIZE', 1)) > 1 and not dist.is_initialized():\n"
+        "            dist.init_process_group('gloo')\n"
+        "        first = not dist.is_initialized() or dist.get_rank() == 0\n"
+        "        return super().n() if first else 11\n"
+    )
+    assert main(["audit", "training", f"{path}:RankZero", "--processes", "2"]) == 1
+    out = capsys.readouterr().out
+    assert "at update 3, N = 21 in process 0 and 11 in process 1" in out
+    assert "also in: huggingface/diffusers@071190d" in out
+    assert "WRONG  1 of 12 functions" in out
+
+
+def test_the_levels_of_processes_are_compared() -> None:
+    assert _compared([[11, 21], [11, 21]]) == (None, None)
+    assert _compared([[11, 21], [11, 21], [11, 11]])[1] == "RankZeroCurriculum"
+    wrong, deviation = _compared([[11, 21, 41], [11, 41, 41]])
+    assert (wrong, deviation) == ("at update 1, N = 21 in process 0 and 41 in process 1", None)
 
 
 def test_deviations_of_loops_have_effects_fixes_and_commits() -> None:

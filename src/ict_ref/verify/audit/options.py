@@ -241,6 +241,8 @@ class TrainingOptions(AuditOptions):
     """Shape of an image."""
     batch: Annotated[int, metavar("B")] = 16
     """Number of images of an update."""
+    processes: Annotated[int, metavar("N")] = 1
+    """Number of processes, with the variables of torchrun, in which N(k) is compared."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -255,6 +257,7 @@ class TrainingOptions(AuditOptions):
         levels = 0 < self.sigma_min < self.sigma_max < math.inf
         expect(levels, "--sigma-min", f"0 < sigma_min < --sigma-max ({self.sigma_max})", self.sigma_min)
         expect(self.batch >= 2, "--batch", "an integer >= 2", self.batch)
+        expect(1 <= self.processes <= 64, "--processes", "an integer from 1 to 64", self.processes)
         sizes = re.fullmatch(r"[1-9]\d{0,4}(,[1-9]\d{0,4})*", self.shape)
         expect(bool(sizes), "--shape", "positive integers such as 3,32,32", self.shape)
 

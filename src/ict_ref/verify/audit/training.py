@@ -19,6 +19,7 @@ from ict_ref.verify.audit.loop import LoopError
 from ict_ref.verify.audit.loop_trace import TOTAL_STEPS, LoopTrace, Observer, levels_of, precision_of
 from ict_ref.verify.audit.optimizers import RTOL, Movements, Optimizer, fit, recognise
 from ict_ref.verify.audit.options import TrainingOptions
+from ict_ref.verify.audit.processes import process_result
 from ict_ref.verify.audit.training_network import HUGE, SIZE, chosen_gradients
 from ict_ref.verify.audit.training_result import CODE, CURRICULUM, PAPER, result, skipped
 from ict_ref.verify.checks.result import Result
@@ -45,6 +46,8 @@ def audit(make: Callable[..., object], options: TrainingOptions) -> Iterator[Res
     yield from _ema(weights, main, options)
     yield from buffer_results(main, weights.average, crash)
     yield from resume.results(observer, weights.optimizer)
+    if options.processes > 1:
+        yield process_result(options)
     yield resume.update_count(observer, int(weights.still.sum()) if weights.optimizer else None)
 
 
