@@ -531,6 +531,16 @@ def test_a_wrong_loop_has_one_finding_that_names_its_error(what: str) -> None:
     assert found.message.endswith("]")
 
 
+@pytest.mark.parametrize("what", ["EMA arguments are swapped", "SGD", "the weights are replaced", "weights decay"])
+def test_errors_are_named_in_float32_too(what: str) -> None:
+    make, check, deviation, _ = WRONG[what]
+
+    def in_float32(network: nn.Module, *, total_steps: int) -> object:
+        return make(network.float(), total_steps=total_steps)
+
+    assert [(result.id, result.deviation) for result in failures(in_float32)] == [(f"training:{check}", deviation)]
+
+
 def test_two_errors_are_two_findings_and_a_later_one_is_not_hidden() -> None:
     class Both(EmaFirst):
         def n(self) -> int:

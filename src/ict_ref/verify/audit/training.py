@@ -217,11 +217,14 @@ def _clipping(found: Optimizer, rates: Tensor, traces: _Traces, options: Trainin
     if torch.equal(weights[1], weights[2]):
         wrong = f"an update with a gradient of norm {HUGE:g} is skipped; expected that gradients {expected}"
         return result("gradient_clipping", CODE, wrong)
+    # After a large update in float32, a small one is lost by rounding.
+    moved, precision = weights.diff(dim=0).abs().amax(1), precision_of(weights)
+    clear = moved > 1e3 * precision * weights[1:].abs().amax(1)
     for norm in (options.clip, None, *_NORMS):
         for name, gradient in _clipped(large.gradients[1], norm).items():
             gradients = torch.stack([large.gradients[0], gradient, large.gradients[2]])
-            seen = fit(found, Movements(gradients, weights[:-1], weights[1:], precision_of(weights)))
-            if seen.error < 1e-2 and torch.allclose(seen.rates, rates, rtol=1e-2, atol=0):
+            seen = fit(found, Movements(gradients, weights[:-1], weights[1:], precision))
+            if seen.error < 1e-2 and torch.allclose(seen.rates[clear], rates[clear], rtol=1e-2, atol=0):
                 right = norm == options.clip and name in ("norm", "none")
                 limit = f"clipped to {name} {norm:g}" if norm is not None else "not clipped"
                 wrong = "" if right else f"gradients are {limit}; expected that they {expected}"
