@@ -1,0 +1,45 @@
+"""A call is interrupted after its time limit, but not because the machine is loaded."""
+
+import signal
+import time
+
+import pytest
+
+from ict_ref.verify.target.time_limit import PATIENCE, NoAnswerError, limited, time_limit
+
+
+def works() -> None:
+    while True:
+        pass
+
+
+def waits(seconds: float) -> int:
+    time.sleep(seconds)
+    return 1
+
+
+def test_a_call_that_works_too_long_is_interrupted() -> None:
+    began = time.process_time()
+    with pytest.raises(NoAnswerError, match=r"^no answer in 0.1 s$"):
+        limited(works, 0.1)()
+    assert time.process_time() - began < PATIENCE * 0.1
+
+
+def test_a_call_that_waits_for_its_processor_is_not_interrupted() -> None:
+    # A process that sleeps gets as little of a processor as one on a loaded machine.
+    assert limited(waits, 0.2)(0.3) == 1
+
+
+def test_a_call_that_waits_for_ever_is_interrupted() -> None:
+    began = time.monotonic()
+    with pytest.raises(NoAnswerError), time_limit(0.05):
+        time.sleep(30)
+    assert PATIENCE * 0.05 <= time.monotonic() - began < 20
+
+
+def test_the_handler_of_the_signal_is_restored() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    with time_limit(5.0):
+        assert signal.getsignal(signal.SIGALRM) is not before
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
