@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from ict_ref.utils.command_line import guarded, refuse_place
-from ict_ref.utils.option_parser import Step, parse_options
+from ict_ref.utils.option_parser import Decay, Step, Width, parse_options
 
 NAME = "ict_ref.export_checkpoint"
 EPILOG = """
@@ -37,6 +37,10 @@ class Options:
     """New file to write."""
     step: Step = None
     """Checkpoint of the run, by its step; by default the newest."""
+    ema: Decay = None
+    """EMA weights of the run, by their decay; by default those of the first of --train.ema-decay."""
+    ema_sigma: Width = None
+    """Relative width of EMA weights to reconstruct, for a run with --train.ema-sigmas (post-hoc EMA)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,10 +59,11 @@ def export_run(options: Options) -> int:
     from ict_ref.checkpoint.ema_weights import load_ema
     from ict_ref.checkpoint.network_file import export
 
-    ema = load_ema(options.run, options.step)
+    ema = load_ema(options.run, options.step, decay=options.ema, sigma=options.ema_sigma)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     export(ema.network, options.out)
-    print(f"wrote the EMA weights after step {ema.step} of {options.run} to {options.out}")
+    chosen = f" ({ema.chosen})" if ema.chosen else ""
+    print(f"wrote the EMA weights{chosen} after step {ema.step} of {options.run} to {options.out}")
     return 0
 
 

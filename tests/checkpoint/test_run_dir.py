@@ -166,7 +166,14 @@ def test_a_run_that_is_resumed_unchanged_keeps_its_file_as_it_is(tmp_path: Path)
 OLD = Path(__file__).parents[1] / "fixtures" / "version_0_1" / "run" / "config.json"
 
 
-NEW = {"machine.cuda_graphs", "data.partial", "record.milestone_stages", "machine.deterministic"}
+NEW = {
+    "machine.cuda_graphs",
+    "data.partial",
+    "record.milestone_stages",
+    "machine.deterministic",
+    "record.ema_snapshots",
+    "train.ema_sigmas",
+}
 """Options that version 0.1.0 did not have."""
 
 

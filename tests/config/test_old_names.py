@@ -97,6 +97,9 @@ def test_digests_do_not_depend_on_the_names_under_which_a_run_is_stored() -> Non
     # The digests of version 0.1.0 and of the versions before these names.
     assert digest_of_0_1_0(dataclasses.asdict(digits())) == "c86323d6"
     assert digits().digest() == "d8253f80"
+    # A run with a later option is not one of version 0.1.0.
+    later = dataclasses.replace(digits(), train=dataclasses.replace(digits().train, ema_sigmas=(0.1,)))
+    assert digest_of_0_1_0(dataclasses.asdict(later)) != "c86323d6"
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ def test_the_defaults_are_those_of_the_paper_for_imagenet() -> None:
     }  # fmt: skip
     # Appendix B: 800 000 iterations of 4096 at 1e-4, EMA .99997. The others are ours.
     assert dataclasses.asdict(Train()) == {
-        "steps": 800_000, "batch_size": 4096, "learning_rate": 1e-4, "ema_decay": 0.99997, "seed": 0, "noise_shards": 1,
-        "precision": "float32", "clip_gradient": None, "skip_nonfinite": 0,
+        "steps": 800_000, "batch_size": 4096, "learning_rate": 1e-4, "ema_decay": 0.99997, "ema_sigmas": (), "seed": 0,
+        "noise_shards": 1, "precision": "float32", "clip_gradient": None, "skip_nonfinite": 0,
     }  # fmt: skip
     assert dataclasses.asdict(Sample()) == {"two_step_sigma": 0.821, "clip": True}
     assert dataclasses.asdict(Data()) == {
@@ -76,14 +76,15 @@ def test_the_digits_preset_differs_from_the_paper_in_size_only() -> None:
         (Network, "dropout_max_resolution", -1),
         *((Machine, "threads", bad) for bad in (-1, 1025)),
         (Machine, "accumulate", 0),
-        *((Record, name, 0) for name in ("log_every", "save_every", "keep")),
+        *((Record, name, 0) for name in ("log_every", "save_every", "keep", "ema_snapshots")),
         *((Record, name, -1) for name in ("milestone_every", "sample_every")),
         *((Train, name, 0) for name in ("steps", "batch_size", "noise_shards")),
         *((Train, "clip_gradient", bad) for bad in (0.0, math.inf, math.nan)),
         (Train, "skip_nonfinite", -1),
         (Train, "noise_shards", 3),
         *((Train, "learning_rate", bad) for bad in (0.0, -1.0, math.inf, math.nan)),
-        *((Train, "ema_decay", bad) for bad in (-0.1, 1.0, math.nan)),
+        *((Train, "ema_decay", bad) for bad in (-0.1, 1.0, math.nan, (), (0.9, 1.0), (0.9, 0.9))),
+        *((Train, "ema_sigmas", bad) for bad in ((0.0,), (0.29,), (math.nan,), (0.1, 0.1))),
         (Train, "seed", -1),
         *((Acceptance, name, bad) for name in ("accuracy", "recall") for bad in (-0.1, 1.1, math.nan)),
         *((Acceptance, "frechet_distance", bad) for bad in (-0.1, math.inf, math.nan)),
@@ -103,6 +104,16 @@ def test_a_value_out_of_range_is_rejected_by_the_name_of_its_option(group: Any, 
     option = f"--{group.__name__.lower()}.{field.replace('_', '-')}"
     with pytest.raises(ValueError, match=rf"^{re.escape(option)}: expected .*, got"):
         group(**{field: bad})
+
+
+def test_one_decay_is_a_number_however_it_is_given() -> None:
+    one = Train(ema_decay=(0.9,))
+    assert one == Train(ema_decay=0.9)
+    assert dataclasses.replace(minimal(), train=one).identity()["train.ema_decay"] == 0.9
+    stored = json.loads(minimal().to_json())
+    stored["train"]["ema_decay"] = [0.9]
+    assert Config.from_dict(stored).digest() == minimal().digest()
+    assert Train(ema_decay=(0.9, 0.8)).ema_decays == (0.9, 0.8)
 
 
 def test_values_that_would_have_no_effect_are_not_checked() -> None:

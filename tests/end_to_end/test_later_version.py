@@ -24,7 +24,7 @@ OLD = FIXTURES / "version_0_1"
 FIELD = "later_field: int = dataclasses.field(default=0, kw_only=True)"
 CHANGED_DEFAULTS = {
     "config/schema.py": [
-        ("ema_decay: float = 0.99997", "ema_decay: float = 0.9"),
+        ("ema_decay: tuple[float, ...] | float = 0.99997", "ema_decay: tuple[float, ...] | float = 0.9"),
         ("dropout: float = 0.2", "dropout: float = 0.1"),
     ]
 }  # fmt: skip

@@ -95,6 +95,16 @@ def test_the_states_have_the_sizes_of_a_trainer_s_tensors(mu0: float | None) -> 
     )
 
 
+def test_each_average_takes_the_memory_of_the_parameters() -> None:
+    one = config(SMALL)
+    several = dataclasses.replace(one, train=dataclasses.replace(one.train, ema_decay=(0.9, 0.8), ema_sigmas=(0.1,)))
+    found = memory(several, accumulate=1, recompute=False)
+    assert found.ema == 3 * memory(one, accumulate=1, recompute=False).ema
+    real = trainer(several)
+    real.update()
+    assert state_sizes(several).checkpoint == sum(tensor.nbytes for tensor in real.checkpoint().tensors.values())
+
+
 def test_double_precision_takes_twice_the_bytes() -> None:
     single = config(digits().network)
     double = dataclasses.replace(single, train=dataclasses.replace(single.train, precision="float64"))

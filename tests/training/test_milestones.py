@@ -55,6 +55,15 @@ def test_both_kinds_of_milestones_are_kept() -> None:
     assert sorted(milestones(config)) == [5, 10, 15, 16, 20, 25, 30, 32, 35, 40]
 
 
+def test_post_hoc_ema_keeps_checkpoints_evenly_over_the_run() -> None:
+    config = recorded(ema_snapshots=3)
+    assert milestones(config) == frozenset()
+    kept = dataclasses.replace(config, train=dataclasses.replace(config.train, ema_sigmas=(0.05, 0.1)))
+    assert sorted(milestones(kept)) == [14, 27, 40]
+    more = dataclasses.replace(kept, record=dataclasses.replace(kept.record, ema_snapshots=100, milestone_every=16))
+    assert sorted(milestones(more)) == list(range(1, 41))
+
+
 def test_a_run_keeps_its_milestones(tmp_path: Path) -> None:
     options = ["--record.milestone-stages", "--record.keep", "1", "--record.save-every", "10"]
     run = short_run(tmp_path / "run", *options)

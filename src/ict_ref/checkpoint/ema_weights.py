@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
+
+from ict_ref.checkpoint.post_hoc_ema import network_tensors, reconstructed
 from ict_ref.checkpoint.run_dir import FILES, Run, read_run
 from ict_ref.checkpoint.safetensors_io import UnusableFileError
 from ict_ref.checkpoint.training_state import (
@@ -15,7 +19,8 @@ from ict_ref.checkpoint.training_state import (
     load_checkpoint,
     newest_checkpoint,
 )
-from ict_ref.config import Config
+from ict_ref.config import Config, Train
+from ict_ref.config.ema_names import decay_names
 from ict_ref.config.identity import flat, is_identity
 from ict_ref.config.images import ImageDescription
 from ict_ref.config.old_names import with_current_names
@@ -26,9 +31,6 @@ from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.utils.command_line import expect, say
 from ict_ref.utils.json_file import checked
 
-EMA_PREFIX = "average/network."
-"""Start of the names under which checkpoints store the EMA weights."""
-
 
 @dataclass(frozen=True)
 class EMAWeights:
@@ -38,28 +40,40 @@ class EMAWeights:
     step: int
     config: Config
     """Configuration of the run; in a checkpoint without its run folder, the defaults stand for the machine's part."""
+    chosen: str
+    """Choice among several EMA weights in words; empty for those from which samples are made by default."""
 
 
-def load_ema(path: Path, step: int | None = None) -> EMAWeights:
+def load_ema(
+    path: Path, step: int | None = None, *, decay: float | None = None, sigma: float | None = None
+) -> EMAWeights:
     """Return the EMA weights in a checkpoint file, or in a checkpoint of a run folder.
 
-    `step` chooses the checkpoint of a run folder; by default the newest good one.
+    `step` chooses the checkpoint of a run folder; by default the newest good one. `decay` chooses among EMA weights of
+    several decays; by default the first. `sigma` is the relative width of EMA weights that are reconstructed from the
+    power-function averages in a run's checkpoints.
 
     Raises:
         LaterFormatError: a later version of ict_ref wrote the file.
-        ValueError: the run does not have such a checkpoint, or a file is damaged or does not describe its images.
+        ValueError: the run does not have such a checkpoint or such EMA weights, or a file is damaged or does not
+            describe its images.
         OSError: a file cannot be read.
     """
+    expect(decay is None or sigma is None, "--ema-sigma", "only one of --ema and --ema-sigma", "both")
     checkpoint, run = _checkpoint_and_run(path, step)
     config = _config_of(path, checkpoint) if run is None else run.config
     images = checkpoint.images or (run and run.images) or described_by(config)
-    stored = checkpoint.tensors.items()
+    if sigma is None:
+        state, chosen = _of_decay(path, checkpoint, config.train, decay)
+    else:
+        expect(path.is_dir(), "--ema-sigma", "a run folder, whose snapshots are combined", path)
+        state, chosen = reconstructed(path, checkpoint, config.train, sigma), f"EMA width {sigma}"
     ema = NetworkCheckpoint(
         options=config.network,
         channels=images.channels,
         size=images.size,
         classes=images.classes,
-        state={name.removeprefix(EMA_PREFIX): tensor for name, tensor in stored if name.startswith(EMA_PREFIX)},
+        state=state,
         sigma_min=config.method.sigma_min,
         sigma_data=config.method.sigma_data,
         sigma_max=config.method.sigma_max,
@@ -72,7 +86,23 @@ def load_ema(path: Path, step: int | None = None) -> EMAWeights:
     if other := ema.other_tensor():
         file = path if path.is_file() else checkpoint_file(path, checkpoint.step)
         raise ValueError(f"{file} has other EMA weights than those of its network: {other}. Restore it from a copy.")
-    return EMAWeights(ema, checkpoint.step, config)
+    return EMAWeights(ema, checkpoint.step, config, chosen)
+
+
+def _of_decay(
+    path: Path, checkpoint: Checkpoint, train: Train, decay: float | None
+) -> tuple[dict[str, Float[Tensor, "..."]], str]:
+    """Return the EMA weights of a decay, by default the first, and the choice in words.
+
+    Raises:
+        ValueError: the run does not have EMA weights of this decay.
+    """
+    names = decay_names(train)
+    first = train.ema_decays[0]
+    known = " or ".join(map(str, names))
+    expect(decay is None or decay in names, "--ema", f"{known}, of which {path} has EMA weights", decay)
+    chosen = first if decay is None else decay
+    return network_tensors(checkpoint, names[chosen]), "" if chosen == first else f"EMA decay {chosen}"
 
 
 def _checkpoint_and_run(path: Path, step: int | None) -> tuple[Checkpoint, Run | None]:

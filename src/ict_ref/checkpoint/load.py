@@ -20,7 +20,7 @@ class PretrainedModel:
     """A consistency model with the settings for sampling from it."""
 
     name: str
-    """Path of the run or of the file; for a run also the step."""
+    """Path of the run or of the file; for a run also the step, and the EMA weights if they are not the default."""
     model: ConsistencyModel
     """Model with the EMA weights, in evaluation mode, without gradients."""
     event: tuple[int, int, int]
@@ -55,10 +55,18 @@ class PretrainedModel:
         return cycle[torch.arange(count) % len(cycle)]
 
 
-def load_pretrained(path: Path, device: torch.device | str = "cpu", *, step: int | None = None) -> PretrainedModel:
+def load_pretrained(
+    path: Path,
+    device: torch.device | str = "cpu",
+    *,
+    step: int | None = None,
+    ema: float | None = None,
+    ema_sigma: float | None = None,
+) -> PretrainedModel:
     """Load the model in a run folder, a checkpoint or a network file; the training data are not needed.
 
-    `step` chooses a checkpoint of a run folder; by default the newest good one.
+    `step` chooses a checkpoint of a run folder; by default the newest good one. `ema` chooses EMA weights by their
+    decay; by default those of the first decay. `ema_sigma` is the relative width of EMA weights to reconstruct.
 
     >>> from ict_ref.checkpoint.network_file import export
     >>> from ict_ref.config import minimal
@@ -74,19 +82,22 @@ def load_pretrained(path: Path, device: torch.device | str = "cpu", *, step: int
 
     Raises:
         LaterFormatError: a later version of ict_ref wrote the file.
-        ValueError: the path holds neither a run with such a checkpoint nor a checkpoint or network file, a file is
-            damaged, or torch cannot use the device.
+        ValueError: the path holds neither a run with such a checkpoint nor a checkpoint or network file, it does not
+            have such EMA weights, a file is damaged, or torch cannot use the device.
         OSError: the file cannot be read.
     """
     is_usable = torch.device(device).type != "cuda" or torch.cuda.is_available()
     expect(is_usable, "--device", "a GPU that torch can use for cuda", "a CPU only", "Leave the option out.")
     if path.is_dir() or is_checkpoint(path):
-        ema = load_ema(path, step)
-        network, config = ema.network, ema.config
-        name = f"{path} after step {ema.step}" if path.is_dir() else str(path)
+        weights = load_ema(path, step, decay=ema, sigma=ema_sigma)
+        network, config = weights.network, weights.config
+        name = f"{path} after step {weights.step}" if path.is_dir() else str(path)
+        name = f"{name}, {weights.chosen}" if weights.chosen else name
         method, sample = config.method, config.sample
     else:
-        expect(step is None, "--step", "a run folder", path, "Leave --step out.")
+        for option, value in (("--step", step), ("--ema", ema), ("--ema-sigma", ema_sigma)):
+            expected = "a run folder or a checkpoint" if option == "--ema" else "a run folder"
+            expect(value is None, option, expected, path, f"Leave {option} out.")
         network, config, name = load_exported(path), None, str(path)
         method, sample = network.method, Sample(clip=network.clip)
     return PretrainedModel(

@@ -17,6 +17,9 @@ from ict_ref.config.old_names import DEFAULTS, with_first_names
 NOT_IDENTITY: Mapping[str, bool] = {"identity": False}
 """Metadata of a field, or of a group of fields, that may change when a run is resumed."""
 
+LATER = ("train.ema_sigmas",)
+"""Fields that version 0.1.0 did not have. They are empty in its runs."""
+
 Tree = Mapping[str, Any]
 """A configuration as JSON stores it: groups of fields, or single fields, by name."""
 DEFAULTS_OF_FORMAT_1: Tree = json.loads(files("ict_ref.config").joinpath("defaults_of_format_1.json").read_text())
@@ -82,7 +85,10 @@ def digest_of_0_1_0(tree: Tree) -> str:
     """Return the digest that version 0.1.0 computed, over the fields that it covered, with its names and order."""
     left_out = ("data.path", "data.held_out", "data.partial")
     kept = {group: fields for group, fields in tree.items() if group not in ("machine", "record")}
-    return _digest(with_first_names({name: value for name, value in flat(kept).items() if name not in left_out}))
+    fields = {
+        name: value for name, value in flat(kept).items() if name not in left_out and (value or name not in LATER)
+    }
+    return _digest(with_first_names(fields))
 
 
 def _digest(fields: Mapping[str, Any]) -> str:

@@ -230,8 +230,12 @@ class Train:
     """Examples per update, over all processes."""
     learning_rate: float = 1e-4
     """Constant learning rate of RAdam."""
-    ema_decay: float = 0.99997
-    """Decay of the EMA weights, from which samples are made."""
+    ema_decay: tuple[float, ...] | float = 0.99997
+    """Decay of the EMA weights, from which samples are made. Several decays keep EMA weights for each. Samples are made
+    from the first, and from another by the option --ema of the commands. CM's code keeps 0.9999432 0.9999 0.999."""
+    ema_sigmas: tuple[float, ...] = ()
+    """Relative widths of averages that are kept for post-hoc EMA, such as EDM2's 0.05 0.1. After training, EMA weights
+    of any width are reconstructed from them by the option --ema-sigma of the commands (EDM2, Section 3)."""
     seed: int = 0
     """Seed of every random number of the run."""
     noise_shards: int = 1
@@ -254,10 +258,27 @@ class Train:
         shards = self.noise_shards
         divisor = f"a divisor of --train.batch-size {self.batch_size}"
         expect(self.batch_size % shards == 0, "train.noise_shards", divisor, shards)
-        rate, decay, clip = self.learning_rate, self.ema_decay, self.clip_gradient
+        rate, clip = self.learning_rate, self.clip_gradient
         expect(0 < rate < math.inf, "train.learning_rate", "a positive number", rate)
-        expect(0 <= decay < 1, "train.ema_decay", "0 <= decay < 1 (iCT, Eq. (4))", decay)
+        self._check_averages()
         expect(clip is None or 0 < clip < math.inf, "train.clip_gradient", "a positive number, or None", clip)
+
+    def _check_averages(self) -> None:
+        decays, sigmas = self.ema_decays, self.ema_sigmas
+        expect(len(decays) >= 1, "train.ema_decay", "one decay or more", "nothing")
+        for decay in decays:
+            expect(0 <= decay < 1, "train.ema_decay", "0 <= decay < 1 (iCT, Eq. (4))", decay)
+        if len(decays) == 1:  # one decay is a number in every file, as before there could be several
+            object.__setattr__(self, "ema_decay", decays[0])
+        for sigma in sigmas:
+            expect(0 < sigma <= 12**-0.5, "train.ema_sigmas", "0 < sigma_rel <= 0.2886 (EDM2, Section 3)", sigma)
+        for name, values in (("ema_decay", decays), ("ema_sigmas", sigmas)):
+            expect(len(set(values)) == len(values), f"train.{name}", "different numbers", values)
+
+    @property
+    def ema_decays(self) -> tuple[float, ...]:
+        """Return all decays of EMA weights; samples are made from the first."""
+        return self.ema_decay if isinstance(self.ema_decay, tuple) else (self.ema_decay,)
 
     @property
     def dtype(self) -> Literal["float32", "float64"]:
@@ -339,13 +360,15 @@ class Record:
     milestone_stages: bool = False
     """Never delete the checkpoint at the end of each stage of the curriculum: before the number of intervals reaches
     s0, 2 s0, 4 s0 and so on, and after training. The presets of the paper's runs keep them."""
+    ema_snapshots: int = 16
+    """Number of checkpoints, evenly spaced over the run, that are never deleted if --train.ema-sigmas are kept."""
     sample_every: int = 0
     """Updates between sheets of samples, each made from the same noise, in the folder samples. 0: write none."""
     tensorboard: bool = False
     """Also write the metrics as TensorBoard events, which needs pip install 'ict_ref[tensorboard]'."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "record", "log_every", "save_every", "keep")
+        at_least(1, self, "record", "log_every", "save_every", "keep", "ema_snapshots")
         at_least(0, self, "record", "milestone_every", "sample_every")
 
 

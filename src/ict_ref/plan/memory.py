@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ict_ref.config import Config
+from ict_ref.config.ema_names import decay_names, profile_names
 from ict_ref.plan.count import count
 from ict_ref.plan.meta_step import counted_config, meta_model
 from ict_ref.training.radam import RAdam
@@ -30,7 +31,7 @@ class Memory:
     moments: int
     """Optimizer moments."""
     ema: int
-    """EMA weights."""
+    """EMA weights of all decays, and averages for post-hoc EMA."""
     teacher: int
     """CT's averaged teacher; 0 if the student is its own teacher."""
     activations_per_image: int
@@ -94,14 +95,15 @@ def state_sizes(config: Config) -> States:
 def _state_sizes(config: Config) -> States:
     model = meta_model(config)
     teacher = None if config.method.mu0 is None else model
-    state = TrainingState(model, model, teacher, RAdam(model.parameters(), lr=1.0))
+    names = [*decay_names(config.train).values(), *profile_names(config.train).values()]
+    state = TrainingState(model, dict.fromkeys(names, model), teacher, RAdam(model.parameters(), lr=1.0))
     state.allocate(1)
     parameters = sum(parameter.nbytes for parameter in model.parameters())
     optimizer = sum(value.nbytes for values in state.optimizer.state.values() for value in values.values())
     return States(
         parameters=parameters,
         moments=optimizer,
-        ema=parameters,
+        ema=len(names) * parameters,
         teacher=0 if teacher is None else parameters,
         checkpoint=sum(tensor.nbytes for tensor in state.tensors().values()),
     )

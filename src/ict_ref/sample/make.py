@@ -42,7 +42,12 @@ def make(sampling: Sampling) -> int:
     if sampling.threads:
         torch.set_num_threads(sampling.threads)
     with contextlib.ExitStack() as held, joined(Machine(device=sampling.device), option="--device") as group:
-        recipe = recipe_of(sampling, load_pretrained(sampling.model, group.device, step=sampling.step))
+        recipe = recipe_of(
+            sampling,
+            load_pretrained(
+                sampling.model, group.device, step=sampling.step, ema=sampling.ema, ema_sigma=sampling.ema_sigma
+            ),
+        )
         parts = Parts(sampling.parts, recipe.batches)
         about = {
             file_format.KEY: FORMAT,

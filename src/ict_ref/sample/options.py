@@ -10,7 +10,7 @@ from ict_ref.config.old_names import with_current_names
 from ict_ref.slurm.cluster_file import job_of, read_cluster_file
 from ict_ref.slurm.options import Job, Placement
 from ict_ref.utils.command_line import expect, model_name, refuse_place
-from ict_ref.utils.option_parser import Flag, Given, Model, Step, metavar, parse_options
+from ict_ref.utils.option_parser import Decay, Flag, Given, Model, Step, Width, metavar, parse_options
 
 EPILOG = """
 exit status: 0 done; 2 rejected, one line gives the reason; 3 another process was lost; 130 stopped by Ctrl-C,
@@ -44,6 +44,10 @@ class Sampling(Placement):
     public FID tools; or FILE.png for one grid. Existing files are not overwritten. Default: MODEL-samples.png."""
     step: Step = None
     """Checkpoint of the run, by its step; by default the newest."""
+    ema: Decay = None
+    """EMA weights of the run, by their decay; by default those of the first of --train.ema-decay."""
+    ema_sigma: Width = None
+    """Relative width of EMA weights to reconstruct, for a run with --train.ema-sigmas (post-hoc EMA)."""
     sigmas: Annotated[tuple[float, ...], metavar("SIGMA ...")] = ()
     """Descending noise levels, one per step, starting at sigma_max. Default: one step at the model's sigma_max (80)."""
     count: int = 64
@@ -67,7 +71,7 @@ class Sampling(Placement):
     @property
     def place(self) -> Path:
         """Return the path of the samples."""
-        return self.out or Path(f"{model_name(self.model, self.step)}-samples.png")
+        return self.out or Path(f"{model_name(self.model, self.step, self.ema, self.ema_sigma)}-samples.png")
 
     @property
     def parts(self) -> Path:

@@ -24,7 +24,9 @@ def submit_sampling(sampling: Sampling) -> int:
     if sampling.job.gpus_per_node and sampling.device == "auto":
         # A job that requests GPUs must fail without them, instead of sampling on CPUs.
         sampling = dataclasses.replace(sampling, device="cuda")
-    recipe = recipe_of(sampling, load_pretrained(sampling.model, step=sampling.step))
+    recipe = recipe_of(
+        sampling, load_pretrained(sampling.model, step=sampling.step, ema=sampling.ema, ema_sigma=sampling.ema_sigma)
+    )
     work = SlurmTask(
         name=NAME,
         folder=sampling.place.with_name(f"{sampling.place.name}.job"),

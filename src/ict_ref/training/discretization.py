@@ -86,7 +86,14 @@ def milestones(config: Config) -> frozenset[int]:
     """
     every, steps = config.record.milestone_every, config.train.steps
     regular = range(every, steps + 1, every) if every else ()
-    return frozenset(regular) | frozenset(stage_ends(config) if config.record.milestone_stages else ())
+    stages = stage_ends(config) if config.record.milestone_stages else ()
+    return frozenset(regular) | frozenset(stages) | frozenset(snapshots(config))
+
+
+def snapshots(config: Config) -> list[int]:
+    """Return the steps whose checkpoints are needed for post-hoc EMA, the last of them K."""
+    count, steps = config.record.ema_snapshots, config.train.steps
+    return sorted({-(-k * steps // count) for k in range(1, count + 1)}) if config.train.ema_sigmas else []
 
 
 def stage_ends(config: Config) -> list[int]:

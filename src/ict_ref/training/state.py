@@ -18,18 +18,21 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class TrainingState:
-    """The tensors of student, EMA weights, teacher, optimizer and loss scale, under their names in checkpoints."""
+    """The tensors of student, EMA weights, teacher, optimizer and loss scale, under their names in checkpoints.
+
+    `averages` holds the EMA weights by their names in checkpoints (`ict_ref.config.ema_names`).
+    """
 
     def __init__(
         self,
         student: ConsistencyModel,
-        ema: ConsistencyModel,
+        averages: Mapping[str, ConsistencyModel],
         teacher: ConsistencyModel | None,
         optimizer: RAdam,
         loss_scale: LossScale | None = None,
     ) -> None:
         self.student, self.optimizer, self.loss_scale = student, optimizer, loss_scale
-        self.models = {"student": student, "average": ema}  # the name in checkpoint files
+        self.models = {"student": student, **averages}
         if teacher is not None:
             self.models["teacher"] = teacher
 

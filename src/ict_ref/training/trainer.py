@@ -9,9 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ict_ref.checkpoint.ema_profiles import power_decay, power_exponent
 from ict_ref.checkpoint.safetensors_io import UnusableFileError
 from ict_ref.checkpoint.training_state import Checkpoint
 from ict_ref.config import Config
+from ict_ref.config.ema_names import decay_names, profile_names
 from ict_ref.config.images import ImageDescription
 from ict_ref.data.dataset import Images
 from ict_ref.distributed.gradients import Gradients
@@ -33,9 +35,10 @@ from ict_ref.utils.dtypes import torch_dtype
 class Trainer:
     """The state of a training run after `step` updates.
 
-    `student` is trained. `ema` holds the EMA weights, from which samples are made. `teacher` is CT's averaged teacher,
-    or None if the student is its own teacher. `loss` and `norm` are scalars of the last update, over all processes: the
-    loss, and the norm of its gradient before clipping.
+    `student` is trained. `averages` holds the EMA weights of each decay. `ema` is the first of them, from which samples
+    are made. `profiles` holds the power-function averages of each relative width, for post-hoc EMA. `teacher` is CT's
+    averaged teacher, or None if the student is its own teacher. `loss` and `norm` are scalars of the last update, over
+    all processes: the loss, and the norm of its gradient before clipping.
 
     `identities` are the digests that checkpoints of this run may carry; new ones carry the first.
 
@@ -60,8 +63,9 @@ class Trainer:
         self.event, self.classes, self.device = examples.event, examples.classes, self.group.device
         self.images = _image_description(config, examples)
         self.student = _built(config, examples, self.device)
-        self.ema = copy.deepcopy(self.student).requires_grad_(False)
-        self.ema.autocast = None  # samples are made in full precision
+        self.averages = {decay: _averaged(self.student) for decay in config.train.ema_decays}
+        self.profiles = {sigma: _averaged(self.student) for sigma in config.train.ema_sigmas}
+        self.ema = self.averages[config.train.ema_decays[0]]
         self.teacher = None if config.method.mu0 is None else copy.deepcopy(self.student).requires_grad_(False)
         self.score = _score(config, self.event, self.device)
         self._prepare()
@@ -69,7 +73,7 @@ class Trainer:
         # iCT, Appendix B: RAdam; betas and eps, without decay, warm-up and clipping, are those of CM's code.
         self.optimizer = RAdam(self.student.parameters(), lr=config.train.learning_rate, betas=(0.9, 0.999), eps=1e-8)
         self.loss_scale = LossScale(self.device) if config.train.precision == "float16" else None
-        self.state = TrainingState(self.student, self.ema, self.teacher, self.optimizer, self.loss_scale)
+        self.state = TrainingState(self.student, self._named_averages(), self.teacher, self.optimizer, self.loss_scale)
         shards = self.group.microbatches(config.train.noise_shards, config.machine.microbatches)
         sites, ahead = self.student.network.dropout_sites(), self.device.type == "cuda"
         self.microbatches = Microbatches(examples, config, sites, self.device, shards, ahead=ahead)
@@ -113,7 +117,11 @@ class Trainer:
             torch.nn.utils.clip_grads_with_norm_(self.student.parameters(), train.clip_gradient, self.norm)
         self.optimizer.found_inf = found_inf
         self.optimizer.step()
-        update_ema(self.ema, self.student, decay=train.ema_decay, found_inf=found_inf)
+        for decay, average in self.averages.items():
+            update_ema(average, self.student, decay=decay, found_inf=found_inf)
+        for sigma, average in self.profiles.items():
+            decay = power_decay(self.optimizer.updates, power_exponent(sigma))  # which skipped updates do not increase
+            update_ema(average, self.student, decay=decay, found_inf=found_inf)
         if self.teacher is not None:
             decay = teacher_decay(self.step, self.config)
             update_ema(self.teacher, self.student, decay=decay, found_inf=found_inf)
@@ -148,6 +156,12 @@ class Trainer:
         for model in (self.student, self.teacher):  # not ema, which makes few samples
             if model is not None:
                 model.network.compile(dynamic=False, mode=mode)  # all microbatches are of one size
+
+    def _named_averages(self) -> dict[str, ConsistencyModel]:
+        """Return all EMA weights under their names in checkpoints."""
+        decays, profiles = decay_names(self.config.train), profile_names(self.config.train)
+        named = {decays[decay]: model for decay, model in self.averages.items()}
+        return named | {profiles[sigma]: model for sigma, model in self.profiles.items()}
 
     def checkpoint(self) -> Checkpoint:
         """Return all state on which later updates depend; random numbers depend on the step only.
@@ -193,6 +207,13 @@ def _built(config: Config, examples: Examples, device: torch.device) -> Consiste
     low = config.train.low_precision
     model.autocast = None if low is None else torch_dtype(low)
     return model
+
+
+def _averaged(student: ConsistencyModel) -> ConsistencyModel:
+    """Return a copy of the student for EMA weights. Samples are made from it in full precision."""
+    average = copy.deepcopy(student).requires_grad_(False)
+    average.autocast = None
+    return average
 
 
 def _image_description(config: Config, examples: Examples) -> ImageDescription:

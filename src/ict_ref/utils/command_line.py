@@ -92,13 +92,17 @@ def expect(holds: bool, option: str, expected: str, got: object, advice: str = "
         raise ValueError(f"{option}: expected {expected}, got {got}{'. ' if advice else ''}{advice}")
 
 
-def model_name(model: Path, step: int | None) -> str:
-    """Return the start of the names of a model's results.
+def model_name(model: Path, step: int | None, ema: float | None = None, ema_sigma: float | None = None) -> str:
+    """Return the start of the names of a model's results: the model, and the options that choose its EMA weights.
 
     >>> model_name(Path("runs/digits"), 1200)
     'digits-step-1200'
+    >>> model_name(Path("runs/digits"), None, ema=0.999)
+    'digits-ema-0.999'
     """
-    return f"{model.resolve().name.removesuffix('.safetensors')}{'' if step is None else f'-step-{step}'}"
+    chosen = {"step": step, "ema": ema, "ema-sigma": ema_sigma}
+    words = [f"{name}-{value}" for name, value in chosen.items() if value is not None]
+    return "-".join([model.resolve().name.removesuffix(".safetensors"), *words])
 
 
 def refuse_place(path: Path, option: str = "--out") -> None:

@@ -145,6 +145,10 @@ Model = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FILE")]
 """Positional argument for a trained model: a run folder, a checkpoint or a network file."""
 Step = Annotated[int | None, metavar("N")]
 """Option for the step of a run's checkpoint."""
+Decay = Annotated[float | None, metavar("DECAY")]
+"""Option for the decay of EMA weights."""
+Width = Annotated[float | None, metavar("WIDTH")]
+"""Option for the relative width of EMA weights that are reconstructed."""
 
 
 def options_of(kind: Any, path: tuple[str, ...] = (), prefix: str = "") -> Iterator[Option]:
