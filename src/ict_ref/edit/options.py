@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ict_ref.utils.command_line import expect, model_name
-from ict_ref.utils.option_parser import Flag, Model, Several, Step, metavar
+from ict_ref.utils.option_parser import Decay, Flag, Model, Several, Step, Width, metavar
 
 Name = Literal["inpaint", "colorize", "superres", "stroke", "denoise", "interpolate"]
 # CM, Appendix D: the noise levels of stroke-guided generation, and the number of levels of the other tasks.
@@ -56,6 +56,10 @@ class Options:
     """Task to run."""
     step: Step = None
     """Checkpoint of the run, by its step; by default the newest."""
+    ema: Decay = None
+    """EMA weights of the run, by their decay; by default those of the first of --train.ema-decay."""
+    ema_sigma: Width = None
+    """Relative width of EMA weights to reconstruct, for a run with --train.ema-sigmas (post-hoc EMA)."""
     images: Annotated[tyro.conf.Positional[tuple[str, ...]], metavar("[IMAGE ...]")] = ()
     """Images to edit, for all tasks except interpolate."""
     out: Annotated[Path | None, metavar("FOLDER")] = None
@@ -91,7 +95,7 @@ class Options:
     @property
     def folder(self) -> Path:
         """Return the folder for the results."""
-        return self.out or Path("edits") / f"{model_name(self.model, self.step)}-{self.task}"
+        return self.out or Path("edits") / f"{model_name(self.model, self.step, self.ema, self.ema_sigma)}-{self.task}"
 
     @property
     def chosen_seeds(self) -> tuple[int, ...]:

@@ -47,7 +47,9 @@ def work(options: Options) -> int:
         ValueError: The model, the images or an option cannot be used.
         OSError: A file cannot be read or written.
     """
-    trained = load_pretrained(options.model, options.device, step=options.step)
+    trained = load_pretrained(
+        options.model, options.device, step=options.step, ema=options.ema, ema_sigma=options.ema_sigma
+    )
     if trained.event[0] not in (1, 3):
         raise ValueError(
             f"RUN|FILE: expected a model of grey or colour images, got {trained.name} of {trained.event[0]} channels"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ict_ref.utils.command_line import expect
-from ict_ref.utils.option_parser import Flag, Several, Step, metavar
+from ict_ref.utils.option_parser import Decay, Flag, Several, Step, Width, metavar
 
 EPILOG = """
 exit status: 0 scored; 1 a checkpoint of --every-milestone cannot be read; 2 rejected, one line gives the reason;
@@ -53,6 +53,10 @@ class EvaluateOptions:
     """Samples to score; not needed with --save-stats."""
     step: Step = None
     """Checkpoint of the run, by its step; by default the newest."""
+    ema: Decay = None
+    """EMA weights of the run, by their decay; by default those of the first of --train.ema-decay."""
+    ema_sigma: Width = None
+    """Relative width of EMA weights to reconstruct, for a run with --train.ema-sigmas (post-hoc EMA)."""
     every_milestone: Flag = False
     """Score every checkpoint of the run, and write the scores to --json after each; by default RUN/curve.json. The same
     command resumes. python -m ict_ref.figures --from RUN draws the curve."""
@@ -80,7 +84,7 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         if self.samples is None and self.save_stats is None:
             raise ValueError("SAMPLES: expected SAMPLES or --save-stats, got neither")
-        for name in ("step", "save_stats", "table") if self.every_milestone else ():
+        for name in ("step", "ema", "ema_sigma", "save_stats", "table") if self.every_milestone else ():
             missing = getattr(self, name) in (None, False)
             option = f"--{name.replace('_', '-')}"
             expect(missing, option, "only without --every-milestone", "both", "Leave one of them out.")

@@ -58,11 +58,12 @@ def _samples(options: EvaluateOptions, samples: str, reference: int | None) -> I
     """Return stored samples, or samples of a model: --count of them, by default as many as the reference has."""
     place = Path(samples)
     if not (place / "config.json").is_file() and place.suffix != ".safetensors":
-        for option in ("step", "count", "sigmas", "labels", "seed", "clip"):
+        for option in ("step", "ema", "ema_sigma", "count", "sigmas", "labels", "seed", "clip"):
             missing = getattr(options, option) in (None, ())
-            expect(missing, f"--{option}", "a run or a network as SAMPLES", place, "Leave it out.")
+            name = f"--{option.replace('_', '-')}"
+            expect(missing, name, "a run or a network as SAMPLES", place, "Leave it out.")
         return stored(samples)
-    trained = load_pretrained(place, step=options.step)
+    trained = load_pretrained(place, step=options.step, ema=options.ema, ema_sigma=options.ema_sigma)
     clip = CLIP[options.clip or "as-trained"]
     return sampled(Recipe(trained, _count(options, reference), options.sigmas, options.labels, options.seed or 0, clip))
 

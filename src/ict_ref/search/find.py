@@ -86,7 +86,9 @@ def find(options: SearchOptions) -> Found:
         ValueError: The model does not support the levels, labels, reference or device, or the folder is in use.
         OSError: A file cannot be read or written.
     """
-    trained = load_pretrained(options.model, options.device, step=options.step)
+    trained = load_pretrained(
+        options.model, options.device, step=options.step, ema=options.ema, ema_sigma=options.ema_sigma
+    )
     method = trained.method
     before, after = options.before or (method.sigma_max,), options.after
     nodes = options.nodes or method.s1 + 1

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ict_ref.utils.command_line import expect, model_name
-from ict_ref.utils.option_parser import Model, Several, Step, metavar
+from ict_ref.utils.option_parser import Decay, Model, Several, Step, Width, metavar
 
 EPILOG = """
 exit status: 0 found; 2 rejected, one line gives the reason; 130 stopped by Ctrl-C
@@ -38,6 +38,10 @@ class SearchOptions:
     """Real images or their statistics, as for python -m ict_ref.evaluate."""
     step: Step = None
     """Checkpoint of the run, by its step; by default the newest."""
+    ema: Decay = None
+    """EMA weights of the run, by their decay; by default those of the first of --train.ema-decay."""
+    ema_sigma: Width = None
+    """Relative width of EMA weights to reconstruct, for a run with --train.ema-sigmas (post-hoc EMA)."""
     features: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "pixels"
     """pixels, digits, or a TorchScript file."""
     count: int = 10_000
@@ -65,4 +69,4 @@ class SearchOptions:
     @property
     def folder(self) -> Path:
         """Return the folder of the search."""
-        return self.out or Path(f"{model_name(self.model, self.step)}-search")
+        return self.out or Path(f"{model_name(self.model, self.step, self.ema, self.ema_sigma)}-search")
