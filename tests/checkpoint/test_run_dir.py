@@ -170,9 +170,10 @@ NEW = {
     "machine.cuda_graphs",
     "data.partial",
     "record.milestone_stages",
-    "machine.deterministic",
     "record.ema_snapshots",
+    "machine.deterministic",
     "train.ema_sigmas",
+    "train.init",
 }
 """Options that version 0.1.0 did not have."""
 

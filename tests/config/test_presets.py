@@ -84,7 +84,7 @@ def test_a_run_of_the_tables_has_every_field_of_the_papers(name: str) -> None:
     # Noise shards are ours; the rest of the optimizer (RAdam without decay and warm-up) is not configurable.
     ours = {
         "seed": 0, "noise_shards": 64, "precision": PRECISION[preset.data.name], "clip_gradient": None,
-        "skip_nonfinite": 0, "ema_sigmas": (),
+        "skip_nonfinite": 0, "ema_sigmas": (), "init": "",
     }  # fmt: skip
     assert fields(preset.train) == ours | {
         "steps": steps, "batch_size": batch, "learning_rate": rate, "ema_decay": decay,

@@ -40,8 +40,8 @@ def test_the_defaults_are_those_of_the_paper_for_imagenet() -> None:
     }  # fmt: skip
     # Appendix B: 800 000 iterations of 4096 at 1e-4, EMA .99997. The others are ours.
     assert dataclasses.asdict(Train()) == {
-        "steps": 800_000, "batch_size": 4096, "learning_rate": 1e-4, "ema_decay": 0.99997, "ema_sigmas": (), "seed": 0,
-        "noise_shards": 1, "precision": "float32", "clip_gradient": None, "skip_nonfinite": 0,
+        "steps": 800_000, "batch_size": 4096, "learning_rate": 1e-4, "ema_decay": 0.99997, "ema_sigmas": (), "init": "",
+        "seed": 0, "noise_shards": 1, "precision": "float32", "clip_gradient": None, "skip_nonfinite": 0,
     }  # fmt: skip
     assert dataclasses.asdict(Sample()) == {"two_step_sigma": 0.821, "clip": True}
     assert dataclasses.asdict(Data()) == {

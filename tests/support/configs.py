@@ -37,8 +37,8 @@ IDENTITY: dict[str, dict[str, object]] = {
         "lpips": "lpips.pt", "curriculum": "sqrt", "noise_schedule": "uniform", "weighting": "uniform",
     },
     "train": {
-        "steps": 41, "batch_size": 32, "learning_rate": 2e-3, "ema_decay": 0.8, "ema_sigmas": (0.05, 0.1), "seed": 1,
-        "noise_shards": 2, "precision": "float64", "clip_gradient": 1.0, "skip_nonfinite": 1,
+        "steps": 41, "batch_size": 32, "learning_rate": 2e-3, "ema_decay": 0.8, "ema_sigmas": (0.05, 0.1),
+        "init": "net", "seed": 1, "noise_shards": 2, "precision": "float64", "clip_gradient": 1.0, "skip_nonfinite": 1,
     },
 }  # fmt: skip
 NOT_IDENTITY: dict[str, dict[str, object]] = {

@@ -40,7 +40,7 @@ from ict_ref.utils.json_file import checked, read_json
 
 FORMAT = 2
 """Format 1, of version 0.1.0, has neither identity nor images; the identity is computed from the configuration."""
-FILES = ("method.denoiser", "method.lpips")
+FILES = ("method.denoiser", "method.lpips", "train.init")
 """Options with the path of a file on which training depends; a run is tied to the content of the file."""
 BEGUN_AS = "digest_of_0_1_0"
 """Key of config.json with the digest of 0.1.0 that the run had before an option outside its identity changed."""

@@ -17,7 +17,7 @@ from ict_ref.config.old_names import DEFAULTS, with_first_names
 NOT_IDENTITY: Mapping[str, bool] = {"identity": False}
 """Metadata of a field, or of a group of fields, that may change when a run is resumed."""
 
-LATER = ("train.ema_sigmas",)
+LATER = ("train.ema_sigmas", "train.init")
 """Fields that version 0.1.0 did not have. They are empty in its runs."""
 
 Tree = Mapping[str, Any]

@@ -236,6 +236,9 @@ class Train:
     ema_sigmas: tuple[float, ...] = ()
     """Relative widths of averages that are kept for post-hoc EMA, such as EDM2's 0.05 0.1. After training, EMA weights
     of any width are reconstructed from them by the option --ema-sigma of the commands (EDM2, Section 3)."""
+    init: str = ""
+    """Weights to start from instead of random ones, for the student, the EMA weights and the teacher alike: a network
+    file of import_checkpoint or export_checkpoint, or a checkpoint of a run, whose EMA weights are taken."""
     seed: int = 0
     """Seed of every random number of the run."""
     noise_shards: int = 1

@@ -109,6 +109,7 @@ def probe_update(config: Config, examples: "Examples", group: "ProcessGroup") ->
         config.train,
         batch_size=config.train.batch_size // group.size,
         noise_shards=config.train.noise_shards // group.size,
+        init="",
     )
     machine = dataclasses.replace(config.machine, compile=False)
     alone = dataclasses.replace(config, train=train, machine=machine)

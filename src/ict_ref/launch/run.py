@@ -71,6 +71,7 @@ def prepare(launch: Launch, group: "ProcessGroup", folder: contextlib.ExitStack)
     import torch
 
     from ict_ref.checkpoint.run_dir import open_run
+    from ict_ref.checkpoint.training_state import checkpoints
     from ict_ref.data.dataset import load
     from ict_ref.launch.fitting import probe_update, settled
     from ict_ref.training.loop import resume
@@ -86,7 +87,7 @@ def prepare(launch: Launch, group: "ProcessGroup", folder: contextlib.ExitStack)
     dataset = load(config.data)
     probe = partial(probe_update, examples=dataset.train, group=group)
     config, choice = settled(config, place, group, probe)
-    trainer = Trainer(config, dataset.train, group)
+    trainer = Trainer(config, dataset.train, group, resumes=group.any(group.first and bool(checkpoints(place))))
     if group.first:
         folder.enter_context(open_run(place, config, trainer.images))
         refuse_results(place)

@@ -23,6 +23,7 @@ from ict_ref.networks.precision import use_precision
 from ict_ref.training.discretization import discretization, teacher_decay
 from ict_ref.training.distillation import load_score
 from ict_ref.training.ema import update_ema
+from ict_ref.training.initial_weights import start_from_weights
 from ict_ref.training.loss import check_objective, training_loss
 from ict_ref.training.loss_scale import LossScale
 from ict_ref.training.microbatches import Examples, Microbatches
@@ -42,7 +43,8 @@ class Trainer:
 
     `identities` are the digests that checkpoints of this run may carry; new ones carry the first.
 
-    `examples` are the training images or any other `Examples`. Without `group` the trainer runs alone on the CPU.
+    `examples` are the training images or any other `Examples`. Without `group` the trainer runs alone on the CPU. With
+    `resumes` the weights of --train.init are not read, because a checkpoint will replace them.
 
     >>> from ict_ref.config import minimal
     >>> from ict_ref.data.dataset import load
@@ -52,10 +54,13 @@ class Trainer:
     (1, True)
 
     Raises:
-        ValueError: a file of --method cannot be used, or noise shards cannot be divided among the processes.
+        ValueError: a file of --method or --train.init cannot be used, or noise shards cannot be divided among the
+            processes.
     """
 
-    def __init__(self, config: Config, examples: Examples, group: ProcessGroup | None = None) -> None:
+    def __init__(
+        self, config: Config, examples: Examples, group: ProcessGroup | None = None, *, resumes: bool = False
+    ) -> None:
         check_objective(config)
         use_precision(config.train.precision)  # of the whole process
         self.config, self.group, self.step = config, group or ProcessGroup(), 0
@@ -63,6 +68,8 @@ class Trainer:
         self.event, self.classes, self.device = examples.event, examples.classes, self.group.device
         self.images = _image_description(config, examples)
         self.student = _built(config, examples, self.device)
+        if config.train.init and not resumes:
+            start_from_weights(self.student, config)
         self.averages = {decay: _averaged(self.student) for decay in config.train.ema_decays}
         self.profiles = {sigma: _averaged(self.student) for sigma in config.train.ema_sigmas}
         self.ema = self.averages[config.train.ema_decays[0]]
