@@ -82,6 +82,7 @@ def load_ema(
         clip=config.sample.clip,
         class_names=images.class_names,
         source=images.source,
+        is_denoiser=config.method.objective == "denoising",
     )
     if other := ema.other_tensor():
         file = path if path.is_file() else checkpoint_file(path, checkpoint.step)

@@ -83,7 +83,7 @@ def load_pretrained(
     Raises:
         LaterFormatError: a later version of ict_ref wrote the file.
         ValueError: the path holds neither a run with such a checkpoint nor a checkpoint or network file, it does not
-            have such EMA weights, a file is damaged, or torch cannot use the device.
+            have such EMA weights, it holds a denoiser, a file is damaged, or torch cannot use the device.
         OSError: the file cannot be read.
     """
     is_usable = torch.device(device).type != "cuda" or torch.cuda.is_available()
@@ -100,6 +100,8 @@ def load_pretrained(
             expect(value is None, option, expected, path, f"Leave {option} out.")
         network, config, name = load_exported(path), None, str(path)
         method, sample = network.method, Sample(clip=network.clip)
+    distil = "Distil it with --method.objective distillation --method.denoiser and an exported file."
+    expect(not network.is_denoiser, "RUN|FILE", "a consistency model", f"the denoiser {name}", distil)
     return PretrainedModel(
         name=name,
         model=network.model().eval().requires_grad_(False).to(device),

@@ -33,10 +33,13 @@ NOT_FIELDS = ("format", "ict_ref", "version", "sha256")
 def description(checkpoint: NetworkCheckpoint) -> dict[str, Any]:
     """Return the metadata that a file stores with the tensors of a network."""
     others = (field.name for field in dataclasses.fields(checkpoint) if field.name not in ("options", "state"))
-    return {
+    described = {
         "network": dataclasses.asdict(checkpoint.options),
         **{name: getattr(checkpoint, name) for name in others},
     }
+    if not checkpoint.is_denoiser:  # as in files before there were denoisers
+        del described["is_denoiser"]
+    return described
 
 
 def export(checkpoint: NetworkCheckpoint, path: Path) -> None:

@@ -6,6 +6,7 @@ Defaults are those of iCT on ImageNet 64x64. The docstrings of the fields are th
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
@@ -140,10 +141,11 @@ class Network:
 class Method:
     """The training objective (iCT, Table 1: the right column is the default, the left one is CT)."""
 
-    objective: Literal["discrete", "continuous", "distillation"] = "discrete"
+    objective: Literal["discrete", "continuous", "distillation", "denoising"] = "discrete"
     """discrete: Eq. (5). continuous: its limit for infinitely fine noise levels (CM, Theorem 6; iCT, Figure 1b), at
     the noise levels of the curriculum's grid, without weights and without a teacher. distillation: Eq. (3), with the
-    score of --method.denoiser."""
+    score of --method.denoiser. denoising: a denoiser to distil, by EDM's loss and parameterization (EDM, Table 1); give
+    EDM's --method.p-mean -1.2 --method.p-std 1.2. Curriculum, distance and weighting have no effect on it."""
     denoiser: str = ""
     """Denoiser to distil: a TorchScript file called as D(x, sigma), or D(x, sigma, labels) with --data.labels, that
     maps noisy images to clean ones; or a network file written by python -m ict_ref.import_checkpoint."""
@@ -211,13 +213,22 @@ class Method:
         expect(huber or c is None, "method.huber_c", "None unless --method.distance is pseudo_huber", c)
         if c is not None:
             positive(self, "method", "huber_c")
-        has_teacher = self.objective != "continuous"
-        expect(has_teacher or mu0 is None, "method.mu0", "None where --method.objective is continuous", mu0)
+        denoises = self.objective == "denoising"
+        has_teacher = self.objective != "continuous" and not denoises
+        expect(has_teacher or mu0 is None, "method.mu0", f"None where --method.objective is {self.objective}", mu0)
+        schedule = self.noise_schedule
+        is_edm_s = not denoises or schedule == "lognormal"
+        expect(is_edm_s, "method.noise_schedule", "lognormal where --method.objective is denoising", schedule)
         decays = mu0 is None or 0 < mu0 < 1
         expect(decays, "method.mu0", "0 < mu0 < 1, or None (iCT, Table 1)", mu0, "The paper's are 0.9 and 0.95.")
         distils = self.objective == "distillation" or not self.denoiser
         advice = "Choose --method.objective distillation."
         expect(distils, "method.denoiser", "nothing unless --method.objective is distillation", self.denoiser, advice)
+
+    @property
+    def identity_sigma(self) -> float:
+        """Return the noise level at which the model returns its input: sigma_min, and in effect 0 for a denoiser."""
+        return sys.float_info.min if self.objective == "denoising" else self.sigma_min
 
 
 @dataclass(frozen=True, kw_only=True)

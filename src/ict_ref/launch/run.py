@@ -164,13 +164,14 @@ def train(launch: Launch, trainer: "Trainer") -> int:
 
 def show_samples(launch: Launch, trainer: "Trainer", path: Path) -> None:
     """Save a picture of samples from the EMA weights; every picture of a run uses the same noise."""
-    from ict_ref.sample.images import one_and_two_steps, shown_labels
+    from ict_ref.sample.denoiser import images_of_run
+    from ict_ref.sample.images import shown_labels
     from ict_ref.sample.sheet import sample_sheet
 
     path.parent.mkdir(exist_ok=True)
     config = launch.config
     count, labels = shown_labels(trainer.classes, config)
-    sample_sheet(one_and_two_steps(trainer.ema, labels, config, count=count, event=trainer.event), labels, path)
+    sample_sheet(images_of_run(trainer.ema, labels, config, count=count, event=trainer.event), labels, path)
 
 
 def sample_and_score(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> int:
@@ -179,7 +180,7 @@ def sample_and_score(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> 
     Without held-out images this function writes only the picture and ignores acceptance thresholds.
     """
     from ict_ref.evaluate.evaluator import Evaluator, K, below_thresholds, table
-    from ict_ref.sample.images import one_and_two_steps
+    from ict_ref.sample.denoiser import images_of_run
     from ict_ref.sample.sheet import sample_sheet
     from ict_ref.utils.atomic import write_atomically
 
@@ -190,7 +191,7 @@ def sample_and_score(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> 
         _print_end(launch)
         return 0
     labels = held_out.labels if config.data.labels else None
-    made = one_and_two_steps(trainer.ema, labels, config, count=len(held_out), event=trainer.event)
+    made = images_of_run(trainer.ema, labels, config, count=len(held_out), event=trainer.event)
     sample_sheet({**made, "real images, held out": held_out.pixels}, labels, folder / "samples.png")
 
     evaluator = Evaluator(held_out)
@@ -210,7 +211,8 @@ def sample_and_score(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> 
     print()
     _print_end(launch)
     missed = below_thresholds(scores[0], config.acceptance)
-    return say(FAILED, f"one-step samples miss acceptance thresholds: {'; '.join(missed)}") if missed else 0
+    kind = "samples" if config.method.objective == "denoising" else "one-step samples"
+    return say(FAILED, f"{kind} miss acceptance thresholds: {'; '.join(missed)}") if missed else 0
 
 
 def _print_end(launch: Launch) -> None:

@@ -130,5 +130,5 @@ def build_model(config: Config, *, event: tuple[int, ...], classes: int) -> Cons
         classes=classes if config.data.labels else 0,
         generator=stream(config.train.seed, "parameters"),
     )
-    model = ConsistencyModel(network, sigma_min=config.method.sigma_min, sigma_data=config.method.sigma_data)
+    model = ConsistencyModel(network, sigma_min=config.method.identity_sigma, sigma_data=config.method.sigma_data)
     return model.to(torch_dtype(config.train.dtype))

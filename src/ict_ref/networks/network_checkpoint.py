@@ -41,6 +41,8 @@ class NetworkCheckpoint:
     """Names of the classes, if known."""
     source: str = ""
     """Origin of the training images, in words."""
+    is_denoiser: bool = False
+    """Whether the network was trained here as a denoiser, with EDM's parameterization."""
 
     def empty_network(self) -> FreeForm:
         """Return the network on the meta device, which has names and shapes but no values."""

@@ -114,7 +114,9 @@ def meta_inputs(config: Config, model: ConsistencyModel, images: int) -> MetaInp
         torch.empty(images, *site[:3], dtype=torch.bool, device=META) for site in model.network.dropout_sites()
     )
     labels = torch.empty(images, dtype=torch.int64, device=META) if config.data.labels else None
-    return MetaInputs(x, labels, SampledNoise(index, z, masks))
+    denoises = config.method.objective == "denoising"
+    sigma = torch.empty(images, dtype=torch.float64, device=META) if denoises else None
+    return MetaInputs(x, labels, SampledNoise(index, z, masks, sigma))
 
 
 def meta_loss(config: Config, model: ConsistencyModel, inputs: MetaInputs) -> Float[Tensor, ""]:

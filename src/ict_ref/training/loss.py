@@ -1,4 +1,4 @@
-"""The training loss of each example, for the three objectives of a configuration."""
+"""The training loss of each example, for the objectives of a configuration."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from ict_ref.formulas import (
     continuous_consistency_training_loss,
 )
 from ict_ref.networks.model import Model
+from ict_ref.training.denoising import denoising_loss
 from ict_ref.training.discretization import Discretization, discretization
 from ict_ref.training.distance import distance_of
 from ict_ref.training.distillation import LabelledScore
@@ -40,6 +41,7 @@ class LossInputs:
     noise: SampledNoise
     levels: Discretization
     distance: Distance
+    sigma_data: float
 
 
 def check_objective(config: Config) -> None:
@@ -82,7 +84,7 @@ def training_loss(
     torch.Size([16])
 
     Raises:
-        ValueError: the objective is distillation, and `score` is None.
+        ValueError: the objective is distillation, and `score` is None; or it is denoising, and `noise` has no levels.
     """
     student = partial(model, labels=labels, masks=noise.masks)
     inputs = LossInputs(
@@ -93,6 +95,7 @@ def training_loss(
         noise=noise,
         levels=levels,
         distance=distance_of(method, x[0].numel()),
+        sigma_data=method.sigma_data,
     )
     return OBJECTIVES[method.objective](inputs)
 
@@ -132,8 +135,21 @@ def _distillation(inputs: LossInputs) -> Float[Tensor, " batch"]:
     )  # fmt: skip
 
 
+def _denoising(inputs: LossInputs) -> Float[Tensor, " batch"]:
+    """Return EDM's denoising loss; the student is the denoiser.
+
+    Raises:
+        ValueError: the noise has no levels.
+    """
+    x, sigma = inputs.x, inputs.noise.sigma
+    if sigma is None:
+        raise ValueError("noise: expected noise levels for a denoiser, got None. Sample them with sample_sigmas.")
+    return denoising_loss(inputs.student, x, inputs.noise.z, sigma.to(x), sigma_data=inputs.sigma_data)
+
+
 OBJECTIVES: dict[str, Callable[[LossInputs], Float[Tensor, " batch"]]] = {
     "discrete": _discrete,
     "continuous": _continuous,
     "distillation": _distillation,
+    "denoising": _denoising,
 }

@@ -7,13 +7,18 @@ from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
 from ict_ref.config import Config
 from ict_ref.data.dataset import to_float
 from ict_ref.networks.dropout import DropoutSite, draw_shard_masks
-from ict_ref.training.sampled_noise import SampledNoise, sample_intervals_and_noise, sample_mask_keys
+from ict_ref.training.sampled_noise import (
+    SampledNoise,
+    sample_intervals_and_noise,
+    sample_mask_keys,
+    sample_sigmas,
+)
 from ict_ref.utils.dtypes import torch_dtype
 
 
@@ -58,6 +63,8 @@ class _HostTensors:
     z: Float[Tensor, " batch *event"]
     keys: Int64[Tensor, " shards"]
     """Keys of the dropout masks."""
+    sigma: Float64[Tensor, " batch"] | None
+    """Noise levels, for a denoiser only."""
 
 
 StepShards = tuple[int, range]
@@ -98,9 +105,10 @@ class Microbatches:
         pixels, labels, index, z, keys = (
             tensor.to(self.device, non_blocking=True) for tensor in (host.x, host.labels, host.index, host.z, host.keys)
         )
+        sigma = None if host.sigma is None else host.sigma.to(self.device, non_blocking=True)
         masks = draw_shard_masks(self.sites, len(z) // len(keys), keys)
         x = (to_float(pixels) if pixels.dtype == torch.uint8 else pixels).to(torch_dtype(self.config.train.dtype))
-        return Microbatch(x, labels if self.config.data.labels else None, SampledNoise(index, z, masks))
+        return Microbatch(x, labels if self.config.data.labels else None, SampledNoise(index, z, masks, sigma))
 
     def close(self) -> None:
         """Stop the thread."""
@@ -121,8 +129,9 @@ class Microbatches:
         rows = slice(shards.start * size, shards.stop * size)
         x, labels = self.examples.batch(step, batch_size=train.batch_size, seed=train.seed, rows=rows)
         index, z = sample_intervals_and_noise(step, shards, self.config, event=self.examples.event)
-        keys = sample_mask_keys(step, shards, self.config)
+        keys, sigma = sample_mask_keys(step, shards, self.config), sample_sigmas(step, shards, self.config)
         if self.device.type != "cuda":
-            return _HostTensors(x, labels, index, z, keys)
+            return _HostTensors(x, labels, index, z, keys, sigma)
         # The host does not wait for copies from pinned memory.
-        return _HostTensors(*(tensor.pin_memory() for tensor in (x, labels, index, z, keys)))
+        x, labels, index, z, keys = (tensor.pin_memory() for tensor in (x, labels, index, z, keys))
+        return _HostTensors(x, labels, index, z, keys, None if sigma is None else sigma.pin_memory())

@@ -10,7 +10,7 @@ from torch import Tensor
 from ict_ref.config import Config
 from ict_ref.training.discretization import discretization
 from ict_ref.training.loss_scale import LossScale
-from ict_ref.training.sampled_noise import sample_intervals_and_noise
+from ict_ref.training.sampled_noise import sample_intervals_and_noise, sample_sigmas
 
 
 class Verdict(NamedTuple):
@@ -106,8 +106,12 @@ class NonFiniteGuard:
 
 def describe_nonfinite(config: Config, step: int, loss: float, norm: float) -> str:
     """Return a message with step, N and noise levels of an update whose loss or gradient is not finite."""
-    index, _ = sample_intervals_and_noise(step - 1, range(config.train.noise_shards), config, event=())
+    shards = range(config.train.noise_shards)
+    values = f"the loss is {loss} and the norm of its gradient {norm} at step {step}"
+    sampled = sample_sigmas(step - 1, shards, config)
+    if sampled is not None:
+        return f"{values}, noise levels {float(sampled.min()):.4g} to {float(sampled.max()):.4g}"
+    index, _ = sample_intervals_and_noise(step - 1, shards, config, event=())
     sigmas = discretization(step - 1, config).sigmas
     low, high = float(sigmas[index.min()]), float(sigmas[index.max() + 1])
-    values = f"the loss is {loss} and the norm of its gradient {norm}"
-    return f"{values} at step {step}, N = {len(sigmas)}, noise levels {low:.4g} to {high:.4g}"
+    return f"{values}, N = {len(sigmas)}, noise levels {low:.4g} to {high:.4g}"

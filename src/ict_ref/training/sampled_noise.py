@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from ict_ref.config import Config
@@ -25,6 +25,8 @@ class SampledNoise:
     z: Float[Tensor, " batch *event"]
     """Standard normal noise."""
     masks: Masks
+    sigma: Float64[Tensor, " batch"] | None = None
+    """Noise level of each example, only where a denoiser is trained, which does not use the interval."""
 
 
 def sample_intervals_and_noise(
@@ -40,6 +42,20 @@ def sample_intervals_and_noise(
     z = [stream(seed, "noise", step, shard).standard_normal((size, *event), dtype=np.float32) for shard in shards]
     index = index_from_uniform(torch.from_numpy(u), discretization(step, config).pmf)
     return index, torch.from_numpy(np.concatenate(z)).to(torch_dtype(config.train.dtype))
+
+
+def sample_sigmas(step: int, shards: Iterable[int], config: Config) -> Float64[Tensor, " batch"] | None:
+    """Sample the noise level of each example of these noise shards, on the CPU; None unless a denoiser is trained.
+
+    Source: EDM, Table 1: log sigma is normal with mean P_mean and standard deviation P_std. The result is a pure
+    function of (seed, step, shards).
+    """
+    method, seed = config.method, config.train.seed
+    if method.objective != "denoising":
+        return None
+    size = config.train.batch_size // config.train.noise_shards
+    normal = [stream(seed, "noise level", step, shard).standard_normal(size) for shard in shards]
+    return torch.from_numpy(np.exp(method.p_mean + method.p_std * np.concatenate(normal)))
 
 
 def sample_masks(
