@@ -31,12 +31,11 @@ def trained_denoiser(folder: Path, steps: int) -> Path:
 def distilled(folder: Path, name: str, denoiser: Path, steps: int, *options: str) -> Points:
     """Distil the denoiser, score the student's checkpoints, and return the Frechet distance by the update."""
     run = folder / name
-    if not (run / NAME).exists():
-        method = ["--method.objective", "distillation", "--method.denoiser", str(denoiser)]
-        every = max(1, steps // 8)
-        train = [f"--train.steps={steps}", f"--record.milestone-every={every}", "--train.ema-decay=0.9", *options]
-        succeed(launch(["--config", "digits", *method, *train, *UNSCORED, "--out", str(run)]))
-        succeed(evaluate([str(run), "--reference", "digits:held-out", "--every-milestone"]))
+    method = ["--method.objective", "distillation", "--method.denoiser", str(denoiser)]
+    every = max(1, steps // 8)
+    train = [f"--train.steps={steps}", f"--record.milestone-every={every}", "--train.ema-decay=0.9", *options]
+    succeed(launch(["--config", "digits", *method, *train, *UNSCORED, "--out", str(run)]))
+    succeed(evaluate([str(run), "--reference", "digits:held-out", "--every-milestone"]))
     points = read_curve(run / NAME).points
     scores = ((float(point.step), point.scores["frechet_distance"]) for point in points)
     return tuple((step, distance) for step, distance in scores if distance is not None)
