@@ -1,6 +1,7 @@
 """KID, precision and recall of large sets, block by block with each inner product computed once.
 
-The definitions are `formulas.kernel_distance` and `formulas.precision_recall`; tests compare both.
+The definitions are `formulas.kernel_distance` and `formulas.precision_recall`; tests compare both. Distances are
+compared by inner products: ||x - y||^2 = ||x||^2 + ||y||^2 - 2 x . y, so that a block is read few times.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +12,9 @@ from jaxtyping import Float32, Float64
 from torch import Tensor
 
 # Side of a block of pairs, whose values fit in a cache.
-BLOCK = 1024
+BLOCK = 512
+# Values of a row that are first represented by the largest of them.
+GROUP = 16
 # Relative tolerance of squared distances, in units of ||x||^2 + ||y||^2, for the rounding of float64 sums.
 SLACK = 1e-12
 
@@ -26,14 +29,20 @@ class Compared:
 
 
 @dataclass(frozen=True)
+class _Points:
+    """A set of features, with half of each squared norm."""
+
+    values: Float32[Tensor, " n d"]
+    half_squares: Float64[Tensor, " n"]
+
+
+@dataclass(frozen=True)
 class _Block:
-    """The pairs of a slice of one set with a slice of the other."""
+    """The inner products of a slice of one set with a slice of the other."""
 
     rows: slice
     columns: slice
-    kernel: Float64[Tensor, " rows columns"]
-    squared_distance: Float64[Tensor, " rows columns"]
-    slack: Float64[Tensor, " rows columns"]
+    products: Float64[Tensor, " rows columns"]
 
 
 def compare(
@@ -53,16 +62,20 @@ def compare(
     for name, points in (("reference", real), ("samples", fake)):
         if not 1 <= k < len(points):
             raise ValueError(f"--k: expected 1 <= k < {len(points)}, the number of images of the {name}, got k = {k}")
-    real_kernel, real_reach = _of_itself(real, k, progress)
-    fake_kernel, fake_reach = _of_itself(fake, k, progress)
+    reals, fakes = _points(real), _points(fake)
+    real_kernel, real_reach = _of_itself(reals, k, progress)
+    fake_kernel, fake_reach = _of_itself(fakes, k, progress)
     kernel = torch.zeros((), dtype=torch.float64)
     looks_real = torch.zeros(len(fake), dtype=torch.bool)
     is_reached = torch.zeros(len(real), dtype=torch.bool)
-    for block in _blocks(fake, real, progress):
-        kernel += block.kernel.sum()
-        nearly = block.squared_distance - block.slack
-        looks_real[block.rows] |= (nearly <= real_reach[block.columns]).any(1)
-        is_reached[block.columns] |= (nearly <= fake_reach[block.rows, None]).any(0)
+    # A distance is within a reach if x . y is at least the sum of these halves, one of each point.
+    real_half, fake_half = ((1 - SLACK) * points.half_squares for points in (reals, fakes))
+    for block in _blocks(fakes, reals, progress):
+        kernel += _sum_of_kernel(block.products, real.shape[1])
+        nearest_real = (block.products - (real_half - real_reach / 2)[block.columns]).amax(1)
+        looks_real[block.rows] |= nearest_real >= fake_half[block.rows]
+        nearest_fake = (block.products - (fake_half - fake_reach / 2)[block.rows, None]).amax(0)
+        is_reached[block.columns] |= nearest_fake >= real_half[block.columns]
     return Compared(
         kernel_distance=float(real_kernel + fake_kernel - 2 * kernel / (len(real) * len(fake))),
         precision=float(looks_real.double().mean()),
@@ -71,44 +84,65 @@ def compare(
 
 
 def pairs(reals: int, fakes: int) -> int:
-    """Return the number of pairs in `compare`."""
-    return reals * reals + fakes * fakes + reals * fakes
+    """Return the number of pairs in `compare`, where two points of one set are one pair."""
+    return sum(n * (n + 1) // 2 for n in (reals, fakes)) + reals * fakes
+
+
+def _points(values: Float32[Tensor, " n d"]) -> _Points:
+    squares = [some.double().square().sum(1) for some in torch.split(values, BLOCK)]
+    return _Points(values, torch.cat(squares) / 2)
 
 
 def _of_itself(
-    points: Float32[Tensor, " n d"], k: int, progress: Callable[[int], object]
+    points: _Points, k: int, progress: Callable[[int], object]
 ) -> tuple[Float64[Tensor, ""], Float64[Tensor, " n"]]:
     """Return the mean kernel of different points, and the squared distance of each to its k-th nearest neighbour."""
+    n, size = points.values.shape
     kernel = torch.zeros((), dtype=torch.float64)
-    # Each point is its own nearest point, so its k-th neighbour has rank k + 1.
-    nearest = torch.full((len(points), k + 1), torch.inf, dtype=torch.float64)
+    # The nearest points have the largest x . y - ||y||^2 / 2. Each point is its own nearest point, so its k-th
+    # neighbour has rank k + 1.
+    nearest = torch.full((n, k + 1), -torch.inf, dtype=torch.float64)
     for block in _blocks(points, points, progress):
-        kernel += block.kernel.sum()
-        candidates = torch.cat([nearest[block.rows], block.squared_distance], dim=1)
-        nearest[block.rows] = candidates.topk(k + 1, largest=False).values
-    itself = _kernel(_squares(points), points.shape[1]).sum()
-    return (kernel - itself) / (len(points) * (len(points) - 1)), nearest.amax(1)
+        products, rows, columns = block.products, block.rows, block.columns
+        _keep_largest(nearest[rows], products - points.half_squares[columns])
+        if rows == columns:
+            # Each pair is there twice, and with its mirror image it has the same value.
+            kernel += _sum_of_kernel(products, size)
+        else:
+            kernel += 2 * _sum_of_kernel(products, size)
+            _keep_largest(nearest[columns], (products - points.half_squares[rows, None]).mT)
+    itself = _sum_of_kernel(2 * points.half_squares, size)
+    return (kernel - itself) / (n * (n - 1)), 2 * (points.half_squares - nearest.amin(1))
 
 
-def _blocks(
-    x: Float32[Tensor, " m d"], y: Float32[Tensor, " n d"], progress: Callable[[int], object]
-) -> Iterator[_Block]:
-    of_x, of_y = _squares(x), _squares(y)
-    for row in range(0, len(x), BLOCK):
+def _blocks(x: _Points, y: _Points, progress: Callable[[int], object]) -> Iterator[_Block]:
+    """Yield the blocks of all pairs; of a set with itself those on and above the diagonal."""
+    of_itself = x is y
+    for row in range(0, len(x.values), BLOCK):
         rows = slice(row, row + BLOCK)
-        some = x[rows].double()
-        for column in range(0, len(y), BLOCK):
+        some = x.values[rows].double()
+        for column in range(row if of_itself else 0, len(y.values), BLOCK):
             columns = slice(column, column + BLOCK)
-            products = some @ y[columns].double().mT
-            squares = of_x[rows, None] + of_y[columns]
-            kernel = _kernel(products, x.shape[1])
-            yield _Block(rows, columns, kernel, squares - 2 * products, SLACK * squares)
-            progress(products.numel())
+            products = some @ y.values[columns].double().mT
+            yield _Block(rows, columns, products)
+            counted = len(some) * (len(some) + 1) // 2 if of_itself and row == column else products.numel()
+            progress(counted)
 
 
-def _kernel(products: Float64[Tensor, "*pairs"], size: int) -> Float64[Tensor, "*pairs"]:
-    return (products / size + 1) ** 3
+def _keep_largest(kept: Float64[Tensor, " rows kept"], values: Float64[Tensor, " rows columns"]) -> None:
+    """Replace the kept values of each row by the largest of these and the new values."""
+    count = kept.shape[1]
+    grouped = values.shape[1] // GROUP * GROUP
+    if grouped > 2 * GROUP * count:
+        # The largest values of a row are in the groups whose maxima are the largest.
+        groups = values[:, :grouped].reshape(len(values), -1, GROUP)
+        best = groups.amax(2).topk(count).indices
+        candidates = groups.take_along_dim(best[..., None], 1).flatten(1)
+        values = torch.cat([candidates, values[:, grouped:]], dim=1)
+    kept.copy_(torch.cat([kept, values], dim=1).topk(count).values)
 
 
-def _squares(points: Float32[Tensor, " n d"]) -> Float64[Tensor, " n"]:
-    return torch.cat([some.double().square().sum(1) for some in torch.split(points, BLOCK)])
+def _sum_of_kernel(products: Float64[Tensor, "*pairs"], size: int) -> Float64[Tensor, ""]:
+    """Return the sum of (x . y / d + 1)^3."""
+    base = (products / size + 1).flatten()
+    return base.square().dot(base)
