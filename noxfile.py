@@ -151,7 +151,7 @@ def peers(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure how fast training is, as ratios: five minutes on two idle cores (`-- --only step --json FILE`)."""
+    """Measure how fast training and scoring are, as ratios: seven minutes on two idle cores (`-- --only step`)."""
     session.run(environment(session), "-m", "benchmarks", *session.posargs, external=True)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import reading, sharing, steps, updates
+from benchmarks import reading, scoring, sharing, steps, updates
 from benchmarks.ratio import Ratio, interleaved
 
 SUITES: dict[str, Callable[[int], list[Ratio]]] = {
@@ -22,6 +22,7 @@ SUITES: dict[str, Callable[[int], list[Ratio]]] = {
     "sampling": reading.sampling,
     "data": reading.reading,
     "processes": sharing.measure,
+    "scoring": scoring.measure,
 }
 
 

@@ -142,6 +142,18 @@ def limits(draw: st.DrawFn, /, *names: str) -> dict[str, Any]:
     return {"sigma_min": sigma_min, "sigma_max": sigma_max} | {name: draw(numbers) for name in names}
 
 
+@st.composite
+def regular_moments(draw: st.DrawFn) -> dict[str, Any]:
+    """Two means, and two covariances with eigenvalues from 0.1 to 3 on axes of their own."""
+    dim, generator = draw(st.integers(1, 6)), torch.Generator().manual_seed(draw(seeds))
+    drawn: dict[str, Any] = {}
+    for k in (1, 2):
+        axes = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64)).Q
+        cov = (axes * (0.1 + 2.9 * torch.rand(dim, generator=generator, dtype=torch.float64))) @ axes.mT
+        drawn |= {f"mean{k}": torch.randn(dim, generator=generator, dtype=torch.float64), f"cov{k}": (cov + cov.mT) / 2}
+    return drawn
+
+
 def arguments(**strategies: st.SearchStrategy[Any]) -> Strategy:
     """Return a strategy for these arguments."""
     return st.fixed_dictionaries(strategies)
@@ -205,6 +217,7 @@ DOMAINS = {
     ),
     "lognormal_pmf": Domain("levels within 2 P_std of P_mean and not closer than P_std / 20", broad_grids()),
     "index_from_uniform": Domain("u is not within 1e-9 of a sum of probabilities", drawn_intervals()),
+    "frechet_distance": Domain("covariances whose condition is below 100", regular_moments(), 100.0),
     "ct_gradient_leading_term": Domain(
         "sigma_max >= 2 sigma_min",
         limits("theta", "xi").flatmap(lambda drawn: arguments(delta_sigma=st.floats(1e-6, 1.0)).map(drawn.__or__)),

@@ -25,6 +25,7 @@ euler_step squared_l2 ema_update consistency_training_loss one_step_sample multi
 teacher_ema_decay sqrt_curriculum uniform_pmf uniform_weights
 inverse_gap_weights delta_consistency_function ct_loss_limit ct_gradient_limit ct_gradient_divergence
 pseudo_huber pseudo_huber_constant exponential_curriculum log_sigma_density lognormal_pmf index_from_uniform
+frechet_distance
 ct_gradient_leading_term ct_gradient_divergent_term
 """,
 )
@@ -262,8 +263,11 @@ ON_SYMBOLS: dict[str, Any] = {
         arange=lambda *_, **__: symbol("i"),
         float64=None,
         full_like=lambda _, value: value,
+        linalg=SimpleNamespace(vector_norm=norm),
+        matmul=lambda a, b: a * b,
         ones_like=lambda _: sp.Integer(1),
         sum=lambda _: sp.Integer(1),  # "~" is up to a factor
+        trace=sp.Function("tr"),
     ),
     "min": sp.Min,
     "len": lambda _: symbol("N"),
@@ -272,6 +276,7 @@ ON_SYMBOLS: dict[str, Any] = {
     "_stopgrad": lambda value: value,
     "_norm": norm,
     "_expectation": expectation,
+    "_matrix_root": sp.sqrt,
     "renoise": lambda x, z, *, sigma, sigma_min: x + sp.sqrt(sigma**2 - sigma_min**2) * z,
     "float": lambda value: value,
     "euler_step": lambda *_: symbol("x_i"),

@@ -50,6 +50,13 @@ def _stopgrad(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return x.detach()
 
 
+def _matrix_root(matrix: Float[Tensor, " d d"]) -> Float[Tensor, " d d"]:
+    """Return matrix^(1/2), whose square is a diagonalizable matrix with positive eigenvalues."""
+    values, vectors = torch.linalg.eig(matrix)
+    root: Tensor = vectors @ torch.diag(torch.sqrt(values)) @ torch.linalg.inv(vectors)
+    return root.real
+
+
 def _expectation(f: Callable[[Tensor], Tensor], sigma_min: float, sigma_max: float) -> float:
     """Return E[f(sigma)] for sigma ~ U[sigma_min, sigma_max], by Gauss-Legendre quadrature in log sigma."""
     node, weight = map(torch.tensor, leggauss(64))
@@ -314,6 +321,24 @@ def lognormal_pmf(
 def index_from_uniform(u: Float64[Tensor, " batch"], pmf: Float64[Tensor, " intervals"]) -> Int64[Tensor, " batch"]:
     """Section 3.5, Table 1: i ~ p(i), the j with pmf[0] + ... + pmf[j-1] <= u < pmf[0] + ... + pmf[j], u ~ U[0, 1)."""
     return (torch.cumsum(pmf, 0) <= u[:, None]).sum(1)
+
+
+# Section 4: the distance of Tables 2 and 3.
+
+
+def frechet_distance(
+    mean1: Float[Tensor, " d"],
+    cov1: Float[Tensor, " d d"],
+    mean2: Float[Tensor, " d"],
+    cov2: Float[Tensor, " d d"],
+) -> Float[Tensor, ""]:
+    """Tables 2 and 3 (FID): ||mean1 - mean2||_2^2 + tr(cov1 + cov2 - 2 (cov1 cov2)^(1/2)).
+
+    The paper cites Heusel et al. 2017, Eq. (6). The covariances are regular.
+    """
+    root = _matrix_root(torch.matmul(cov1, cov2))
+    squared: Tensor = torch.linalg.vector_norm(mean1 - mean2) ** 2 + torch.trace(cov1 + cov2 - 2 * root)
+    return squared
 
 
 # Appendix A: the proof of Proposition 1.

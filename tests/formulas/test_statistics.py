@@ -92,6 +92,20 @@ def test_the_frechet_distance_ignores_translations_and_rotations() -> None:
     assert moved.item() == pytest.approx(frechet_distance(mu1, cov1, mu2, cov2).item(), rel=1e-11)
 
 
+@pytest.mark.parametrize("tiny", [1e-1, 1e-3, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 3e-10, 1e-10, 1e-11, 1e-13])
+@pytest.mark.parametrize("dim", [3, 8, 40])
+def test_the_frechet_distance_has_ten_digits_for_small_variances(dim: int, tiny: float) -> None:
+    # On common axes: the sum of (s1 - s2)^2. A product of covariances has the variances squared, 1e-18 for 1e-9.
+    for seed in range(8):
+        q, of_axes = rotation(dim, seed), torch.ones(dim, dtype=torch.float64)
+        of_axes[dim // 2 :] = tiny
+        cov1, cov2 = (factor * (q * of_axes) @ q.T for factor in (1.0, 1.7))
+        got = frechet_distance(torch.zeros_like(of_axes), cov1, torch.zeros_like(of_axes), cov2).item()
+        expected = (1 - math.sqrt(1.7)) ** 2 * of_axes.sum().item()
+        # Below 1e-10 the smallest variances are lost in the entries of the covariances themselves.
+        assert got == pytest.approx(expected, abs=1e-10 * 2.7 * of_axes.sum().item() if tiny > 1e-10 else 1e-6)
+
+
 def test_the_frechet_distance_works_for_singular_covariances() -> None:
     # tr sqrt(a a^T b b^T) = |a . b|: here |a|^2 = 9, |b|^2 = 25 and a . b = -10, hence 9 + 25 - 2 * 10
     a, b, zero = f64(2.0, 1.0, 2.0), f64(-5.0, 0.0, 0.0), f64(0.0, 0.0, 0.0)

@@ -6,6 +6,10 @@ from torch import Tensor
 
 from ict_ref.formulas import _domain
 
+# Ratios of the smallest to the largest Cholesky pivot, in units of eps: in float64 1e-10 of each covariance, and 1e-12
+# of both, where an eigenvalue that is rounded to eps of the largest has a root that is rounded to 1e-10.
+WELL_CONDITIONED, WELL_ROUNDED = 4.5e5, 4.5e3
+
 
 def frechet_distance(
     mean1: Float[Tensor, " d"],
@@ -13,12 +17,13 @@ def frechet_distance(
     mean2: Float[Tensor, " d"],
     cov2: Float[Tensor, " d d"],
 ) -> Float[Tensor, ""]:
-    """Return ||mean1 - mean2||^2 + tr(cov1 + cov2 - 2 (cov1 cov2)^(1/2)).
+    """Return ||mean1 - mean2||_2^2 + tr(cov1 + cov2 - 2 (cov1 cov2)^(1/2)).
 
     Source: iCT, Section 4, Tables 2 and 3 (FID); Heusel et al. 2017, Eq. (6).
 
     It is the squared 2-Wasserstein distance of two normal distributions. FID is this distance for the features of one
-    particular network; for any other features it is not FID. The covariances may be singular. Use float32 or better.
+    particular network; for any other features it is not FID. The covariances may be singular; those that are not take a
+    tenth of the time. Use float32 or better.
 
     Raises: ValueError if shapes differ, if a value is not finite, or if a covariance is not symmetric and positive
     semidefinite.
@@ -29,9 +34,7 @@ def frechet_distance(
     for symbol, cov in (("cov1", cov1), ("cov2", cov2)):
         if _domain.looks_at(cov) and not torch.allclose(cov, cov.mT, atol=1e-8 * float(cov.abs().max())):
             _domain.refuse(f"a symmetric {symbol} (FID)", f"{symbol} != {symbol}^T", "give a covariance matrix")
-    # tr (cov1 cov2)^(1/2) is the nuclear norm of cov1^(1/2) cov2^(1/2): real, and exact where a covariance is singular.
-    trace_of_root = torch.linalg.matrix_norm(_root("cov1", cov1) @ _root("cov2", cov2), ord="nuc")
-    squared: Tensor = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * trace_of_root
+    squared: Tensor = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * _trace_of_root(cov1, cov2)
     return squared.clamp_min(0)
 
 
@@ -128,6 +131,36 @@ def _kernel(x: Float[Tensor, " m d"], y: Float[Tensor, " n d"]) -> Float[Tensor,
 
 def _mean_off_diagonal(k: Float[Tensor, " n n"]) -> Float[Tensor, ""]:
     return (k.sum() - k.trace()) / (len(k) * (len(k) - 1))
+
+
+def _trace_of_root(cov1: Float[Tensor, " d d"], cov2: Float[Tensor, " d d"]) -> Float[Tensor, ""]:
+    """Return tr (cov1 cov2)^(1/2), in the fastest of three ways that is accurate.
+
+    With cov = factor factor^T it is the nuclear norm of factor1^T factor2, whose singular values are the roots of the
+    eigenvalues of factor1^T cov2 factor1. Eigenvalues take a fraction of the time, but are rounded before their root.
+    """
+    (factor1, spread1), (factor2, spread2) = (_cholesky(cov) for cov in (cov1, cov2))
+    eps = torch.finfo(cov1.dtype).eps
+    if min(spread1, spread2) < WELL_CONDITIONED * eps:
+        # Real, and exact where a covariance is singular.
+        root: Tensor = torch.linalg.matrix_norm(_root("cov1", cov1) @ _root("cov2", cov2), ord="nuc")
+    elif spread1 * spread2 < WELL_ROUNDED * eps:
+        root = torch.linalg.svdvals(factor1.mT @ factor2).sum()
+    else:
+        root = torch.linalg.eigvalsh(factor1.mT @ cov2 @ factor1).clamp_min(0).sqrt().sum()
+    return root
+
+
+def _cholesky(cov: Float[Tensor, " d d"]) -> tuple[Float[Tensor, " d d"], float]:
+    """Return the Cholesky factor, and the ratio of its smallest to its largest pivot.
+
+    The ratio is 0 for a covariance without a factor, and for one whose values are not read.
+    """
+    if not _domain.looks_at(cov):
+        return cov, 0.0
+    factor, info = torch.linalg.cholesky_ex(cov)
+    pivots = factor.detach().diagonal().square()
+    return factor, 0.0 if int(info) else float(pivots.min() / pivots.max())
 
 
 def _root(symbol: str, cov: Float[Tensor, " d d"]) -> Float[Tensor, " d d"]:
