@@ -24,11 +24,12 @@ from ict_ref.config import PRESETS, Config
 from ict_ref.experiments.runs import Table
 from ict_ref.formulas import lognormal_pmf, pseudo_huber_constant, sigma_grid
 from ict_ref.networks.model import ConsistencyModel, build_model
-from ict_ref.networks.precision import use_precision, without_tf32
+from ict_ref.networks.precision import use_precision
 from ict_ref.utils.command_line import expect, guarded
 from ict_ref.utils.option_parser import Several, parse_options
 from ict_ref.utils.progress import bar
 from ict_ref.utils.rng import stream
+from ict_ref.utils.tf32 import without_tf32
 
 NAME = "benchmarks.numerics"
 EPILOG = "\nexit status: 0 done; 2 rejected, one line gives the reason\n"

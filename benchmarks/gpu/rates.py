@@ -9,8 +9,9 @@ import ict_ref
 from benchmarks.gpu.device import device, median_seconds
 from benchmarks.gpu.networks import POLICIES
 from benchmarks.gpu.notes import Notes
-from ict_ref.networks.precision import use_precision, without_tf32
+from ict_ref.networks.precision import use_precision
 from ict_ref.utils.dtypes import torch_dtype
+from ict_ref.utils.tf32 import without_tf32
 
 SIZE, TINY_SIZE = 8192, 128
 """Rows and columns of the matrices, as large as the rate needs to level off."""

@@ -11,8 +11,9 @@ from benchmarks.numerics import Errors, errors, random_model
 
 from ict_ref.config import PRESETS, minimal
 from ict_ref.data.dataset import load
-from ict_ref.networks.precision import use_precision, without_tf32
+from ict_ref.networks.precision import use_precision
 from ict_ref.training.trainer import Trainer
+from ict_ref.utils.tf32 import without_tf32
 
 CPU = torch.device("cpu")
 

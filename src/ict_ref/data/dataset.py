@@ -185,9 +185,13 @@ def _floats(device: torch.device) -> Float32[Tensor, " 256"]:
     return (torch.arange(256, dtype=torch.float32, device="cpu") / 127.5 - 1).to(device)
 
 
-def to_uint8(x: Float[Tensor, " *shape"]) -> UInt8[Tensor, " *shape"]:
-    """Return the nearest pixel values, clipped to [0, 255]: the inverse of `to_float`, up to rounding."""
-    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+def to_uint8(x: Float[Tensor, " *shape"], *, truncate: bool = False) -> UInt8[Tensor, " *shape"]:
+    """Return the nearest pixel values, clipped to [0, 255]: the inverse of `to_float`, up to rounding.
+
+    With `truncate` values are rounded down, as in the authors' CM code.
+    """
+    scaled = (x + 1) * 127.5
+    return (scaled if truncate else scaled.round()).clamp(0, 255).to(torch.uint8)
 
 
 def positions(step: int, *, batch_size: int, count: int, seed: int) -> Int64[Tensor, " {batch_size}"]:

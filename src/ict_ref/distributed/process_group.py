@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -27,6 +28,7 @@ from torch import Tensor
 from ict_ref.config import Machine
 from ict_ref.utils.signals import RENDEZVOUS, LostProcessError, started_by_launcher
 
+T = TypeVar("T")
 CPU = torch.device("cpu")
 # Time to wait for another process, which may be sampling, writing a checkpoint or compiling.
 TIMEOUT = timedelta(minutes=30)
@@ -76,6 +78,17 @@ class ProcessGroup:
         flags = torch.tensor([float(flag)])
         dist.all_reduce(flags)
         return float(flags[0]) > 0
+
+    def gathered(self, value: T) -> list[T]:
+        """Return the values of all processes in the order of their ranks; an empty list in all but the first process.
+
+        Values are pickled and travel between hosts, not between GPUs.
+        """
+        if self.size == 1:
+            return [value]
+        values: list[Any] | None = [None] * self.size if self.first else None
+        dist.gather_object(value, values)
+        return values or []
 
     def least(self, value: int) -> int:
         """Return the smallest value of all processes."""

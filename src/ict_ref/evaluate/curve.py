@@ -1,8 +1,9 @@
 """Scores of every checkpoint of a run, in a file to which each score is added as it is computed."""
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import ict_ref
 from ict_ref.checkpoint.load import PretrainedModel, load_pretrained
 from ict_ref.checkpoint.run_dir import read_run
 from ict_ref.checkpoint.training_state import checkpoints
+from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.evaluate.features import Features
-from ict_ref.evaluate.measured import Measured, measure
+from ict_ref.evaluate.measured import Measured, measure_together
 from ict_ref.evaluate.scores import Scores, score
-from ict_ref.evaluate.sets import sampled
+from ict_ref.evaluate.sets import recipe_of, sampled
+from ict_ref.evaluate.shared_options import SharedOptions
 from ict_ref.sample.recipe import Recipe
 from ict_ref.training.discretization import number_of_levels
 from ict_ref.utils.atomic import locked, write_atomically
@@ -143,12 +146,14 @@ def _point(stored: Any, name: str) -> Point:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """The settings by which each checkpoint is sampled and scored."""
+    """The settings by which each checkpoint is sampled and scored, in one of the processes of the command."""
 
+    options: SharedOptions
     features: Features
-    reference: Measured
+    reference: Measured | None
+    """Statistics of the reference; None in processes other than the first."""
     channels: int
     k: int
     count: int
@@ -156,32 +161,45 @@ class Scorer:
     labels: tuple[int, ...]
     seed: int
     clip: bool | None
+    group: ProcessGroup
 
     def recipe(self, trained: PretrainedModel) -> Recipe:
         """Return the recipe of the samples of a checkpoint."""
-        return Recipe(trained, self.count, self.sigmas, self.labels, self.seed, self.clip)
+        return recipe_of(
+            trained,
+            self.options,
+            count=self.count,
+            sigmas=self.sigmas,
+            labels=self.labels,
+            seed=self.seed,
+            clip=self.clip,
+        )
 
-    def protocol(self, recipe: Recipe) -> dict[str, Any]:
+    def protocol(self, recipe: Recipe, reference: Measured) -> dict[str, Any]:
         """Return everything on which the scores depend, except the network."""
         sampling = {name: value for name, value in recipe.described().items() if name != "network_sha256"}
+        device = self.group.device.type
         return {
             "samples": {"count": self.count, **sampling},
-            "reference": self.reference.about,
+            "reference": reference.about,
             "features": {"name": self.features.name, "sha256": self.features.sha256, "input": self.features.how},
             "k": self.k,
+            # Protocols without a device are of the CPU.
+            **({} if device == "cpu" else {"device": device}),
         }
 
-    def scores(self, recipe: Recipe, what: str) -> Scores:
-        """Return the scores of the samples of a recipe."""
-        samples = measure(sampled(recipe), self.features, channels=self.channels, classify=True, what=what)
-        return score(samples, self.reference, k=self.k)
+    def scores(self, recipe: Recipe, what: str) -> Scores | None:
+        """Return the scores of the samples of a recipe; None in processes other than the first."""
+        made = sampled(recipe)
+        samples = measure_together(made, self.features, self.group, channels=self.channels, classify=True, what=what)
+        return None if samples is None or self.reference is None else score(samples, self.reference, k=self.k)
 
 
-def score_checkpoints(run: Path, scorer: Scorer, path: Path) -> tuple[Curve, list[str]]:
+def score_checkpoints(run: Path, scorer: Scorer, path: Path) -> tuple[Curve | None, list[str]]:
     """Score every checkpoint of a run that the file does not contain yet.
 
-    Return the whole curve, and a line for each checkpoint that cannot be read. The file is written after each
-    checkpoint. Scores of checkpoints that have been deleted are kept.
+    Return the whole curve, and a line for each checkpoint that cannot be read; no curve in processes other than the
+    first, which writes the file after each checkpoint. Scores of checkpoints that have been deleted are kept.
 
     Raises:
         LaterFormatError: A later version of ict_ref wrote a file.
@@ -190,40 +208,59 @@ def score_checkpoints(run: Path, scorer: Scorer, path: Path) -> tuple[Curve, lis
     """
     steps, unusable = sorted(checkpoints(run)), list[str]()
     curve: Curve | None = None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.parent, f".{path.name}.lock"), bar(len(steps), "scoring", "checkpoints") as progress:
+    loaded = False
+    with _held(path, scorer.group), bar(len(steps), "scoring", "checkpoints", shown=scorer.group.first) as progress:
         for step in steps:
             try:
-                trained = load_pretrained(run, step=step)
+                trained = load_pretrained(run, scorer.group.device, step=step)
             except LaterFormatError:
                 raise
             except ValueError as error:
                 unusable.append(f"step {step} is not scored: {error}")
                 progress.update()
                 continue
-            recipe = scorer.recipe(trained)
-            curve = curve or _begun(run, scorer.protocol(recipe), path)
-            scored = _with_checkpoint(curve, step, trained, recipe, scorer)
-            if scored != curve:
-                write_atomically(path, scored.to_json())
-            curve = scored
+            loaded, recipe = True, scorer.recipe(trained)
+            if scorer.reference is not None:
+                curve = curve or _begun(run, scorer.protocol(recipe, scorer.reference), path)
+            curve = _with_checkpoint(curve, step, trained, recipe, scorer, path)
             progress.update()
-    if curve is None:
+    if not loaded:
         load_pretrained(run)  # its error is the reason
         raise ValueError(f"{run} has no checkpoint by which it can be scored")
     return curve, unusable
 
 
-def _with_checkpoint(curve: Curve, step: int, trained: PretrainedModel, recipe: Recipe, scorer: Scorer) -> Curve:
-    """Return the curve with the scores of a checkpoint; those that it has of the same network are kept."""
+@contextlib.contextmanager
+def _held(path: Path, group: ProcessGroup) -> Iterator[None]:
+    """Lock the file for the processes of this command while the block runs."""
+    with contextlib.ExitStack() as held:
+        if group.first:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(path.parent, f".{path.name}.lock"))
+        yield
+
+
+def _with_checkpoint(
+    curve: Curve | None, step: int, trained: PretrainedModel, recipe: Recipe, scorer: Scorer, path: Path
+) -> Curve | None:
+    """Return the curve with the scores of a checkpoint, and write it; those that it has of the same network are kept.
+
+    Processes without a curve take their part in the scoring.
+    """
     network = str(recipe.described()["network_sha256"])
-    if any((point.step, point.network_sha256) == (step, network) for point in curve.points):
+    known = curve is not None and any((point.step, point.network_sha256) == (step, network) for point in curve.points)
+    if not scorer.group.any(curve is not None and not known):
         return curve
+    scores = scorer.scores(recipe, f"step {step}")
+    if curve is None or scores is None:
+        return None
     assert trained.config is not None  # noqa: S101 (it is a run)
-    found = dataclasses.asdict(scorer.scores(recipe, f"step {step}"))
+    found = dataclasses.asdict(scores)
     point = Point(step, number_of_levels(step - 1, trained.config), network, {name: found[name] for name in SCORES})
     points = [*(other for other in curve.points if other.step != step), point]
-    return dataclasses.replace(curve, points=tuple(sorted(points, key=lambda point: point.step)))
+    curve = dataclasses.replace(curve, points=tuple(sorted(points, key=lambda point: point.step)))
+    write_atomically(path, curve.to_json())
+    return curve
 
 
 def _begun(run: Path, protocol: Mapping[str, Any], path: Path) -> Curve:

@@ -1,7 +1,6 @@
-"""Features of images: pixels, a classifier of the bundled digits, or a TorchScript file."""
+"""Features of images: pixels, a classifier of the bundled digits, or an extractor of the user."""
 
 import math
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import safetensors.torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from ict_ref.data.dataset import to_float
 from ict_ref.data.prepared import sha256
 from ict_ref.evaluate import digits
-from ict_ref.utils.torchscript import load_torchscript
+from ict_ref.evaluate.extractors import load_extractor
 
 Event = tuple[int, int, int]
 Found = tuple[Float32[Tensor, " n d"], Float32[Tensor, " n classes"] | None]
@@ -41,16 +40,16 @@ class Features(Protocol):
         """Return the features and, with `classify`, the class probabilities of a classifier."""
 
 
-def find_features(name: str) -> Features:
-    """Return the built-in features of this name, or those in this file.
+def find_features(name: str, device: torch.device | str = "cpu") -> Features:
+    """Return the built-in features of this name, or those of an extractor, on a device.
 
     Raises:
-        ValueError: The name is unknown, or the file is not TorchScript.
+        ValueError: The name is unknown, or the extractor cannot be loaded.
         OSError: The file cannot be read.
     """
-    if name in BUILT_IN:
-        return BUILT_IN[name]()
-    return TorchScript(Path(name))
+    if name == Pixels.name:
+        return Pixels()
+    return Digits(device) if name == Digits.name else Extractor(name, device)
 
 
 class Pixels:
@@ -79,9 +78,9 @@ class Digits:
     name = "digits"
     how = "float32, 0 as -1 and 255 as 1"
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | str = "cpu") -> None:
         self.sha256: str | None = sha256(digits.FILE)
-        self._layers = safetensors.torch.load_file(digits.FILE)
+        self._layers = safetensors.torch.load_file(digits.FILE, device=str(device))
 
     def number(self, event: Event) -> int:
         """Return the number of hidden units.
@@ -101,33 +100,25 @@ class Digits:
         return features, probabilities if classify else None
 
 
-class TorchScript:
-    """A TorchScript module in a file of the user.
+class Extractor:
+    """An extractor of the user: a TorchScript file, a program of torch.export or a callable of a Python module.
 
-    A module whose forward has an argument return_features is called like NVIDIA's translation of Inception (Karras et
-    al. 2020, metrics). Its input is uint8 images, 0 to 255, in three channels. return_features=True selects the
-    features, and no_output_bias=True the softmax of IS if the module has this argument. Other modules are called with
-    float32 images from -1 to 1, and return features, or features and probabilities.
+    An extractor with an argument return_features is called like NVIDIA's translation of Inception (Karras et al. 2020,
+    metrics). Its input is uint8 images, 0 to 255, in three channels. return_features=True selects the features, and
+    no_output_bias=True the softmax of IS if the extractor has this argument. Others are called with float32 images from
+    -1 to 1, and return features, or features and probabilities.
 
     Raises:
-        ValueError: The file is missing or not TorchScript.
+        ValueError: The extractor does not exist or cannot be loaded.
     """
 
-    def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise ValueError(
-                f"--features: expected pixels, digits or a TorchScript file, got {path}, which does not exist"
-            )
-        self._module = load_torchscript(path)
-        if self._module is None or not hasattr(self._module, "forward"):
-            raise ValueError(
-                f"--features: expected TorchScript, got another or damaged file {path}. Pickles are not opened; "
-                "write the module with torch.jit.save."
-            )
-        arguments = {argument.name for argument in self._module.forward.schema.arguments}
-        self.name = str(path)
-        self.sha256: str | None = sha256(path)
-        self._public, self._classifies = "return_features" in arguments, "no_output_bias" in arguments
+    def __init__(self, name: str, device: torch.device | str = "cpu") -> None:
+        loaded = load_extractor(name, device)
+        self.name, self._device, self._advice = name, device, loaded.advice
+        self.sha256: str | None = None if loaded.file is None else sha256(loaded.file)
+        self._function = loaded.function
+        self._public = "return_features" in loaded.arguments
+        self._classifies = "no_output_bias" in loaded.arguments
         if self._public:
             self.how = "uint8 images in 3 channels, return_features=True"
             self.how += "; IS: no_output_bias=True" if self._classifies else ""
@@ -135,28 +126,28 @@ class TorchScript:
             self.how = "float32 images from -1 to 1"
 
     def number(self, event: Event) -> int:
-        """Return the number of features that the module returns for two images of this shape.
+        """Return the number of features that the extractor returns for two images of this shape.
 
         Raises:
-            ValueError: The module fails on these images or returns too many features.
+            ValueError: The extractor fails on these images or returns too many features.
         """
-        varied = torch.arange(2 * math.prod(event)).to(torch.uint8).reshape(2, *event)
+        varied = torch.arange(2 * math.prod(event)).to(torch.uint8).reshape(2, *event).to(self._device)
         features, _ = self(varied, classify=True)
         return _not_too_many(self.name, features.shape[1])
 
     @torch.no_grad()
     def __call__(self, pixels: UInt8[Tensor, " n channels height width"], *, classify: bool) -> Found:
-        """Return the features and probabilities of the module.
+        """Return the features and probabilities of the extractor.
 
         Raises:
-            ValueError: The module fails, or its result is not valid features or probabilities.
+            ValueError: The extractor fails, or its result is not valid features or probabilities.
         """
         try:
             features, probabilities = self._called(pixels, classify)
-        except (RuntimeError, TypeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[-1:]
-            images = f"images of {_shape(pixels.shape[1:])}"
-            raise ValueError(f"--features: {self.name} failed on {images}: {''.join(reason)}") from None
+        except Exception as error:
+            reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+            images = f"{len(pixels)} images of {_shape(pixels.shape[1:])}"
+            raise ValueError(f"--features: {self.name} failed on {images}: {reason[0]}. {self._advice}") from None
         n = len(pixels)
         if not (isinstance(features, Tensor) and features.is_floating_point() and features.shape[:1] == (n,)):
             raise ValueError(f"--features: {self.name}: expected floats [images, features], got {_kind(features)}")
@@ -168,9 +159,9 @@ class TorchScript:
     def _called(self, pixels: UInt8[Tensor, " n channels height width"], classify: bool) -> tuple[Any, Any]:
         if self._public:
             coloured = pixels if pixels.shape[1] == 3 else pixels.expand(-1, 3, -1, -1)
-            features = self._module(coloured, return_features=True)
-            return features, self._module(coloured, no_output_bias=True) if classify and self._classifies else None
-        found = self._module(to_float(pixels))
+            features = self._function(coloured, return_features=True)
+            return features, self._function(coloured, no_output_bias=True) if classify and self._classifies else None
+        found = self._function(to_float(pixels))
         features, probabilities = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
         return features, probabilities if classify else None
 
@@ -182,9 +173,6 @@ class TorchScript:
             got = f"a sum of {float(total[0])}"
             raise ValueError(f"--features: {self.name}: expected probabilities with sum 1, got {got}")
         return (p.double() / total[:, None]).float()
-
-
-BUILT_IN: dict[str, type[Pixels] | type[Digits]] = {"pixels": Pixels, "digits": Digits}
 
 
 def _not_too_many(name: str, number: int) -> int:

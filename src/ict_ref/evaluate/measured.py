@@ -1,21 +1,27 @@
 """Statistics of a set of images: moments, some of its features, class probabilities and a description."""
 
+import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, Float64, Int64, UInt8
 from torch import Tensor
 
+from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.evaluate.features import Features
 from ict_ref.evaluate.moments import Moments
-from ict_ref.evaluate.sets import ImageSet
+from ict_ref.evaluate.sets import BATCH, ImageSet
 from ict_ref.utils.progress import bar
+from ict_ref.utils.tf32 import without_tf32
 
 # Largest number of images for scores over all pairs, which would take hours for more. Moments use all images.
 KEPT = 50_000
+# Runs of images whose moments are added one after the other: a number that no number of processes changes.
+SHARDS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,42 +40,115 @@ class Measured:
     """Description of the images for the protocol."""
 
 
+@dataclass(frozen=True)
+class _Shard:
+    """What one process finds in a shard of the images."""
+
+    moments: Moments
+    features: Float32[Tensor, " kept d"]
+    probabilities: Float32[Tensor, " n classes"] | None
+    pixels: UInt8[Tensor, " n channels height width"] | None
+    """The images, if other processes cannot load them."""
+
+
 def measure(images: ImageSet, features: Features, *, channels: int, classify: bool, what: str) -> Measured:
-    """Return the statistics of two or more images by these features.
+    """Return the statistics of two or more images by these features, computed in this process alone.
 
     Grey images are expanded to `channels` channels. `what` is the name of the images on the progress bar.
     """
-    chosen = torch.arange(min(images.count, KEPT)) * images.count // min(images.count, KEPT)
+    found = measure_together(images, features, ProcessGroup(), channels=channels, classify=classify, what=what)
+    assert found is not None  # noqa: S101 (this process is the first)
+    return found
+
+
+def measure_together(
+    images: ImageSet, features: Features, group: ProcessGroup, *, channels: int, classify: bool, what: str
+) -> Measured | None:
+    """Return the statistics that `measure` returns; None in all processes but the first.
+
+    Each process takes an equal number of shards. Shards do not depend on the number of processes, and the first process
+    adds their moments in their order, so any number of CPU processes finds the same bits. Features are computed in true
+    float32 on the device of each process.
+    """
+    shards, found = _shards(images.chunks), list[_Shard]()
     digest = hashlib.sha256("x".join(map(str, images.event)).encode())
+    with bar(images.count, what, "images", shown=group.first) as progress, torch.inference_mode(), without_tf32():
+        for start in range(0, len(shards), group.size):
+            several = shards[start : start + group.size]
+            mine = [
+                _shard(images, chunks, features, group.device, channels, classify, progress.update)
+                for chunks in several[group.rank : group.rank + 1]
+            ]
+            for rank, (chunks, [shard]) in enumerate(zip(several, group.gathered(mine), strict=False)):
+                for pixels in [shard.pixels] if shard.pixels is not None else map(images.load, chunks):
+                    digest.update(pixels.contiguous().numpy().tobytes())
+                found.append(dataclasses.replace(shard, pixels=None))
+                progress.update(0 if rank == group.rank else chunks[-1].stop - chunks[0].start)
+    return _measured(images, found, digest.hexdigest(), group.device) if group.first else None
+
+
+def _shards(chunks: Sequence[range]) -> list[Sequence[range]]:
+    """Return the chunks in at most SHARDS runs of nearly equal length."""
+    bounds = [len(chunks) * k // SHARDS for k in range(SHARDS + 1)]
+    return [chunks[first:last] for first, last in pairwise(bounds) if first < last]
+
+
+def _shard(
+    images: ImageSet,
+    chunks: Sequence[range],
+    features: Features,
+    device: torch.device,
+    channels: int,
+    classify: bool,
+    progress: Callable[[int], object],
+) -> _Shard:
+    """Return the statistics of the images of some consecutive chunks."""
+    chosen, done = _kept(images.count), chunks[0].start
+    kept, classes, made = list[Tensor](), list[Tensor](), list[Tensor]()
     moments: Moments | None = None
-    kept: Float32[Tensor, " kept d"] | None = None
-    classes: list[Float32[Tensor, " batch classes"]] = []
-    with bar(images.count, what, "images") as progress, torch.inference_mode():
-        for pixels in images.batches():
-            digest.update(pixels.contiguous().numpy().tobytes())
-            found, probabilities = features(coloured(pixels, channels), classify=classify)
-            if moments is None or kept is None:
-                moments = Moments(found.shape[1])
-                kept = torch.empty(len(chosen), found.shape[1])
-            first, last = torch.searchsorted(chosen, torch.tensor([moments.count, moments.count + len(found)])).tolist()
-            kept[first:last] = found[chosen[first:last] - moments.count]
+    for pixels in map(images.load, chunks):
+        made += [pixels] if images.sampled else []
+        for some in torch.split(pixels, BATCH):
+            found, probabilities = features(coloured(some, channels).to(device), classify=classify)
+            moments = moments or Moments(found.shape[1], device)
             moments.add(found)
-            if probabilities is not None:
-                classes.append(probabilities)
-            progress.update(len(found))
-    assert moments is not None  # noqa: S101 (there are at least two images)
+            these = chosen[(chosen >= done) & (chosen < done + len(found))] - done
+            kept.append(found[these.to(device)].cpu())
+            classes += [] if probabilities is None else [probabilities.cpu()]
+            done += len(found)
+            progress(len(found))
+    assert moments is not None  # noqa: S101 (a shard has an image)
+    return _Shard(
+        moments.cpu(), torch.cat(kept), torch.cat(classes) if classes else None, torch.cat(made) if made else None
+    )
+
+
+def _kept(count: int) -> Int64[Tensor, " kept"]:
+    """Return the positions of the images whose features are kept."""
+    return torch.arange(min(count, KEPT)) * count // min(count, KEPT)
+
+
+def _measured(images: ImageSet, shards: Sequence[_Shard], digest: str, device: torch.device) -> Measured:
+    """Return the statistics of all shards."""
+    moments = Moments(len(shards[0].moments.mean))
+    for shard in shards:
+        moments.merge(shard.moments)
+    classes = [shard.probabilities for shard in shards if shard.probabilities is not None]
+    # Descriptions without a device are of the CPU.
+    where = {} if device.type == "cpu" else {"device": device.type}
     return Measured(
         count=images.count,
         mean=moments.mean,
         covariance=moments.covariance(),
-        features=kept,
+        features=torch.cat([shard.features for shard in shards]),
         probabilities=torch.cat(classes) if classes else None,
         about={
             "name": images.name,
             "count": images.count,
             "image": list(images.event),
-            "pixels_sha256": digest.hexdigest(),
+            "pixels_sha256": digest,
             **images.made,
+            **where,
         },
     )
 

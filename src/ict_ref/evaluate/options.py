@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from ict_ref.evaluate.shared_options import SharedOptions
 from ict_ref.utils.command_line import expect
 from ict_ref.utils.option_parser import Decay, Flag, Several, Step, Width, metavar
 
@@ -30,7 +31,7 @@ INCEPTION = (
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
+class EvaluateOptions(SharedOptions):
     """Compare samples with real images: Frechet distance (FID), kernel distance (KID), inception score, precision and
     recall, with their protocol.
 
@@ -39,12 +40,13 @@ class EvaluateOptions:
     or an .npz of statistics (mu, sigma). Images are read into memory, but prepared data in batches.
 
     These scores are FID, KID and IS only with the features of Inception, whose file you supply; nothing is downloaded.
-    --features FILE takes any TorchScript module, and calls NVIDIA's translation of Inception like public FID code.
-    Other modules are called with float32 images [n, channels, height, width] from -1 to 1, in the images' own size.
-    Grey images have one channel unless the other set is in colour. A module returns features [n, d], or features and
-    probabilities [n, classes].
+    --features takes a Python callable as module:callable, a program written by torch.export.save, or a TorchScript file
+    (torch has deprecated TorchScript). NVIDIA's translation of Inception is called like public FID code. Others are
+    called with float32 images [n, channels, height, width] from -1 to 1, in the images' own size. Grey images have one
+    channel unless the other set is in colour. They return features [n, d], or features and probabilities [n, classes].
 
-    --count, --sigmas, --labels, --seed and --clip apply to samples of a run or a network.
+    --step, --count, --sigmas, --labels, --label-order, --seed, --clip, --truncate, --precision and --compile apply to
+    samples of a run or a network. Any number of CPU processes finds the same bits.
     """
 
     reference: Annotated[str, tyro.conf.arg(metavar="REFERENCE")]
@@ -61,7 +63,7 @@ class EvaluateOptions:
     """Score every checkpoint of the run, and write the scores to --json after each; by default RUN/curve.json. The same
     command resumes. python -m ict_ref.figures --from RUN draws the curve."""
     features: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "pixels"
-    """pixels, digits, or a TorchScript file."""
+    """pixels, digits, module:callable, a torch.export program, or a TorchScript file."""
     k: int = 3
     """Number of nearest neighbours for precision and recall."""
     json: Annotated[Path | None, metavar("FILE")] = None
@@ -75,7 +77,7 @@ class EvaluateOptions:
     sigmas: Annotated[Several[float], metavar("SIGMA ...")] = ()
     """Descending noise levels; by default one step."""
     labels: Annotated[Several[int], metavar("CLASS ...")] = ()
-    """Classes in alternation; by default all."""
+    """Classes of the samples; by default all."""
     seed: Annotated[int | None, metavar("S")] = None
     """Seed of the noise; by default 0."""
     clip: Annotated[Literal["as-trained", "yes", "no"] | None, metavar("{as-trained,yes,no}")] = None
@@ -90,6 +92,7 @@ class EvaluateOptions:
             expect(missing, option, "only without --every-milestone", "both", "Leave one of them out.")
         if self.features == "inception":
             raise ValueError(INCEPTION)
+        self.refuse_negative_numbers()
         expect(self.k >= 1, "--k", "an integer >= 1", self.k)
         expect(self.seed is None or self.seed >= 0, "--seed", "an integer >= 0", self.seed)
         if self.save_stats is not None:

@@ -72,7 +72,9 @@ class Report:
         return "\n\n".join([*tables, f"{SOURCE}, as printed. {note}"])
 
 
-def report(scores: Scores, samples: Measured, reference: Measured, features: Features, *, k: int) -> Report:
+def report(
+    scores: Scores, samples: Measured, reference: Measured, features: Features, *, k: int, device: str
+) -> Report:
     """Return the scores with their protocol and warnings."""
     protocol: dict[str, Any] = {
         "samples": samples.about,
@@ -94,6 +96,7 @@ def report(scores: Scores, samples: Measured, reference: Measured, features: Fea
     if samples.probabilities is not None:
         form = f"all samples at once; and mean, standard deviation of {PARTS} parts in their order"
         protocol["inception_score"] = {"form": form, "classes": samples.probabilities.shape[1], "dtype": "float32"}
+    protocol["device"] = device
     protocol["ict_ref"] = ict_ref.__version__
     left_out = (f"left out: {line}" for line in scores.left_out)
     warnings = (*_count_warnings(samples, reference), *_difference_warnings(samples, reference), *left_out)

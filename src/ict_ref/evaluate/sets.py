@@ -1,6 +1,6 @@
 """Sets of images in batches, from storage or from a model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,11 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from ict_ref.checkpoint.load import PretrainedModel
 from ict_ref.data.dataset import digits
 from ict_ref.data.image_files import read_pixels
 from ict_ref.data.prepared import ABOUT, open_arrays
+from ict_ref.evaluate.shared_options import SharedOptions
 from ict_ref.sample.recipe import Recipe
 
 BATCH = 64
@@ -29,7 +31,12 @@ class ImageSet:
     """Channels, height and width."""
     made: dict[str, Any]
     """Description of their origin for the protocol."""
-    batches: Callable[[], Iterator[UInt8[Tensor, " batch channels height width"]]]
+    chunks: Sequence[range]
+    """Ranges of images that are loaded or made together."""
+    load: Callable[[range], UInt8[Tensor, " chunk channels height width"]]
+    """Function that returns the images of a chunk."""
+    sampled: bool = False
+    """Whether `load` makes samples of a model, so that each chunk is loaded once, by one process."""
 
 
 def stored(place: str) -> ImageSet:
@@ -45,13 +52,13 @@ def stored(place: str) -> ImageSet:
     path = Path(place)
     if (path / ABOUT).is_file():
         about, array, _ = open_arrays(path)
-        starts = range(0, about.count, BATCH)
         return ImageSet(
             place,
             about.count,
             about.shape,
             {"recipe": about.words, **STORED},
-            lambda: (torch.from_numpy(array[start : start + BATCH].copy()) for start in starts),
+            _batches(about.count),
+            lambda chunk: torch.from_numpy(array[chunk.start : chunk.stop].copy()),
         )
     if (path / "config.json").is_file():
         raise ValueError(
@@ -62,16 +69,52 @@ def stored(place: str) -> ImageSet:
 
 def sampled(recipe: Recipe) -> ImageSet:
     """Return samples of a model, which are made on demand."""
-
-    def batches() -> Iterator[UInt8[Tensor, " batch channels height width"]]:
-        for chosen in recipe.batches:
-            yield from torch.split(recipe.make(chosen), BATCH)
-
     trained = recipe.trained
-    return ImageSet(trained.name, recipe.count, trained.event, recipe.described(), batches)
+    described = recipe.described()
+    return ImageSet(trained.name, recipe.count, trained.event, described, recipe.batches, recipe.make, sampled=True)
+
+
+def recipe_of(
+    trained: PretrainedModel,
+    options: SharedOptions,
+    *,
+    count: int,
+    sigmas: Sequence[float],
+    labels: tuple[int, ...],
+    seed: int,
+    clip: bool | None = None,
+) -> Recipe:
+    """Return the recipe of samples by the options of a command.
+
+    Raises:
+        ValueError: The model does not support the noise levels, labels or precision.
+    """
+    return Recipe(
+        trained,
+        count,
+        sigmas,
+        labels,
+        seed,
+        clip,
+        precision=options.precision,
+        compiled=options.compile,
+        truncate=options.truncate,
+        label_order=options.label_order,
+    )
 
 
 def in_memory(name: str, pixels: UInt8[Tensor, " n channels height width"]) -> ImageSet:
     """Return a named set of the images in a tensor."""
     count, channels, height, width = pixels.shape
-    return ImageSet(name, count, (channels, height, width), STORED, lambda: iter(torch.split(pixels, BATCH)))
+    return ImageSet(
+        name,
+        count,
+        (channels, height, width),
+        STORED,
+        _batches(count),
+        lambda chunk: pixels[chunk.start : chunk.stop],
+    )
+
+
+def _batches(count: int) -> list[range]:
+    return [range(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]

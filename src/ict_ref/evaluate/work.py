@@ -1,16 +1,18 @@
 """One run of the command: reading images, scoring samples and writing the report."""
 
+import dataclasses
 from pathlib import Path
 
 from ict_ref.checkpoint.load import load_pretrained
 from ict_ref.evaluate.curve import NAME, Scorer, refuse_other_than_file, score_checkpoints
 from ict_ref.evaluate.features import find_features
-from ict_ref.evaluate.measured import Measured, measure
+from ict_ref.evaluate.group import ProcessGroup, joined_by
+from ict_ref.evaluate.measured import Measured, measure_together
 from ict_ref.evaluate.options import EvaluateOptions
 from ict_ref.evaluate.reference import find_reference, measured_reference
 from ict_ref.evaluate.report import report
 from ict_ref.evaluate.scores import score
-from ict_ref.evaluate.sets import ImageSet, sampled, stored
+from ict_ref.evaluate.sets import ImageSet, recipe_of, sampled, stored
 from ict_ref.evaluate.statistics_file import save
 from ict_ref.sample.recipe import Recipe
 from ict_ref.utils.atomic import refuse_link, write_atomically
@@ -18,32 +20,49 @@ from ict_ref.utils.command_line import FAILED, expect, refuse_place, say
 
 COUNT = 50_000
 CLIP = {"as-trained": None, "yes": True, "no": False}
+# Options of samples that are made, which stored samples do not have.
+OF_MODELS = (
+    "step", "ema", "ema_sigma", "count", "sigmas", "labels", "label_order", "seed", "clip", "truncate", "precision",
+    "compile",
+)  # fmt: skip
 
 
 def work(options: EvaluateOptions) -> int:
-    """Score the samples, print and write the results, and return the exit status.
+    """Score the samples as one process of the command, and return the exit status.
+
+    Raises:
+        ValueError: The images, the features, the device or an output path cannot be used.
+        OSError: A file cannot be read or written.
+    """
+    with joined_by(options) as group:
+        return (score_every_milestone if options.every_milestone else score_samples)(options, group)
+
+
+def score_samples(options: EvaluateOptions, group: ProcessGroup) -> int:
+    """Score the samples, print and write the results in the first process, and return the exit status.
 
     Raises:
         ValueError: The images, the features or an output path cannot be used.
         OSError: A file cannot be read or written.
     """
-    if options.every_milestone:
-        return score_every_milestone(options)
-    features = find_features(options.features)
+    features = find_features(options.features, group.device)
     real = find_reference(options.reference, features)
     if isinstance(real, Measured):
         got = f"the statistics {options.reference}"
         expect(options.save_stats is None, "--save-stats", "images as --reference", got)
-    fake = None if options.samples is None else _samples(options, options.samples, real.count)
-    reference, channels = measured_reference(real, fake, features, least=max(2, options.k + 1))
-    if options.save_stats:
+    fake = None if options.samples is None else _samples(options, options.samples, real.count, group)
+    reference, channels = measured_reference(real, fake, features, group, least=max(2, options.k + 1))
+    if options.save_stats and reference is not None and group.first:
         options.save_stats.parent.mkdir(parents=True, exist_ok=True)
         save(reference, features, options.save_stats)
         print(f"wrote statistics of {reference.count} images of {options.reference} to {options.save_stats}")
     if fake is None:
         return 0
-    samples = measure(fake, features, channels=channels, classify=True, what="samples")
-    found = report(score(samples, reference, k=options.k), samples, reference, features, k=options.k)
+    samples = measure_together(fake, features, group, channels=channels, classify=True, what="samples")
+    if samples is None or reference is None:
+        return 0  # the first process has the results
+    scores = score(samples, reference, k=options.k)
+    found = report(scores, samples, reference, features, k=options.k, device=group.device.type)
     print(found.text())
     if options.table:
         print(f"\n{found.beside_paper()}")
@@ -54,18 +73,30 @@ def work(options: EvaluateOptions) -> int:
     return 0
 
 
-def _samples(options: EvaluateOptions, samples: str, reference: int | None) -> ImageSet:
+def _samples(options: EvaluateOptions, samples: str, reference: int | None, group: ProcessGroup) -> ImageSet:
     """Return stored samples, or samples of a model: --count of them, by default as many as the reference has."""
     place = Path(samples)
     if not (place / "config.json").is_file() and place.suffix != ".safetensors":
-        for option in ("step", "ema", "ema_sigma", "count", "sigmas", "labels", "seed", "clip"):
-            missing = getattr(options, option) in (None, ())
-            name = f"--{option.replace('_', '-')}"
-            expect(missing, name, "a run or a network as SAMPLES", place, "Leave it out.")
+        defaults = {field.name: field.default for field in dataclasses.fields(EvaluateOptions)}
+        for name in OF_MODELS:
+            missing = getattr(options, name) == defaults[name]
+            option = f"--{name.replace('_', '-')}"
+            expect(missing, option, "a run or a network as SAMPLES", place, "Leave it out.")
         return stored(samples)
-    trained = load_pretrained(place, step=options.step, ema=options.ema, ema_sigma=options.ema_sigma)
-    clip = CLIP[options.clip or "as-trained"]
-    return sampled(Recipe(trained, _count(options, reference), options.sigmas, options.labels, options.seed or 0, clip))
+    trained = load_pretrained(
+        place, group.device, step=options.step, ema=options.ema, ema_sigma=options.ema_sigma
+    )
+    return sampled(
+        recipe_of(
+            trained,
+            options,
+            count=_count(options, reference),
+            sigmas=options.sigmas,
+            labels=options.labels,
+            seed=options.seed or 0,
+            clip=CLIP[options.clip or "as-trained"],
+        )
+    )
 
 
 def _count(options: EvaluateOptions, reference: int | None) -> int:
@@ -73,7 +104,7 @@ def _count(options: EvaluateOptions, reference: int | None) -> int:
     return min(COUNT, reference or COUNT) if options.count is None else options.count
 
 
-def score_every_milestone(options: EvaluateOptions) -> int:
+def score_every_milestone(options: EvaluateOptions, group: ProcessGroup) -> int:
     """Score every checkpoint of a run, print the table and return the exit status: 1 if one cannot be read.
 
     Raises:
@@ -85,22 +116,26 @@ def score_every_milestone(options: EvaluateOptions) -> int:
     path = options.json or run / NAME
     refuse_link(path)
     refuse_other_than_file(path)
-    features = find_features(options.features)
+    features = find_features(options.features, group.device)
     real = find_reference(options.reference, features)
     first = sampled(Recipe(load_pretrained(run), 2))
-    reference, channels = measured_reference(real, first, features, least=2)
+    reference, channels = measured_reference(real, first, features, group, least=2)
     scorer = Scorer(
+        options=options,
         features=features,
         reference=reference,
         channels=channels,
         k=options.k,
-        count=_count(options, reference.count),
+        count=_count(options, real.count),
         sigmas=options.sigmas,
         labels=options.labels,
         seed=options.seed or 0,
         clip=CLIP[options.clip or "as-trained"],
+        group=group,
     )
     curve, unusable = score_checkpoints(run, scorer, path)
+    if curve is None:
+        return 0  # the first process has the results
     print(f"{curve.table()}\n\n{path}")
     for line in unusable:
         say("ict_ref.evaluate", FAILED, line)

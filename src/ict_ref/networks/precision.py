@@ -6,6 +6,8 @@ from contextvars import ContextVar
 
 import torch
 
+from ict_ref.utils.tf32 import without_tf32
+
 META_AUTOCAST: ContextVar[torch.dtype | None] = ContextVar("META_AUTOCAST", default=None)
 """Dtype of autocast on the meta device, for which torch has none; set where a GPU's pass is counted."""
 
@@ -25,17 +27,6 @@ def computing_in(policy: str) -> Iterator[None]:
     with without_tf32():
         use_precision(policy)
         yield
-
-
-@contextmanager
-def without_tf32() -> Iterator[None]:
-    """Compute in true float32 while the block runs, then as before."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    use_precision("float32")
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:

@@ -58,8 +58,9 @@ def some_images(
     seed: int,
     clip: bool = True,
     precision: str = "float32",
+    truncate: bool = False,
 ) -> UInt8[Tensor, " some *event"]:
-    """Return the chosen images as one batch, rounded to 8 bits.
+    """Return the chosen images as one batch, rounded to 8 bits or with `truncate` rounded down.
 
     The network computes in a policy of `train.precision`, by default in float32 without TF32.
 
@@ -77,7 +78,7 @@ def some_images(
     levels = torch.tensor(sigmas, dtype=torch.float64)
     with computing_in(precision), _autocast(precision, device):
         made = multistep_sample(f, noises.to(device, dtype), levels, sigma_min=model.sigma_min)
-    return to_uint8(made).cpu()
+    return to_uint8(made, truncate=truncate).cpu()
 
 
 def _autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -86,7 +86,7 @@ def recipe_of(sampling: Sampling, trained: PretrainedModel) -> Recipe:
     clip = {"as-trained": None, "yes": True, "no": False}[sampling.clip]
     return Recipe(
         trained, sampling.count, sampling.sigmas, sampling.labels, sampling.seed, clip, sampling.precision,
-        sampling.compile,
+        sampling.compile, sampling.truncate, sampling.label_order,
     )  # fmt: skip
 
 

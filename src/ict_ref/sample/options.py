@@ -53,12 +53,16 @@ class Sampling(Placement):
     count: int = 64
     """Number of samples."""
     labels: Annotated[tuple[int, ...], metavar("CLASS ...")] = ()
-    """Classes; with n classes, sample k has class number k mod n of this list. Default: all classes of the model."""
+    """Classes; in turn sample k has class number k mod n of these n. Default: all classes of the model."""
+    label_order: Literal["turn", "random"] = "turn"
+    """Whether samples take the classes in turn, or each draws its class at random, as in the authors' code."""
     seed: int = 0
     """Seed of the noise."""
     clip: Literal["as-trained", "yes", "no"] = "as-trained"
     """Clip to [-1, 1] after each step, as in the authors' CM code but not in the formula; as-trained: as set by the
     run's sample.clip, by default yes."""
+    truncate: Flag = False
+    """Truncate pixels to 8 bits, as in the authors' code, instead of rounding them."""
     precision: Literal["float32", "run"] = "float32"
     """Precision of the network: float32 without TF32, or that of the run's training, which is faster on a GPU."""
     compile: Flag = False

@@ -13,6 +13,7 @@ from ict_ref.checkpoint.safetensors_io import checksum
 from ict_ref.formulas import multistep_sample
 from ict_ref.sample.images import some_images, together
 from ict_ref.utils.command_line import expect
+from ict_ref.utils.rng import stream
 
 FORMAT = 2
 """Format of descriptions of samples; format 1, of version 0.1.0, has no number."""
@@ -31,7 +32,7 @@ class Recipe:
     sigmas: Sequence[float] = ()
     """Descending noise levels, one per step; empty: one step at the model's sigma_max."""
     wanted: tuple[int, ...] = ()
-    """Classes in alternation; empty: all classes of the model."""
+    """Classes of the samples; empty: all classes of the model."""
     seed: int = 0
     clip: bool | None = None
     """Whether each step's result is clipped to [-1, 1]; None: as in the run."""
@@ -39,6 +40,10 @@ class Recipe:
     """Precision of the network; run: that of the run's training."""
     compiled: bool = False
     """Whether the network is compiled by torch.compile."""
+    truncate: bool = False
+    """Whether pixels are rounded down to 8 bits."""
+    label_order: Literal["turn", "random"] = "turn"
+    """Whether samples take the classes in turn, or each draws its class at random."""
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -71,7 +76,11 @@ class Recipe:
     @property
     def labels(self) -> Int64[Tensor, " count"] | None:
         """Return the class of each sample, or None for a model without labels."""
-        return self.trained.labels(self.count, self.wanted)
+        if self.label_order == "turn" or self.trained.classes == 0:
+            return self.trained.labels(self.count, self.wanted)
+        classes = torch.tensor(self.wanted or range(self.trained.classes))
+        uniform = torch.from_numpy(stream(self.seed, "label").random(self.count))
+        return classes[(uniform * len(classes)).long()]
 
     @property
     def batches(self) -> list[range]:
@@ -92,11 +101,15 @@ class Recipe:
             seed=self.seed,
             clip=self.clips,
             precision=self.policy,
+            truncate=self.truncate,
         )
 
     def described(self) -> dict[str, Any]:
         """Return everything on which the samples depend, for their description."""
-        every = "all, in turn" if self.trained.classes else None
+        at_random = self.label_order == "random" and self.trained.classes > 0
+        every = f"all, {'at random' if at_random else 'in turn'}" if self.trained.classes else None
+        # Descriptions of chosen classes without this field have them in turn.
+        order = {"label_order": "at random"} if at_random else {}
         # Descriptions without these fields are of float32 and not compiled.
         rounding = {} if self.policy == "float32" else {"precision": self.policy}
         compiled = {"compiled": True} if self.compiled else {}
@@ -106,7 +119,8 @@ class Recipe:
             "labels": list(self.wanted) or every,
             "seed": self.seed,
             "clipping": "each step's result to [-1, 1]" if self.clips else "of pixels alone, to 0 to 255",
-            "quantisation": "rounded to the nearest of 256",
+            "quantisation": "rounded down to 256 values" if self.truncate else "rounded to the nearest of 256",
+            **order,
             **rounding,
             **compiled,
         }

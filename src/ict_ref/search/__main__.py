@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from ict_ref.evaluate.processes import in_processes
 from ict_ref.search.options import EPILOG, SearchOptions
-from ict_ref.utils.command_line import guarded
+from ict_ref.utils.command_line import guarded, leave
 from ict_ref.utils.option_parser import parse_options
 
 # torch is imported after the arguments are checked, so that help and errors appear at once.
@@ -18,15 +19,21 @@ NAME = "ict_ref.search"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     return guarded(
         NAME,
-        lambda: search(parse_options(SearchOptions, arguments, NAME, EPILOG)),
+        lambda: _dispatched(parse_options(SearchOptions, given, NAME, EPILOG), given),
         stopped="stopped; the same command resumes",
     )
 
 
+def _dispatched(options: SearchOptions, given: Sequence[str]) -> int:
+    """Search in this process, or in several as the options require."""
+    return in_processes(NAME, given, options, lambda: search(options))
+
+
 def search(options: SearchOptions) -> int:
-    """Search, print the table and return the exit status.
+    """Search as one process of the command, print the table in the first one, and return the exit status.
 
     Raises:
         ValueError: The model, the reference, the levels or the folder cannot be used.
@@ -35,6 +42,8 @@ def search(options: SearchOptions) -> int:
     from ict_ref.search.find import find
 
     found = find(options)
+    if found is None:
+        return 0  # the first process has the result
     print(table(found))
     print(f"\n{options.folder}: scores.csv, search.json{_drawn(options, found)}")
     return 0
@@ -82,4 +91,4 @@ def falls_then_rises(scores: Sequence[float]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

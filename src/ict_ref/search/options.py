@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
+from ict_ref.evaluate.shared_options import SharedOptions
 from ict_ref.utils.command_line import expect, model_name
 from ict_ref.utils.option_parser import Decay, Model, Several, Step, Width, metavar
 
@@ -20,7 +21,7 @@ examples:
 
 
 @dataclass(frozen=True)
-class SearchOptions:
+class SearchOptions(SharedOptions):
     """Find the noise level of the second sampling step.
 
     The result is the node of the training grid at which two-step samples have the smallest Frechet distance to a
@@ -43,7 +44,7 @@ class SearchOptions:
     ema_sigma: Width = None
     """Relative width of EMA weights to reconstruct, for a run with --train.ema-sigmas (post-hoc EMA)."""
     features: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "pixels"
-    """pixels, digits, or a TorchScript file."""
+    """pixels, digits, module:callable, a torch.export program, or a TorchScript file."""
     count: int = 10_000
     """Number of samples at each level."""
     before: Annotated[Several[float], metavar("SIGMA ...")] = ()
@@ -53,15 +54,14 @@ class SearchOptions:
     nodes: Annotated[int | None, metavar("N")] = None
     """Number of nodes of the grid; by default s1 + 1, the number at the end of training."""
     labels: Annotated[Several[int], metavar("CLASS ...")] = ()
-    """Classes in alternation; by default all."""
+    """Classes of the samples; by default all."""
     seed: int = 0
     """Seed of the noise."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Device."""
     out: Annotated[Path | None, metavar("FOLDER")] = None
     """New folder, or the folder of the same search; by default MODEL-search."""
 
     def __post_init__(self) -> None:
+        self.refuse_negative_numbers()
         expect(self.count >= 1, "--count", "an integer >= 1", self.count)
         expect(self.seed >= 0, "--seed", "an integer >= 0", self.seed)
         expect(self.nodes is None or self.nodes >= 3, "--nodes", "an integer >= 3", self.nodes)

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 Purpose = Literal[
-    "parameters", "order", "noise level", "noise", "dropout", "sample", "baseline", "flip", "data", "edit"
+    "parameters", "order", "noise level", "noise", "dropout", "sample", "baseline", "flip", "data", "edit", "label"
 ]
 
 # The numbers of the purposes define every run: append new ones, never reorder them.
@@ -28,6 +28,7 @@ _NUMBER: dict[Purpose, int] = {
     "flip": 7,
     "data": 8,
     "edit": 9,
+    "label": 10,
 }
 
 
