@@ -22,8 +22,12 @@ from tests.support.sampled_noise import sample_noise
 from ict_ref.checkpoint.training_state import checkpoint_file, load_checkpoint
 from ict_ref.checkpoint.writer import CheckpointWriter
 from ict_ref.config import Config, Machine
-from ict_ref.data.dataset import to_float
+from ict_ref.data.dataset import digits, to_float
 from ict_ref.distributed.process_group import ProcessGroup
+from ict_ref.evaluate.features import find_features
+from ict_ref.evaluate.measured import measure_together
+from ict_ref.evaluate.scores import score
+from ict_ref.evaluate.sets import in_memory
 from ict_ref.networks.dropout import DropoutSite, draw_masks
 from ict_ref.networks.model import build_model
 from ict_ref.sample import images as sampled
@@ -283,3 +287,31 @@ def test_cuda_graphs_learn_what_an_eager_network_learns(accumulate: int) -> None
     eager = on_device(config(), accumulate=accumulate)
     graphs = on_device(config(), accumulate=accumulate, compile=True, cuda_graphs=True)
     assert [updated(graphs) for _ in range(6)] == pytest.approx([updated(eager) for _ in range(6)], rel=1e-4)
+
+
+@pytest.mark.parametrize("extractor", ["digits", "extractors:Convolutions"])
+def test_scores_of_the_same_images_are_those_of_a_cpu(
+    extractor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With TF32 the features of the convolutions would be off by about 1e-3 each.
+    monkeypatch.chdir(tmp_path)
+    code = "import torch\ntorch.manual_seed(0)\nConvolutions = torch.nn.Sequential(\n"
+    code += "    torch.nn.Conv2d(1, 64, 3), torch.nn.ReLU(), torch.nn.Conv2d(64, 64, 3), torch.nn.Flatten(),\n"
+    (tmp_path / "extractors.py").write_text(code + "    torch.nn.Linear(1024, 32),\n)\n")
+    real, found = digits().held_out.pixels, []
+    for device in (CPU, DEVICE):
+        features = find_features(extractor, device)
+        group = ProcessGroup(device=device)
+        sets = [
+            measure_together(in_memory("", some), features, group, channels=1, classify=True, what="")
+            for some in (real[:300], real[300:])
+        ]
+        assert sets[0] is not None
+        assert sets[1] is not None
+        assert sets[0].mean.device == CPU
+        assert ("device" in sets[0].about) == (device.type == "cuda")
+        found.append(dataclasses.asdict(score(sets[0], sets[1], k=3)))
+    for name in ("frechet_distance", "kernel_distance", "inception_score"):
+        assert found[1][name] == (None if found[0][name] is None else pytest.approx(found[0][name], rel=1e-3))
+    for name in ("precision", "recall"):
+        assert found[1][name] == pytest.approx(found[0][name], abs=0.01)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,23 @@ def test_a_stopped_command_is_continued_and_scores_each_checkpoint_once(
     assert [point.step for point in read_curve(run / "curve.json").points] == [10]
     assert scored(run) == whole
     assert calls == ["step 10", "step 20", "step 20", "step 30"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+def test_two_processes_write_the_same_file(run: Path) -> None:
+    points = scored(run)
+    (run / "curve.json").rename("one.json")
+    command = [sys.executable, "-m", "ict_ref.evaluate", "run", *REFERENCE, "--every-milestone", "--processes", "2"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.count("run/curve.json") == 1
+    assert (run / "curve.json").read_bytes() == Path("one.json").read_bytes()
+    # The second process follows the first one, which has the scores of two of the three checkpoints.
+    content = json.loads(Path("one.json").read_text())
+    del content["points"][1]
+    (run / "curve.json").write_text(json.dumps(content))
+    subprocess.run(command, check=True, capture_output=True)
+    assert json.loads((run / "curve.json").read_text())["points"] == points
 
 
 def test_a_link_in_place_of_the_file_is_rejected_before_anything_is_scored(

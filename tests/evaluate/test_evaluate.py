@@ -28,6 +28,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 
 from ict_ref import export_checkpoint
+from ict_ref.checkpoint.load import load_pretrained
 from ict_ref.checkpoint.network_file import load_exported
 from ict_ref.checkpoint.run_dir import open_run
 from ict_ref.data.dataset import digits, load
@@ -37,7 +38,8 @@ from ict_ref.evaluate.__main__ import main
 from ict_ref.evaluate.features import find_features
 from ict_ref.evaluate.measured import measure
 from ict_ref.evaluate.paper import CIFAR10, IMAGENET64, printed_fid
-from ict_ref.evaluate.sets import stored
+from ict_ref.evaluate.sets import recipe_of, stored
+from ict_ref.evaluate.shared_options import SharedOptions
 from ict_ref.sample.images import images
 from ict_ref.training.loop import fit
 from ict_ref.training.trainer import Trainer
@@ -75,8 +77,12 @@ def found(place: Path, *arguments: object) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run of three steps, whose average makes anything but digits."""
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    config = configured("float32")
+    return trained(tmp_path_factory.mktemp("trained") / "run", "float32")
+
+
+def trained(folder: Path, precision: str) -> Path:
+    """Make a run of three steps and return its folder."""
+    config = configured(precision)
     trainer = Trainer(config, load(config.data).train)
     with torch.no_grad():
         for parameter in filled(trainer.ema).network.head.parameters():
@@ -222,6 +228,112 @@ def test_a_run_makes_as_many_samples_as_the_reference_has_in_one_step(tmp_path: 
         for clip in ([], ["--clip", "as-trained"], ["--clip", "yes"], ["--clip", "no"])
     }
     assert len(digests) == 2
+
+
+def test_labels_in_turn_or_at_random_and_truncation_are_in_the_protocol(tmp_path: Path, run: Path) -> None:
+    asked = [run, "--reference", "digits:held-out", "--count", 40, "--sigmas", 80, 0.8]
+    plain, drawn, few = (
+        found(tmp_path, *asked, *options)["protocol"]["samples"]
+        for options in ([], ["--label-order", "random"], ["--label-order", "random", "--labels", 3, 7])
+    )
+    assert (plain["labels"], drawn["labels"], few["labels"]) == ("all, in turn", "all, at random", [3, 7])
+    assert ("label_order" in plain, drawn["label_order"], few["label_order"]) == (False, "at random", "at random")
+    model = load_pretrained(run).model
+    digests = []
+    for classes in ([*range(10)], [3, 7]):
+        # stream(0, "label"): the numbers of Philox with key 0 that belong to purpose 10.
+        uniform = np.random.Generator(np.random.Philox(key=0, counter=[0, 0, 0, 10])).random(40)
+        labels = torch.tensor([classes[int(u * len(classes))] for u in uniform])
+        made = images(model, labels, [80.0, 0.8], count=40, event=(1, 8, 8), seed=0)
+        digests.append(hashlib.sha256(b"1x8x8" + made.numpy().tobytes()).hexdigest())
+    assert [drawn["pixels_sha256"], few["pixels_sha256"]] == digests
+    cut = found(tmp_path, *asked, "--truncate")["protocol"]["samples"]
+    assert (plain["quantisation"], cut["quantisation"]) == (
+        "rounded to the nearest of 256",
+        "rounded down to 256 values",
+    )
+    assert cut["pixels_sha256"] != plain["pixels_sha256"]
+
+
+def test_the_precision_of_a_run_and_its_device_are_in_the_protocol(tmp_path: Path, run: Path) -> None:
+    low = trained(tmp_path / "low", "bfloat16")
+    asked = ["--reference", "digits:held-out", "--count", 20]
+    same, plain, rough = (
+        found(tmp_path, *options, *asked)["protocol"]
+        for options in ([run, "--precision", "run"], [low], [low, "--precision", "run"])
+    )
+    assert same["device"] == plain["device"] == rough["device"] == "cpu"
+    assert "precision" not in same["samples"] | plain["samples"]
+    assert rough["samples"]["precision"] == "bfloat16"
+    assert rough["samples"]["pixels_sha256"] != plain["samples"]["pixels_sha256"]
+
+
+def test_a_recipe_has_the_options_of_the_command(run: Path) -> None:
+    options = SharedOptions(compile=True, truncate=True, label_order="random", precision="run")
+    recipe = recipe_of(load_pretrained(run), options, count=3, sigmas=(80.0, 1.0), labels=(2,), seed=4, clip=False)
+    assert (recipe.compiled, recipe.truncate, recipe.label_order, recipe.precision) == (True, True, "random", "run")
+    assert (recipe.count, recipe.sigmas, recipe.wanted, recipe.seed, recipe.clip) == (3, (80.0, 1.0), (2,), 4, False)
+
+
+def test_a_reference_batch_gives_moments_and_images(tmp_path: Path) -> None:
+    # As in guided-diffusion's files: moments of more images than the file has, and two arrays that are not read.
+    everything = BOTH.held_out.pixels.reshape(599, -1).double().numpy() / 127.5 - 1
+    moments = {"mu": everything.mean(0), "sigma": np.cov(everything.T)}
+    both, alone = tmp_path / "both.npz", tmp_path / "alone.npz"
+    np.savez(both, arr_0=REAL.permute(0, 2, 3, 1).numpy(), **moments, mu_s=np.zeros(3), sigma_s=np.eye(3))
+    np.savez(alone, **moments)
+    fake = npz(FAKE, tmp_path / "fake.npz")
+    got, of_moments, of_images = (
+        found(tmp_path, fake, "--reference", place) for place in (both, alone, npz(REAL, tmp_path / "real.npz"))
+    )
+    for name in ("precision", "recall", "kernel_distance"):
+        assert got["scores"][name] == of_images["scores"][name] is not None
+    assert got["scores"]["frechet_distance"] == of_moments["scores"]["frechet_distance"]
+    assert got["scores"]["frechet_distance"] != of_images["scores"]["frechet_distance"]
+    about = got["protocol"]["reference"]
+    assert about["moments"] == "mu and sigma of the file"
+    assert about["pixels_sha256"] == of_images["protocol"]["reference"]["pixels_sha256"]
+    assert about["statistics_sha256"] == hashlib.sha256(both.read_bytes()).hexdigest()
+    assert any("has statistics of unknown features" in line for line in got["warnings"])
+
+
+def test_a_reference_batch_of_other_features_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = tmp_path / "both.npz"
+    np.savez(both, arr_0=REAL.permute(0, 2, 3, 1).numpy(), mu=np.zeros(5), sigma=np.eye(5))
+    line = refused(capsys, npz(FAKE, tmp_path / "fake.npz"), "--reference", both)
+    assert "--reference: expected statistics of 64 features (pixels), got 5 in" in line
+
+
+def test_a_callable_of_a_module_gives_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_features.py").write_text(
+        "def flat(x):\n    return x.flatten(1)\n\ndef bad(x):\n    return x / None\n"
+    )
+    asked = ["digits:train", "--reference", "digits:held-out"]
+    ours, pixels = (found(tmp_path, *asked, *options) for options in (["--features", "my_features:flat"], []))
+    assert ours["scores"] == pixels["scores"]
+    assert ours["protocol"]["features"]["name"] == "my_features:flat"
+    assert "my_features:bad failed on 2 images of 8x8" in refused(capsys, *asked, "--features", "my_features:bad")
+    stats = tmp_path / "stats.npz"
+    assert evaluate(*asked[1:], "--features", "my_features:flat", "--save-stats", stats) == 0
+    fake = npz(FAKE, tmp_path / "fake.npz")
+    line = refused(capsys, fake, "--reference", stats, "--features", "pixels")
+    assert "--features: expected my_features:flat (SHA-256" in line
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+def test_any_number_of_processes_finds_the_same_bits(tmp_path: Path, run: Path) -> None:
+    asked = [str(run), "--reference", "digits:held-out", "--features", "digits", "--count", "1500"]
+    contents = []
+    for count in ("1", "2", "3"):
+        file = tmp_path / f"{count}.json"
+        command = [sys.executable, "-m", "ict_ref.evaluate", *asked, "--processes", count, "--json", str(file)]
+        subprocess.run(command, check=True, capture_output=True)
+        contents.append(file.read_bytes())
+    assert contents[0] == contents[1] == contents[2]
 
 
 def test_saved_statistics_stand_for_the_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -476,12 +588,19 @@ def test_what_a_model_cannot_make_is_refused(tmp_path: Path, capsys: pytest.Capt
         (["--count", 0], "--count: expected an integer >= 1, got 0"),
         (["--seed", -1], "--seed: expected an integer >= 0, got -1"),
         (["--k", 0], "--k: expected an integer >= 1, got 0"),
+        (["--processes", -1], "--processes: expected an integer >= 0, got -1"),
+        (["--threads", -1], "--threads: expected an integer >= 0, got -1"),
+        (["--device", "gpu"], "--device: expected one of auto, cpu, cuda, got gpu"),
+        (["--label-order", "shuffled"], "--label-order: expected one of turn, random, got shuffled"),
     ):
         assert complaint in refused(capsys, run, *held_out, *options)
     for option in ("--count", "--sigmas", "--labels", "--seed"):
         assert f"{option}: expected a run or a network as SAMPLES" in refused(
             capsys, "digits:train", *held_out, option, 0
         )
+    for options in (["--truncate"], ["--compile"], ["--precision", "run"], ["--label-order", "random"]):
+        line = refused(capsys, "digits:train", *held_out, *options)
+        assert f"{options[0]}: expected a run or a network as SAMPLES" in line
     broken = tmp_path / "broken"
     shutil.copytree(run, broken)
     for file in broken.glob("checkpoint-*"):
@@ -489,6 +608,12 @@ def test_what_a_model_cannot_make_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert "has no checkpoint yet" in refused(capsys, broken, *held_out)
     (tmp_path / "no.safetensors").write_bytes(b"no")
     assert "is damaged or not safetensors" in refused(capsys, tmp_path / "no.safetensors", *held_out)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    line = refused(capsys, run, "--reference", "digits:held-out", "--device", "cuda")
+    assert line.endswith("Start fewer processes, or give --device cpu.")
 
 
 def test_features_that_cannot_be_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

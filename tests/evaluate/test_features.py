@@ -124,7 +124,7 @@ def test_a_file_may_return_probabilities_beside_features(tmp_path: Path) -> None
         (Logits(), "expected probabilities with sum 1, got a sum"),
         (NotFinite(), "expected finite features"),
         (OneNumber(), r"expected floats \[images, features\], got torch.float32 \[\]"),
-        (Picky(), "failed on images of 8x8 in 3 channels: .*mat1 and mat2"),
+        (Picky(), "failed on 2 images of 8x8 in 3 channels: .*mat1 and mat2"),
     ],
 )
 def test_a_module_that_has_no_features_is_refused(tmp_path: Path, module: nn.Module, complaint: str) -> None:
@@ -171,5 +171,5 @@ def test_a_file_that_is_cut_off_or_empty_or_not_there_is_refused(tmp_path: Path)
         (tmp_path / "cut.pt").write_bytes(content)
         with pytest.raises(ValueError, match="got another or damaged file"):
             find_features(str(tmp_path / "cut.pt"))
-    with pytest.raises(ValueError, match="expected pixels, digits or a TorchScript file, got"):
+    with pytest.raises(ValueError, match=r"a torch.export program or a TorchScript file, got .*, which does not exist"):
         find_features(str(tmp_path / "nowhere.pt"))

@@ -46,6 +46,19 @@ def test_moments_do_not_depend_on_how_features_are_cut(cuts: list[int]) -> None:
     np.testing.assert_allclose(moments.covariance().numpy(), np.cov(x.numpy().T), rtol=1e-12)
 
 
+def test_moments_of_parts_are_those_of_all() -> None:
+    x = normal(50, 4, seed=0).double() @ normal(4, 4, seed=1).double() + 3
+    whole = Moments(4)
+    for part in x.split([1, 30, 19]):  # type: ignore[no-untyped-call]
+        moments = Moments(4)
+        for batch in part.split(7):
+            moments.add(batch)
+        whole.merge(moments.cpu())
+    assert whole.count == 50
+    np.testing.assert_allclose(whole.mean.numpy(), x.numpy().mean(0), rtol=1e-13)
+    np.testing.assert_allclose(whole.covariance().numpy(), np.cov(x.numpy().T), rtol=1e-12)
+
+
 def test_a_small_variance_beside_a_large_mean_keeps_its_digits() -> None:
     # Of sums of squares, 1e16 times 3000, float64 has no digits left for a variance of 1.
     x = normal(3000, 2, seed=0).double() + 1e8

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.support.networks import small_weights
 from torch import Tensor
 
+from ict_ref.checkpoint.load import load_pretrained
+from ict_ref.checkpoint.network_file import export
 from ict_ref.config import digits, minimal
-from ict_ref.data.dataset import load
+from ict_ref.data.dataset import load, to_uint8
 from ict_ref.formulas import (
     c_in,
     c_noise,
@@ -46,6 +49,7 @@ from ict_ref.formulas import (
     teacher_ema_decay,
 )
 from ict_ref.networks.model import build_model
+from ict_ref.sample.recipe import Recipe
 from ict_ref.training.loop import fit
 from ict_ref.training.radam import RAdam
 from ict_ref.training.trainer import Trainer
@@ -259,6 +263,36 @@ def test_a13_the_sampler_does_not_clip() -> None:
     samples = multistep_sample(lambda x, sigma: x, f64(3.0)[None], f64(80.0))
     assert samples.tolist() == [240.0]
     assert digits().sample.clip
+
+
+def test_a14_truncated_pixels_are_half_a_grey_level_darker() -> None:
+    x = torch.linspace(-1, 1, 100_001, dtype=torch.float64)
+    exact = (x + 1) * 127.5
+    nearest, down = (to_uint8(x, truncate=truncate).double() for truncate in (False, True))
+    assert float((nearest - exact).abs().max()) <= 0.5
+    assert torch.equal(down, exact.floor())
+    assert float((nearest - exact).mean()) == pytest.approx(0, abs=1e-4)
+    assert float((down - exact).mean()) == pytest.approx(-0.5, abs=1e-2)
+    assert to_uint8(f64(-1.5, -1.0, 0.999, 1.0, 1.5), truncate=True).tolist() == [0, 0, 254, 255, 255]
+
+
+def test_a15_labels_in_turn_are_equally_frequent_and_drawn_ones_are_not(tmp_path: Path) -> None:
+    export(small_weights(channels=1, classes=10), tmp_path / "net.safetensors")
+    trained = load_pretrained(tmp_path / "net.safetensors")
+    turn, drawn = (Recipe(trained, 5000, label_order=order).labels for order in ("turn", "random"))
+    assert turn is not None
+    assert drawn is not None
+    assert turn.bincount().tolist() == [500] * 10
+    counts = drawn.bincount().double()
+    # Pearson's statistic of 10 classes has mean 9 and standard deviation 4.2.
+    assert 1 < float((counts - 500).square().sum() / 500) < 26
+    # Sample k draws its class by the seed and k alone.
+    few = Recipe(trained, 70, label_order="random").labels
+    assert few is not None
+    assert torch.equal(few, drawn[:70])
+    other = Recipe(trained, 70, label_order="random", seed=1).labels
+    assert other is not None
+    assert not torch.equal(few, other)
 
 
 def test_c1_stroke_editing_with_everything_masked_would_forget_the_strokes() -> None:

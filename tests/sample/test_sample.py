@@ -221,6 +221,29 @@ def test_beside_the_samples_stands_how_they_were_made(run: Path, tmp_path: Path)
     assert json.loads((tmp_path / "b.npz.json").read_text())["labels"] == [3, 1]
 
 
+def test_truncated_samples_with_drawn_labels_say_so(run: Path, tmp_path: Path) -> None:
+    options = [str(run), "--count", "30", "--seed", "3"]
+    for name, chosen in (("plain", []), ("drawn", ["--label-order", "random"])):
+        for cut in ([], ["--truncate"]):
+            place = tmp_path / f"{name}{len(cut)}.npz"
+            assert main([*options, *chosen, *cut, "--out", str(place)]) == 0
+    (nearest, turn), (down, same) = arrays(tmp_path / "plain0.npz"), arrays(tmp_path / "plain1.npz")
+    assert turn == same == [*range(10)] * 3
+    assert set(np.unique(nearest.astype(int) - down)) == {0, 1}
+    _, drawn = arrays(tmp_path / "drawn1.npz")
+    assert drawn == [int(10 * u) for u in stream(3, "label").random(30)]
+    about = json.loads((tmp_path / "drawn1.npz.json").read_text())
+    assert (about["labels"], about["label_order"]) == ("all, at random", "at random")
+    assert about["quantisation"] == "rounded down to 256 values"
+    assert "label_order" not in json.loads((tmp_path / "plain1.npz.json").read_text())
+
+
+def test_labels_of_a_model_without_labels_cannot_be_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export(small_weights(channels=3, classes=0), tmp_path / "net.safetensors")
+    assert main([str(tmp_path / "net.safetensors"), "--label-order", "random", "--out", str(tmp_path / "a.npz")]) == 2
+    assert "--label-order: expected a model with labels for random, got" in rejection(capsys, "ict_ref.sample")
+
+
 def test_a_network_file_in_colour_without_labels(tmp_path: Path) -> None:
     export(small_weights(channels=3, classes=0), tmp_path / "net.safetensors")
     assert main([str(tmp_path / "net.safetensors"), "--count", "3", "--out", str(tmp_path / "a.npz")]) == 0

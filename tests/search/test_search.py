@@ -6,6 +6,8 @@ Oracle: samples step by step, and the Frechet distance by the eigenvalues of the
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from tests.support.runs import short_run
 from ict_ref.checkpoint.load import load_pretrained
 from ict_ref.data.dataset import digits
 from ict_ref.data.image_files import write_npz
-from ict_ref.evaluate.measured import measure
+from ict_ref.evaluate.measured import measure_together
 from ict_ref.sample.images import images
 from ict_ref.search import find as finding
 from ict_ref.search.__main__ import falls_then_rises, main
@@ -82,9 +84,9 @@ def test_stopped_it_goes_on_and_scores_nothing_twice(
         calls.append(what)
         if what == "samples" and calls.count("samples") == 4:
             raise KeyboardInterrupt
-        return measure(*arguments, what=what, **options)  # type: ignore[arg-type]
+        return measure_together(*arguments, what=what, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(finding, "measure", counted)
+    monkeypatch.setattr(finding, "measure_together", counted)
     assert main([*command, "--out", str(tmp_path / "stopped")]) == 130
     assert "stopped; the same command resumes" in capsys.readouterr().err
     assert len(scores(tmp_path / "stopped")) == 3
@@ -98,6 +100,28 @@ def test_stopped_it_goes_on_and_scores_nothing_twice(
     assert main([*command, "--out", str(tmp_path / "whole")]) == 0
     assert calls.count("samples") - 1 == 2 * total
     assert (tmp_path / "whole" / "search.json").read_text() == first
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+def test_two_processes_find_what_one_finds(run: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ict_ref.search", str(run), *OPTIONS, "--nodes", "5", "--device", "cpu"]
+    for count in ("1", "2"):
+        done = subprocess.run(
+            [*command, "--processes", count, "--out", str(tmp_path / count)], check=True, capture_output=True, text=True
+        )
+        assert done.stdout.count("<- best") == 1
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+    # A finished search is resumed by the first process alone.
+    assert main([str(run), *OPTIONS, "--nodes", "5", "--out", str(tmp_path / "2")]) == 0
+
+
+def test_the_options_of_the_samples_are_in_the_description(run: Path, tmp_path: Path) -> None:
+    options = ["--nodes", "3", "--truncate", "--label-order", "random", "--out", str(tmp_path / "s")]
+    assert main([str(run), *OPTIONS, *options]) == 0
+    search = json.loads((tmp_path / "s" / "search.json").read_text())["search"]
+    assert (search["quantisation"], search["labels"]) == ("rounded down to 256 values", "all, at random")
+    assert "device" not in search
 
 
 def test_scores_with_one_valley_are_told_from_others() -> None:
@@ -128,7 +152,7 @@ def test_a_level_after_two_that_are_known(run: Path, tmp_path: Path) -> None:
         (["--count", "1"], "at least 2 images"),
         (["--before", "5", "80"], "expected before descending strictly"),
         (["--after", "79.9999"], "between before and after"),
-        (["--device", "gpu"], "--device: expected one of cpu, cuda, got gpu"),
+        (["--device", "gpu"], "--device: expected one of auto, cpu, cuda, got gpu"),
         (["--device", "cuda"], "--device: expected a GPU"),
         (["--labels", "11"], "--labels: expected classes from 0 to 9, got 11"),
         (["--reference", "nowhere"], "nowhere does not exist"),

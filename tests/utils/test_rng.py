@@ -37,6 +37,7 @@ def test_the_numbers_of_the_purposes_are_fixed() -> None:
     # Renumbered, they would make every old run another one.
     purposes: list[Purpose] = [
         "parameters", "order", "noise level", "noise", "dropout", "sample", "baseline", "flip", "data", "edit",
+        "label",
     ]  # fmt: skip
     for number, purpose in enumerate(purposes):
         expected = np.random.Philox(key=9, counter=[0, 2, 1, number]).random_raw(2)

@@ -37,7 +37,8 @@ class EvaluateOptions(SharedOptions):
 
     SAMPLES is a run folder, a checkpoint or a network file (.safetensors) to sample from, a folder of images, or an
     .npz (arr_0, uint8). REFERENCE is a folder of images, an .npz, a prepared folder, digits:train or digits:held-out,
-    or an .npz of statistics (mu, sigma). Images are read into memory, but prepared data in batches.
+    or an .npz of statistics (mu, sigma). An .npz with images and statistics gives both: the Frechet distance is to its
+    statistics, and the other scores are to its images. Images are read into memory, but prepared data in batches.
 
     These scores are FID, KID and IS only with the features of Inception, whose file you supply; nothing is downloaded.
     --features takes a Python callable as module:callable, a program written by torch.export.save, or a TorchScript file

@@ -1,29 +1,52 @@
-"""The reference of scores: real images, or the statistics of a file."""
+"""The reference of scores: real images, the statistics of a file, or both."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.evaluate.features import Features
 from ict_ref.evaluate.measured import Measured, channels_and_number, measure_together
 from ict_ref.evaluate.sets import ImageSet, stored
-from ict_ref.evaluate.statistics_file import is_statistics, load
+from ict_ref.evaluate.statistics_file import is_batch, is_statistics, load
 from ict_ref.utils.command_line import expect
 
 
-def find_reference(place: str, features: Features) -> ImageSet | Measured:
-    """Return the real images at this place, or the statistics in this file.
+@dataclass(frozen=True)
+class ReferenceBatch:
+    """Real images with moments of their own, which may be of more images (arr_0, mu and sigma of one .npz)."""
+
+    images: ImageSet
+    moments: Measured
+
+
+Reference: TypeAlias = ImageSet | Measured | ReferenceBatch
+
+
+def find_reference(place: str, features: Features) -> Reference:
+    """Return the real images at this place, the statistics in this file, or both.
 
     Raises:
         ValueError: The path does not hold images or statistics of these features, or a file is damaged.
         OSError: A file cannot be read.
     """
+    if is_batch(place):
+        return ReferenceBatch(stored(place), load(place, features))
     return load(place, features) if is_statistics(place) else stored(place)
 
 
+def count_of(real: Reference) -> int | None:
+    """Return the number of images of the moments; None if it is unknown."""
+    return real.moments.count if isinstance(real, ReferenceBatch) else real.count
+
+
 def measured_reference(
-    real: ImageSet | Measured, fake: ImageSet | None, features: Features, group: ProcessGroup, *, least: int
+    real: Reference, fake: ImageSet | None, features: Features, group: ProcessGroup, *, least: int
 ) -> tuple[Measured | None, int]:
     """Return the statistics of the reference, and the common number of channels of all images.
 
-    Processes other than the first may return None for the statistics.
+    Processes other than the first may return None for the statistics. The moments of a reference batch are those of the
+    file, and its features for precision and recall are those of its images.
 
     Raises:
         ValueError: A set has fewer than `least` images, or the features do not fit the images or the statistics.
@@ -32,12 +55,24 @@ def measured_reference(
         channels, _ = channels_and_number(features, {"samples": fake, "reference": real}, least=least)
         found = measure_together(real, features, group, channels=channels, classify=False, what="reference")
         return found, channels
-    channels, number = channels_and_number(features, {"samples": fake}, least=least)
+    images, moments = (real.images, real.moments) if isinstance(real, ReferenceBatch) else (None, real)
+    channels, number = channels_and_number(features, {"samples": fake, "reference": images}, least=least)
     expect(
-        len(real.mean) == number,
+        len(moments.mean) == number,
         "--reference",
         f"statistics of {number} features ({features.name})",
-        f"{len(real.mean)} in {real.about['name']}",
+        f"{len(moments.mean)} in {moments.about['name']}",
         "Give images, or statistics of these features.",
     )
-    return real, channels
+    if images is None:
+        return moments, channels
+    found = measure_together(images, features, group, channels=channels, classify=False, what="reference")
+    return found and _with_moments(found, moments), channels
+
+
+def _with_moments(images: Measured, moments: Measured) -> Measured:
+    """Return the statistics of images with other moments."""
+    about = {**images.about, **moments.about, "moments": "mu and sigma of the file"}
+    return dataclasses.replace(
+        images, count=moments.count, mean=moments.mean, covariance=moments.covariance, about=about
+    )

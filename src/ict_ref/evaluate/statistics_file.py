@@ -4,7 +4,8 @@ mu, sigma   float64, mean and covariance of the features
 count       number of images
 ict_ref     JSON: the features, their checksum, and the protocol of the images
 features    float32, the features for KID, precision and recall if they are small enough
-Files of other tools have only mu and sigma, and do not identify their features.
+Files of other tools have only mu and sigma, and do not identify their features. Reference batches of guided-diffusion
+have images too (arr_0).
 """
 
 import json
@@ -36,12 +37,25 @@ Arrays = dict[str, Shaped[np.ndarray, " *shape"]]
 
 
 def is_statistics(place: str) -> bool:
-    """Return whether this is an .npz of statistics instead of images.
+    """Return whether this is an .npz of statistics, perhaps with images.
 
     Raises:
         ValueError: The file is damaged.
     """
-    return place.endswith(".npz") and Path(place).is_file() and "mu" in _arrays(Path(place), ())
+    return "mu" in _names(place)
+
+
+def is_batch(place: str) -> bool:
+    """Return whether this is an .npz of another tool with both images (arr_0) and statistics.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    return {"mu", "arr_0"} <= _names(place) and "ict_ref" not in _names(place)
+
+
+def _names(place: str) -> set[str]:
+    return set(_arrays(Path(place), ())) if place.endswith(".npz") and Path(place).is_file() else set()
 
 
 def save(measured: Measured, features: Features, path: Path) -> None:

@@ -7,9 +7,9 @@ from ict_ref.checkpoint.load import load_pretrained
 from ict_ref.evaluate.curve import NAME, Scorer, refuse_other_than_file, score_checkpoints
 from ict_ref.evaluate.features import find_features
 from ict_ref.evaluate.group import ProcessGroup, joined_by
-from ict_ref.evaluate.measured import Measured, measure_together
+from ict_ref.evaluate.measured import measure_together
 from ict_ref.evaluate.options import EvaluateOptions
-from ict_ref.evaluate.reference import find_reference, measured_reference
+from ict_ref.evaluate.reference import count_of, find_reference, measured_reference
 from ict_ref.evaluate.report import report
 from ict_ref.evaluate.scores import score
 from ict_ref.evaluate.sets import ImageSet, recipe_of, sampled, stored
@@ -47,10 +47,10 @@ def score_samples(options: EvaluateOptions, group: ProcessGroup) -> int:
     """
     features = find_features(options.features, group.device)
     real = find_reference(options.reference, features)
-    if isinstance(real, Measured):
+    if not isinstance(real, ImageSet):
         got = f"the statistics {options.reference}"
         expect(options.save_stats is None, "--save-stats", "images as --reference", got)
-    fake = None if options.samples is None else _samples(options, options.samples, real.count, group)
+    fake = None if options.samples is None else _samples(options, options.samples, count_of(real), group)
     reference, channels = measured_reference(real, fake, features, group, least=max(2, options.k + 1))
     if options.save_stats and reference is not None and group.first:
         options.save_stats.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def score_every_milestone(options: EvaluateOptions, group: ProcessGroup) -> int:
         reference=reference,
         channels=channels,
         k=options.k,
-        count=_count(options, real.count),
+        count=_count(options, count_of(real)),
         sigmas=options.sigmas,
         labels=options.labels,
         seed=options.seed or 0,

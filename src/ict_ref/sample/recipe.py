@@ -52,6 +52,8 @@ class Recipe:
         nothing, levels = torch.zeros(len(self.levels), 0, 1), torch.tensor(self.levels, dtype=torch.float64)
         multistep_sample(lambda x, _: x, nothing, levels, sigma_min=self.trained.model.sigma_min)
         self.trained.labels(1, self.wanted)
+        has_order = self.label_order == "turn" or self.trained.classes > 0
+        expect(has_order, "--label-order", "a model with labels for random", self.trained.name, "Leave it out.")
         expect(self.policy is not None, "--precision", "float32 for a network file", "run", "A file has no run.")
         advice = "Leave the option out."
         expect(self.policy != "float64", "--precision", "float32 for a run in float64", "run", advice)
@@ -76,7 +78,7 @@ class Recipe:
     @property
     def labels(self) -> Int64[Tensor, " count"] | None:
         """Return the class of each sample, or None for a model without labels."""
-        if self.label_order == "turn" or self.trained.classes == 0:
+        if self.label_order == "turn":
             return self.trained.labels(self.count, self.wanted)
         classes = torch.tensor(self.wanted or range(self.trained.classes))
         uniform = torch.from_numpy(stream(self.seed, "label").random(self.count))
@@ -106,7 +108,7 @@ class Recipe:
 
     def described(self) -> dict[str, Any]:
         """Return everything on which the samples depend, for their description."""
-        at_random = self.label_order == "random" and self.trained.classes > 0
+        at_random = self.label_order == "random"
         every = f"all, {'at random' if at_random else 'in turn'}" if self.trained.classes else None
         # Descriptions of chosen classes without this field have them in turn.
         order = {"label_order": "at random"} if at_random else {}
