@@ -32,7 +32,7 @@ class Loaded:
     arguments: frozenset[str]
     """Names of its arguments."""
     file: Path | None
-    """File whose checksum identifies the extractor; None if there is none."""
+    """File whose checksum identifies the extractor; None without a file."""
     advice: str
     """Advice for a call that fails."""
 
