@@ -1,6 +1,5 @@
 """Statistics of a set of images: moments, some of its features, class probabilities and a description."""
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +50,42 @@ class _Shard:
     """The images, if other processes cannot load them."""
 
 
+class _Total:
+    """The statistics of the shards so far, added one by one: the moments of a shard may take 100 MB."""
+
+    def __init__(self, images: ImageSet) -> None:
+        self._images, self._filled = images, 0
+        self._moments: Moments | None = None
+        self._features: Float32[Tensor, " kept d"] = torch.empty(0, 0)
+        self._probabilities: list[Float32[Tensor, " n classes"]] = []
+
+    def add(self, shard: _Shard) -> None:
+        """Add a shard."""
+        if self._moments is None:
+            self._moments = Moments(len(shard.moments.mean))
+            self._features = torch.empty(len(_kept(self._images.count)), shard.features.shape[1])
+        self._moments.merge(shard.moments)
+        self._features[self._filled : self._filled + len(shard.features)] = shard.features
+        self._filled += len(shard.features)
+        self._probabilities += [] if shard.probabilities is None else [shard.probabilities]
+
+    def measured(self, digest: str, device: torch.device) -> Measured:
+        """Return the statistics of all shards, and the checksum of the pixels in the description."""
+        images = self._images
+        assert self._moments is not None  # noqa: S101 (there is a shard)
+        # Descriptions without a device are of the CPU.
+        where = {} if device.type == "cpu" else {"device": device.type}
+        about = {"name": images.name, "count": images.count, "image": list(images.event), "pixels_sha256": digest}
+        return Measured(
+            count=images.count,
+            mean=self._moments.mean,
+            covariance=self._moments.covariance(),
+            features=self._features,
+            probabilities=torch.cat(self._probabilities) if self._probabilities else None,
+            about={**about, **images.made, **where},
+        )
+
+
 def measure(images: ImageSet, features: Features, *, channels: int, classify: bool, what: str) -> Measured:
     """Return the statistics of two or more images by these features, computed in this process alone.
 
@@ -70,7 +105,7 @@ def measure_together(
     adds their moments in their order, so any number of CPU processes finds the same bits. Features are computed in true
     float32 on the device of each process.
     """
-    shards, found = _shards(images.chunks), list[_Shard]()
+    shards, total = _shards(images.chunks), _Total(images)
     digest = hashlib.sha256("x".join(map(str, images.event)).encode())
     with bar(images.count, what, "images", shown=group.first) as progress, torch.inference_mode(), without_tf32():
         for start in range(0, len(shards), group.size):
@@ -82,9 +117,9 @@ def measure_together(
             for rank, (chunks, [shard]) in enumerate(zip(several, group.gathered(mine), strict=False)):
                 for pixels in [shard.pixels] if shard.pixels is not None else map(images.load, chunks):
                     digest.update(pixels.contiguous().numpy().tobytes())
-                found.append(dataclasses.replace(shard, pixels=None))
+                total.add(shard)
                 progress.update(0 if rank == group.rank else chunks[-1].stop - chunks[0].start)
-    return _measured(images, found, digest.hexdigest(), group.device) if group.first else None
+    return total.measured(digest.hexdigest(), group.device) if group.first else None
 
 
 def _shards(chunks: Sequence[range]) -> list[Sequence[range]]:
@@ -126,31 +161,6 @@ def _shard(
 def _kept(count: int) -> Int64[Tensor, " kept"]:
     """Return the positions of the images whose features are kept."""
     return torch.arange(min(count, KEPT)) * count // min(count, KEPT)
-
-
-def _measured(images: ImageSet, shards: Sequence[_Shard], digest: str, device: torch.device) -> Measured:
-    """Return the statistics of all shards."""
-    moments = Moments(len(shards[0].moments.mean))
-    for shard in shards:
-        moments.merge(shard.moments)
-    classes = [shard.probabilities for shard in shards if shard.probabilities is not None]
-    # Descriptions without a device are of the CPU.
-    where = {} if device.type == "cpu" else {"device": device.type}
-    return Measured(
-        count=images.count,
-        mean=moments.mean,
-        covariance=moments.covariance(),
-        features=torch.cat([shard.features for shard in shards]),
-        probabilities=torch.cat(classes) if classes else None,
-        about={
-            "name": images.name,
-            "count": images.count,
-            "image": list(images.event),
-            "pixels_sha256": digest,
-            **images.made,
-            **where,
-        },
-    )
 
 
 def coloured(
