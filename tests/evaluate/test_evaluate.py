@@ -280,11 +280,12 @@ def test_a_reference_batch_gives_moments_and_images(tmp_path: Path) -> None:
     everything = BOTH.held_out.pixels.reshape(599, -1).double().numpy() / 127.5 - 1
     moments = {"mu": everything.mean(0), "sigma": np.cov(everything.T)}
     both, alone = tmp_path / "both.npz", tmp_path / "alone.npz"
-    np.savez(both, arr_0=REAL.permute(0, 2, 3, 1).numpy(), **moments, mu_s=np.zeros(3), sigma_s=np.eye(3))
+    real = REAL[:50]  # fewer than features, of which the moments are not
+    np.savez(both, arr_0=real.permute(0, 2, 3, 1).numpy(), **moments, mu_s=np.zeros(3), sigma_s=np.eye(3))
     np.savez(alone, **moments)
     fake = npz(FAKE, tmp_path / "fake.npz")
     got, of_moments, of_images = (
-        found(tmp_path, fake, "--reference", place) for place in (both, alone, npz(REAL, tmp_path / "real.npz"))
+        found(tmp_path, fake, "--reference", place) for place in (both, alone, npz(real, tmp_path / "real.npz"))
     )
     for name in ("precision", "recall", "kernel_distance"):
         assert got["scores"][name] == of_images["scores"][name] is not None
@@ -295,6 +296,8 @@ def test_a_reference_batch_gives_moments_and_images(tmp_path: Path) -> None:
     assert about["pixels_sha256"] == of_images["protocol"]["reference"]["pixels_sha256"]
     assert about["statistics_sha256"] == hashlib.sha256(both.read_bytes()).hexdigest()
     assert any("has statistics of unknown features" in line for line in got["warnings"])
+    singular = "images in the reference for 64 features: their covariance is singular"
+    assert [any(singular in line for line in one["warnings"]) for one in (got, of_images)] == [False, True]
 
 
 def test_a_reference_batch_of_other_features_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -613,7 +616,7 @@ def test_what_a_model_cannot_make_is_refused(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str], run: Path) -> None:
     line = refused(capsys, run, "--reference", "digits:held-out", "--device", "cuda")
-    assert line.endswith("Start fewer processes, or give --device cpu.")
+    assert line.strip().endswith("Start fewer processes, or give --device cpu.")
 
 
 def test_features_that_cannot_be_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
