@@ -241,7 +241,7 @@ def test_every_deviation_has_a_fix_and_its_places_have_commits() -> None:
     places = [place for name in deviations() for place in seen_in(name)]
     assert all(re.fullmatch(r"[\w.-]+/[\w.-]+", place.repository) for place in places)
     assert all(re.fullmatch("[0-9a-f]{7}", place.commit) and (place.path or not place.line) for place in places)
-    assert str(places[0]) == "Kinyugo/consistency_models@2e6618d consistency_models/consistency_models.py"
+    assert str(places[0]) == "Kinyugo/consistency_models@2e6618d consistency_models/consistency_models.py:137"
 
 
 # Calls.

@@ -1,4 +1,4 @@
-"""A pseudo-Huber distance as nine public codes have it: of each element, then averaged."""
+"""A pseudo-Huber distance as eight public codes have it: of each element, then averaged."""
 
 from torch import Tensor
 
