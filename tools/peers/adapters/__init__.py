@@ -1,0 +1,1 @@
+"""Adapters: each gives the functions of one public code the names of `ict_ref.formulas`."""
