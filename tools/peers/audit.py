@@ -62,7 +62,7 @@ def audited(peer: Peer, book: Book, checkouts: Path, seconds: float = SECONDS) -
             found.not_run.append(f"{group}: {error}")
         else:
             found.head.update({name: report[name] for name in VERSIONS})
-            found.rows.extend(made)
+            found.rows.extend(_claimed(row, peer) for row in made)
     return found
 
 
@@ -134,6 +134,11 @@ def _in_own_dtype(made: list[Row], peer: Peer, book: Book, folder: Path, seconds
     words = ["check", peer.target, "--only", *names, "--dtype", peer.dtype]
     again = {row.item: row for row in rows("formulas", verified(words, folder, seconds), book.readings)}
     return [_better(row, again.get(row.item, row)) for row in made]
+
+
+def _claimed(row: Row, peer: Peer) -> Row:
+    """Return the row, without a verdict on a form that the authors do not claim to be the paper's."""
+    return replace(row, verdict="not claimed") if row.item in peer.unclaimed and row.verdict in DIFFERS else row
 
 
 def _better(row: Row, own: Row) -> Row:

@@ -35,6 +35,7 @@ class Peer:
     step: tuple[str, ...] | None = None
     step_from: str = ""
     model: tuple[str, ...] | None = None
+    unclaimed: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     lines: Mapping[str, str] = field(default_factory=dict)
 

@@ -51,9 +51,11 @@ MEANINGS: dict[Verdict, str] = {
     "right": "every value and every law, up to the last bit of float64",
     "right to float32": "every value, to the precision of float32",
     "authors' variant": "the form of the paper's own code, such as N - 1 in place of N",
+    "observed": "a fact about the code without a formula to compare",
     "reading": "a form that the paper does not exclude",
     "differs elsewhere": "right at the paper's settings, another value at others",
     "differs at the paper's settings": "another value at the paper's settings",
+    "not claimed": "another form, which the authors do not claim to be the paper's",
     "not there": "claimed, and there is no such function to call",
     "not checked": "no check could be made",
 }

@@ -9,15 +9,17 @@ Verdict: TypeAlias = Literal[
     "right",
     "right to float32",
     "authors' variant",
+    "observed",
     "reading",
     "differs elsewhere",
     "differs at the paper's settings",
+    "not claimed",
     "not there",
     "not checked",
 ]
 RIGHT: tuple[Verdict, ...] = ("right", "right to float32", "authors' variant")
 DIFFERS: tuple[Verdict, ...] = ("differs elsewhere", "differs at the paper's settings")
-ORDER: tuple[Verdict, ...] = (*RIGHT, "reading", *DIFFERS, "not there", "not checked")
+ORDER: tuple[Verdict, ...] = (*RIGHT, "observed", "reading", *DIFFERS, "not claimed", "not there", "not checked")
 """All verdicts; what is right comes first."""
 # A law that passes an option which the function does not have, and one about the last bit of float64.
 WITHOUT_OPTION = re.compile(r"raised TypeError: .* unexpected keyword argument")
@@ -58,6 +60,9 @@ def _row(
     made = [one for one in results if one["status"] not in ("missing", "skipped") and not _is_refusal(one)]
     differing = [one for one in made if one["status"] == "fail" and not _is_excused(one)]
     verdict = _verdict(results, made, differing, readings)
+    # A variant of the authors is a form of a formula; the notes of an audit describe what it saw.
+    if verdict == "authors' variant" and group != "formulas":
+        verdict = "observed"
     of_item = [one for one in findings if item in one["functions"] and _belongs(one, verdict)]
     causes = dict.fromkeys(_cause(one, item) for one in of_item)
     example = next((one["example"] for one in of_item if verdict in DIFFERS and one["example"]), "")
@@ -104,7 +109,7 @@ def _deviations(result: Mapping[str, Any]) -> frozenset[str]:
 
 def _belongs(finding: Mapping[str, Any], verdict: Verdict) -> bool:
     """Return whether a finding explains a verdict."""
-    if verdict in RIGHT:
+    if verdict in (*RIGHT, "observed"):
         return not finding["fails"] and finding["kind"] not in ("accepts", "precision")
     return bool(finding["fails"]) or verdict == "not checked"
 

@@ -13,10 +13,11 @@ from tools.peers.adapters.openai_torch import (
     c_out,
     c_skip,
     denoiser,
+    model,
     util,
 )
 
-__all__ = ["boundary_parameterization", "c_in", "c_noise", "c_out", "c_skip"]
+__all__ = ["boundary_parameterization", "c_in", "c_noise", "c_out", "c_skip", "model"]
 levels = adapt.cut("cm/karras_diffusion.py", 180, 182, result="ts", given={"np": np}, sha256="b0365ab621ae")
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ict_ref.verify import adapt
+from tools.peers.adapters.networks import free_network
 
 with adapt.stub_imports(
     "einops", "gym", "hydra", "omegaconf", "pytorch_lightning", "torchvision", "zarr", "numba", "cv2", "av"
@@ -18,7 +19,7 @@ with adapt.stub_imports(
 plain: Any = cm.ContinuousConsistencyModel(nn.Linear(1, 1))
 
 
-def model(**options: Any) -> Any:
+def published(**options: Any) -> Any:
     """Return the published model with some of its attributes."""
     made = copy(plain)
     vars(made).update(options)
@@ -41,30 +42,30 @@ def exponential_curriculum(step: int, *, total_steps: int, s0: int = 10, s1: int
 
 
 def sigma_grid(n: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Any:
-    return model(sigma_min=sigma_min, sigma_max=sigma_max, rho=rho).training_noise_schedule(n - 1)
+    return published(sigma_min=sigma_min, sigma_max=sigma_max, rho=rho).training_noise_schedule(n - 1)
 
 
 def c_skip(sigma: Tensor, *, sigma_min: float = 0.002, sigma_data: float = 0.5) -> Any:
-    return model(sigma_min=sigma_min, sigma_data=sigma_data).c_skip(sigma)
+    return published(sigma_min=sigma_min, sigma_data=sigma_data).c_skip(sigma)
 
 
 def c_out(sigma: Tensor, *, sigma_min: float = 0.002, sigma_data: float = 0.5) -> Any:
-    return model(sigma_min=sigma_min, sigma_data=sigma_data).c_out(sigma)
+    return published(sigma_min=sigma_min, sigma_data=sigma_data).c_out(sigma)
 
 
 def c_in(sigma: Tensor, *, sigma_data: float = 0.5) -> Any:
-    return model(sigma_data=sigma_data).c_in(sigma)
+    return published(sigma_data=sigma_data).c_in(sigma)
 
 
 def c_noise(sigma: Tensor) -> Any:
-    return model().c_noise(sigma)
+    return published().c_noise(sigma)
 
 
 def boundary_parameterization(
     network: Any, x: Tensor, sigma: Tensor, *, sigma_min: float = 0.002, sigma_data: float = 0.5
 ) -> Any:
     given = {"diffusion": lambda x, noise, _: network(x, noise)}
-    return model(sigma_min=sigma_min, sigma_data=sigma_data).f(x, sigma, None, given)
+    return published(sigma_min=sigma_min, sigma_data=sigma_data).f(x, sigma, None, given)
 
 
 def step(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Any:
@@ -73,5 +74,9 @@ def step(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Any:
     # A condition is needed: the published step fails without one.
     networks = {"diffusion": lambda x, noise, _: network(x, noise), "condition": lambda given: given}
     constant = pseudo_huber_constant(x[0].numel())
-    trained = model(model=networks, cur_logger=curriculum, pseudo_huber_constant=constant)
+    trained = published(model=networks, cur_logger=curriculum, pseudo_huber_constant=constant)
     return trained.training_loss(x, torch.zeros(len(x)))[0]
+
+
+def model(x: Tensor, sigma: Tensor) -> Any:
+    return published().f(x, sigma, None, {"diffusion": lambda x, noise, _: free_network(x, noise)})

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ict_ref.verify import adapt
-from tools.peers.adapters.edm_wrappers import f_of_images, inputs, wrapped
+from tools.peers.adapters.networks import f_of_images, inputs, wrapped
 
 with adapt.stub_imports("torchvision", "ortools", "omegaconf"):
     utils: Any = adapt.script("utils.py")
@@ -57,3 +57,6 @@ def step(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Any:
     read, write = (lambda _: torch.get_rng_state()), (lambda state, device: torch.set_rng_state(state))
     with patch.multiple(torch.cuda, get_rng_state=read, set_rng_state=write):
         return loop(batch_real_data=x, unet=f, i_train=step, device="cpu", optimizer=adapt.Stub("optimizer"))
+
+
+model = wrapped(networks, "ConsistencyPrecond", sigma_min=0.002)

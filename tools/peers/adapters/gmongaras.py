@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ict_ref.verify import adapt
+from tools.peers.adapters.networks import free_network
 
 # Their classes need TensorFlow and compiled CUDA code, their methods do not.
 given = {"torch": torch}
@@ -14,7 +15,7 @@ schedules = adapt.cut("trainer.py", 91, 103, result=("N_sched", "mu_sched"), giv
 N_sched, mu_sched = schedules()
 names = ("c_skip", "c_out", "n_to_t", "forward")
 methods = adapt.cut("Model.py", 34, 70, result=names, given=given, sha256="1b282a1f723e")
-model = SimpleNamespace(**dict(zip(names, methods(), strict=True)))
+published = SimpleNamespace(**dict(zip(names, methods(), strict=True)))
 
 
 def self_with(**options: float) -> Any:
@@ -35,21 +36,33 @@ def teacher_ema_decay(n: int, *, s0: int, mu0: float) -> Any:
 
 def sigma_grid(n: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Any:
     made = self_with(epsilon=sigma_min, max_T=sigma_max, t_rho=rho)
-    return model.n_to_t(made, torch.arange(1, n + 1), n)
+    return published.n_to_t(made, torch.arange(1, n + 1), n)
 
 
 def c_skip(sigma: Tensor, *, sigma_min: float = 0.002, sigma_data: float = 0.5) -> Any:
-    return model.c_skip(self_with(epsilon=sigma_min, sigma_data=sigma_data), sigma).reshape(sigma.shape)
+    return published.c_skip(self_with(epsilon=sigma_min, sigma_data=sigma_data), sigma).reshape(sigma.shape)
 
 
 def c_out(sigma: Tensor, *, sigma_min: float = 0.002, sigma_data: float = 0.5) -> Any:
-    return model.c_out(self_with(epsilon=sigma_min, sigma_data=sigma_data), sigma).reshape(sigma.shape)
+    return published.c_out(self_with(epsilon=sigma_min, sigma_data=sigma_data), sigma).reshape(sigma.shape)
+
+
+def f_of(network: Any, **options: float) -> Any:
+    made = self_with(**options)
+    made.c_skip, made.c_out = (lambda t: published.c_skip(made, t)), (lambda t: published.c_out(made, t))
+    made.NCSNpp = network
+    return lambda x, sigma: published.forward(made, x, sigma)
 
 
 def boundary_parameterization(
     network: Any, x: Tensor, sigma: Tensor, *, sigma_min: float = 0.002, sigma_data: float = 0.5
 ) -> Any:
-    made = self_with(epsilon=sigma_min, sigma_data=sigma_data)
-    made.c_skip, made.c_out = (lambda t: model.c_skip(made, t)), (lambda t: model.c_out(made, t))
-    made.NCSNpp = lambda images, t: network(images.reshape(x.shape), t).reshape(images.shape)
-    return model.forward(made, x.reshape(len(x), -1, 1, 1), sigma).reshape(x.shape)
+    def of_images(images: Tensor, t: Tensor) -> Any:
+        return network(images.reshape(x.shape), t).reshape(images.shape)
+
+    f = f_of(of_images, epsilon=sigma_min, sigma_data=sigma_data)
+    return f(x.reshape(len(x), -1, 1, 1), sigma).reshape(x.shape)
+
+
+def model(x: Tensor, sigma: Tensor) -> Any:
+    return f_of(free_network)(x, sigma)

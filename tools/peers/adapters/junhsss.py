@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ict_ref.verify import adapt
+from tools.peers.adapters.networks import free_network
 
 base = {"pytorch_lightning.LightningModule": nn.Module}
 packages = ("diffusers", "pytorch_lightning", "torchmetrics", "torchvision", "wandb", "huggingface_hub", "lpips", "piq")
@@ -47,3 +48,7 @@ def boundary_parameterization(
 
 def step(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Any:
     return module(step, total_steps, network).training_step(x)
+
+
+def model(x: Tensor, sigma: Tensor) -> Any:
+    return module(network=free_network)(x, sigma)

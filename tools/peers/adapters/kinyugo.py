@@ -7,6 +7,7 @@ from unittest.mock import patch
 from torch import Tensor, nn
 
 from ict_ref.verify import adapt
+from tools.peers.adapters.networks import free_network
 
 package: Any = import_module("consistency_models")
 lib: Any = getattr(package, "consistency_models", package)
@@ -53,3 +54,7 @@ def multistep_sample(f: Any, noises: Tensor, sigmas: Tensor, *, sigma_min: float
 def step(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Any:
     output = lib.ImprovedConsistencyTraining()(network, x, step, total_steps)
     return (lib.pseudo_huber_loss(output.predicted, output.target) * output.loss_weights).mean()
+
+
+def model(x: Tensor, sigma: Tensor) -> Any:
+    return lib.model_forward_wrapper(free_network, x, sigma)

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ict_ref.verify import adapt
+from tools.peers.adapters.networks import free_network
 
 with adapt.stub_imports(
     "torchmetrics", "torchvision", "pydicom", "cv2", "einops", "torchinfo", "skimage", "pandas", "tqdm_joblib"
@@ -76,3 +77,7 @@ def step(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Any:
     made.loss_fun_improved = kept
     made._run_batch(x)
     return losses[0]
+
+
+def model(x: Tensor, sigma: Tensor) -> Any:
+    return self_with().model_forward_wrapper(free_network, x, sigma)

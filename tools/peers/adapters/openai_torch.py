@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ict_ref.verify import adapt
+from tools.peers.adapters.networks import free_network
 
 with adapt.stub_imports("piq", "torchvision", "mpi4py", "blobfile", "flash_attn"):
     diffusion: Any = import_module("cm.karras_diffusion")
@@ -52,3 +53,7 @@ def step(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Any:
     n = sqrt_curriculum(step, total_steps=total_steps)
     settings = denoiser(weight_schedule="uniform")
     return settings.consistency_losses(network, x, n, target_model=network)["loss"].mean()
+
+
+def model(x: Tensor, sigma: Tensor) -> Any:
+    return denoiser().denoise(free_network, x, sigma)[1]

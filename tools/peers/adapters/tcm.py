@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ict_ref.verify import adapt
-from tools.peers.adapters.edm_wrappers import f_of_images, inputs, wrapped
+from tools.peers.adapters.networks import f_of_images, inputs, wrapped
 
 with adapt.stub_imports("requests", "psutil", "click", "wandb"):
     losses: Any = import_module("training.loss")

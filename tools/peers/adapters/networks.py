@@ -1,4 +1,4 @@
-"""Wrappers of a network in code that descends from EDM, around any network: for adapters of such code."""
+"""Networks for adapters: a free-form F, and the wrappers of code that descends from EDM around any F."""
 
 from typing import Any
 from unittest.mock import patch
@@ -7,23 +7,33 @@ import torch
 from torch import Tensor, nn
 
 
-class GivenNetwork(nn.Module):
-    """The inner network of a wrapper, which calls a given function."""
+def free_form(x: Tensor, noise: Tensor) -> Tensor:
+    """Return sin(3 x) + noise / 10."""
+    return torch.sin(3 * x) + noise.reshape(-1, 1, 1, 1) / 10
 
-    function: Any = None
+
+class GivenNetwork(nn.Module):
+    """A network that calls a given function of x and of one number per example."""
 
     def __init__(self, **_: Any) -> None:
         super().__init__()
+        # In a list: a module would become a part of this one.
+        self.given: list[Any] = [free_form]
 
     def forward(self, x: Tensor, noise: Tensor, class_labels: Any = None, **_: Any) -> Any:
-        return self.function(x, noise)
+        return self.given[0](x, noise)
 
 
-def wrapped(networks: Any, name: str, network: Any, **options: float) -> Any:
+free_network = GivenNetwork()
+"""A free-form network F(x, noise), for an audit of the wrapper around it."""
+
+
+def wrapped(networks: Any, name: str, network: Any = None, **options: float) -> Any:
     """Return a wrapper of a module of networks around a network, in evaluation mode."""
     with patch.dict(vars(networks), {"GivenNetwork": GivenNetwork}):
         wrapper = getattr(networks, name)(32, 3, model_type="GivenNetwork", **options)
-    wrapper.model.function = network
+    if network is not None:
+        wrapper.model.given[0] = network
     return wrapper.eval()
 
 
@@ -45,6 +55,6 @@ def inputs(wrapper: Any, sigma: Tensor) -> tuple[Tensor, Tensor]:
         seen.append((x, noise))
         return x
 
-    wrapper.model.function = network
+    wrapper.model.given[0] = network
     wrapper(torch.ones(sigma.numel(), 1, 1, 1), sigma.flatten())
     return seen[0][0].reshape(sigma.shape), seen[0][1].reshape(sigma.shape)
