@@ -129,6 +129,7 @@ def peers(session: nox.Session) -> None:
     """Check diffusers' scheduler, and formulas, a step and a loop in JAX, in an environment of its own: three minutes.
 
     A failure of third-party code does not fail this session: docs/third_party.md lists those of diffusers.
+    `nox -s peers -- --checkouts DIR` audits the codes of tools/peers/peers.toml instead, and writes docs/peers.md.
     """
     place = HERE / ".nox" / "peers"
     python = place / PYTHON.relative_to(VENV)
@@ -138,6 +139,9 @@ def peers(session: nox.Session) -> None:
         install = ("-m", "pip", "install", "--quiet", "-c", "constraints.txt", "-e", ".[verify]", *others)
         session.run(str(python), *install, external=True, env={"PIP_NO_COMPILE": "1"})
         (place / ".stamp").touch()
+    if "--checkouts" in session.posargs:
+        session.run(str(python), "-m", "tools.peers", *session.posargs, external=True, env=VARIABLES)
+        return
     check = (str(python), "-m", "ict_ref.verify")
     jax = ("tests/verify/implementations/jax_module.py",)
     for options in ((), ("--strict",)):

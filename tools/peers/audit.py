@@ -58,6 +58,7 @@ def audited(peer: Peer, book: Book, checkouts: Path, seconds: float = SECONDS) -
             made = rows(group, report, book.readings)
             if group == "formulas" and peer.dtype != "float64":
                 made = _in_own_dtype(made, peer, book, place / peer.folder, seconds)
+            _expect_it_runs(made)
         except NotAuditedError as error:
             found.not_run.append(f"{group}: {error}")
         else:
@@ -134,6 +135,17 @@ def _in_own_dtype(made: list[Row], peer: Peer, book: Book, folder: Path, seconds
     words = ["check", peer.target, "--only", *names, "--dtype", peer.dtype]
     again = {row.item: row for row in rows("formulas", verified(words, folder, seconds), book.readings)}
     return [_better(row, again.get(row.item, row)) for row in made]
+
+
+def _expect_it_runs(made: Sequence[Row]) -> None:
+    """Check that a step could be called: a call that fails is not a difference from the paper.
+
+    Raises:
+        NotAuditedError: The step raised an exception, or its calls of the network cannot be read.
+    """
+    for row in made:
+        if row.group == "step" and row.item == "runs" and row.verdict in DIFFERS:
+            raise NotAuditedError(row.remark)
 
 
 def _claimed(row: Row, peer: Peer) -> Row:

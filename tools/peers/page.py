@@ -104,24 +104,31 @@ def _meanings(book: Book) -> list[str]:
 
 
 def _summary(found: Iterable[Audited]) -> str:
-    titles = ("code", "claims", "right", "reading", "differs from the paper", "the step")
+    titles = ("code", "claims", "right", "reading", "differs from the paper", "f(x, sigma)", "training step")
     return _table(titles, [_summary_of(one) for one in found])
 
 
 def _summary_of(one: Audited) -> tuple[str, ...]:
     formulas = [row for row in one.rows if row.group == "formulas"]
-    step = [row for row in one.rows if row.group == "step"]
-    differing = [row.item for row in step if row.verdict in DIFFERS]
-    right = sum(row.verdict in RIGHT for row in step)
-    words = f"{right} of {len(step)} right" + (f"; differs: {', '.join(differing)}" if differing else "")
     return (
         f"[{one.peer.name}](#{_anchor(one.peer)})",
         one.peer.claim,
         _names(formulas, RIGHT),
         _names(formulas, ("reading",)),
         _names(formulas, DIFFERS),
-        words if step else "not checked" if one.peer.step is not None else "no step to call",
+        _properties([row for row in one.rows if row.group == "model"], one.peer.model is not None),
+        _properties([row for row in one.rows if row.group == "step"], one.peer.step is not None),
     )
+
+
+def _properties(rows: Sequence[Row], claimed: bool) -> str:
+    """Return how many properties of a step or of a model are right, and which differ."""
+    if not rows:
+        return "not checked" if claimed else "-"
+    compared = [row for row in rows if row.verdict in (*RIGHT, "reading", *DIFFERS)]
+    differing = [row.item for row in compared if row.verdict in DIFFERS]
+    text = f"{sum(row.verdict in RIGHT for row in compared)} of {len(compared)} right"
+    return f"{text}; differs: {', '.join(f'`{name}`' for name in differing)}" if differing else text
 
 
 def _names(rows: Iterable[Row], verdicts: Sequence[Verdict]) -> str:
