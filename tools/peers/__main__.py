@@ -3,11 +3,12 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
 from tools.peers.audit import ROOT, SECONDS, Audited, audited
-from tools.peers.book import BOOK, load
+from tools.peers.book import BOOK, Peer, load
 from tools.peers.page import as_json, as_markdown
 
 
@@ -19,13 +20,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--book", type=Path, default=BOOK, help="another peers.toml")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of peers.md and peers.json")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="time limit of each command")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="number of codes to audit at once")
     options = parser.parse_args(arguments)
     book = load(options.book)
-    found: list[Audited] = []
-    for peer in book.peers:
-        if not options.only or peer.name in options.only:
-            print(peer.name, file=sys.stderr, flush=True)
-            found.append(audited(peer, book, options.checkouts, options.seconds))
+    chosen = [peer for peer in book.peers if not options.only or peer.name in options.only]
+
+    def audit(peer: Peer) -> Audited:
+        print(peer.name, file=sys.stderr, flush=True)
+        return audited(peer, book, options.checkouts.resolve(), options.seconds)
+
+    # Each audit is a process, for which a thread waits.
+    with ThreadPoolExecutor(options.jobs) as pool:
+        found = list(pool.map(audit, chosen))
     today = date.today().isoformat()
     for name, text in (("peers.md", as_markdown(found, book, today)), ("peers.json", as_json(found, book, today))):
         (options.out / name).write_text(text, encoding="utf-8")
