@@ -92,10 +92,8 @@ def test_the_notes_of_an_audit_are_observations_and_not_variants() -> None:
 
 
 def written(peer: Peer, made: list[Row], **others: Any) -> str:
-    head = {"ict_ref": "1", "vectors": 3, "vectors_sha256": "abcdef0123", "torch": "2"}
-    return page.as_markdown(
-        [Audited(peer, "c0ffee" * 6, made, head=head, **others)], Book([peer], READINGS), "2026-01-02"
-    )
+    head = {"ict_ref": "1", "vectors": 3, "vectors_sha256": "abcdef0123", "torch": "2", "date": "2026-01-02"}
+    return page.as_markdown([Audited(peer, "c0ffee" * 6, made, head=head, **others)], Book([peer], READINGS))
 
 
 def test_the_page_shows_what_is_right_first_and_links_the_lines() -> None:
@@ -123,6 +121,7 @@ def test_the_page_shows_what_is_right_first_and_links_the_lines() -> None:
     assert "/owner/code/blob//code.py#L3" in section
     assert "wrong" not in re.sub(r"it may be wrong", "", text).lower()
     assert "have not been asked yet" in text
+    assert "- Audited: 2026-01-02 by ict_ref 1, vectors 3 (sha256 abcdef01), torch 2" in section
 
 
 def test_the_page_says_what_could_not_be_run() -> None:
@@ -133,10 +132,16 @@ def test_the_page_says_what_could_not_be_run() -> None:
 
 def test_the_json_has_the_rows_with_their_lines() -> None:
     made = [Row("formulas", "c_in", "right", 9)]
-    text = page.as_json([Audited(PEER, "c0ffee", made, head={"vectors": 3})], Book([PEER], READINGS), "2026-01-02")
+    text = page.as_json([Audited(PEER, "c0ffee", made, head={"vectors": 3})], Book([PEER], READINGS))
     found = json.loads(text)
-    assert (found["schema"], found["vectors"], found["readings"]) == (page.SCHEMA, 3, READINGS)
+    assert (found["schema"], found["readings"]) == (page.SCHEMA, READINGS)
     [peer] = found["peers"]
+    assert peer["audited"] == {"vectors": 3}
+    # An audit of other codes keeps these rows.
+    again = page.from_json(text, PEER)
+    assert again is not None
+    assert (again.rows, again.head, again.commit) == (made, {"vectors": 3}, "c0ffee")
+    assert page.from_json(text, replace(PEER, commit="beef")) is None
     assert (peer["name"], peer["commit"], peer["rows"][0]["where"]) == ("owner/code", "c0ffee", "code.py:3")
     assert peer["rows"][0]["verdict"] == "right"
 

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class Audited:
     not_run: list[str] = field(default_factory=list)
     """A line for each command that could not be run."""
     head: dict[str, Any] = field(default_factory=dict)
-    """Versions of everything that took part."""
+    """Date, and versions of everything that took part."""
 
 
 def audited(peer: Peer, book: Book, checkouts: Path, seconds: float = SECONDS) -> Audited:
@@ -62,7 +63,7 @@ def audited(peer: Peer, book: Book, checkouts: Path, seconds: float = SECONDS) -
         except NotAuditedError as error:
             found.not_run.append(f"{group}: {error}")
         else:
-            found.head.update({name: report[name] for name in VERSIONS})
+            found.head.update({name: report[name] for name in VERSIONS}, date=date.today().isoformat())
             found.rows.extend(_claimed(row, peer) for row in made)
     return found
 

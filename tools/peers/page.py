@@ -1,7 +1,7 @@
 """The table of audited public code: docs/peers.md and docs/peers.json."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from tools.peers.audit import Audited
@@ -61,37 +61,36 @@ MEANINGS: dict[Verdict, str] = {
 }
 
 
-def as_json(found: Sequence[Audited], book: Book, date: str) -> str:
+def as_json(found: Sequence[Audited], book: Book) -> str:
     """Return the tables for programs."""
     peers = [
         {
             **{key: value for key, value in asdict(one.peer).items() if key not in ("lines", "repository")},
             "commit": one.commit,
+            "audited": one.head,
             "not_run": one.not_run,
             "rows": [{**asdict(row), "where": one.peer.lines.get(_line_of(row), "")} for row in one.rows],
         }
         for one in found
     ]
-    head = {"schema": SCHEMA, "date": date, **_head(found), "readings": dict(book.readings)}
+    head = {"schema": SCHEMA, "readings": dict(book.readings)}
     return json.dumps({**head, "peers": peers}, indent=1, ensure_ascii=False) + "\n"
 
 
-def as_markdown(found: Sequence[Audited], book: Book, date: str) -> str:
+def from_json(text: str, peer: Peer) -> Audited | None:
+    """Return what an earlier report has about a code, if it has the same commit; None if it has nothing."""
+    for stored in json.loads(text)["peers"]:
+        if stored["name"] == peer.name and stored["commit"].startswith(peer.commit):
+            made = [Row(**{key: value for key, value in row.items() if key != "where"}) for row in stored["rows"]]
+            return Audited(peer, stored["commit"], made, stored["not_run"], stored["audited"])
+    return None
+
+
+def as_markdown(found: Sequence[Audited], book: Book) -> str:
     """Return the page."""
-    head = _head(found)
-    vectors = f"vectors {head.get('vectors')} (sha256 {str(head.get('vectors_sha256'))[:8]})"
-    parts = [INTRODUCTION, "## Verdicts\n", *_meanings(book), "## Summary\n"]
-    parts += [
-        f"Audited on {date} with ict_ref {head.get('ict_ref')}, {vectors}, torch {head.get('torch')}.\n",
-        _summary(found),
-        "## Each code\n",
-    ]
+    parts = [INTRODUCTION, "## Verdicts\n", *_meanings(book), "## Summary\n", _summary(found), "## Each code\n"]
     parts += [_section(one, book) for one in found]
     return "\n".join(parts).rstrip("\n") + "\n"
-
-
-def _head(found: Sequence[Audited]) -> Mapping[str, object]:
-    return next((one.head for one in found if one.head), {})
 
 
 def _meanings(book: Book) -> list[str]:
@@ -148,6 +147,10 @@ def _section(one: Audited, book: Book) -> str:
         f"- Claim: {peer.claim} ({peer.says})",
         f"- Settings: {peer.settings or 'the defaults'}; dtype {peer.dtype}",
     ]
+    if one.head:
+        head = {**one.head, "vectors_sha256": str(one.head["vectors_sha256"])[:8]}
+        versions = "ict_ref {ict_ref}, vectors {vectors} (sha256 {vectors_sha256}), torch {torch}".format_map(head)
+        facts.append(f"- Audited: {head['date']} by {versions}")
     facts += [f"- Not run: {_cell(line)}" for line in one.not_run]
     rows = sorted(one.rows, key=lambda row: (row.group, ORDER.index(row.verdict)))
     titles = ("item", "verdict", "checks", "remark", "where")
