@@ -70,6 +70,12 @@ def test_the_verdict_of_a_function(results: list[dict[str, Any]], expected: str)
     assert (row.item, row.verdict) == ("c_in", expected)
 
 
+def test_a_law_alone_does_not_decide_about_a_code_in_float32() -> None:
+    results = [result("c_in", "pass"), result("c_in", "fail", **LAW), result("c_out", "fail", kind="elsewhere")]
+    made = rows("formulas", {"results": results, "findings": []}, READINGS, laws_decide=False)
+    assert [(row.item, row.verdict) for row in made] == [("c_in", "right"), ("c_out", "differs elsewhere")]
+
+
 def test_a_row_has_the_numbers_of_checks_the_cause_and_an_example() -> None:
     results = [result("c_in", status) for status in ("pass", "fail", "fail", "skipped")]
     found = [

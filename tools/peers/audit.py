@@ -56,7 +56,7 @@ def audited(peer: Peer, book: Book, checkouts: Path, seconds: float = SECONDS) -
     for words, group in commands(peer):
         try:
             report = verified(words, place / peer.folder, seconds)
-            made = rows(group, report, book.readings)
+            made = rows(group, report, book.readings, laws_decide=peer.dtype == "float64")
             if group == "formulas" and peer.dtype != "float64":
                 made = _in_own_dtype(made, peer, book, place / peer.folder, seconds)
             _expect_it_runs(made)
@@ -134,7 +134,9 @@ def _in_own_dtype(made: list[Row], peer: Peer, book: Book, folder: Path, seconds
     if not names:
         return made
     words = ["check", peer.target, "--only", *names, "--dtype", peer.dtype]
-    again = {row.item: row for row in rows("formulas", verified(words, folder, seconds), book.readings)}
+    again = {
+        row.item: row for row in rows("formulas", verified(words, folder, seconds), book.readings, laws_decide=False)
+    }
     return [_better(row, again.get(row.item, row)) for row in made]
 
 

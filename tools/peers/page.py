@@ -35,6 +35,7 @@ The commands execute the codes with your rights, so read a code before you run i
 
 1. A code is checked only for what its authors claim. A code that claims CT is not compared with iCT.
 2. It runs at its authors' defaults and in its own dtype. A value that is right to float32 is right.
+   The random examples of laws decide only about codes in float64.
 3. Right functions come first, and count as much as others.
 4. A deviation is called "differs from the paper", never an error: authors may have their reasons.
 5. Where the paper is silent or ambiguous there is no verdict, but a reading.
