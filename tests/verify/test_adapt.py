@@ -219,3 +219,26 @@ def test_a_distance_with_its_own_constant_is_compared_with_any_other(c: float) -
     )
     expected = torch.tensor([[math.hypot(3.0, c) - c, math.hypot(4.0, c) - c], [0.0, 0.0]], dtype=torch.float64)
     torch.testing.assert_close(with_constant(each)(x, y, c=c).flatten(1), expected)
+
+
+def test_the_adapter_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "verify.md").read_text()
+    section = page[page.index("## Code that has no function to call") : page.index("## In your own test suite")]
+    train, adapter = (block.partition("\n")[2] for block in section.split("```")[1::2])
+    (tmp_path / "train.py").write_text(train)
+    (tmp_path / "adapter.py").write_text(adapter)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    made = script("adapter.py")
+    # Equal steps of log(sigma) around P_mean = -1.1: erf(1 / sqrt(2)) / 2 is a half of what is within one deviation.
+    pmf = made.lognormal_pmf(torch.tensor([-3.1, -1.1, 0.9], dtype=torch.float64).exp())
+    torch.testing.assert_close(pmf, torch.tensor([0.5, 0.5], dtype=torch.float64))
+    levels: list[Tensor] = []
+
+    def network(x: Tensor, sigma: Tensor) -> Tensor:
+        levels.append(sigma)
+        return x
+
+    loss = made.step(network, torch.zeros(4, 1, 2, 2), step=0, total_steps=8)
+    assert loss.shape == ()
+    assert (levels[0] > levels[1]).all()
