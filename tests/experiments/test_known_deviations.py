@@ -290,7 +290,7 @@ def test_ema_weights_of_a_swapped_update_do_not_move_and_pull_the_student_back()
     for each in (run, reference):
         each.update()
     assert torch.equal(weights(run.state.ema), start)
-    decay = config().train.ema_decay
+    decay = config().train.ema_decays[0]
     expected = decay * weights(reference.state.student) + (1 - decay) * start
     torch.testing.assert_close(weights(run.state.student), expected)
 

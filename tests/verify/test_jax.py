@@ -11,19 +11,13 @@ pytest.importorskip("jax")
 import torch
 from torch import Tensor, nn
 
-from ict_ref.verify.audit import step as auditing
 from ict_ref.verify.audit.options import TrainingOptions
+from ict_ref.verify.audit.step.audit import audit
+from ict_ref.verify.audit.step.settings import Settings
 from ict_ref.verify.audit.training import audit as audit_training
 from ict_ref.verify.jax import network
 
 SOURCE = Path(__file__).parent / "implementations" / "jax_training.py"
-
-
-@pytest.fixture
-def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Observe few steps: each compiles or calls back from JAX."""
-    for name in ("DRAWS", "LATER_DRAWS"):
-        monkeypatch.setattr(auditing, name, 40, raising=False)
 
 
 def module(tmp_path: Path, *changes: tuple[str, str]) -> Any:
@@ -46,7 +40,6 @@ def failed(results: Any) -> set[str]:
     return {result.id for result in results if result.status == "fail"}
 
 
-@pytest.mark.usefixtures("few_draws")
 @pytest.mark.parametrize(
     ("change", "finding"),
     [
@@ -61,7 +54,7 @@ def failed(results: Any) -> set[str]:
 )
 def test_a_step_in_jax_fails_where_it_is_wrong(change: tuple[str, str], finding: set[str], tmp_path: Path) -> None:
     made = module(tmp_path, *([change] if change[0] else []))
-    assert failed(auditing.audit(made.step)) == finding
+    assert failed(audit(made.step, Settings(draws=(40, 10, 10)))) == finding
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ict_ref import formulas
-from ict_ref.verify.audit import step as auditing
+from ict_ref.verify.audit.step.audit import audit
+from ict_ref.verify.audit.step.settings import Settings
 from ict_ref.verify.lightning import step
 
 
@@ -84,13 +85,7 @@ def training_module(base: type, *, manual: bool, in_dict: bool, right: bool = Tr
 
 def findings(base: type, **options: bool) -> set[str]:
     audited = step(training_module(base, **options), batch=lambda x: (x.double(), torch.zeros(len(x))))
-    return {result.id for result in auditing.audit(audited) if result.status == "fail"}
-
-
-@pytest.fixture(autouse=True)
-def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DRAWS", "LATER_DRAWS"):
-        monkeypatch.setattr(auditing, name, 40, raising=False)
+    return {result.id for result in audit(audited, Settings(draws=(40, 10, 10))) if result.status == "fail"}
 
 
 @pytest.mark.parametrize(("manual", "in_dict"), [(False, False), (False, True), (True, False)])

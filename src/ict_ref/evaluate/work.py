@@ -83,9 +83,7 @@ def _samples(options: EvaluateOptions, samples: str, reference: int | None, grou
             option = f"--{name.replace('_', '-')}"
             expect(missing, option, "a run or a network as SAMPLES", place, "Leave it out.")
         return stored(samples)
-    trained = load_pretrained(
-        place, group.device, step=options.step, ema=options.ema, ema_sigma=options.ema_sigma
-    )
+    trained = load_pretrained(place, group.device, step=options.step, ema=options.ema, ema_sigma=options.ema_sigma)
     return sampled(
         recipe_of(
             trained,

@@ -113,8 +113,8 @@ class DeviationCosts:
         return (
             f"{len(self._images[0])} digits of 8x8 pixels with labels; ADM with {values} parameters."
             f" {self.steps} updates of {config.train.batch_size} images, RAdam at {config.train.learning_rate:g},"
-            f" EMA decay {config.train.ema_decay:g}. Scores in pixels: {held_out} one-step samples of the EMA weights"
-            f" against {held_out} held-out digits."
+            f" EMA decay {config.train.ema_decays[0]:g}. Scores in pixels: {held_out} one-step samples of the EMA"
+            f" weights against {held_out} held-out digits."
         )
 
     def baselines(self) -> dict[str, dict[str, float]]:

@@ -266,14 +266,14 @@ def counted_in_images(step: int, config: Config) -> Discretization:
 
 def ema_then_optimizer(trainer: Trainer) -> None:
     """Update the EMA weights, then the student."""
-    update_ema(trainer.ema, trainer.student, decay=trainer.config.train.ema_decay)
+    update_ema(trainer.ema, trainer.student, decay=trainer.config.train.ema_decays[0])
     trainer.optimizer.step()
 
 
 def swapped_ema(trainer: Trainer) -> None:
     """Update the student, then average it with the EMA weights, which do not change."""
     trainer.optimizer.step()
-    update_ema(trainer.student, trainer.ema, decay=trainer.config.train.ema_decay)
+    update_ema(trainer.student, trainer.ema, decay=trainer.config.train.ema_decays[0])
 
 
 DEVIATIONS: tuple[KnownDeviation, ...] = (

@@ -37,7 +37,7 @@ Network: TypeAlias = Callable[..., Float[Tensor, " batch *event"]]
 def optimizer_then_ema(trainer: Trainer) -> None:
     """Update the student, then the EMA weights."""
     trainer.optimizer.step()
-    update_ema(trainer.ema, trainer.student, decay=trainer.config.train.ema_decay)
+    update_ema(trainer.ema, trainer.student, decay=trainer.config.train.ema_decays[0])
 
 
 def unchanged(images: Values) -> Values:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ict_ref.utils.progress import Stream
 from ict_ref.verify.audit import model, sampler, training
-from ict_ref.verify.audit.options import AuditOptions, ModelOptions
+from ict_ref.verify.audit.options import AuditOptions
 from ict_ref.verify.audit.step.audit import audit as audit_step
 from ict_ref.verify.checks import run_laws, trace
 from ict_ref.verify.checks.check import check
@@ -161,9 +161,7 @@ def _audit(options: AuditOptions) -> Verification:
         raise TargetError(f"TARGET: expected a callable, got {options.target}. Name it as module:function.")
     results = _late(AUDITORS[options.kind], target.namespace, options)
     device, dtype = getattr(options, "device", "cpu"), getattr(options, "dtype", "float64")
-    return Verification(
-        target, results, _only_of(options.kind), dtype=dtype, device=device, seed=options.seed
-    )
+    return Verification(target, results, _only_of(options.kind), dtype=dtype, device=device, seed=options.seed)
 
 
 def _late(auditor: Callable[..., Iterable[Result]], target: object, options: AuditOptions) -> Iterator[Result]:

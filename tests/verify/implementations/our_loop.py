@@ -25,7 +25,7 @@ class Loop:
         self.student = ConsistencyModel(network, sigma_min=0.002, sigma_data=0.5)  # type: ignore[arg-type] # not ADM
         self.average = copy.deepcopy(self.student).requires_grad_(False)
         self.optimizer = RAdam(self.student.parameters(), lr=1e-4)
-        self.state = TrainingState(self.student, self.average, None, self.optimizer)
+        self.state = TrainingState(self.student, {"average": self.average}, None, self.optimizer)
         self.online, self.step = network, 0
 
     @property
@@ -39,7 +39,7 @@ class Loop:
         loss = training_loss(self.student, x, None, noise, levels, self.config.method).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        update_ema(self.average, self.student, decay=self.config.train.ema_decay)
+        update_ema(self.average, self.student, decay=self.config.train.ema_decays[0])
         self.step += 1
         return loss.detach()
 
