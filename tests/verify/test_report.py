@@ -82,6 +82,17 @@ def test_a_right_implementation_without_checks_ends_with_status_0(
     assert main([str(PEERS / name), "--only", "c_in", "c_out", "--strict"]) == 1
 
 
+@pytest.mark.parametrize("seed", ["0", "1", "2"])
+def test_small_probabilities_in_float32_are_a_matter_of_precision(
+    seed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(PEERS / "copied_library.py")
+    assert main([path, "--only", "lognormal_pmf", "--seed", seed]) == 0, capsys.readouterr().out
+    assert "right to float32" in capsys.readouterr().out
+    # A law that is broken by a value that is wrong to float32 too remains a failure.
+    assert main([path, "--only", "pseudo_huber", "--seed", seed]) == 1
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", functions())
 def test_the_reference_in_a_narrow_dtype_is_right_at_every_vector(name: str, dtype: torch.dtype) -> None:
