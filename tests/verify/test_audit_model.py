@@ -14,8 +14,8 @@ from ict_ref import formulas
 from ict_ref.config import minimal
 from ict_ref.networks.model import build_model
 from ict_ref.verify.__main__ import main
-from ict_ref.verify.audit.model import audit
-from ict_ref.verify.audit.model_call import is_builder, level_forms
+from ict_ref.verify.audit.model.audit import audit
+from ict_ref.verify.audit.model.call import is_builder, level_forms
 from ict_ref.verify.audit.options import ModelOptions
 from ict_ref.verify.checks.audited import deviation_book
 from ict_ref.verify.checks.result import Result

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ict_ref.verify.__main__ import main
-from ict_ref.verify.audit.optimizers import Movements, Optimizer, fit, recognise
 from ict_ref.verify.audit.options import TrainingOptions
-from ict_ref.verify.audit.processes import _compared
-from ict_ref.verify.audit.training import audit
-from ict_ref.verify.audit.training_network import chosen_gradients
+from ict_ref.verify.audit.training.audit import audit
+from ict_ref.verify.audit.training.network import chosen_gradients
+from ict_ref.verify.audit.training.optimizers import Movements, Optimizer, fit, recognise
+from ict_ref.verify.audit.training.processes import _compared
 from ict_ref.verify.checks.result import Result
 from ict_ref.verify.report.finding import fix_of, known_deviations, seen_in
 

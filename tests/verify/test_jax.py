@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ict_ref.verify.audit.options import TrainingOptions
 from ict_ref.verify.audit.step.audit import audit
 from ict_ref.verify.audit.step.settings import Settings
-from ict_ref.verify.audit.training import audit as audit_training
+from ict_ref.verify.audit.training.audit import audit as audit_training
 from ict_ref.verify.jax import network
 
 SOURCE = Path(__file__).parent / "implementations" / "jax_training.py"

@@ -7,9 +7,11 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 
 from ict_ref.utils.progress import Stream
-from ict_ref.verify.audit import model, sampler, training
+from ict_ref.verify.audit.model.audit import audit as audit_model
 from ict_ref.verify.audit.options import AuditOptions
+from ict_ref.verify.audit.sampler import audit as audit_sampler
 from ict_ref.verify.audit.step.audit import audit as audit_step
+from ict_ref.verify.audit.training.audit import audit as audit_training
 from ict_ref.verify.checks import run_laws, trace
 from ict_ref.verify.checks.check import check
 from ict_ref.verify.checks.function_checks import Plan, as_namespace, is_checked, refusal, results_of
@@ -31,9 +33,9 @@ from ict_ref.verify.vectors.load import VERSION, functions
 NOT_TRIED = "not tried here"
 AUDITORS: dict[str, Callable[..., Iterable[Result]]] = {
     "step": lambda target, options: audit_step(target, options.settings),
-    "model": model.audit,
-    "sampler": sampler.audit,
-    "training": training.audit,
+    "model": audit_model,
+    "sampler": audit_sampler,
+    "training": audit_training,
 }
 """The audit of each kind: of a target with its options."""
 

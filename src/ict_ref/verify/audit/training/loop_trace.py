@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from ict_ref.verify.audit.loop import Loop, State, guarded_call, loop_of
 from ict_ref.verify.audit.options import TrainingOptions
-from ict_ref.verify.audit.training_network import NetworkCall, Record, TrainingNetwork
+from ict_ref.verify.audit.training.loop import Loop, State, guarded_call, loop_of
+from ict_ref.verify.audit.training.network import NetworkCall, Record, TrainingNetwork
 
 TOTAL_STEPS = 27
 """Updates of a run. It is not a multiple of 8, so that the curriculum shows how K' is rounded."""

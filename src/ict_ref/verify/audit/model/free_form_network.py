@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from ict_ref.verify.audit.model_call import Call, CallError
+from ict_ref.verify.audit.model.call import Call, CallError
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ict_ref import formulas
-from ict_ref.verify.audit.coefficients import RTOL, Measured, Reading, agrees
-from ict_ref.verify.audit.free_form_network import ModuleCall, is_images, module_calls, without_zeros
-from ict_ref.verify.audit.inner_network import reading_of
-from ict_ref.verify.audit.model_call import Call, CallError, label_forms, with_labels
-from ict_ref.verify.audit.model_subject import Subject
+from ict_ref.verify.audit.model.call import Call, CallError, label_forms, with_labels
+from ict_ref.verify.audit.model.coefficients import RTOL, Measured, Reading, agrees
+from ict_ref.verify.audit.model.free_form_network import ModuleCall, is_images, module_calls, without_zeros
+from ict_ref.verify.audit.model.inner_network import reading_of
+from ict_ref.verify.audit.model.subject import Subject
 from ict_ref.verify.checks.audited import not_checked, observation, verdict
 from ict_ref.verify.checks.result import Result
 

@@ -11,13 +11,14 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ict_ref.verify.audit import coefficients, model_conduct
-from ict_ref.verify.audit.coefficients import NAMES, Measured, Reading
-from ict_ref.verify.audit.explain_coefficients import Explanation, explained
-from ict_ref.verify.audit.free_form_network import without_zeros
-from ict_ref.verify.audit.inner_network import name_of
-from ict_ref.verify.audit.model_call import CallError, built
-from ict_ref.verify.audit.model_subject import Subject, subject_of
+from ict_ref.verify.audit.model import coefficients
+from ict_ref.verify.audit.model import conduct as model_conduct
+from ict_ref.verify.audit.model.call import CallError, built
+from ict_ref.verify.audit.model.coefficients import NAMES, Measured, Reading
+from ict_ref.verify.audit.model.explain_coefficients import Explanation, explained
+from ict_ref.verify.audit.model.free_form_network import without_zeros
+from ict_ref.verify.audit.model.inner_network import name_of
+from ict_ref.verify.audit.model.subject import Subject, subject_of
 from ict_ref.verify.audit.options import ModelOptions
 from ict_ref.verify.checks.audited import not_checked, observation, verdict
 from ict_ref.verify.checks.result import Result

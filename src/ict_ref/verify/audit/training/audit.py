@@ -12,16 +12,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ict_ref.verify.audit import averages, curriculum_trace, resume
-from ict_ref.verify.audit.averages import Average
-from ict_ref.verify.audit.buffers import buffer_results
-from ict_ref.verify.audit.loop import LoopError
-from ict_ref.verify.audit.loop_trace import TOTAL_STEPS, LoopTrace, Observer, levels_of, precision_of
-from ict_ref.verify.audit.optimizers import RTOL, Movements, Optimizer, fit, recognise
 from ict_ref.verify.audit.options import TrainingOptions
-from ict_ref.verify.audit.processes import process_result
-from ict_ref.verify.audit.training_network import HUGE, SIZE, chosen_gradients
-from ict_ref.verify.audit.training_result import CODE, CURRICULUM, PAPER, result, skipped
+from ict_ref.verify.audit.training import averages, resume
+from ict_ref.verify.audit.training import curriculum as curriculum_trace
+from ict_ref.verify.audit.training.averages import Average
+from ict_ref.verify.audit.training.buffers import buffer_results
+from ict_ref.verify.audit.training.loop import LoopError
+from ict_ref.verify.audit.training.loop_trace import TOTAL_STEPS, LoopTrace, Observer, levels_of, precision_of
+from ict_ref.verify.audit.training.network import HUGE, SIZE, chosen_gradients
+from ict_ref.verify.audit.training.optimizers import RTOL, Movements, Optimizer, fit, recognise
+from ict_ref.verify.audit.training.processes import process_result
+from ict_ref.verify.audit.training.results import CODE, CURRICULUM, PAPER, result, skipped
 from ict_ref.verify.checks.result import Result
 
 # Updates without a gradient, and with a large one in their middle.

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from ict_ref import formulas
-from ict_ref.verify.audit.loop import Loop, LoopError, guarded_call
-from ict_ref.verify.audit.loop_trace import TOTAL_STEPS, LoopTrace, Observer, levels_of
-from ict_ref.verify.audit.optimizers import RTOL, Movements, Optimizer, fit
 from ict_ref.verify.audit.options import TrainingOptions
-from ict_ref.verify.audit.training_network import NetworkCall, Record, TooManyUpdatesError, chosen_gradients, updates_of
-from ict_ref.verify.audit.training_result import PAPER, result, skipped
+from ict_ref.verify.audit.training.loop import Loop, LoopError, guarded_call
+from ict_ref.verify.audit.training.loop_trace import TOTAL_STEPS, LoopTrace, Observer, levels_of
+from ict_ref.verify.audit.training.network import NetworkCall, Record, TooManyUpdatesError, chosen_gradients, updates_of
+from ict_ref.verify.audit.training.optimizers import RTOL, Movements, Optimizer, fit
+from ict_ref.verify.audit.training.results import PAPER, result, skipped
 from ict_ref.verify.checks.result import Result
 
 # Updates before and after the interruption. N(k) differs from N(0) by then.

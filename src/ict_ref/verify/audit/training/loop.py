@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from ict_ref.verify.audit.training_network import BUFFERS, WEIGHTS, TooManyUpdatesError, plain
+from ict_ref.verify.audit.training.network import BUFFERS, WEIGHTS, TooManyUpdatesError, plain
 
 State = dict[str, Shaped[Tensor, "..."]]
 """The tensors of a network by name: `weight`, `bias` and those buffers that are kept."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ict_ref.verify.audit import coefficients
-from ict_ref.verify.audit.coefficients import Reading, Settings
-from ict_ref.verify.audit.free_form_network import mode, module_calls, outermost
-from ict_ref.verify.audit.inner_network import InnerNetwork, find, reading_of
-from ict_ref.verify.audit.model_call import Call, CallError, batch_size, found_call
+from ict_ref.verify.audit.model import coefficients
+from ict_ref.verify.audit.model.call import Call, CallError, batch_size, found_call
+from ict_ref.verify.audit.model.coefficients import Reading, Settings
+from ict_ref.verify.audit.model.free_form_network import mode, module_calls, outermost
+from ict_ref.verify.audit.model.inner_network import InnerNetwork, find, reading_of
 from ict_ref.verify.audit.options import ModelOptions
 from ict_ref.verify.target.load import TargetError
 

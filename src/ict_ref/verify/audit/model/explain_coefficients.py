@@ -7,7 +7,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from ict_ref.verify.audit.coefficients import Measured, Reading, Settings, all_agree, right
+from ict_ref.verify.audit.model.coefficients import Measured, Reading, Settings, all_agree, right
 
 
 @dataclass(frozen=True)

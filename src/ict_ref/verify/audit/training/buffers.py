@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ict_ref.verify.audit.averages import RTOL, Average
-from ict_ref.verify.audit.loop_trace import LoopTrace
-from ict_ref.verify.audit.training_result import PAPER, result, skipped
+from ict_ref.verify.audit.training.averages import RTOL, Average
+from ict_ref.verify.audit.training.loop_trace import LoopTrace
+from ict_ref.verify.audit.training.results import PAPER, result, skipped
 from ict_ref.verify.checks.result import Result
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ict_ref import formulas
-from ict_ref.verify.audit.free_form_network import Answered
+from ict_ref.verify.audit.model.free_form_network import Answered
 
 RTOL = 1e-4
 """Relative tolerance of a coefficient that is computed in float32."""

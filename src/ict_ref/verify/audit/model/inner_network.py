@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ict_ref.verify.audit.coefficients import NAMES, Measured, Reading, Settings, count_right, read, scale, varies
-from ict_ref.verify.audit.free_form_network import (
+from ict_ref.verify.audit.model.call import Call, CallError
+from ict_ref.verify.audit.model.coefficients import NAMES, Measured, Reading, Settings, count_right, read, scale, varies
+from ict_ref.verify.audit.model.free_form_network import (
     Answered,
     ModuleCall,
     answered,
@@ -14,7 +15,6 @@ from ict_ref.verify.audit.free_form_network import (
     is_one_per_example,
     module_calls,
 )
-from ict_ref.verify.audit.model_call import Call, CallError
 
 OTHER_SEED = 0x9E3779B9
 """Seed of the values in place of F's outputs: another than that of x, so that both are independent."""

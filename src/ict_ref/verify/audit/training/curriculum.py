@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ict_ref import formulas
-from ict_ref.verify.audit.loop_trace import TOTAL_STEPS
 from ict_ref.verify.audit.options import TrainingOptions
+from ict_ref.verify.audit.training.loop_trace import TOTAL_STEPS
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
-from ict_ref.verify.audit.loop import LoopError
-from ict_ref.verify.audit.loop_trace import TOTAL_STEPS, Observer, levels_of
 from ict_ref.verify.audit.options import TrainingOptions
-from ict_ref.verify.audit.training_network import chosen_gradients
-from ict_ref.verify.audit.training_result import CURRICULUM, result
+from ict_ref.verify.audit.training.loop import LoopError
+from ict_ref.verify.audit.training.loop_trace import TOTAL_STEPS, Observer, levels_of
+from ict_ref.verify.audit.training.network import chosen_gradients
+from ict_ref.verify.audit.training.results import CURRICULUM, result
 from ict_ref.verify.checks.result import Result
 from ict_ref.verify.target.load import TargetError, load
 
