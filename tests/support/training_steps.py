@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -134,14 +135,14 @@ class TrainingStep:
 RIGHT = TrainingStep()
 
 
-def copied_teacher(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
+def copied_teacher(network: nn.Module, x: Tensor, *, step: int, total_steps: int, base: TrainingStep = RIGHT) -> Tensor:
     """The teacher is a deep copy, called first."""
     teacher = copy.deepcopy(network).requires_grad_(False)
-    x, z, low, high, sigmas = RIGHT.drawn(x, step, total_steps)
+    x, z, low, high, sigmas = base.drawn(x, step, total_steps)
     state = torch.get_rng_state()
-    target = RIGHT.f(teacher, x + low * z, low)
+    target = base.f(teacher, x + low * z, low)
     torch.set_rng_state(state)
-    return RIGHT.loss(RIGHT.f(network, x + high * z, high), target, low, high, sigmas).mean()
+    return base.loss(base.f(network, x + high * z, high), target, low, high, sigmas).mean()
 
 
 class KeptTeacher:
@@ -166,41 +167,65 @@ def with_masks(network: nn.Module, x: Tensor, sigma: Tensor, mask: Tensor) -> Te
     return skip(sigma) * x + out(sigma) * value
 
 
-def one_call(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
+def one_call(network: nn.Module, x: Tensor, *, step: int, total_steps: int, base: TrainingStep = RIGHT) -> Tensor:
     """Both points are one batch of 2 B; the masks are arguments."""
-    x, z, low, high, sigmas = RIGHT.drawn(x, step, total_steps)
+    x, z, low, high, sigmas = base.drawn(x, step, total_steps)
     mask = torch.rand(len(x), 32) < 0.5
     both = torch.cat([x + high * z, x + low * z])
     student, teacher = with_masks(network, both, torch.cat([high, low]), torch.cat([mask, mask])).chunk(2)
-    return RIGHT.loss(student, teacher.detach(), low, high, sigmas).mean()
+    return base.loss(student, teacher.detach(), low, high, sigmas).mean()
 
 
-def microbatches(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
+def microbatches(network: nn.Module, x: Tensor, *, step: int, total_steps: int, base: TrainingStep = RIGHT) -> Tensor:
     """Four microbatches, each with its own calls and backward pass; the loss comes back detached."""
-    x, z, low, high, sigmas = RIGHT.drawn(x, step, total_steps)
+    x, z, low, high, sigmas = base.drawn(x, step, total_steps)
     total = torch.zeros(())
     for part in torch.arange(len(x)).chunk(4):
         state = torch.get_rng_state()
-        student = RIGHT.f(network, (x + high * z)[part], high[part])
+        student = base.f(network, (x + high * z)[part], high[part])
         torch.set_rng_state(state)
         with torch.no_grad():
-            teacher = RIGHT.f(network, (x + low * z)[part], low[part])
-        loss = RIGHT.loss(student, teacher, low[part], high[part], sigmas).mean() / 4
+            teacher = base.f(network, (x + low * z)[part], low[part])
+        loss = base.loss(student, teacher, low[part], high[part], sigmas).mean() / 4
         loss.backward()  # type: ignore[no-untyped-call]
         total = total + loss.detach()
     return total
 
 
-def microbatches_of_both(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
+def microbatches_of_both(
+    network: nn.Module, x: Tensor, *, step: int, total_steps: int, base: TrainingStep = RIGHT
+) -> Tensor:
     """Two calls, each of students and teachers of half of the batch."""
-    x, z, low, high, sigmas = RIGHT.drawn(x, step, total_steps)
+    x, z, low, high, sigmas = base.drawn(x, step, total_steps)
     losses = []
     for part in torch.arange(len(x)).chunk(2):
         mask = torch.rand(len(part), 32) < 0.5
         both, levels = torch.cat([(x + high * z)[part], (x + low * z)[part]]), torch.cat([high[part], low[part]])
         student, teacher = with_masks(network, both, levels, torch.cat([mask, mask])).chunk(2)
-        losses.append(RIGHT.loss(student, teacher.detach(), low[part], high[part], sigmas))
+        losses.append(base.loss(student, teacher.detach(), low[part], high[part], sigmas))
     return torch.cat(losses).mean()
+
+
+def parts_of_the_student_first(
+    network: nn.Module, x: Tensor, *, step: int, total_steps: int, base: TrainingStep = RIGHT
+) -> Tensor:
+    """Four calls of the student, and then four of the teacher; the masks are arguments."""
+    x, z, low, high, sigmas = base.drawn(x, step, total_steps)
+    mask = torch.rand(len(x), 32) < 0.5
+    parts = torch.arange(len(x)).chunk(4)
+    student = torch.cat([with_masks(network, (x + high * z)[part], high[part], mask[part]) for part in parts])
+    with torch.no_grad():
+        teacher = torch.cat([with_masks(network, (x + low * z)[part], low[part], mask[part]) for part in parts])
+    return base.loss(student, teacher, low, high, sigmas).mean()
+
+
+def rows_in_turn(network: nn.Module, x: Tensor, *, step: int, total_steps: int, base: TrainingStep = RIGHT) -> Tensor:
+    """One call, of which the even rows are the teacher's; the masks are arguments."""
+    x, z, low, high, sigmas = base.drawn(x, step, total_steps)
+    mask = torch.rand(len(x), 32) < 0.5
+    both, levels = (torch.stack(pair, 1).flatten(0, 1) for pair in ((x + low * z, x + high * z), (low, high)))
+    f = with_masks(network, both, levels, mask.repeat_interleave(2, 0))
+    return base.loss(f[1::2], f[::2].detach(), low, high, sigmas).mean()
 
 
 def backward_inside(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> float:
@@ -245,6 +270,8 @@ STYLES: dict[str, Step] = {
     "one call": one_call,
     "microbatches": microbatches,
     "microbatches of both": microbatches_of_both,
+    "parts of the student first": parts_of_the_student_first,
+    "rows in turn": rows_in_turn,
     "backward inside": backward_inside,
     "backward inside, loss with its graph": backward_that_keeps_the_graph,
     "float32": replace(
@@ -256,3 +283,30 @@ STYLES: dict[str, Step] = {
     ),
 }
 """Right steps."""
+
+
+def mean_of_squares(delta: Tensor) -> Tensor:
+    return delta.flatten(1).square().mean(1)
+
+
+CT = replace(
+    RIGHT, levels=root, draw=uniform, weight=lambda low, high, _: torch.ones_like(low), distance=mean_of_squares
+)
+"""A right step of CT."""
+
+
+def ct_styles(ct: TrainingStep = CT) -> dict[str, Step]:
+    """Return a step of CT in several styles."""
+    functions = (
+        copied_teacher,
+        one_call,
+        microbatches,
+        microbatches_of_both,
+        parts_of_the_student_first,
+        rows_in_turn,
+    )
+    return {
+        "two calls": ct,
+        "inputs without c_in": replace(ct, c_in=torch.ones_like),
+        **{function.__name__: partial(function, base=ct) for function in functions},
+    }

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.support import training_steps as right
-from tests.support.training_steps import RIGHT, STYLES, huber, lognormal, root
+from tests.support.training_steps import CT, RIGHT, STYLES, ct_styles, huber, lognormal, root
 from tests.support.wrong_training_steps import CURRICULA, DRAWS, LOSSES, NOTES, POINTS, SEVERAL, Findings
 from torch import Tensor, nn
 
@@ -159,21 +159,27 @@ def test_other_settings_are_those_of_the_method() -> None:
 
 
 def test_ct_has_its_own_curriculum_weight_and_distance() -> None:
-    def squares(delta: Tensor) -> Tensor:
-        return delta.flatten(1).square().mean(1)
-
-    step = replace(
-        RIGHT, levels=root, draw=right.uniform, weight=lambda low, high, _: torch.ones_like(low), distance=squares
-    )
     settings = replace(MANY, method="ct")
-    results = list(audit(step, settings))
+    results = list(audit(CT, settings))
     assert [one.id for one in results if one.status == "fail"] == []
     assert found(results) == {"distance": None}
-    without = replace(step, levels=lambda k, total: root(k, total, 2, 150), weight=right.gap)
+    without = replace(CT, levels=lambda k, total: root(k, total, 2, 150), weight=right.gap)
     assert {one.id: one.deviation for one in audit(without, settings) if one.status == "fail"} == {
         "step:curriculum": "NoPlusOne",
         "step:weight": None,
     }
+
+
+SHORT_CT = replace(FEW, method="ct", s0=2, s1=10)
+"""Settings under which many steps have two or three levels."""
+CT_STYLES = ct_styles(replace(CT, levels=lambda k, total: root(k, total, 2, 11)))
+
+
+@pytest.mark.parametrize("style", CT_STYLES)
+def test_rows_are_paired_by_their_order_at_two_levels(style: str) -> None:
+    # The input at sigma_max is almost the noise, that at sigma_min almost the image: they are not alike.
+    results = [one for one in audit(CT_STYLES[style], SHORT_CT) if one.status == "fail"]
+    assert found(results) == ({"c_in": "NoInputScaling"} if style == "inputs without c_in" else {})
 
 
 def levels_of_ect(x: Tensor, step: int, least: float = 0.0) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,6 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -15,6 +14,9 @@ from ict_ref.verify.audit.step.network_spy import Answer, Call, NetworkSpy, Reco
 from ict_ref.verify.audit.step.settings import Settings
 
 APART = 48_611_000
+"""Difference between the seed of the global generators and the number of a step."""
+ALIKE = 0.5
+"""Mean cosine of the angle between inputs from which they are alike."""
 Step: TypeAlias = Callable[..., object]
 
 
@@ -211,26 +213,37 @@ def _joined(sides: Sequence[Side]) -> Side:
 def _sides(calls: Sequence[Side]) -> tuple[Side, Side]:
     """Return the rows with the larger noise and those with the smaller one, example by example.
 
-    Calls may be one for each point, one for both, or several of each in any order: inputs of one example are the most
-    alike.
+    Calls may be one for each point, one for both, or several of each. The order of the rows shows the pairs: in all of
+    them the same one has the larger noise. Inputs that are alike decide where several orders have this property, or
+    not even one. At few levels the inputs of one example are not alike.
     """
     whole = _joined(calls)
-    rows = torch.arange(len(whole.x))
-    starts = torch.tensor([0, *(len(side.x) for side in calls)]).cumsum(0).tolist()
-    by_call = [rows[start:end] for start, end in pairwise(starts)]
-    half = len(rows) // 2
-    layouts = [(rows[:half], rows[half:]), (rows[::2], rows[1::2])]
-    layouts += [(torch.cat(by_call[::2]), torch.cat(by_call[1::2]))] if len(calls) % 2 == 0 else []
-    if all(len(part) % 2 == 0 for part in by_call):
-        halves = [part.chunk(2) for part in by_call]
-        layouts.append((torch.cat([first for first, _ in halves]), torch.cat([second for _, second in halves])))
-    layouts = [(one, other) for one, other in layouts if len(one) == len(other)]
-    one, other = max(layouts, key=lambda layout: _likeness(whole.x, *layout))
-    # The pairs are in one order; c_noise rises with the level.
+    layouts = _layouts([len(side.x) for side in calls])
+    # Of equals, max returns the first.
+    one, other = max(layouts, key=lambda layout: (_ordered(whole.noise, *layout), _alike(whole.x, *layout)))
     first = (whole.noise[one] >= whole.noise[other]).double().mean() >= 0.5
     return (whole.at(one), whole.at(other)) if first else (whole.at(other), whole.at(one))
 
 
-def _likeness(x: Tensor, one: Tensor, other: Tensor) -> float:
-    """Return the mean cosine of the angle between inputs in pairs."""
-    return float(torch.cosine_similarity(x[one].flatten(1), x[other].flatten(1)).mean())
+def _layouts(sizes: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    """Return how rows of calls may be pairs, the commonest first, for the number of rows of each call."""
+    rows = torch.arange(sum(sizes))
+    by_call = torch.split(rows, list(sizes))
+    layouts = []
+    if list(sizes[::2]) == list(sizes[1::2]):
+        layouts.append((torch.cat(by_call[::2]), torch.cat(by_call[1::2])))
+    if all(size % 2 == 0 for size in sizes):
+        one, other = zip(*(part.chunk(2) for part in by_call), strict=True)
+        layouts.append((torch.cat(one), torch.cat(other)))
+    half = len(rows) // 2
+    return [*layouts, (rows[:half], rows[half:]), (rows[::2], rows[1::2])]
+
+
+def _ordered(noise: Tensor, one: Tensor, other: Tensor) -> bool:
+    """Return whether the same one of each pair has the larger noise."""
+    return bool((noise[one] > noise[other]).all() or (noise[one] < noise[other]).all())
+
+
+def _alike(x: Tensor, one: Tensor, other: Tensor) -> bool:
+    """Return whether inputs in pairs are alike, by the mean cosine of the angle between them."""
+    return float(torch.cosine_similarity(x[one].flatten(1), x[other].flatten(1)).mean()) > ALIKE
