@@ -241,6 +241,21 @@ def backward_that_keeps_the_graph(network: nn.Module, x: Tensor, *, step: int, t
     return loss
 
 
+def seeded_by_its_number(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
+    """The step draws from a generator of its own, which it seeds with its number."""
+    generator = torch.Generator().manual_seed(step)
+    normal = torch.randn(x.shape, generator=generator).double()
+    loss: Tensor = replace(RIGHT, normal=lambda _: normal)(network, x, step=step, total_steps=total_steps)
+    return loss
+
+
+def noise_first(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
+    """The noise is drawn before the intervals, in float32."""
+    normal = torch.randn_like(x).double()
+    loss: Tensor = replace(RIGHT, normal=lambda _: normal)(network, x, step=step, total_steps=total_steps)
+    return loss
+
+
 @dataclass
 class Output:
     loss: Tensor
@@ -272,6 +287,8 @@ STYLES: dict[str, Step] = {
     "microbatches of both": microbatches_of_both,
     "parts of the student first": parts_of_the_student_first,
     "rows in turn": rows_in_turn,
+    "noise first": noise_first,
+    "a generator seeded by the step's number": seeded_by_its_number,
     "backward inside": backward_inside,
     "backward inside, loss with its graph": backward_that_keeps_the_graph,
     "float32": replace(

@@ -10,6 +10,12 @@ from torch import Tensor
 
 from ict_ref import formulas
 
+IMAGES = 2_654_435_769
+"""Difference between the seed of the images and the number of a step.
+
+Equal seeds would make noise and images depend on each other, in a step that seeds a generator by its number too. The
+CPU's generator uses the last 32 bits of a seed.
+"""
 Method: TypeAlias = Literal["ict", "ct", "gridless"]
 
 
@@ -73,7 +79,7 @@ class Settings:
 
     def images(self, seed: int) -> Tensor:
         """Return the images of a step: uniform in [-1, 1], in float32 on the CPU."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(IMAGES + seed)
         return torch.rand((self.batch, *self.shape), generator=generator) * 2 - 1
 
 
