@@ -211,17 +211,39 @@ def ect(
     return (distance(student - teacher) / (t - r).flatten()).mean()
 
 
+def published_ect(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
+    """ECT as published, all in float32: c = 0, levels that are not cut, and x as the teacher's f at r = 0."""
+    t = (torch.randn(len(x), 1, 1, 1) * 2 - 1.1).exp()
+    r = (t * (1 - (1 + 8 * torch.sigmoid(-t)) / 2 ** (1 + 8 * step // total_steps))).clamp_min(0)
+    z = torch.randn_like(x)
+
+    def f(sigma: Tensor) -> Tensor:
+        noisy = x + sigma * z
+        size = (sigma**2 + 0.25).sqrt()
+        value: Tensor = network(noisy / size, sigma.log().flatten() / 4)
+        return 0.25 / size**2 * noisy + 0.5 * sigma / size * value
+
+    state = torch.get_rng_state()
+    student = f(t)
+    torch.set_rng_state(state)
+    with torch.no_grad():
+        teacher = torch.where(r > 0, f(r), x)
+    return ((student - teacher).flatten(1).square().sum(1).sqrt() / (t - r).flatten()).mean()
+
+
 GRIDLESS = replace(FEW, method="gridless", sigma_min=0.0)
 
 
-def test_a_step_without_a_grid_is_described() -> None:
-    results = list(audit(ect, GRIDLESS))
+@pytest.mark.parametrize("step", [ect, published_ect])
+def test_a_step_without_a_grid_is_described(step: Callable[..., object]) -> None:
+    results = list(audit(step, GRIDLESS))
     assert [one.message for one in results if one.status == "fail"] == []
     texts = {one.id: one.message for one in results if one.status == "note"}
     assert set(texts) == {"step:levels", "step:ratio", "step:distance"}
     assert "log t has mean -1." in texts["step:levels"]
     assert "at step 0: r = t (1 - (1 + 8 sigmoid(-t)) / 2), and 0 for " in texts["step:ratio"]
-    assert "at step 8006: r = t (1 - (1 + 8 sigmoid(-t)) / 32)" in texts["step:ratio"]
+    last = 32 if step is ect else 256
+    assert f"at step 8006: r = t (1 - (1 + 8 sigmoid(-t)) / {last})" in texts["step:ratio"]
     assert "the distance is the norm: c is 0" in texts["step:distance"]
 
 
