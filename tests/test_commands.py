@@ -42,17 +42,18 @@ COMMANDS: dict[str, Any] = {
 # The names that users may have in scripts; [IMAGE is the first word of a name of several.
 NAMES = {
     "evaluate.__main__": "--reference --step --every-milestone --features --k --json --save-stats --table --count "
-    "--sigmas --labels --seed --clip SAMPLES",
+    "--sigmas --labels --label-order --seed --clip --truncate --ema --ema-sigma --precision --compile "
+    "--device --processes --threads SAMPLES",
     "search.__main__": "--reference --step --features --count --before --after --nodes --labels --seed --device --out "
-    "RUN|FILE",
+    "--label-order --truncate --ema --ema-sigma --precision --compile --processes --threads RUN|FILE",
     "edit.__main__": "--task --step --out --labels --seed --sigmas --sigma --count --mask --patch --noisy --steps "
-    "--device RUN|FILE [IMAGE",
+    "--device --ema --ema-sigma RUN|FILE [IMAGE",
     "figures.__main__": "--out --only --from --run --step --sheet --labels --seed --device",
     "experiments.__main__": "--only --json --runs --seeds --steps",
     "prepare.__main__": "--out --split --size --grey --class-map --workers --check SOURCE",
     "import_checkpoint": "--out --format --size --time-scale --head-channels --qkv --no-average --dropout "
     "--dropout-max-resolution FILE",
-    "export_checkpoint": "--out --step RUN|FILE",
+    "export_checkpoint": "--out --step --ema --ema-sigma RUN|FILE",
 }
 each_command = pytest.mark.parametrize("command", COMMANDS)
 

@@ -228,7 +228,8 @@ def published_ect(network: nn.Module, x: Tensor, *, step: int, total_steps: int)
     torch.set_rng_state(state)
     with torch.no_grad():
         teacher = torch.where(r > 0, f(r), x)
-    return ((student - teacher).flatten(1).square().sum(1).sqrt() / (t - r).flatten()).mean()
+    loss: Tensor = ((student - teacher).flatten(1).square().sum(1).sqrt() / (t - r).flatten()).mean()
+    return loss
 
 
 GRIDLESS = replace(FEW, method="gridless", sigma_min=0.0)

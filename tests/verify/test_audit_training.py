@@ -753,7 +753,7 @@ def test_the_command_reports_findings_with_effect_places_and_fix(
     assert "training:ema: the EMA is not updated at each update" in out
     assert "also in: thibautissenhuth/consistency_GC@47c5787 train_consistency.py:147" in out
     assert "fix:     pass the number of updates to the curriculum" in out
-    assert out.rstrip().splitlines()[-1] == "WRONG  2 of 11 functions; status 1"
+    assert out.rstrip().splitlines()[-1] == "WRONG  2 of 11 checks; status 1"
     found = json.loads((tmp_path / "report.json").read_text())["findings"]
     assert [finding["deviations"] for finding in found] == [["FrozenCurriculum"], ["EmaEveryNth"]]
 
@@ -773,7 +773,7 @@ def test_the_project_s_own_loop_passes() -> None:
     command = [sys.executable, "-m", "ict_ref.verify", "audit", "training", f"{PEERS / 'our_loop.py'}:make", "-v"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "right  10 functions; 1 not counted; status 0"
+    assert done.stdout.splitlines()[-1] == "right  10 checks; 1 not counted; status 0"
     assert "pass     training:resume:noise" in done.stdout
 
 
@@ -820,7 +820,7 @@ def test_n_is_compared_between_processes(tmp_path: Path, capsys: pytest.CaptureF
     out = capsys.readouterr().out
     assert "at update 3, N = 21 in process 0 and 11 in process 1" in out
     assert "also in: huggingface/diffusers@071190d" in out
-    assert "WRONG  1 of 12 functions" in out
+    assert "WRONG  1 of 12 checks" in out
 
 
 def test_the_levels_of_processes_are_compared() -> None:

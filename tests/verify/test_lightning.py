@@ -95,7 +95,7 @@ def test_a_right_module_passes(manual: bool, in_dict: bool) -> None:
 
 @pytest.mark.parametrize("manual", [True, False])
 def test_a_wrong_module_fails(manual: bool) -> None:
-    assert "step:loss" in findings(ModuleOfLightning, manual=manual, in_dict=False, right=False)
+    assert "step:weight" in findings(ModuleOfLightning, manual=manual, in_dict=False, right=False)
 
 
 @pytest.mark.parametrize("manual", [True, False])

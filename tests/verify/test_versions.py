@@ -210,7 +210,7 @@ def test_an_unknown_version_is_refused_in_one_line_that_lists_the_versions(
     ("arguments", "message"),
     [
         (["--only", "ct_gradient_divergence"], "ct_gradient_divergence, which version 1 of the vectors does not have"),
-        (["--audit", "step"], "unknown option --vectors-version; see python -m ict_ref.verify audit --help"),
+        (["--audit", "step"], "unknown option --vectors-version; see python -m ict_ref.verify audit step --help"),
     ],
 )
 def test_names_that_version_1_does_not_have_are_rejected(

@@ -64,10 +64,12 @@ def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
 def identity(config: type[Any], tree: Tree, defaults: Tree | None = None) -> dict[str, Any]:
     """Return the fields, by full name, that are part of a run's identity and differ from their defaults.
 
-    `defaults` are by default those of this version.
+    `defaults` are those of another version; fields that it did not have take the defaults of this one.
     """
-    defaults = dataclasses.asdict(config()) if defaults is None else defaults
-    default, given = (flat(json.loads(json.dumps(one))) for one in (defaults, tree))
+    now, then, given = (
+        flat(json.loads(json.dumps(one))) for one in (dataclasses.asdict(config()), defaults or {}, tree)
+    )
+    default = now | then
     return {
         name: given[name]
         for name in sorted(given)

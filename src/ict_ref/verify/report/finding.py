@@ -98,7 +98,7 @@ def _costs() -> Mapping[str, str]:
 
 def effect_of(deviation: str, version: int = VERSION) -> str:
     """Return the effect of a deviation on training, and its cost in a small run if that was measured."""
-    return "; ".join(filter(None, (deviations(version)[deviation].effect, _costs().get(deviation, ""))))
+    return "; ".join(filter(None, (known_deviations(version)[deviation].effect, _costs().get(deviation, ""))))
 
 
 def findings(results: Iterable[Result], version: int = VERSION) -> list[Finding]:
@@ -249,7 +249,7 @@ def _cause(group: Group, first: Result, results: list[Result], version: int) -> 
     known = known_deviations(version)
     if group == "waiver":
         return first.message
-    if first.id.startswith(("trace:", "step:", "training:")) and not first.deviation:
+    if first.id.startswith(("trace:", "training:")) and not first.deviation:
         return first.id
     if _is_plain(first):
         return f"{first.id}: {_text(first)}"
