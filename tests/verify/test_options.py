@@ -113,3 +113,13 @@ def test_a_command_without_laws_and_trace_has_no_stale_waivers_of_them(
     out, err = capsys.readouterr()
     assert "waived" not in out
     assert "does not have any of the functions" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "sigma_min"),
+    [([], 0.002), (["--method", "ct"], 0.002), (["--method", "gridless"], 0), (["--sigma-min", "0.01"], 0.01)],
+)
+def test_the_smallest_level_of_a_step_is_that_of_its_method(words: list[str], sigma_min: float) -> None:
+    options = options_of(["audit", "step", "x", *words])
+    assert isinstance(options, StepOptions)
+    assert options.settings.sigma_min == sigma_min

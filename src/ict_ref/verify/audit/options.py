@@ -57,8 +57,8 @@ class StepOptions(AuditOptions):
     """Number of examples of a step."""
     sigma_data: Annotated[float, metavar("S")] = 0.5
     """Standard deviation of the data in c_skip, c_out and c_in."""
-    sigma_min: Annotated[float, metavar("S")] = 0.002
-    """Smallest noise level; may be 0 with --method gridless."""
+    sigma_min: Annotated[float | None, metavar("S")] = None
+    """Smallest noise level; by default 0.002, for a gridless step 0, as in ECT."""
     sigma_max: Annotated[float, metavar("S")] = 80.0
     """Largest noise level."""
     rho: Annotated[float, metavar("R")] = 7.0
@@ -82,9 +82,10 @@ class StepOptions(AuditOptions):
         expect(all(axis.isdecimal() and int(axis) for axis in axes), "--shape", "integers > 0 with commas", self.shape)
         expect(self.batch >= 16, "--batch", "an integer >= 16", self.batch, "The checks compare examples.")
         expect(0 < self.sigma_data < math.inf, "--sigma-data", "a number > 0", self.sigma_data)
-        least = self.sigma_min >= 0 if self.method == "gridless" else self.sigma_min > 0
-        expect(least and self.sigma_min < self.sigma_max < math.inf, "--sigma-min and --sigma-max",
-               "0 < sigma_min < sigma_max", f"{self.sigma_min} and {self.sigma_max}")  # fmt: skip
+        smallest, largest = self.settings.sigma_min, self.sigma_max
+        least = smallest >= 0 if self.method == "gridless" else smallest > 0
+        expect(least and smallest < largest < math.inf, "--sigma-min and --sigma-max", "0 < sigma_min < sigma_max",
+               f"{smallest} and {largest}")  # fmt: skip
         expect(0 < self.rho < math.inf, "--rho", "a number > 0", self.rho)
         expect(math.isfinite(self.p_mean), "--p-mean", "a number", self.p_mean)
         expect(0 < self.p_std < math.inf, "--p-std", "a number > 0", self.p_std)
@@ -96,11 +97,12 @@ class StepOptions(AuditOptions):
     def settings(self) -> Settings:
         """Return the settings of the audit."""
         names = (
-            "method", "batch", "sigma_data", "sigma_min", "sigma_max", "rho", "s0", "s1", "p_mean", "p_std",
+            "method", "batch", "sigma_data", "sigma_max", "rho", "s0", "s1", "p_mean", "p_std",
             "total_steps", "device", "seed",
         )  # fmt: skip
         values = {name: getattr(self, name) for name in names}
-        return Settings(shape=tuple(map(int, self.shape.split(","))), **values)
+        smallest = (0.0 if self.method == "gridless" else 0.002) if self.sigma_min is None else self.sigma_min
+        return Settings(shape=tuple(map(int, self.shape.split(","))), sigma_min=smallest, **values)
 
 
 def _expect_curriculum(settings: Settings) -> None:
