@@ -166,9 +166,7 @@ def test_clauses_of_reports_state_both_scores() -> None:
     assert clause(runs("A", 3.0, 3.5), GOOD, "on digits") == (
         "on digits: Frechet distance 3.25 ± 0.35 where 1.00 ± 0.10 is right"
     )
-    assert clause(runs("A", 1.05), GOOD, "on digits") == (
-        "on digits, one seed: within the spread, Frechet distance 1.05 where 1.00 ± 0.10 is right"
-    )
+    assert clause(runs("A", 1.05), GOOD, "on digits") == ("on digits a cost within the spread")
     assert clause(Summary("A", diverging("A", 12)), GOOD, "on digits") == (
         "on digits: training stops, not finite, at update 12"
     )

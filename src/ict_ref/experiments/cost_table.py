@@ -180,5 +180,6 @@ def clause(summary: Summary, right: Summary, scale: str) -> str:
         return f"{scale}: {symptom(summary, right)}"
     here, there = (each.spread("frechet_distance") for each in (summary, right))
     seeds = ", one seed" if here.deviation is None else ""
-    within = "within the spread, " if change(summary, right, "frechet_distance") == 0 else ""
-    return f"{scale}{seeds}: {within}Frechet distance {here} where {there} is right"
+    if change(summary, right, "frechet_distance") == 0:
+        return f"{scale} a cost within the spread"
+    return f"{scale}{seeds}: Frechet distance {here} where {there} is right"

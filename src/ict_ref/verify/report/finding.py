@@ -78,7 +78,7 @@ def known_deviations(version: int = VERSION) -> Mapping[str, Deviation]:
     """Return the known deviations of formulas and of training loops by id."""
     found = dict(deviations(version))
     for name, entry in _book().items():
-        if "what" in entry:
+        if "what" in entry and name not in found:
             count = len(entry["seen"])
             found[name] = Deviation(name, "training", entry["what"], entry["effect"], f"{count} public codes")
     return found
