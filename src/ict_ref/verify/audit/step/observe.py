@@ -219,7 +219,7 @@ def _sides(calls: Sequence[Side]) -> tuple[Side, Side]:
     """
     whole = _joined(calls)
     layouts = _layouts([len(side.x) for side in calls])
-    # Of equals, max returns the first.
+    # Where several orders are equally likely, max returns the first.
     one, other = max(layouts, key=lambda layout: (_ordered(whole.noise, *layout), _alike(whole.x, *layout)))
     first = (whole.noise[one] >= whole.noise[other]).double().mean() >= 0.5
     return (whole.at(one), whole.at(other)) if first else (whole.at(other), whole.at(one))
