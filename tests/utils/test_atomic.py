@@ -9,8 +9,18 @@ import torch
 from ict_ref.checkpoint.run_dir import open_run
 from ict_ref.checkpoint.training_state import Checkpoint, save_checkpoint
 from ict_ref.config import minimal
-from ict_ref.training.metrics_log import Metrics, forget_metrics_after
-from ict_ref.utils.atomic import atomically, remove_leftovers, temporary, write_atomically, written_name
+from ict_ref.training.loggers import JsonLines
+from ict_ref.training.metrics_log import forget_metrics_after
+from ict_ref.utils.atomic import (
+    atomically,
+    lock_of,
+    remove_leftovers,
+    temporary,
+    write_atomically,
+    write_under_lock,
+    written_name,
+)
+from ict_ref.utils.locks import lock_file
 
 
 def full(_: int) -> None:
@@ -167,7 +177,22 @@ def test_metrics_are_not_written_through_a_link(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.write_text('{"step": 1}\n')
     (tmp_path / "metrics.jsonl").symlink_to(kept)
-    for write in (lambda: Metrics(tmp_path, step=0, tensorboard=False), lambda: forget_metrics_after(tmp_path, 0)):
+    for write in (lambda: JsonLines(tmp_path), lambda: forget_metrics_after(tmp_path, 0)):
         with pytest.raises(ValueError, match=r"metrics\.jsonl: expected a regular file, got a symbolic link"):
             write()
     assert kept.read_text() == '{"step": 1}\n'
+
+
+def test_a_file_is_written_under_its_lock_without_the_leftovers_of_killed_processes(tmp_path: Path) -> None:
+    path, other = tmp_path / "report", temporary(tmp_path / "another")
+    for content in (b"old", b"new"):
+        temporary(path).write_bytes(b"cut")
+        other.write_bytes(b"of another file")
+        write_under_lock(path, content)
+        assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {
+            "report": content,
+            other.name: b"of another file",
+        }
+    with lock_file(lock_of(path)), pytest.raises(ValueError, match="report is in use by another process"):
+        write_under_lock(path, b"later")
+    assert path.read_bytes() == b"new"
