@@ -97,3 +97,10 @@ def test_a_type_that_json_cannot_hold_is_an_error_of_the_caller() -> None:
 def test_values_are_shown_on_one_short_line() -> None:
     assert [shown(value) for value in ("foo", None, 1.5)] == ["foo", "None", "1.5"]
     assert all(len(shown(value)) < 300 and "\n" not in shown(value) for value in ("\n", "a" * 999, [BIG] * 99))
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"b": {"a": 1, "a": 1}}', '{"b": [{"a": 1, "c": 2, "a": 3}]}'])
+def test_an_entry_that_is_there_twice_is_named(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^x\.json is damaged: it has the entry a twice\. Restore it from a copy\.$"):
+        json_object(text, "x.json")
+    assert json_object(text.replace('"a"', '"d"', 1), "x.json")

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import lzma
 import pickle
 import struct
 import tarfile
@@ -9,6 +10,9 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError
+
+from ict_ref.utils.lfs import explained
 
 
 @contextlib.contextmanager
@@ -23,12 +27,12 @@ def refuse_damaged(path: Path | str) -> Iterator[None]:
     try:
         yield
     except (gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, MemoryError) as error:
-        raise ValueError(f"{path} is truncated or damaged: {error}") from None
+        raise ValueError(f"{path} is truncated or damaged: {explained(path, error)}") from None
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError, struct.error) as error:
-        raise ValueError(f"{path} cannot be used: {error}") from None
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{path} cannot be used: {error}") from None
+        raise ValueError(f"{path} cannot be used: {explained(path, error)}") from None
+    except (pickle.UnpicklingError, SyntaxError, TokenError, lzma.LZMAError) as error:
+        raise ValueError(f"{path} cannot be used: {explained(path, error)}") from None
     except OSError as error:
         if error.filename is None:
-            raise ValueError(f"{path} cannot be read: {error}") from None
+            raise ValueError(f"{path} cannot be read: {explained(path, error)}") from None
         raise

@@ -1,14 +1,18 @@
 """JSON objects of stored files, and checks of their values against type hints."""
 
+import hashlib
 import json
 import reprlib
 import sys
 import types
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ict_ref.utils.command_line import expect
+from ict_ref.utils.command_line import LARGEST_SEED, expect
+from ict_ref.utils.lfs import explained
+from ict_ref.utils.regular_file import read_regular
 
 WORDS = {
     bool: "true or false",
@@ -19,18 +23,21 @@ WORDS = {
     tuple: "a list",
     Mapping: "an object",
 }
-LARGEST_INTEGER = 2**128 - 1
+LARGEST_FILE = 2**26
+"""Largest JSON file in bytes, unless a reader allows more."""
+LARGEST_INTEGER = LARGEST_SEED
 """The largest seed of a random stream."""
 
 
-def read_json(path: Path, advice: str = "Restore it from a copy.") -> dict[str, Any]:
-    """Return the JSON object in a file.
+def read_json(path: Path, advice: str = "Restore it from a copy.", most: int = LARGEST_FILE) -> dict[str, Any]:
+    """Return the JSON object in a regular file of at most `most` bytes.
 
     Raises:
-        ValueError: the content is not a JSON object. The message names the file and ends with `advice`.
+        ValueError: the file is a pipe or a device or larger, or its content is not a JSON object. The message names the
+            file; for another content it ends with `advice`.
         OSError: the file cannot be read.
     """
-    return json_object(path.read_bytes(), path, advice)
+    return json_object(read_regular(path, most), path, advice)
 
 
 def json_object(text: str | bytes, path: Path | str, advice: str = "Restore it from a copy.") -> dict[str, Any]:
@@ -40,15 +47,52 @@ def json_object(text: str | bytes, path: Path | str, advice: str = "Restore it f
     {'step': 20}
 
     Raises:
-        ValueError: the text is not a JSON object. The message names the file and ends with `advice`.
+        ValueError: the text is not a JSON object, or has an entry twice. The message names the file and ends with
+            `advice`.
     """
+    twice: list[str] = []
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = Counter(name for name, _ in pairs)
+        twice.extend(name for name, count in names.items() if count > 1)
+        return dict(pairs)
+
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError, OverflowError):
+        content = json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError, OverflowError, MemoryError):
         content = None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it is not a JSON object. {advice}")
+        raise ValueError(f"{path} is damaged: {explained(path, 'it is not a JSON object')}. {advice}")
+    if twice:
+        raise ValueError(f"{path} is damaged: it has the entry {shown(twice[0])} twice. {advice}")
     return content
+
+
+CHECKSUM = "sha256"
+"""Entry of a JSON object with the SHA-256 of its other entries."""
+
+
+def with_checksum(content: Mapping[str, Any], name: str = CHECKSUM) -> dict[str, Any]:
+    """Return a JSON object with the SHA-256 of its other entries, whatever their order and the spaces in the file.
+
+    >>> with_checksum({"step": 20})
+    {'step': 20, 'sha256': 'bb2eb4f2d8731794bffe42fa625c8233e6d710135214b48b7df8f3207a788326'}
+    """
+    others = {key: value for key, value in content.items() if key != name}
+    text = json.dumps(others, sort_keys=True, separators=(",", ":"))
+    return {**others, name: hashlib.sha256(text.encode()).hexdigest()}
+
+
+def refuse_changed(content: Mapping[str, Any], path: Path, name: str = CHECKSUM) -> None:
+    """Reject a JSON object whose entries do not have its SHA-256; without one, as in older files, any are accepted.
+
+    Raises:
+        ValueError: an entry has changed. The message names the file.
+    """
+    if name in content and content[name] != (expected := with_checksum(content, name)[name]):
+        got = shown(content[name])
+        advice = f"Restore it from a copy, or delete its entry {name} if you have changed it on purpose."
+        raise ValueError(f"{path}: expected the {name} {expected}, got {got}: an entry has changed. {advice}")
 
 
 def checked(value: Any, kind: Any, name: str, least: int | None = None) -> Any:
