@@ -29,7 +29,7 @@ def raises(error: BaseException) -> int:
         (ValueError("give\nmore"), 2, "give more"),
         (MemoryError("1 TiB"), 2, "not enough memory on this machine: 1 TiB"),
         (PermissionError(13, "Permission denied", "/x/y"), 2, "cannot use /x/y: Permission denied"),
-        (OSError("odd"), 2, "cannot use a file: odd"),
+        (OSError("odd"), 2, "cannot use a file or standard output: odd"),
         (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to\nallocate"), 2, "CUDA out of memory"),
         (KeyboardInterrupt(), 130, "stopped"),
         (KeyboardInterrupt(15), 143, "stopped"),

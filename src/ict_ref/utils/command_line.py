@@ -1,41 +1,53 @@
 """Functions of all commands: expected errors as one line and an exit status, and checks of output paths."""
 
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
+from ict_ref.utils.packages import how_to_install
+from ict_ref.utils.printable import printable
+from ict_ref.utils.regular_file import real_path
 from ict_ref.utils.signals import LOST, LostProcessError, started_by_launcher
+from ict_ref.utils.system import has_locks_and_signals, needs_linux_or_macos
 
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+FAILED, REFUSED = 1, 2
 
 
 def guarded(
     name: str,
     action: Callable[[], int],
     *,
+    everywhere: bool = False,
     refused: tuple[type[Exception], ...] = (ValueError,),
     stopped: str = "stopped",
-    files: str = "a file",
+    files: str = "a file or standard output",
     after_repair: str = "",
 ) -> int:
     """Run `action` and return its exit status. Convert expected errors and signals to one line and a status.
 
+    Unless the command works `everywhere`, it is rejected on systems other than Linux and macOS.
     `refused` lists exceptions whose message is already written for the user. `stopped` is the message after Ctrl-C.
     `files` replaces a missing file name in an OSError, and `after_repair` is appended to that line.
     """
+    _escape_what_cannot_be_printed()
+    if not (everywhere or has_locks_and_signals()):
+        return say(name, REFUSED, needs_linux_or_macos())
     try:
         status = action()
-        sys.stdout.flush()  # here, where a closed pipe is handled
-        return status
+        return _flushed(name, status)
     except BrokenPipeError:
-        # The pipe is closed: the rest of the buffer must not be written at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        _discard_the_rest(sys.stdout)
+        return 141  # 128 + SIGPIPE, which Windows does not have
     except refused as error:
         return say(name, REFUSED, str(error))
+    except ModuleNotFoundError as error:
+        if (line := how_to_install(error)) is None:
+            raise
+        return say(name, REFUSED, line)
     except MemoryError as error:
         return say(name, REFUSED, f"not enough memory on this machine: {error}")
     except OSError as error:
@@ -46,12 +58,42 @@ def guarded(
         # The launcher of the processes reports which of them failed; this one did not.
         return LOST if started_by_launcher() else say(name, LOST, f"another process was lost ({error})")
     except RuntimeError as error:
+        if is_of_compiler(error):
+            return say(name, REFUSED, f"torch.compile failed ({_first_line(error)}). Run without compilation.")
         if not is_of_memory(error):
             raise
-        return say(name, REFUSED, f"not enough memory: {str(error).splitlines()[0]}")
+        return say(name, REFUSED, f"not enough memory: {_first_line(error)}")
     except KeyboardInterrupt as error:
         number = error.args[0] if error.args else signal.SIGINT
         return say(name, 128 + number, stopped)
+
+
+def _flushed(name: str, status: int) -> int:
+    """Write what is left for standard output, and return the status.
+
+    Raises:
+        BrokenPipeError: Standard output is a closed pipe.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_the_rest(sys.stdout)
+        return say(name, REFUSED, f"cannot use standard output: {error.strerror}")
+    return status
+
+
+def _discard_the_rest(stream: TextIO) -> None:
+    """Connect a stream that cannot be written to the null device, as Python writes the rest of its buffer at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _escape_what_cannot_be_printed() -> None:
+    """Let the standard streams escape characters that they cannot encode, such as those of a file's name."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def is_of_memory(error: RuntimeError) -> bool:
@@ -64,9 +106,21 @@ def is_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
+def is_of_compiler(error: RuntimeError) -> bool:
+    """Return whether torch.compile raised this error, such as for a compiler that fails."""
+    return type(error).__module__.startswith(("torch._inductor", "torch._dynamo"))
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def say(name: str, status: int, message: str) -> int:
-    """Print one line to standard error and return the status."""
-    print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
+    """Print one line to standard error, if it can be written, and return the status."""
+    try:
+        print(f"{name}: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+    except OSError:
+        _discard_the_rest(sys.stderr)
     return status
 
 
@@ -92,6 +146,29 @@ def expect(holds: bool, option: str, expected: str, got: object, advice: str = "
         raise ValueError(f"{option}: expected {expected}, got {got}{'. ' if advice else ''}{advice}")
 
 
+MOST = 2**31 - 1
+"""Largest count that an option takes, unless a smaller one is stated."""
+MOST_PROCESSES = 1024
+"""Largest number of processes and of threads on one machine."""
+LARGEST_SEED = 2**128 - 1
+"""The largest seed of a random stream."""
+
+
+def expect_count(value: int | None, option: str, least: int = 1, most: int = MOST) -> None:
+    """Reject a whole number that is out of range, before anything is started for it; None is not checked.
+
+    >>> expect_count(2**63, "--count")
+    Traceback (most recent call last):
+    ValueError: --count: expected an integer between 1 and 2147483647, got 9223372036854775808
+
+    Raises:
+        ValueError: the number is too small or too large.
+    """
+    if value is not None:
+        expect(value >= least, option, f"an integer >= {least}", value)
+        expect(value <= most, option, f"an integer between {least} and {most}", value)
+
+
 def model_name(model: Path, step: int | None, ema: float | None = None, ema_sigma: float | None = None) -> str:
     """Return the start of the names of a model's results: the model, and the options that choose its EMA weights.
 
@@ -102,7 +179,7 @@ def model_name(model: Path, step: int | None, ema: float | None = None, ema_sigm
     """
     chosen = {"step": step, "ema": ema, "ema-sigma": ema_sigma}
     words = [f"{name}-{value}" for name, value in chosen.items() if value is not None]
-    return "-".join([model.resolve().name.removesuffix(".safetensors"), *words])
+    return "-".join([real_path(model).name.removesuffix(".safetensors"), *words])
 
 
 def refuse_place(path: Path, option: str = "--out") -> None:

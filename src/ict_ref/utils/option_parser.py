@@ -6,8 +6,9 @@ reasons: tyro prints errors as a box and exits, and a default may depend on an o
 
 import contextlib
 import dataclasses
-import difflib
 import inspect
+import os
+import shutil
 import sys
 import types
 from collections import deque
@@ -18,6 +19,9 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tyro
 
+from ict_ref.utils.environment import refuse_bad_threads
+from ict_ref.utils.nearest import hint
+
 T = TypeVar("T")
 Given = Mapping[tuple[str, ...], Any]
 """The values on a command line, by the path of their field."""
@@ -27,7 +31,11 @@ Several = Annotated[tuple[T, ...], NOT_EMPTY]
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 """A flag without an opposite: --x where the default is False, --no-x where it is True."""
 UNIONS = (Union, types.UnionType)
+LONGEST_NUMBER = 64
+"""Characters of the longest number: the largest seed has 39."""
 BOOLEANS = {"True": True, "False": False, "true": True, "false": False}
+WORDS_OF_MAIN = ("eq", "completion")
+LEAST_COLUMNS = 40
 WORDS = {int: "an integer", float: "a number", Path: "a path"}
 
 
@@ -63,7 +71,7 @@ class Option:
         if self.is_flag and not words:
             return self.kind
         if len(words) < self.least:
-            raise ValueError(self.expected(" ".join(words) or "nothing"))
+            raise ValueError(self.expected(" ".join(words) or "nothing") + self._apart(" ".join(words)))
         values = tuple(self.converted(word) for word in words)
         return values if self.several and values != (None,) else values[0]
 
@@ -75,13 +83,27 @@ class Option:
         """
         if word in self.words:
             return self.words[word]
-        if self.is_flag:
+        if self.kind in (int, float) and not is_plain_number(word):
             raise ValueError(self.expected(word))
+        if self.is_flag:
+            raise ValueError(self.expected(word) + hint(word, self.words))
         choices = get_args(self.kind)
+        if self.kind is Path and not word:  # Path("") is the working directory
+            raise ValueError(self.expected("an empty one"))
+        if self.kind in (Path, str):
+            word = _with_home(word, self.name)
         try:
             return choices[choices.index(word)] if choices else self.kind(word)
         except ValueError:
-            raise ValueError(self.expected(word) + _hint(word, choices)) from None
+            end = self._apart(word) or hint(word, (*choices, *self.words))
+            raise ValueError(self.expected(word) + end) from None
+
+    def _apart(self, word: str) -> str:
+        """Return the end of a message about values with commas between them, such as 80,0.821; "" for another word."""
+        parts = word.replace(",", " ").split()
+        if not self.several or len(parts) < 2 or not all(_takes(self, part) for part in parts):
+            return ""
+        return f". Separate values by spaces: {self.name} {' '.join(parts)}"
 
     def expected(self, got: str) -> str:
         """Return the message that states the expected value and what was given."""
@@ -94,6 +116,17 @@ class Option:
         return f"{self.name}: expected {what}, got {got}"
 
 
+def is_plain_number(word: str) -> bool:
+    """Return whether a word is written as numbers are in a file: ASCII without spaces and underscores, not too long.
+
+    Python's int and float take more, such as digits of other scripts.
+
+    >>> is_plain_number("-1.5e3"), is_plain_number("1_000"), is_plain_number(" 1"), is_plain_number("9" * 100)
+    (True, False, False, False)
+    """
+    return word.isascii() and "_" not in word and word == word.strip() and len(word) <= LONGEST_NUMBER
+
+
 def parse_options(
     kind: type[T],
     arguments: Sequence[str] | None,
@@ -101,11 +134,12 @@ def parse_options(
     epilog: str = "",
     *,
     default: Callable[[Given], T] | None = None,
+    groups: Callable[[Given], Mapping[str, Any]] | None = None,
 ) -> T:
     """Return the options in `arguments` (by default `sys.argv`), or print the help and exit 0 for --help.
 
-    `name` is the command's, as in `python -m NAME`; `epilog` is the end of its help. `default` returns the options to
-    which the given ones are applied; `kind` may have groups only with a `default`.
+    `name` is the command's module; `epilog` is the end of its help. `default` returns the options to which the given
+    ones are applied. Without it, `groups` returns the values of the groups of `kind`.
 
     Raises:
         ValueError: A word is not an option or not an allowed value, or the dataclass rejects its fields.
@@ -114,12 +148,14 @@ def parse_options(
     if wants_help:
         print(inspect.getdoc(kind), end="\n\n")
         base = tyro.MISSING_NONPROP if default is None else default(given)
-        with contextlib.suppress(SystemExit):
-            tyro.cli(kind, prog=f"python -m {name}", description="", default=base, args=["--help"])
+        with contextlib.suppress(SystemExit), _wide_enough():
+            tyro.cli(kind, prog=program(name), description="", default=base, args=["--help"])
         print(epilog, end="")
         raise SystemExit(0)
+    refuse_bad_threads()
     if default is None:
-        return kind(**{path[0]: value for path, value in given.items()})
+        plain = {path[0]: value for path, value in given.items() if len(path) == 1}
+        return kind(**plain, **({} if groups is None else groups(given)))
     replaced: T = _replaced(default(given), given)
     return replaced
 
@@ -127,13 +163,56 @@ def parse_options(
 def given_options(kind: type[Any], arguments: Sequence[str], name: str) -> tuple[Given, bool]:
     """Return the values in `arguments` for the fields of a dataclass, and whether --help is among them.
 
+    If an option is given twice, its last value counts.
+
     Raises:
         ValueError: A word is not an option or not an allowed value.
     """
     try:
         return _read(arguments, list(options_of(kind)))
     except ValueError as error:
-        raise ValueError(f"{error}; see python -m {name} --help") from None
+        raise ValueError(f"{error}; see {program(name)} --help") from None
+
+
+def program(name: str) -> str:
+    """Return how the user types a command: "ict-ref launch" in the installed program, else "python -m ict_ref.launch".
+
+    >>> program("ict_ref.launch").endswith("launch")
+    True
+    """
+    package, _, command = name.partition(".")
+    if Path(sys.argv[0]).name == "ict-ref":
+        return f"ict-ref {command}".rstrip()
+    # These commands have no module of their own, so they follow the name of the package.
+    return f"python -m {name}" if command not in WORDS_OF_MAIN else f"python -m {package} {command}"
+
+
+def _with_home(word: str, option: str) -> str:
+    """Return a path with its ~ replaced, which a shell does not do after an equals sign.
+
+    Raises:
+        ValueError: The home folder is not known.
+    """
+    if word != "~" and not (word.startswith("~") and "/" in word):
+        return word
+    full = os.path.expanduser(word)  # noqa: PTH111 (a user may be unknown)
+    if full == word and word[:2] in ("~", "~/"):
+        raise ValueError(f"{option}: expected a path, got {word}, whose home folder is not known. Write the full path.")
+    return full
+
+
+@contextlib.contextmanager
+def _wide_enough() -> Iterator[None]:
+    """Let the help be at least LEAST_COLUMNS wide while the block runs: in a few columns its layout does not end."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(max(shutil.get_terminal_size().columns, LEAST_COLUMNS))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
 
 
 def metavar(name: str) -> Any:
@@ -149,6 +228,8 @@ Decay = Annotated[float | None, metavar("DECAY")]
 """Option for the decay of EMA weights."""
 Width = Annotated[float | None, metavar("WIDTH")]
 """Option for the relative width of EMA weights that are reconstructed."""
+NetworkName = Annotated[str | None, metavar("MODULE:CALLABLE")]
+"""Option for the function that builds a network of the user's own."""
 
 
 def options_of(kind: Any, path: tuple[str, ...] = (), prefix: str = "") -> Iterator[Option]:
@@ -218,7 +299,7 @@ def _words(hint: Any) -> dict[str, Any]:
 
 
 def _read(words: Iterable[str], options: Sequence[Option]) -> tuple[Given, bool]:
-    """Return the values by field path, and whether --help occurs, which ends parsing.
+    """Return the values by field path, and whether --help ends the words.
 
     Raises:
         ValueError: A word is not an option or not one of its values.
@@ -251,7 +332,7 @@ def _option_and_values(word: str, left: deque[str], named: Mapping[str, Option])
     name, equals, value = word.partition("=")
     name = name.replace("_", "-")
     if name not in named:
-        raise ValueError(f"unknown option {name}{_hint(name, named)}")
+        raise ValueError(f"unknown option {name}{hint(name, named)}")
     option, values = named[name], [value] if equals else []
     if len(values) > option.most:
         raise ValueError(f"{name}: expected no value, got {value}")
@@ -277,11 +358,6 @@ def _add_positionals(given: dict[tuple[str, ...], Any], bare: list[str], options
             raise ValueError(option.expected("nothing"))
     if bare:
         raise ValueError(f"unexpected argument {bare[0]}")
-
-
-def _hint(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; perhaps you meant {near[0]}" if near else ""
 
 
 def _is_option(word: str) -> bool:

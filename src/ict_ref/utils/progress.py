@@ -25,7 +25,7 @@ class Stream(Protocol):
 
 
 def bar(
-    counted: int | Sequence[Any],
+    counted: int | Sequence[Any] | None,
     what: str,
     unit: str,
     *,
@@ -36,12 +36,14 @@ def bar(
 ) -> "tqdm[Any]":
     """Return a progress bar over a number of units or a sequence; it appears after two seconds and is erased.
 
+    The number is None if it is not known.
+
     It is written to standard error, or to `file`.
     With `run` the bar appears at once and stays. Without a terminal such a bar writes one line every ten seconds.
     """
     return tqdm(
         None if isinstance(counted, int) else counted,
-        total=counted if isinstance(counted, int) else len(counted),
+        total=counted if counted is None or isinstance(counted, int) else len(counted),
         desc=what,
         unit=unit,
         unit_scale=unit in ("B", "pairs"),  # these counts reach millions
@@ -53,3 +55,8 @@ def bar(
         mininterval=10 if run and not sys.stderr.isatty() else 0.5,
         bar_format=BAR,
     )
+
+
+def write_line(line: str) -> None:
+    """Write a line to standard error, above a progress bar."""
+    tqdm.write(line, file=sys.stderr)

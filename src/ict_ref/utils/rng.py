@@ -13,7 +13,18 @@ from typing import Literal
 import numpy as np
 
 Purpose = Literal[
-    "parameters", "order", "noise level", "noise", "dropout", "sample", "baseline", "flip", "data", "edit", "label"
+    "parameters",
+    "order",
+    "noise level",
+    "noise",
+    "dropout",
+    "sample",
+    "baseline",
+    "flip",
+    "data",
+    "edit",
+    "label",
+    "weighting network",
 ]
 
 # The numbers of the purposes define every run: append new ones, never reorder them.
@@ -29,6 +40,7 @@ _NUMBER: dict[Purpose, int] = {
     "data": 8,
     "edit": 9,
     "label": 10,
+    "weighting network": 11,
 }
 
 

@@ -1,0 +1,3 @@
+"""The version of ict_ref, which files and reports name."""
+
+__version__ = "0.2.0"
