@@ -138,7 +138,177 @@ def without(names: dict[str, Values] | dict[str, object], *others: str) -> dict[
     return {name: value for name, value in names.items() if name not in others}
 
 
+high, low = f64(80.0, 1.0, 0.5), f64(40.0, 0.0, 0.4)
+negative: Values = st.floats(max_value=0.0, exclude_max=True, allow_nan=False)
+bad_high = st.one_of(spoiled(high, not_positive), st.just(f64(80.0, 1.0, 0.4)), other_shapes(high))
+bad_low = st.one_of(spoiled(low, st.one_of(negative, st.just(NAN))), st.just(f64(40.0, 1.0, 0.4)), other_shapes(low))
+
+# 1/4 to 3/2: angles of TrigFlow that have a level.
+angles, low_angles = f64(0.25, 0.75, 1.5), f64(0.1, 0.75, 0.0)
+beyond: Values = st.one_of(st.floats(1.58, 1e6), st.sampled_from([NAN, INF]))
+bad_angles = st.one_of(spoiled(angles, st.one_of(negative, beyond)), other_shapes(angles))
+bad_inner_angles = st.one_of(bad_angles, spoiled(angles, st.just(0.0)))
+bad_low_angles = st.one_of(spoiled(low_angles, st.one_of(negative, beyond)), other_shapes(low_angles))
+PATH: dict[str, object] = {"x0": x, "z": z, "t": angles}
+BAD_PATH: dict[str, Values] = {"x0": other_shapes(x), "z": other_shapes(z), "t": bad_angles}
+TANGENT: dict[str, object] = {
+    "network": tanh, "x": x, "t": angles, "velocity": z, "sigma_data": 0.5, "warmup": 0.75
+}  # fmt: skip
+BAD_TANGENT: dict[str, Values] = {
+    "x": other_shapes(x),
+    "t": bad_inner_angles,
+    "velocity": other_shapes(z),
+    "sigma_data": not_positive,
+    "warmup": st.one_of(negative, st.floats(1.0, 1e6, exclude_min=True), st.just(NAN)),
+}
+BAD_STUDENT_T: dict[str, Values] = {
+    "loc": not_finite,
+    "scale": not_positive,
+    "dof": not_positive,
+    "sigma_min": st.one_of(not_positive, st.floats(80.0, 1e6)),
+    "sigma_max": st.one_of(not_positive, st.floats(0, 1.0)),
+}
+below_angles = f64(0.1, 0.5, 0.0)
+
 CASES: dict[str, Case] = {
+    "adaptive_weighting": Case(
+        {"squared_norm": f64(1.0, 0.0, 3.0), "log_weight": f64(0.5, -1.0, 2.0), "dim": 12},
+        {"dim": below_one},
+        {"squared_norm": "computed from a network's output", "log_weight": "a network's output"},
+    ),
+    "log_student_t_density": Case(
+        {"log_sigma": f64(0.0, 1.0, 5.0), "loc": 0.0, "scale": 0.2, "dof": 0.01, "sigma_min": 1.0, "sigma_max": 80.0},
+        {"log_sigma": spoiled(f64(0.0, 1.0), not_finite), **BAD_STUDENT_T},
+        {},
+    ),
+    "log_student_t_level": Case(
+        {"u": f64(0.1, 0.5), "loc": 0.0, "scale": 0.2, "dof": 0.01, "sigma_min": 1.0, "sigma_max": 80.0},
+        {"u": spoiled(f64(0.1, 0.5), st.one_of(not_positive, st.floats(1.0, 1e6))), **BAD_STUDENT_T},
+        {},
+    ),
+    "truncated": Case(
+        {"f": tanh, "f0": tanh, "x": x, "sigma": sigma, "sigma_cut": 1.0},
+        {"x": st.just(x[:2]), "sigma": bad_levels, "sigma_cut": not_positive},
+        {"f": CALLBACK, "f0": CALLBACK},
+    ),
+    "truncated_weights": Case(
+        {"boundary": torch.tensor([True, False, False]), "boundary_weight": 0.1},
+        {
+            "boundary": st.sampled_from([torch.zeros(3), torch.ones(3), torch.zeros(0)]).map(lambda b: b.bool()),
+            "boundary_weight": negative_or_not_finite,
+        },
+        {},
+    ),
+    "normalized_tangent": Case({"g": x, "c": 0.1}, {"g": st.just(torch.tensor(1.0).double()), "c": not_positive}, {}),
+    "scm_loss": Case(
+        {**TANGENT, "log_weight": f64(0.5, -1.0, 2.0), "c": 0.1},
+        {**BAD_TANGENT, "log_weight": other_shapes(f64(0.5, -1.0, 2.0)), "c": not_positive},
+        {"network": CALLBACK},
+    ),
+    "tangent_warmup": Case(
+        {"step": 30, "warmup_steps": 80}, {"step": st.integers(max_value=-1), "warmup_steps": below_one}, {}
+    ),
+    "trigflow_difference": Case(
+        {**TANGENT, "t_low": below_angles},
+        {**BAD_TANGENT, "t_low": st.one_of(bad_low_angles, st.just(angles))},
+        {"network": CALLBACK},
+    ),
+    "trigflow_interpolant": Case(PATH, BAD_PATH, {}),
+    "trigflow_level": Case(
+        {"t": angles, "sigma_data": 0.5},
+        {"t": spoiled(angles, st.one_of(negative, beyond)), "sigma_data": not_positive},
+        {},
+    ),
+    "trigflow_parameterization": Case(
+        {"network": tanh, "x": x, "t": angles, "sigma_data": 0.5},
+        {"x": st.just(x[:2]), "t": bad_angles, "sigma_data": not_positive},
+        {"network": CALLBACK},
+    ),
+    "trigflow_sample": Case(
+        {"f": tanh, "noises": noises, "times": f64(1.5, 1.1)},
+        {
+            "noises": st.sampled_from([noises[:1], noises[0, 0, 0], normal(3, BATCH)]),
+            "times": st.one_of(spoiled(f64(1.5, 1.1), not_positive), disordered(f64(1.5, 1.1)), st.just(f64(1.6, 1.1))),
+        },
+        {"f": CALLBACK},
+    ),
+    "trigflow_step": Case(
+        {"x": x, "velocity": z, "t": angles, "t_low": low_angles},
+        {"x": other_shapes(x), "velocity": other_shapes(z), "t": bad_angles, "t_low": bad_low_angles},
+        {},
+    ),
+    "trigflow_tangent": Case(TANGENT, BAD_TANGENT, {"network": CALLBACK}),
+    "trigflow_time": Case(
+        {"sigma": sigma, "sigma_data": 0.5},
+        {"sigma": spoiled(sigma, st.one_of(negative, st.sampled_from([NAN, INF]))), "sigma_data": not_positive},
+        {},
+    ),
+    "trigflow_time_density": Case(
+        {"t": angles, "p_mean": -1.0, "p_std": 1.4, "sigma_data": 0.5},
+        {
+            "t": spoiled(angles, st.one_of(not_positive, beyond)),
+            "p_mean": not_finite,
+            "p_std": not_positive,
+            "sigma_data": not_positive,
+        },
+        {},
+    ),
+    "trigflow_velocity": Case(PATH, BAD_PATH, {}),
+    "adaptive_weights": Case(
+        {"x": x, "y": z, "c": 0.06, "p": 0.5},
+        {"x": other_shapes(x), "y": other_shapes(z), "c": not_positive, "p": negative_or_not_finite},
+        {},
+    ),
+    "consistency_tuning_loss": Case(
+        {
+            "student": tanh,
+            "teacher": tanh,
+            "x": x,
+            "z": z,
+            "t": high,
+            "r": low,
+            "distance": squared_l2,
+            "weights": f64(1.0, 2.0, 3.0),
+        },
+        {
+            "x": other_shapes(x),
+            "z": other_shapes(z),
+            "t": bad_high,
+            "r": bad_low,
+            "weights": st.one_of(spoiled(f64(1.0, 2.0, 3.0), not_positive), other_shapes(f64(1.0, 2.0, 3.0))),
+        },
+        TEACHING,
+    ),
+    "ect_exponent": Case(
+        {"step": 30, "steps_per_stage": 8}, {"step": st.integers(max_value=-1), "steps_per_stage": below_one}, {}
+    ),
+    "ect_mapping": Case(
+        {"t": high, "exponent": 2, "q": 2.0, "k": 8.0, "b": 1.0},
+        {
+            "t": spoiled(high, not_positive),
+            "exponent": st.one_of(below_one, st.integers(50)),
+            "q": st.one_of(st.floats(max_value=1.0), st.sampled_from([NAN, INF, 1e8])),
+            "k": negative_or_not_finite,
+            "b": not_positive,
+        },
+        {},
+    ),
+    "gap_weights": Case({"t": high, "r": low}, {"t": bad_high, "r": bad_low}, {}),
+    "l2": Case({"x": x, "y": z}, {"x": other_shapes(x), "y": other_shapes(z)}, {}),
+    "lognormal_level": Case(
+        {"u": f64(0.1, 0.5), "p_mean": -1.1, "p_std": 2.0, "sigma_min": 0.002, "sigma_max": 80.0},
+        {
+            "u": spoiled(f64(0.1, 0.5), st.one_of(not_positive, st.floats(1.0, 1e6))),
+            "p_mean": st.one_of(not_finite, st.floats(100.0, 1e6)),
+            "p_std": not_positive,
+            "sigma_min": st.one_of(negative_or_not_finite, st.floats(80.0, 1e6)),
+            "sigma_max": st.one_of(st.floats(max_value=0.002), st.just(NAN)),
+        },
+        {},
+    ),
+    "snr_weights": Case(
+        {"t": high, "sigma_data": 0.5}, {"t": spoiled(high, not_positive), "sigma_data": not_positive}, {}
+    ),
     "boundary_parameterization": Case(
         {"network": tanh, "x": x, **COEFFICIENT},
         {**BAD_COEFFICIENT, "sigma": bad_levels, "x": st.sampled_from([x[:2], torch.tensor(1.0).double()])},
@@ -152,6 +322,7 @@ CASES: dict[str, Case] = {
     "c_noise": Case({"sigma": sigma}, {"sigma": spoiled(sigma, not_positive)}, {}),
     "c_out": Case(COEFFICIENT, BAD_COEFFICIENT, {}),
     "c_skip": Case(COEFFICIENT, BAD_COEFFICIENT, {}),
+    "cauchy": Case({"x": x, "y": z, "c": 0.03}, {"x": other_shapes(x), "y": other_shapes(z), "c": not_positive}, {}),
     "colorization_mask": Case({}, {}, {}),
     "colorization_operator": Case({}, {}, {}),
     "consistency_matching_loss": Case(

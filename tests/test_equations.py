@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tools.equation_table import PAGE, ROOT, functions_of, laws, oracles, writte
 import ict_ref.formulas
 from ict_ref.__main__ import main
 from ict_ref.equations import EQUATIONS, Formula, formulas
+from ict_ref.verify.laws import LAWS
 
 HOMES = {
     1: {"probability_flow_drift"},
@@ -37,6 +39,35 @@ def test_every_numbered_equation_has_its_homes_and_no_others() -> None:
     assert homes == HOMES
 
 
+HOMES_OF_ECT = {
+    12: {"consistency_tuning_loss"},
+    17: {"ect_mapping"},  # (18) for k = 0
+    18: {"ect_mapping"},
+    19: {"adaptive_weights"},
+}
+
+
+HOMES_OF_SCM = {
+    4: {"trigflow_velocity"},
+    5: {"trigflow_parameterization"},
+    6: {"trigflow_tangent"},
+    8: {"adaptive_weighting", "scm_loss"},
+    26: {"trigflow_step"},
+    29: {"trigflow_time"},
+    30: {"trigflow_level"},
+    37: {"trigflow_difference"},
+}
+
+
+HOMES_OF_TCM = {5: {"truncated"}, 6: {"truncated_weights"}}
+
+
+@pytest.mark.parametrize(("key", "expected"), [("ECT", HOMES_OF_ECT), ("sCM", HOMES_OF_SCM), ("TCM", HOMES_OF_TCM)])
+def test_the_numbered_equations_of_other_papers_have_their_homes(key: str, expected: dict[int, set[str]]) -> None:
+    homes = {number: {f.name for f in formulas() if number in f.numbers(key)} for number in range(1, 60)}
+    assert {number: names for number, names in homes.items() if names} == expected
+
+
 def test_the_ledger_has_every_function_of_the_flat_namespace() -> None:
     functions = {
         name for name in ict_ref.formulas.__all__ if type(getattr(ict_ref.formulas, name)).__name__ == "function"
@@ -47,7 +78,9 @@ def test_the_ledger_has_every_function_of_the_flat_namespace() -> None:
 @pytest.mark.parametrize("formula", formulas(), ids=lambda formula: formula.name)
 def test_every_formula_states_its_value_and_has_a_source_three_laws_and_an_oracle(formula: Formula) -> None:
     assert formula.docstring.startswith("Return ")
-    assert formula.source.startswith(("iCT, ", "CM, ", "EDM, ", "Binkowski et al. 2018, "))
+    assert formula.source.startswith(
+        ("iCT, ", "CM, ", "EDM, ", "Binkowski et al. 2018, ", "ECT, ", "sCM, ", "TCM, ", "sLCT, ")
+    )
     assert len(laws()[formula.name]) >= 3
     assert oracles()[formula.name]
 
@@ -102,6 +135,7 @@ OF_ALL_FORMULAS = {
     "test_every_formula.py",
     "test_laws.py",
     "test_paper.py",
+    "test_papers.py",
 }
 
 
@@ -140,7 +174,7 @@ def place(line: str) -> tuple[Path, str]:
     return Path(file), (ROOT / file).read_text().splitlines()[int(number) - 1]
 
 
-@pytest.mark.parametrize("which", ["9", "(9)", "exponential_curriculum"])
+@pytest.mark.parametrize("which", ["9", "(9)", "Eq. (9)", "eq9", "exponential_curriculum"])
 def test_eq_prints_file_line_signature_and_docstring(which: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eq", which]) == 0
     out = capsys.readouterr().out
@@ -164,9 +198,48 @@ def test_eq_prints_the_literal_form_first(which: str, capsys: pytest.CaptureFixt
     assert place(lines[end + 1])[0].name == "distance.py"
 
 
+@pytest.mark.parametrize(("which", "name"), [("ect:18", "ect_mapping"), ("ECT:(19)", "adaptive_weights")])
+def test_eq_prints_equations_of_other_papers(which: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eq", which]) == 0
+    first, _, *lines = capsys.readouterr().out.splitlines()
+    file, text = place(first)
+    assert (file.as_posix(), text, lines[0]) == ("src/ict_ref/papers/ect.py", f"def {name}(", f"def {name}(")
+    end = lines.index("")
+    assert place(lines[end + 1])[0].name == "consistency_tuning.py"
+
+
+def test_eq_lists_each_paper_and_all_formulas_of_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eq"]) == 0
+    out = capsys.readouterr().out
+    assert out.index("iCT: Song & Dhariwal 2023") < out.index("ECT: Geng et al. 2024") < out.index("ect_mapping")
+    headings = [line for line in out.splitlines() if line in ("Numbered equations", "Everything else")]
+    assert headings[-2:] == ["Everything else"] * 2  # sLCT has no numbered equation
+    assert main(["eq", "ect:", "--json"]) == 0
+    entries = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert {"ect_mapping", "l2", "lognormal_level"} <= set(entries)
+    assert entries["ect_mapping"]["places"] == ["ect:18", "ect:17"]
+    assert entries["ect_mapping"]["equations"] == []
+
+
 def test_eq_of_a_formula_that_the_paper_does_not_print_has_no_literal_form(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eq", "slerp"]) == 0
     assert "paper.py" not in capsys.readouterr().out
+
+
+def test_eq_counts_the_laws_and_names_the_oracle(capsys: pytest.CaptureFixture[str]) -> None:
+    """The files of the laws are parsed; the laws themselves are counted here"""
+    counted = Counter(each.function for each in LAWS)
+    assert {each.name: each.laws for each in formulas()} == {each.name: counted[each.name] for each in formulas()}
+    assert counted["l2"] == 8
+    assert main(["eq"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("Eq. (18)")]
+    assert line.endswith(f"  {counted['ect_mapping']} laws; oracle: mpmath, 50 digits")
+    # A paper without numbered equations does not have their heading.
+    assert lines.count("Numbered equations") == 4
+    assert main(["eq", "tcm:6"]) == 0
+    expected = f"    Checked by {counted['truncated_weights']} laws; oracle: mpmath, 50 digits."
+    assert capsys.readouterr().out.splitlines()[-1] == expected
 
 
 def test_eq_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,6 +262,9 @@ def test_eq_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
         ("huber", "perhaps you meant pseudo_huber"),
         ("pseudo_huger", "perhaps you meant pseudo_huber"),
         ("x", "eq`"),
+        ("Eq. (14)", "NUMBER|PAPER:NUMBER|NAME: expected an equation from 1 to 13, got 14"),
+        ("ect:7", "expected an equation of ECT among 12, 17, 18, 19, got 7"),
+        ("edm:1", "expected a paper among ict, ect"),
     ],
 )
 def test_eq_rejects_an_unknown_name_in_one_line(which: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,8 +278,8 @@ def test_eq_rejects_an_unknown_name_in_one_line(which: str, message: str, capsys
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["launch"], "expected eq, --version or --help, got launch; perhaps you meant python -m ict_ref.launch"),
-        (["--jsn"], "expected eq, --version or --help, got --jsn; see python -m ict_ref --help"),
+        (["lanch"], "python -m ict_ref lists, got lanch; perhaps you meant python -m ict_ref launch"),
+        (["--jsn"], "python -m ict_ref lists, got --jsn; see python -m ict_ref --help"),
         (["eq", "9", "10"], "unexpected argument 10; see python -m ict_ref eq --help"),
         (["eq", "--jsn"], "unknown option --jsn; perhaps you meant --json"),
     ],

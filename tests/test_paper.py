@@ -314,7 +314,12 @@ SYMBOLS: dict[str, Any] = {
 
 def on_symbols(name: str, **given: Any) -> Any:
     """Return the value of a function of paper.py for symbols, or for what is given in their place."""
-    node = ast.parse(ast.unparse(FUNCTIONS[name])).body[0]
+    return value_on_symbols(FUNCTIONS[name], ON_SYMBOLS, SYMBOLS, **given)
+
+
+def value_on_symbols(function: ast.FunctionDef, words: dict[str, Any], symbols: dict[str, Any], **given: Any) -> Any:
+    """Return the value of a printed function for symbols, or for what is given in their place."""
+    node = ast.parse(ast.unparse(function)).body[0]
     assert isinstance(node, ast.FunctionDef)
     node.returns = None
     names = []
@@ -324,10 +329,12 @@ def on_symbols(name: str, **given: Any) -> Any:
     for statement in ast.walk(node):
         if isinstance(statement, ast.AnnAssign):
             statement.annotation = ast.Constant(None)
-    space = ON_SYMBOLS | ({"len": len} if "noises" in given else {})
-    exec(compile(ast.fix_missing_locations(ast.Module([node], [])), str(PAPER), "exec"), space)  # noqa: S102
-    arguments = {argument: SYMBOLS.get(argument, argument) for argument in names} | given
-    return space[name](**{key: symbol(value) if isinstance(value, str) else value for key, value in arguments.items()})
+    space = words | ({"len": len} if "noises" in given else {})
+    exec(compile(ast.fix_missing_locations(ast.Module([node], [])), "paper", "exec"), space)  # noqa: S102
+    arguments = {argument: symbols.get(argument, argument) for argument in names} | given
+    return space[node.name](
+        **{key: symbol(value) if isinstance(value, str) else value for key, value in arguments.items()}
+    )
 
 
 NOT_AN_EXPRESSION = {

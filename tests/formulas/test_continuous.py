@@ -45,7 +45,7 @@ def over(sigma: Tensor, x: Tensor) -> Tensor:
 
 def gradients(loss: Tensor, parameters: list[Tensor]) -> list[Array]:
     found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-    return [gradient.numpy() for gradient in found]
+    return [gradient.detach().numpy() for gradient in found]
 
 
 def draws(seed: int, *shape: int) -> Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.formulas import test_successor_misprints
 from tests.support.networks import small_weights
 from torch import Tensor
 
@@ -63,7 +64,8 @@ def f64(*values: float) -> Tensor:
 
 def test_each_row_of_the_table_has_its_evidence_here_and_each_piece_of_evidence_its_row() -> None:
     rows = re.findall(r"^\| (\w\d+) \|", PAGE.read_text(), re.MULTILINE)
-    tests = {name.split("_")[1].upper() for name in globals() if re.match(r"test_[a-z]\d+_", name)}
+    names = {*globals(), *vars(test_successor_misprints)}
+    tests = {name.split("_")[1].upper() for name in names if re.match(r"test_[a-z]\d+_", name)}
     assert len(rows) == len(set(rows))
     assert set(rows) == tests
 

@@ -116,6 +116,32 @@ def test_the_frechet_distance_works_for_singular_covariances() -> None:
     assert to_a_point.item() == pytest.approx(cov.trace().item(), rel=1e-7)
 
 
+def test_a_covariance_that_rounding_made_asymmetric_is_accepted() -> None:
+    # Each pair of entries differs by 8e-6 of itself, and by more than 1e-8 of the largest entry.
+    mean, cov = f64(0, 0), f64(2, 1, 1, 2).reshape(2, 2)
+    rounded = f64(2, 1, 1 + 8e-6, 2).reshape(2, 2)
+    assert float(frechet_distance(mean, rounded, mean, cov)) == pytest.approx(0, abs=1e-5)
+    with pytest.raises(ValueError, match="symmetric cov1"):
+        frechet_distance(mean, f64(2, 1, 1 + 2e-5, 2).reshape(2, 2), mean, cov)
+
+
+def test_the_frechet_distance_can_be_vectorized() -> None:
+    means, covs = normal(3, 4, seed=1), torch.stack([covariance(4, seed) for seed in (2, 3, 4)])
+    one_by_one = torch.stack(
+        [frechet_distance(mean, cov, means[0], covs[0]) for mean, cov in zip(means, covs, strict=True)]
+    )
+    at_once = torch.func.vmap(lambda mean, cov: frechet_distance(mean, cov, means[0], covs[0]))(means, covs)
+    torch.testing.assert_close(at_once, one_by_one)
+
+
+def test_the_frechet_distance_grows_with_the_square_of_the_unit() -> None:
+    # Variances 1e8 and 1: their ratio decides how the root is computed, not their product.
+    q, of_axes = rotation(8, 1), f64(*[1e-8] * 4, *[1.0] * 4)
+    cov, zero = (q * of_axes) @ q.T, torch.zeros(8, dtype=torch.float64)
+    got = frechet_distance(zero, 1e8 * cov, zero, 1.7e8 * cov).item()
+    assert got == pytest.approx(1e8 * (1 - math.sqrt(1.7)) ** 2 * of_axes.sum().item(), rel=1e-9)
+
+
 def test_statistics_that_are_not_finite_are_rejected() -> None:
     mu, cov, bad = torch.zeros(2), torch.eye(2), math.nan
     with pytest.raises(ValueError, match="mean1"):

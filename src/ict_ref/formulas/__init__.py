@@ -1,7 +1,8 @@
-"""The formulas of improved consistency training, as pure functions in one flat namespace.
+"""The formulas of improved consistency training and its successors, as pure functions in one flat namespace.
 
 Keys in `Source:` lines: iCT = Song & Dhariwal 2023, arXiv:2310.14189; CM = Song et al. 2023, arXiv:2303.01469; EDM =
-Karras et al. 2022, arXiv:2206.00364.
+Karras et al. 2022, arXiv:2206.00364. Successors: ECT = Geng et al. 2024, arXiv:2406.14548; sCM =
+Lu & Song 2024, arXiv:2410.11081; TCM = Lee et al. 2024, arXiv:2410.14895; sLCT = Dao et al. 2025, arXiv:2502.01441.
 
 `glossary.py` defines each argument name: one name has one meaning in all functions.
 
@@ -17,6 +18,15 @@ Image tensors and network outputs are not validated; NaNs in x or z propagate. `
 statistics of features would spread a NaN to all examples, so they reject it.
 """
 
+from ict_ref.formulas.consistency_tuning import (
+    adaptive_weights,
+    consistency_tuning_loss,
+    ect_exponent,
+    ect_mapping,
+    gap_weights,
+    lognormal_level,
+    snr_weights,
+)
 from ict_ref.formulas.continuous import (
     continuous_consistency_distillation_loss,
     continuous_consistency_training_loss,
@@ -30,7 +40,7 @@ from ict_ref.formulas.curriculum import (
     square_curriculum,
     teacher_ema_decay,
 )
-from ict_ref.formulas.distance import l1, pseudo_huber, pseudo_huber_constant, squared_l2
+from ict_ref.formulas.distance import cauchy, l1, l2, pseudo_huber, pseudo_huber_constant, squared_l2
 from ict_ref.formulas.editing import (
     Operator,
     colorization_mask,
@@ -82,21 +92,47 @@ from ict_ref.formulas.theory import (
     gaussian_consistency_function,
     gaussian_mixture_score,
 )
+from ict_ref.formulas.trigflow import (
+    adaptive_weighting,
+    normalized_tangent,
+    scm_loss,
+    tangent_warmup,
+    trigflow_difference,
+    trigflow_interpolant,
+    trigflow_level,
+    trigflow_parameterization,
+    trigflow_sample,
+    trigflow_step,
+    trigflow_tangent,
+    trigflow_time,
+    trigflow_time_density,
+    trigflow_velocity,
+)
+from ict_ref.formulas.truncation import (
+    log_student_t_density,
+    log_student_t_level,
+    truncated,
+    truncated_weights,
+)
 
 __all__ = [
     "ConsistencyFunction",
     "Distance",
     "Operator",
     "ScoreFunction",
+    "adaptive_weighting",
+    "adaptive_weights",
     "boundary_parameterization",
     "c_in",
     "c_noise",
     "c_out",
     "c_skip",
+    "cauchy",
     "colorization_mask",
     "colorization_operator",
     "consistency_matching_loss",
     "consistency_training_loss",
+    "consistency_tuning_loss",
     "constant_curriculum",
     "continuous_consistency_distillation_loss",
     "continuous_consistency_training_loss",
@@ -108,12 +144,15 @@ __all__ = [
     "ct_loss_limit",
     "delta_consistency_function",
     "denoise",
+    "ect_exponent",
+    "ect_mapping",
     "edit",
     "ema_update",
     "euler_step",
     "exponential_curriculum",
     "fourier_embedding",
     "frechet_distance",
+    "gap_weights",
     "gaussian_consistency_function",
     "gaussian_mixture_score",
     "heun_step",
@@ -123,11 +162,16 @@ __all__ = [
     "inverse_gap_weights",
     "kernel_distance",
     "l1",
+    "l2",
     "linear_curriculum",
     "log_sigma_density",
+    "log_student_t_density",
+    "log_student_t_level",
     "lognormal_density",
+    "lognormal_level",
     "lognormal_pmf",
     "multistep_sample",
+    "normalized_tangent",
     "one_step_sample",
     "positional_embedding",
     "precision_recall",
@@ -135,16 +179,31 @@ __all__ = [
     "pseudo_huber",
     "pseudo_huber_constant",
     "renoise",
+    "scm_loss",
     "search_intermediate_sigma",
     "sigma_grid",
     "slerp",
+    "snr_weights",
     "sqrt_curriculum",
     "square_curriculum",
     "squared_l2",
     "stroke_edit",
     "super_resolution_mask",
     "super_resolution_operator",
+    "tangent_warmup",
     "teacher_ema_decay",
+    "trigflow_difference",
+    "trigflow_interpolant",
+    "trigflow_level",
+    "trigflow_parameterization",
+    "trigflow_sample",
+    "trigflow_step",
+    "trigflow_tangent",
+    "trigflow_time",
+    "trigflow_time_density",
+    "trigflow_velocity",
+    "truncated",
+    "truncated_weights",
     "uniform_pmf",
     "uniform_weights",
 ]

@@ -22,6 +22,24 @@ def squared_l2(x: Float[Tensor, " batch *event"], y: Float[Tensor, " batch *even
     return (x - y).reshape(len(x), -1).square().sum(1)
 
 
+def l2(x: Float[Tensor, " batch *event"], y: Float[Tensor, " batch *event"]) -> Float[Tensor, " batch"]:
+    """Return d(x, y) = ||x - y||_2, one value per example.
+
+    Source: ECT, public code for CIFAR-10.
+
+    It is the limit of `pseudo_huber` for c to 0, and not squared. Its gradient is a unit vector, and 0 where x = y, at
+    which the norm has no gradient.
+
+    Raises: ValueError if x and y do not have one shape.
+
+    >>> l2(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]))
+    tensor([5.])
+    """
+    _domain.same_shape("ECT public code", x=x, y=y)
+    norm: Tensor = torch.linalg.vector_norm((x - y).reshape(len(x), -1), dim=1)
+    return norm
+
+
 def l1(x: Float[Tensor, " batch *event"], y: Float[Tensor, " batch *event"]) -> Float[Tensor, " batch"]:
     """Return d(x, y) = ||x - y||_1, one value per example.
 
@@ -61,6 +79,32 @@ def pseudo_huber(
     # sqrt(s + c^2) - c = s / (sqrt(s + c^2) + c): for s far below c^2 the difference loses all its digits.
     distance = squared_norm / ((squared_norm + c * c).sqrt() + c)
     return torch.where(squared_norm.isinf(), squared_norm, distance)
+
+
+def cauchy(
+    x: Float[Tensor, " batch *event"],
+    y: Float[Tensor, " batch *event"],
+    *,
+    c: float,
+) -> Float[Tensor, " batch"]:
+    """Return d(x, y) = log(1 + ||x - y||_2^2/(2 c^2)), one value per example.
+
+    Source: sLCT, the Cauchy distance that it names; the form is that of Barron 2019, alpha = 0.
+
+    The form was not compared with the text of sLCT, whose schedule of c is not here either. The distance is not convex:
+    its gradient is longest, 1 / (sqrt(2) c), for a difference of norm sqrt(2) c, and falls beyond. For small
+    differences it is `pseudo_huber` / c. Where the square of the norm overflows the result is infinite.
+
+    Raises: ValueError if x and y do not have one shape, or if c is not positive or c^2 is 0 in the dtype of x.
+
+    >>> cauchy(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]), c=5.0)
+    tensor([0.4055])
+    """
+    _domain.positive("c", c, "sLCT")
+    if c * c < torch.finfo(x.dtype).tiny:
+        _domain.refuse(f"c^2 > 0 in {x.dtype} (sLCT)", f"c = {c}", "compute in float32 or better")
+    # log1p keeps the digits of small differences.
+    return (squared_l2(x, y) / (2 * c * c)).log1p()
 
 
 def pseudo_huber_constant(dim: int) -> float:
