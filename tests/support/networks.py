@@ -16,6 +16,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ADM with Fourier features": {"embedding": "fourier", "fourier_scale": 0.5},
     "NCSN++": {"architecture": "ncsnpp", "embedding": "fourier", "fourier_scale": 0.5, "head_channels": 0},
     "NCSN++ with positional embedding": {"architecture": "ncsnpp"},
+    "DDPM++": {"architecture": "ddpmpp", "head_channels": 0},
 }
 """The options in which each kind of network differs from the minimal preset."""
 
@@ -24,9 +25,13 @@ PAPER: dict[str, Network] = {
         architecture="ncsnpp", embedding="fourier", width=128, multipliers=(2, 2, 2), blocks=4,
         attention_resolutions=(16,), head_channels=0, dropout=0.3, dropout_max_resolution=32,
     ),
+    "DDPM++": Network(
+        architecture="ddpmpp", width=128, multipliers=(2, 2, 2), blocks=4, attention_resolutions=(16,),
+        head_channels=0, dropout=0.2, dropout_max_resolution=32,
+    ),
     "ADM": Network(),
 }  # fmt: skip
-"""iCT's networks for CIFAR-10 and ImageNet 64x64 (Appendix B; the authors' CM code)."""
+"""iCT's and ECT's networks for CIFAR-10, and iCT's for ImageNet 64x64 (Appendix B; the authors' CM code; EDM)."""
 
 
 def configured(precision: str = "float64", **options: object) -> Config:

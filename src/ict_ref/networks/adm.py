@@ -17,7 +17,7 @@ class ADM(UNet):
     projection scales and shifts the normalised map instead. The initial output is exactly 0.
     """
 
-    variant = ArchitectureVariant(eps=1e-5, gain=1.0, fir=False)
+    variant = ArchitectureVariant(eps=1e-5, gain=1.0, fir=False, projects=False)
     has_pyramid = False
 
     def initialise(self, generator: np.random.Generator) -> None:

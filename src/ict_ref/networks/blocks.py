@@ -22,15 +22,16 @@ Resampling = Literal["none", "down", "up"]
 
 @dataclass(frozen=True)
 class ArchitectureVariant:
-    """The differences between the blocks of NCSN++ and those of ADM."""
+    """The differences between the blocks of NCSN++, DDPM++ and ADM."""
 
     eps: float
     """Epsilon of each group normalisation."""
     gain: float
     """Factor on each sum of two branches."""
     fir: bool
-    """Resample with the filter [1, 3, 3, 1] and project the skip connection by a 1x1 convolution. Otherwise resample by
-    averages and copies, without a projection."""
+    """Resample with the filter [1, 3, 3, 1]; otherwise by averages and copies."""
+    projects: bool
+    """Project the skip connection of a block that resamples by a 1x1 convolution."""
 
 
 class ResidualBlock(nn.Module):
@@ -52,7 +53,7 @@ class ResidualBlock(nn.Module):
         self.norm1 = nn.GroupNorm(options.groups_of(after), after, variant.eps)
         self.conv1 = nn.Conv2d(after, after, 3, padding=1)
         self.resample = resampling(way, variant)
-        projects = before != after or (variant.fir and way != "none")
+        projects = before != after or (variant.projects and way != "none")
         self.skip = nn.Conv2d(before, after, 1) if projects else nn.Identity()
 
     def forward(

@@ -12,6 +12,9 @@ from ict_ref.config import Network
 from ict_ref.formulas import fourier_embedding, positional_embedding
 from ict_ref.networks.precision import in_full_precision
 
+PERIOD = 10_000.0
+"""Inverse of the positional embedding's lowest frequency, which ADM's stays one step above and DDPM++'s has."""
+
 
 class NoiseFeatures(nn.Module):
     """Fixed features of the noise level, in float32 or better whatever the dtype of the network.
@@ -26,6 +29,7 @@ class NoiseFeatures(nn.Module):
         super().__init__()
         self.width, self.time_scale = options.width, options.time_scale
         self.fourier = options.embedding == "fourier"
+        self.has_end = options.architecture == "ddpmpp"
         self.count = 2 * options.width if self.fourier else options.width
         if self.fourier:
             self.register_buffer("frequencies", torch.zeros(options.width))
@@ -33,7 +37,12 @@ class NoiseFeatures(nn.Module):
     def forward(self, c_noise: Float[Tensor, " batch"]) -> Float[Tensor, " batch features"]:
         """Return the embedding of time_scale * c_noise."""
         c = self.time_scale * at_least_float32(c_noise)
-        return fourier_embedding(c, self.frequencies) if self.fourier else positional_embedding(c, self.width)
+        if self.fourier:
+            return fourier_embedding(c, self.frequencies)
+        half = self.width // 2
+        # With this period the last of the `half` frequencies is 1 / PERIOD.
+        period = PERIOD ** (half / (half - 1)) if self.has_end and half > 1 else PERIOD
+        return positional_embedding(c, self.width, max_period=period)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "NoiseFeatures":
         # A network in bfloat16 keeps exact frequencies: with 8 bits, the phases 2 pi c w would be off by radians.
@@ -47,8 +56,8 @@ class NoiseFeatures(nn.Module):
 class Embedding(nn.Module):
     """silu(MLP(noise level)) for all blocks, with classes also of the label.
 
-    ADM adds a vector per class to the MLP's output (Dhariwal & Nichol 2021; CM, public ImageNet code). NCSN++ adds a
-    bias-free linear map of sqrt(classes) times the one-hot label to the MLP's input (EDM, public code).
+    ADM adds a vector per class to the MLP's output (Dhariwal & Nichol 2021; CM, public ImageNet code). NCSN++ and
+    DDPM++ add a bias-free linear map of sqrt(classes) times the one-hot label to the MLP's input (EDM, public code).
     """
 
     def __init__(self, options: Network, classes: int) -> None:
@@ -59,7 +68,7 @@ class Embedding(nn.Module):
         self.linear0, self.linear1 = nn.Linear(self.features.count, out), nn.Linear(out, out)
         self.label: nn.Embedding | nn.Linear | None = None
         if classes > 0:
-            first = options.architecture == "ncsnpp"
+            first = options.architecture != "adm"
             self.label = nn.Linear(classes, self.features.count, bias=False) if first else nn.Embedding(classes, out)
 
     def forward(

@@ -65,7 +65,7 @@ def middle_blocks(options: Network) -> Iterator[BlockSpec]:
 def decoder_blocks(options: Network, size: int) -> Iterator[BlockSpec]:
     """Yield the blocks of each stage from the last, and after each but the first the block that doubles the resolution.
 
-    In NCSN++ only the last block of a stage has attention.
+    In NCSN++ and DDPM++ only the last block of a stage has attention.
     """
     index, every = count(), options.architecture == "adm"
     for stage, multiplier in reversed(list(enumerate(options.multipliers))):

@@ -1,4 +1,4 @@
-"""NCSN++, the U-Net of Song et al. 2021 that iCT trains on CIFAR-10, as configured in the authors' CM code."""
+"""NCSN++ and DDPM++ of Song et al. 2021: the U-Nets that iCT and ECT train on CIFAR-10."""
 
 import math
 
@@ -11,14 +11,14 @@ from ict_ref.networks.unet import UNet
 
 
 class NCSNpp(UNet):
-    """F_theta(c_in x, c_noise, label), a U-Net whose encoder gets the input at each resolution.
+    """F_theta(c_in x, c_noise, label) as configured in CM's code: the encoder gets the input at each resolution.
 
     A pyramid filters, halves and projects the input, stage by stage, and adds it to the encoder's map. Sums of two
     branches are divided by sqrt(2). Attention follows each block of a stage in the encoder, and only the last block in
     the decoder. The initial output is about 1e-5.
     """
 
-    variant = ArchitectureVariant(eps=1e-6, gain=math.sqrt(0.5), fir=True)
+    variant = ArchitectureVariant(eps=1e-6, gain=math.sqrt(0.5), fir=True, projects=True)
     has_pyramid = True
 
     def initialise(self, generator: np.random.Generator) -> None:
@@ -40,3 +40,13 @@ class NCSNpp(UNet):
                     nn.init.zeros_(module.bias)
             elif isinstance(module, NoiseFeatures) and module.fourier:
                 fill(module.frequencies, self.frequencies(generator))
+
+
+class DDPMpp(NCSNpp):
+    """F_theta(c_in x, c_noise, label): NCSN++ without the input pyramid, which resamples by averages and copies.
+
+    Source: Song et al. 2021, Appendix H; EDM, Appendix F, Table 7, for CIFAR-10: 55.7 million parameters.
+    """
+
+    variant = ArchitectureVariant(eps=1e-6, gain=math.sqrt(0.5), fir=False, projects=True)
+    has_pyramid = False

@@ -1,4 +1,4 @@
-"""The U-Net common to ADM and NCSN++: encoder, middle, decoder and head, with dropout by given masks."""
+"""The U-Net common to ADM, NCSN++ and DDPM++: encoder, middle, decoder and head, with dropout by given masks."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ class UNet(nn.Module):
         self._sites: list[DropoutSite] = []
         _refuse_odd_halvings(size, options)
         self.embedding = Embedding(options, classes)
-        h = options.width if self.has_pyramid else options.width * options.multipliers[0]
+        h = options.width * (options.multipliers[0] if options.architecture == "adm" else 1)
         self.stem = nn.Conv2d(channels, h, 3, padding=1)
 
         encoder, skips = list(encoder_blocks(options, size)), [h]

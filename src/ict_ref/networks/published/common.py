@@ -15,6 +15,10 @@ from ict_ref.networks.layout import BlockSpec
 from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 
 State: TypeAlias = Mapping[str, Shaped[Tensor, "..."]]
+GROUPS = 32
+"""Groups of each group normalisation of all formats."""
+STAGES = 4
+"""Number of resolution stages of openai's networks for 64 pixels and of score_sde's for 32 pixels."""
 QKV = re.compile(r"\.qkv\.(weight|bias)$")
 """Pattern of the keys of the maps of queries, keys and values."""
 
@@ -55,8 +59,7 @@ def translated(state: State, names: Mapping[str, str], weights: NetworkCheckpoin
     left, ours = dict(state), {}
     missing, wrong = [], []
     for name, wanted in weights.empty_network().state_dict().items():
-        part, _, leaf = name.rpartition(".")
-        key = names.get(name) or f"{names[part]}.{leaf}"
+        key = renamed(name, names)
         if key not in left:
             missing.append(key)
             continue
@@ -68,8 +71,16 @@ def translated(state: State, names: Mapping[str, str], weights: NetworkCheckpoin
     problems = {"missing": missing, "unknown": list(left), "of another shape or kind": wrong}
     got = ", ".join(f"{len(found)} {problem} ({some(found)})" for problem, found in problems.items() if found)
     if got:
-        refuse("the keys and shapes of this network", got, "Give the options it was built with.")
+        only_unknown = not missing and not wrong
+        advice = "Save the state dict without them." if only_unknown else "Give the options it was built with."
+        refuse("the keys and shapes of this network", got, advice)
     return replace(weights, state=ours)
+
+
+def renamed(name: str, names: Mapping[str, str]) -> str:
+    """Return the name of a tensor in other code, by the names of tensors or of their modules there."""
+    part, _, leaf = name.rpartition(".")
+    return names.get(name) or f"{names[part]}.{leaf}"
 
 
 def _without_kernel(value: Shaped[Tensor, "..."], ndim: int) -> Shaped[Tensor, "..."]:
@@ -90,7 +101,7 @@ def network(import_options: ImportOptions, *, width: int, widths: list[int], **f
     return Network(
         width=width,
         multipliers=tuple(channels // width for channels in widths),
-        groups=32,
+        groups=GROUPS,
         dropout=import_options.dropout,
         dropout_max_resolution=import_options.dropout_max_resolution,
         **fields,  # type: ignore[arg-type]
@@ -134,6 +145,18 @@ def regrouped(rows: Shaped[Tensor, " rows *columns"], shape: tuple[int, ...]) ->
     except RuntimeError:
         refuse("three rows for each channel of each head in qkv", f"{list(rows.shape)}", "Give --head-channels.")
     return rows[numbers.transpose(0, 1).reshape(-1)]
+
+
+def side(import_options: ImportOptions, stages: int, released: int) -> int:
+    """Return the side of the images: the given one, or for networks of four stages that of the released networks.
+
+    Raises:
+        ValueError: the side is not given, and the network has another number of stages.
+    """
+    if import_options.size is None and stages != STAGES:
+        expected = f"the side of the images for a network of {stages} stages ({released}-pixel networks have {STAGES})"
+        raise ValueError(f"--size: expected {expected}, got nothing. Give --size.")
+    return released if import_options.size is None else import_options.size
 
 
 def shape(state: State, key: str) -> tuple[int, ...]:

@@ -2,10 +2,14 @@
 
 import re
 
+from jaxtyping import Float
+from torch import Tensor
+
 from ict_ref.config import Network
 from ict_ref.networks.layout import BlockSpec, has_attention, unet_blocks
 from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.networks.published.common import (
+    GROUPS,
     QKV,
     ImportOptions,
     State,
@@ -13,9 +17,12 @@ from ict_ref.networks.published.common import (
     parts,
     refuse,
     regrouped,
+    renamed,
     shape,
+    side,
     translated,
 )
+from ict_ref.utils.command_line import expect
 
 BLOCK = {
     "norm0": "in_layers.0",
@@ -49,22 +56,53 @@ def read_openai(state: State, import_options: ImportOptions) -> NetworkCheckpoin
     channels, outputs = shape(state, "input_blocks.0.0.weight")[1], shape(state, "out.2.weight")[0]
     if outputs != channels:
         refuse(f"{channels} output channels", f"{outputs}", "Networks with learn_sigma cannot be imported.")
-    size = import_options.size or 64
+    size = side(import_options, len(_ups(state)) + 1, 64)
     options = _options(state, import_options, width=width, size=size)
+    read = _head_last(state, import_options.head_channels) if import_options.qkv == "head-first" else state
+    classes = shape(state, "label_emb.weight")[0] if "label_emb.weight" in state else 0
+    empty = NetworkCheckpoint(options=options, channels=channels, size=size, classes=classes, state={})
+    return translated(read, _names(options, size), empty)
+
+
+def write_openai(checkpoint: NetworkCheckpoint) -> dict[str, Float[Tensor, "..."]]:
+    """Return the state dict that a UNetModel has for this ADM, with attention maps in the order q, k, v.
+
+    It has neither the size of the images nor `time_scale`, `head_channels` and dropout, which `read_openai` is given.
+
+    Raises:
+        ValueError: the network is not the UNetModel of any options.
+    """
+    options = checkpoint.options
+    unlike = {
+        "adm": options.architecture,
+        "positional": options.embedding,
+        f"{GROUPS} groups": f"{options.groups} groups",
+    }
+    expected = "a network of openai's code"
+    for wanted, got in unlike.items():
+        expect(got == wanted, "--format openai", f"{expected}, {wanted}", got, "Write --format network.")
+    names = _names(options, checkpoint.size)
+    return {renamed(name, names): _with_kernel(renamed(name, names), value) for name, value in checkpoint.state.items()}
+
+
+def _with_kernel(key: str, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Return the weight of a map of attention with the kernel axes of consistency_models, where it is a convolution."""
+    value = value.detach().cpu().contiguous()
+    return value[..., None, None] if re.search(r"\.(qkv|proj_out)\.weight$", key) else value
+
+
+def _names(options: Network, size: int) -> dict[str, str]:
+    """Return the UNetModel's names of all modules, by our names."""
     names = dict(ENDS)
     for spec in unet_blocks(options, size):
         block, attention = _modules(spec, options, size)
         names |= parts(spec, block, BLOCK, attention, ATTENTION)
-    read = _head_last(state, import_options.head_channels) if import_options.qkv == "head-first" else state
-    classes = shape(state, "label_emb.weight")[0] if "label_emb.weight" in state else 0
-    empty = NetworkCheckpoint(options=options, channels=channels, size=size, classes=classes, state={})
-    return translated(read, names, empty)
+    return names
 
 
 def _options(state: State, import_options: ImportOptions, *, width: int, size: int) -> Network:
     """Return the options of a UNetModel, from the names and shapes of its tensors."""
-    ups = [key for key in state if re.fullmatch(r"output_blocks\.\d+\.[12]\.in_layers\.0\.weight", key)]
-    levels = len(ups) + 1
+    levels = len(_ups(state)) + 1
     blocks = len({key.split(".")[1] for key in state if key.startswith("output_blocks.")}) // levels - 1
     first = [f"input_blocks.{1 + level * (blocks + 1)}" for level in range(levels)]
     widths = [shape(state, f"{name}.0.out_layers.3.weight")[0] for name in first]
@@ -81,6 +119,11 @@ def _options(state: State, import_options: ImportOptions, *, width: int, size: i
         adaptive_norm=shape(state, f"{first[0]}.0.emb_layers.1.weight")[0] == 2 * widths[0],
         time_scale=1000.0 if import_options.time_scale is None else import_options.time_scale,
     )
+
+
+def _ups(state: State) -> list[str]:
+    """Return the key of each block that doubles the resolution."""
+    return [key for key in state if re.fullmatch(r"output_blocks\.\d+\.[12]\.in_layers\.0\.weight", key)]
 
 
 def _modules(spec: BlockSpec, options: Network, size: int) -> tuple[str, str]:

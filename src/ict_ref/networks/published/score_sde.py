@@ -10,7 +10,7 @@ from torch import Tensor
 from ict_ref.config import Network
 from ict_ref.networks.layout import unet_blocks
 from ict_ref.networks.network_checkpoint import NetworkCheckpoint
-from ict_ref.networks.published.common import ImportOptions, State, ncsnpp, parts, refuse, shape, translated
+from ict_ref.networks.published.common import ImportOptions, State, ncsnpp, parts, refuse, shape, side, translated
 
 BLOCK = {
     "norm0": "GroupNorm_0",
@@ -39,9 +39,9 @@ def read_score_sde(state: State, import_options: ImportOptions) -> NetworkCheckp
     """
     if "all_modules.0.W" not in state:
         refuse("Fourier frequencies all_modules.0.W", "nothing", "DDPM and positional embeddings cannot be imported.")
-    size = import_options.size or 32
     width, channels = shape(state, "all_modules.3.weight")[:2]
     kinds = _kinds(state)
+    size = side(import_options, kinds.count("pyramid") + 1, 32)
     options = _options(state, import_options, kinds, width=width, size=size)
     read = {key: value for key, value in state.items() if key != "sigmas"}
     for j, kind in enumerate(kinds):
