@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from ict_ref.config import PRESETS, Config, Data, Method, Network, Train
+from ict_ref.config import PRESETS, Config, Data, Method, Network, Scm, Train, Tuning
 
 # iCT, Section 2 (levels, rho); CM, Appendix C (sigma_data); ours: no files, c by its formula.
 EVERYWHERE = {
     "objective": "discrete", "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0, "sigma_data": 0.5, "huber_c": None,
-    "lpips": "", "denoiser": "", "p_mean": -1.1, "p_std": 2.0,
+    "lpips": "", "denoiser": "", "p_mean": -1.1, "p_std": 2.0, "trigflow": False,
 }  # fmt: skip
 # iCT, Table 1, right column.
 ICT = EVERYWHERE | {
@@ -84,7 +84,7 @@ def test_a_run_of_the_tables_has_every_field_of_the_papers(name: str) -> None:
     # Noise shards are ours; the rest of the optimizer (RAdam without decay and warm-up) is not configurable.
     ours = {
         "seed": 0, "noise_shards": 64, "precision": PRECISION[preset.data.name], "clip_gradient": None,
-        "skip_nonfinite": 0, "ema_sigmas": (), "init": "",
+        "skip_nonfinite": 0, "ema_sigmas": (), "init": "", "beta2": 0.999,
     }  # fmt: skip
     assert fields(preset.train) == ours | {
         "steps": steps, "batch_size": batch, "learning_rate": rate, "ema_decay": decay,
@@ -170,8 +170,65 @@ def test_continuous_time_models_differ_in_the_scale_of_their_embedding(name: str
     assert preset.method == expected
 
 
+def test_ect_has_the_values_of_its_authors_public_code() -> None:
+    # locuslab/ect, run_ecm.sh and its defaults: DDPM++, batch 128, RAdam 1e-4, 200 000 updates, 8 stages, no flips.
+    preset = PRESETS["cifar10_ect"]()
+    assert preset.method == Method(objective="ect", distance="l2", weighting="inverse_gap", p_mean=-1.1, p_std=2.0)
+    assert preset.tuning == Tuning(q=2.0, k=8.0, b=1.0, steps_per_stage=25_000, first_stage=0)
+    assert preset.data == Data(name="cifar10", labels=False, flip=False)
+    assert preset.train == Train(
+        steps=200_000, batch_size=128, learning_rate=1e-4, ema_decay=0.9999, noise_shards=64, precision="tf32"
+    )
+    assert fields(preset.network) == NCSNPP | {
+        "architecture": "ddpmpp", "embedding": "positional", "fourier_scale": 0.02, "blocks": 4, "dropout": 0.2,
+    }  # fmt: skip
+    assert preset.sample.two_step_sigma == 0.821
+
+
+@pytest.mark.parametrize(
+    ("name", "objective", "batch", "rate", "first"),
+    [("cifar10_tcm_first", "ect", 512, 1e-4, 0), ("cifar10_tcm", "tcm", 1024, 5e-5, 8)],
+)
+def test_tcm_has_the_values_of_its_authors_public_code(
+    name: str, objective: Any, batch: int, rate: float, first: int
+) -> None:
+    # NVlabs/TCM: Huber c = 1e-8, 1 / (t - r), d = 25 000, ratio <= 0.999, dropout 0.2; 1024, rho 0.25, w_b 0.1.
+    preset = PRESETS[name]()
+    assert preset.method == Method(objective=objective, huber_c=1e-8)
+    assert preset.tuning == Tuning(
+        q=2.0, k=8.0, b=1.0, steps_per_stage=25_000, first_stage=first, largest_ratio=0.999, within_range=True,
+        sigma_cut=1.0, boundary_share=0.25, boundary_weight=0.1, t_scale=0.2, t_dof=0.01,
+    )  # fmt: skip
+    assert (preset.train.batch_size, preset.train.learning_rate) == (batch, rate)
+    assert preset.network == PRESETS["cifar10_ect"]().network
+
+
+def test_scm_has_the_values_of_its_appendix() -> None:
+    # sCM, Appendix G: RAdam 1e-4, betas (0.9, 0.99), batch 512, EMA half-life 0.5 million images, dropout 0.2 for sCT.
+    # Section 4.2 and Algorithm 1: c = 0.1, H = 10 000; two steps with t = 1.1, sigma = 0.5 tan(1.1) = 0.98238.
+    preset = PRESETS["cifar10_scm"]()
+    assert preset.method == Method(objective="scm", p_mean=-1.0, p_std=1.4)
+    assert preset.scm == Scm(warmup_steps=10_000, tangent_c=0.1, adaptive_weighting=True)
+    train = preset.train
+    assert (train.learning_rate, train.beta2, train.batch_size) == (1e-4, 0.99, 512)
+    assert train.ema_decay == pytest.approx(0.9992904691, abs=5e-11)
+    assert preset.network == PRESETS["cifar10_ect"]().network
+    assert preset.sample.two_step_sigma == pytest.approx(0.9823798286, abs=5e-11)
+
+
 def test_every_preset_belongs_to_a_table_or_a_figure_or_runs_anywhere() -> None:
-    assert set(PRESETS) == {"digits", "minimal", "fig1b_fourier_16", "fig1b_fourier_0.02", *NUMBERS, *ABLATIONS}
+    assert set(PRESETS) == {
+        "digits",
+        "minimal",
+        "cifar10_ect",
+        "cifar10_tcm_first",
+        "cifar10_tcm",
+        "cifar10_scm",
+        "fig1b_fourier_16",
+        "fig1b_fourier_0.02",
+        *NUMBERS,
+        *ABLATIONS,
+    }
 
 
 def test_presets_that_differ_make_different_runs() -> None:

@@ -17,8 +17,10 @@ from ict_ref.config.old_names import DEFAULTS, with_first_names
 NOT_IDENTITY: Mapping[str, bool] = {"identity": False}
 """Metadata of a field, or of a group of fields, that may change when a run is resumed."""
 
-LATER = ("train.ema_sigmas", "train.init")
-"""Fields that version 0.1.0 did not have. They are empty in its runs."""
+LATER: Mapping[str, Any] = {"train.ema_sigmas": [], "train.init": "", "train.beta2": 0.999, "method.trigflow": False}
+"""Fields that version 0.1.0 did not have, and their values in its runs, as JSON stores them."""
+LATER_GROUPS = ("tuning", "scm")
+"""Groups of fields that version 0.1.0 did not have."""
 
 Tree = Mapping[str, Any]
 """A configuration as JSON stores it: groups of fields, or single fields, by name."""
@@ -86,9 +88,12 @@ def digest(fields: Mapping[str, Any]) -> str:
 def digest_of_0_1_0(tree: Tree) -> str:
     """Return the digest that version 0.1.0 computed, over the fields that it covered, with its names and order."""
     left_out = ("data.path", "data.held_out", "data.partial")
-    kept = {group: fields for group, fields in tree.items() if group not in ("machine", "record")}
+    groups = ("machine", "record", *LATER_GROUPS)
+    kept = json.loads(json.dumps({group: fields for group, fields in tree.items() if group not in groups}))
     fields = {
-        name: value for name, value in flat(kept).items() if name not in left_out and (value or name not in LATER)
+        name: value
+        for name, value in flat(kept).items()
+        if name not in left_out and (name not in LATER or value != LATER[name])
     }
     return _digest(with_first_names(fields))
 

@@ -1,4 +1,4 @@
-"""The presets: the paper's runs as tables, one row per run, and two small presets that run anywhere.
+"""The presets: the paper's runs as tables, one row per run, runs of its successors, and two small ones for any machine.
 
 iCT's settings are Appendix B and the right column of Table 1. CT's are the left column and CM, Table 3. The ablations
 are the models of Section 3, all with batch 512 and EMA 0.9999.
@@ -14,12 +14,17 @@ figure leaves open:
 - in Figure 1b, N is 1281.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from ict_ref.config.schema import Acceptance, Config, Data, Machine, Method, Network, Record, Sample, Train
+from ict_ref.config.method import Method
+from ict_ref.config.network import Network
+from ict_ref.config.schema import Acceptance, Config, Data, Machine, Record, Sample, Train
+from ict_ref.config.scm import Scm
+from ict_ref.config.tuning import Tuning
 
 CIFAR10 = Data(name="cifar10", labels=False, flip=True)
 IMAGENET64 = Data(name="imagenet64", labels=True, flip=True)
@@ -35,6 +40,17 @@ NCSNPP = Network(
     attention_resolutions=(16,),
     head_channels=0,
     dropout=0.3,
+    dropout_max_resolution=32,
+)
+# ECT's public code: EDM's DDPM++, with more dropout.
+DDPMPP = Network(
+    architecture="ddpmpp",
+    width=128,
+    multipliers=(2, 2, 2),
+    blocks=4,
+    attention_resolutions=(16,),
+    head_channels=0,
+    dropout=0.2,
     dropout_max_resolution=32,
 )
 ADM = Network()
@@ -59,6 +75,13 @@ SWEEP = (0.003, 0.01, 0.1, 0.3)
 CONTINUOUS = Method(
     objective="continuous", distance="squared_l2", noise_schedule="uniform", weighting="uniform", curriculum="constant"
 )
+# ECT's public code for CIFAR-10.
+ECT = Method(objective="ect", distance="l2")
+# TCM's public code for CIFAR-10: ECT with another distance and a bound on the ratio of levels, then the second stage.
+TCM_FIRST = Method(objective="ect", huber_c=1e-8)
+TCM = replace(TCM_FIRST, objective="tcm")
+# sCM, Appendix C.2.
+SCM = Method(objective="scm", p_mean=-1.0, p_std=1.4)
 
 
 # The precision of CM's code (docs/precision.md): JAX's float32 on CIFAR-10, float16 with a loss scale on ImageNet.
@@ -112,6 +135,38 @@ def minimal() -> Config:
     )
 
 
+def ect() -> Config:
+    """Return ECT on CIFAR-10, from the weights of --train.init: the values of the authors' public code.
+
+    The precision is that of our other presets on CIFAR-10.
+    """
+    config = run(replace(CIFAR10, flip=False), DDPMPP, ECT, train(200_000, 128, 1e-4, 0.9999), 0.821)
+    return replace(config, tuning=Tuning(q=2.0, k=8.0, b=1.0, steps_per_stage=25_000))
+
+
+def tcm(method: Method, batch_size: int, learning_rate: float, first_stage: int) -> Config:
+    """Return a stage of TCM on CIFAR-10, from the weights of --train.init.
+
+    The updates, the stages before the second stage, the EMA decay, the two-step level and flips are ours: no source
+    that we have prints them.
+    """
+    config = run(CIFAR10, DDPMPP, method, train(200_000, batch_size, learning_rate, 0.9999), 1.0)
+    tuning = Tuning(steps_per_stage=25_000, first_stage=first_stage, largest_ratio=0.999, within_range=True)
+    return replace(config, tuning=tuning)
+
+
+def scm() -> Config:
+    """Return sCM's consistency training on CIFAR-10, from the weights of --train.init (sCM, Appendix G).
+
+    The second step is at t = 1.1, and the EMA weights have a half-life of 0.5 million images. The updates, flips and
+    precision are ours: the paper does not print them. The network is DDPM++ as for ECT.
+    """
+    batch, half_life = 512, 500_000
+    config = run(CIFAR10, DDPMPP, SCM, train(400_000, batch, 1e-4, 0.5 ** (batch / half_life)), 0.5 * math.tan(1.1))
+    options = Scm(warmup_steps=10_000, tangent_c=0.1, adaptive_weighting=True)
+    return replace(config, scm=options, train=replace(config.train, beta2=0.99))
+
+
 def section_3(network: Network, method: Method) -> Config:
     """Return a model of Section 3: on CIFAR-10, with batch 512 and EMA 0.9999 (iCT, Appendix B)."""
     return run(CIFAR10, network, method, train(400_000, 512, 1e-4, 0.9999), 0.821)
@@ -131,6 +186,11 @@ PRESETS: dict[str, Callable[[], Config]] = {
     # Table 1, left column (CM, Table 3; two-step sigma: iCT's on CIFAR-10, CM's public code on ImageNet)
     "cifar10_ct":            lambda: run(CIFAR10,    NCSNPP_CT,   CT,          train(800_000,  512, 4e-4, 0.9999),   0.821),
     "imagenet64_ct":         lambda: run(IMAGENET64, ADM_CT,      CT_IMAGENET, train(800_000, 2048, 8e-6, 0.999943), 1.9128),
+    # Successors of iCT
+    "cifar10_ect":           ect,
+    "cifar10_tcm_first":     lambda: tcm(TCM_FIRST, 512,  1e-4, first_stage=0),
+    "cifar10_tcm":           lambda: tcm(TCM,       1024, 5e-5, first_stage=8),
+    "cifar10_scm":           scm,
     # Figure 1b: continuous time, by the scale of the Fourier embedding
     "fig1b_fourier_16":      lambda: section_3(NCSNPP_CT,                             CONTINUOUS),
     "fig1b_fourier_0.02":    lambda: section_3(replace(NCSNPP_CT, fourier_scale=0.02), CONTINUOUS),

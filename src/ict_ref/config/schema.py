@@ -6,15 +6,21 @@ Defaults are those of iCT on ImageNet 64x64. The docstrings of the fields are th
 import dataclasses
 import json
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
 
 from ict_ref.config.identity import NOT_IDENTITY, digest, flat, identity, is_identity, nested
-from ict_ref.config.validate import LARGEST, SMALLEST_NORMAL, at_least, expect, option, positive, rounded
+from ict_ref.config.method import Method
+from ict_ref.config.network import Network
+from ict_ref.config.scm import Scm
+from ict_ref.config.tuning import Tuning
+from ict_ref.config.validate import at_least, expect, option
+from ict_ref.utils.command_line import LARGEST_SEED
 from ict_ref.utils.json_file import as_fields, checked
 
+MOST_IMAGES = 2**24
+"""Largest number of images of an update."""
 COMPILED_FROM = 10_000
 """Updates from which on a run on a GPU is compiled: fewer take less time than the compilation."""
 
@@ -64,174 +70,6 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
-    """The U-Net F_theta (iCT, Appendix B)."""
-
-    architecture: Literal["adm", "ncsnpp"] = "adm"
-    """adm: the network of Dhariwal & Nichol 2021, which iCT uses on ImageNet 64x64. ncsnpp: NCSN++ of Song et al.
-    2021, which iCT uses on CIFAR-10 (iCT, Appendix B)."""
-    embedding: Literal["positional", "fourier"] = "positional"
-    """Embedding of the noise level: positional for ADM, fourier for NCSN++ (iCT, Section 3.1)."""
-    fourier_scale: float = 0.02
-    """Standard deviation of the fixed Fourier frequencies: 0.02 in iCT (Section 3.1), 16 in CM's public code."""
-    width: int = 192
-    """Base number of channels. The stem of ADM has this number times the first multiplier. The noise embedding has
-    this number of features, twice as many if it is fourier."""
-    multipliers: tuple[int, ...] = (1, 2, 3, 4)
-    """Channels of each resolution stage, as multiples of the width. Each stage halves the resolution of the one
-    before."""
-    blocks: int = 3
-    """Residual blocks per resolution stage: on ImageNet 3, and 6 for iCT-deep; on CIFAR-10 4, and 8 for iCT-deep (iCT,
-    Appendix B)."""
-    attention_resolutions: tuple[int, ...] = (32, 16, 8)
-    """Resolutions, in pixels, with attention after each block (in NCSN++'s decoder after the last block only). The
-    middle always has attention. A resolution that no stage has is ignored."""
-    head_channels: int = 64
-    """Channels of an attention head: 64 in CM's public ImageNet code. 0: one head of all channels, as in NCSN++."""
-    groups: int = 32
-    """Groups of each group normalisation. NCSN++ uses fewer where a group would have less than 4 channels."""
-    adaptive_norm: bool = False
-    """Scale and shift the normalised map by the embedding (AdaGN) instead of adding the embedding before. CM's ADM
-    does, iCT's ADM does not (iCT, Appendix B), NCSN++ cannot."""
-    dropout: float = 0.2
-    """Dropout rate, the fraction of values that are dropped (iCT, Section 3.1)."""
-    dropout_max_resolution: int = 16
-    """Highest resolution, in pixels, with dropout (iCT, Section 3.1: 16x16)."""
-    time_scale: float = 1.0
-    """Factor on log(sigma) / 4 before the embedding: 1 in iCT (Section 3.1), 1000 in CM's public code."""
-
-    def __post_init__(self) -> None:
-        at_least(1, self, "network", "width", "blocks", "groups")
-        at_least(0, self, "network", "head_channels", "dropout_max_resolution")
-        expect(self.width % 2 == 0, "network.width", "an even number", self.width)
-        multipliers = self.multipliers
-        positive = len(multipliers) >= 1 and min(multipliers) >= 1
-        expect(positive, "network.multipliers", "integers >= 1", multipliers)
-        adm = self.architecture == "adm"
-        adaptive = self.adaptive_norm
-        expect(adm or not adaptive, "network.adaptive_norm", "False, as NCSN++ has no AdaGN", adaptive)
-        self._check_channels()
-        expect(0 <= self.dropout < 1, "network.dropout", "0 <= rate < 1", self.dropout)
-        scale = self.fourier_scale
-        expect(0 < scale <= 1e6, "network.fourier_scale", "0 < scale <= 1e6", scale)
-        time_scale = self.time_scale
-        expect(abs(time_scale) <= 1e6, "network.time_scale", "a number between -1e6 and 1e6", time_scale)
-
-    def _check_channels(self) -> None:
-        adm = self.architecture == "adm"
-        widths = {self.width * multiplier for multiplier in self.multipliers}
-        for channels in sorted(widths):
-            heads = self.head_channels == 0 or channels % self.head_channels == 0
-            divisor = f"0 or a divisor of {channels} channels (width * multiplier)"
-            expect(heads, "network.head_channels", divisor, self.head_channels)
-        # A block of the decoder gets the channels of its own map and those of the encoder's map.
-        stem = widths if adm else widths | {self.width}
-        for channels in sorted(stem | {a + b for a in stem for b in stem}):
-            expect(adm or channels >= 4, "network.width", "4 channels or more", self.width)
-            groups = self.groups_of(channels)
-            divisor = f"a divisor of {channels} channels, which a block has"
-            expect(channels % groups == 0, "network.groups", divisor, groups)
-
-    def groups_of(self, channels: int) -> int:
-        """Return the number of groups in which `channels` channels are normalised."""
-        return self.groups if self.architecture == "adm" else min(channels // 4, self.groups)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Method:
-    """The training objective (iCT, Table 1: the right column is the default, the left one is CT)."""
-
-    objective: Literal["discrete", "continuous", "distillation", "denoising"] = "discrete"
-    """discrete: Eq. (5). continuous: its limit for infinitely fine noise levels (CM, Theorem 6; iCT, Figure 1b), at
-    the noise levels of the curriculum's grid, without weights and without a teacher. distillation: Eq. (3), with the
-    score of --method.denoiser. denoising: a denoiser to distil, by EDM's loss and parameterization (EDM, Table 1); give
-    EDM's --method.p-mean -1.2 --method.p-std 1.2. Curriculum, distance and weighting have no effect on it."""
-    denoiser: str = ""
-    """Denoiser to distil: a TorchScript file called as D(x, sigma), or D(x, sigma, labels) with --data.labels, that
-    maps noisy images to clean ones; or a network file written by python -m ict_ref.import_checkpoint."""
-    sigma_min: float = 0.002
-    """Lowest noise level (iCT, Section 2)."""
-    sigma_max: float = 80.0
-    """Highest noise level (iCT, Section 2)."""
-    rho: float = 7.0
-    """Curvature of the grid of noise levels (iCT, Section 2)."""
-    sigma_data: float = 0.5
-    """Standard deviation of the data that the preconditioning assumes (CM, Appendix C)."""
-    mu0: float | None = None
-    """EMA decay of the teacher at the start: mu(k) = exp(s0 log(mu0) / N(k)). None: mu(k) = 0, the teacher is the
-    student (iCT, Section 3.2). CT: 0.9 on CIFAR-10, 0.95 on ImageNet (iCT, Table 1)."""
-    distance: Literal["pseudo_huber", "squared_l2", "lpips"] = "pseudo_huber"
-    """Distance d(x, y) of the loss (iCT, Section 3.3). CT: lpips (iCT, Table 1)."""
-    huber_c: float | None = None
-    """Constant c of the pseudo-Huber distance. None: 0.00054 sqrt(d) for images of d values (iCT, Section 3.3; 0.03 on
-    CIFAR-10)."""
-    lpips: str = ""
-    """TorchScript file of LPIPS, called as lpips(x, y) on images of 224x224 pixels from -1 to 1. Its published weights
-    are not part of ict_ref. Images are enlarged bilinearly (CM, Appendix C)."""
-    curriculum: Literal["exponential", "sqrt", "constant", "linear", "square", "cosine"] = "exponential"
-    """Curriculum, by which the number N(k) of noise levels grows (iCT, Section 3.4). CT: sqrt (iCT, Table 1)."""
-    s0: int = 10
-    """Initial discretization (iCT, Section 3.4). exponential: training begins with s0 + 1 noise levels; constant: with
-    s1 + 1; sqrt, linear, square and cosine: with s0. CT: 2 (iCT, Table 1)."""
-    s1: int = 1280
-    """Final discretization: training ends with s1 + 1 noise levels (iCT, Section 3.4). CT: 150 on CIFAR-10, 200 on
-    ImageNet (iCT, Table 1)."""
-    noise_schedule: Literal["lognormal", "uniform"] = "lognormal"
-    """Distribution of the sampled intervals between noise levels (iCT, Section 3.5). CT: uniform over the intervals
-    (iCT, Table 1)."""
-    p_mean: float = -1.1
-    """Mean of log sigma under the lognormal noise schedule (iCT, Section 3.5)."""
-    p_std: float = 2.0
-    """Standard deviation of log sigma under the lognormal noise schedule (iCT, Section 3.5)."""
-    weighting: Literal["inverse_gap", "uniform"] = "inverse_gap"
-    """Weight of the loss. inverse_gap: lambda(sigma_i) = 1 / (sigma_{i+1} - sigma_i) (iCT, Section 3.1). uniform: 1,
-    as in CT (iCT, Table 1)."""
-
-    def __post_init__(self) -> None:
-        low, high = self.sigma_min, self.sigma_max
-        ordered = math.isfinite(high) and 0 < low < high
-        between = "0 < sigma_min < sigma_max < infinity (iCT, Section 2)"
-        expect(ordered, "method.sigma_min", between, f"sigma_min {low} and sigma_max {high}")
-        for name in ("rho", "sigma_data"):
-            positive(self, "method", name)
-        try:
-            math.pow(high, 1 / self.rho)
-        except OverflowError:
-            power = "a number for which sigma_max^(1/rho) is finite (iCT, Section 2)"
-            expect(False, "method.rho", power, self.rho, "The paper's is 7.")
-        if self.noise_schedule == "lognormal":
-            positive(self, "method", "p_std")
-            expect(math.isfinite(self.p_mean), "method.p_mean", "a finite number", self.p_mean)
-        first = 1 if self.curriculum in ("exponential", "constant") else 2
-        span = f"{first} <= s0 <= s1 for the {self.curriculum} curriculum"
-        expect(first <= self.s0 <= self.s1, "method.s0", span, f"s0 {self.s0} and s1 {self.s1}")
-        self._check_objective()
-
-    def _check_objective(self) -> None:
-        c, mu0 = self.huber_c, self.mu0
-        huber = self.distance == "pseudo_huber"
-        expect(huber or c is None, "method.huber_c", "None unless --method.distance is pseudo_huber", c)
-        if c is not None:
-            positive(self, "method", "huber_c")
-        denoises = self.objective == "denoising"
-        has_teacher = self.objective != "continuous" and not denoises
-        expect(has_teacher or mu0 is None, "method.mu0", f"None where --method.objective is {self.objective}", mu0)
-        schedule = self.noise_schedule
-        is_edm_s = not denoises or schedule == "lognormal"
-        expect(is_edm_s, "method.noise_schedule", "lognormal where --method.objective is denoising", schedule)
-        decays = mu0 is None or 0 < mu0 < 1
-        expect(decays, "method.mu0", "0 < mu0 < 1, or None (iCT, Table 1)", mu0, "The paper's are 0.9 and 0.95.")
-        distils = self.objective == "distillation" or not self.denoiser
-        advice = "Choose --method.objective distillation."
-        expect(distils, "method.denoiser", "nothing unless --method.objective is distillation", self.denoiser, advice)
-
-    @property
-    def identity_sigma(self) -> float:
-        """Return the noise level at which the model returns its input: sigma_min, and in effect 0 for a denoiser."""
-        return sys.float_info.min if self.objective == "denoising" else self.sigma_min
-
-
-@dataclass(frozen=True, kw_only=True)
 class Train:
     """The optimization (iCT, Appendix B)."""
 
@@ -241,6 +79,8 @@ class Train:
     """Examples per update, over all processes."""
     learning_rate: float = 1e-4
     """Constant learning rate of RAdam."""
+    beta2: float = 0.999
+    """Decay of RAdam's second moments: 0.999 in CM's code, 0.99 in sCM (Appendix G)."""
     ema_decay: tuple[float, ...] | float = 0.99997
     """Decay of the EMA weights, from which samples are made. Several decays keep EMA weights for each. Samples are made
     from the first, and from another by the option --ema of the commands. CM's code keeps 0.9999432 0.9999 0.999."""
@@ -267,13 +107,16 @@ class Train:
     Updates that only overflow the loss scale of float16 do not count. Above 0, every step synchronises with the GPU."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "train", "steps", "batch_size", "noise_shards")
-        at_least(0, self, "train", "seed", "skip_nonfinite")
+        at_least(1, self, "train", "steps", "noise_shards")
+        at_least(1, self, "train", "batch_size", most=MOST_IMAGES)
+        at_least(0, self, "train", "skip_nonfinite")
+        at_least(0, self, "train", "seed", most=LARGEST_SEED)
         shards = self.noise_shards
         divisor = f"a divisor of --train.batch-size {self.batch_size}"
         expect(self.batch_size % shards == 0, "train.noise_shards", divisor, shards)
         rate, clip = self.learning_rate, self.clip_gradient
         expect(0 < rate < math.inf, "train.learning_rate", "a positive number", rate)
+        expect(0 <= self.beta2 < 1, "train.beta2", "0 <= beta2 < 1", self.beta2)
         self._check_averages()
         expect(clip is None or 0 < clip < math.inf, "train.clip_gradient", "a positive number, or None", clip)
 
@@ -333,6 +176,9 @@ class Machine:
     """Use only GPU operations that torch calls deterministic, which are slower and need more memory for attention. An
     operation without such a form stops the run: on a GPU the derivative of LPIPS has none. On a CPU it changes no
     bit."""
+    trust: tuple[str, ...] = ()
+    """SHA-256 of files of --method.lpips and --method.denoiser whose operations are not checked. A TorchScript file is
+    a program: trust only files whose origin you know."""
 
     def __post_init__(self) -> None:
         threads = self.threads
@@ -379,7 +225,13 @@ class Record:
     sample_every: int = 0
     """Updates between sheets of samples, each made from the same noise, in the folder samples. 0: write none."""
     tensorboard: bool = False
-    """Also write the metrics as TensorBoard events, which needs pip install 'ict_ref[tensorboard]'."""
+    """Also write metrics, sheets of samples and options as TensorBoard events, which needs the package tensorboard."""
+    wandb: Literal["off", "folder", "server"] = "off"
+    """Also log them to Weights & Biases, which needs the package wandb. folder: in the run folder, without a network.
+    server: at the server of your account."""
+    mlflow: Literal["off", "folder", "server"] = "off"
+    """Also log them to MLflow, which needs the package mlflow. folder: in the run folder, without a network. server: at
+    the place that the environment variable MLFLOW_TRACKING_URI names."""
 
     def __post_init__(self) -> None:
         at_least(1, self, "record", "log_every", "save_every", "keep", "ema_snapshots")
@@ -433,6 +285,8 @@ class Config:
     data: Data = field(default_factory=Data)
     network: Network = field(default_factory=Network)
     method: Method = field(default_factory=Method)
+    tuning: Tuning = field(default_factory=Tuning)
+    scm: Scm = field(default_factory=Scm)
     train: Train = field(default_factory=Train)
     sample: Sample = field(default_factory=Sample, metadata=NOT_IDENTITY)
     acceptance: Acceptance = field(default_factory=Acceptance, metadata=NOT_IDENTITY)
@@ -452,20 +306,15 @@ class Config:
             advice = f"Train for at least {least} steps, or choose s0 and s1 closer together."
             stages = f"at least {least} steps for the exponential curriculum (iCT, Eq. (9))"
             expect(train.steps >= least, "train.steps", stages, train.steps, advice)
-        self._check_precision()
-
-    def _check_precision(self) -> None:
-        """Reject numbers that the dtype of training rounds to 0 or to infinity."""
-        method, dtype = self.method, self.train.dtype
-        c = method.huber_c
-        for name in ("sigma_min", "sigma_max"):
-            sigma = getattr(method, name)
-            expect(0 < rounded(sigma, dtype) < math.inf, f"method.{name}", f"0 < sigma < infinity in {dtype}", sigma)
-        sigma_data = method.sigma_data
-        squared = f"a number that {dtype} can square"
-        expect(sigma_data <= math.sqrt(LARGEST[dtype]), "method.sigma_data", squared, sigma_data)
-        exact = c is None or c * c >= SMALLEST_NORMAL[dtype]
-        expect(exact, "method.huber_c", f"c^2 > 0 in {dtype} (iCT, Eq. (8))", c)
+        if method.has_pairs:
+            self.tuning.refuse_equal_levels(train.steps)
+        if method.objective == "tcm":
+            self.tuning.refuse_cut(low, high, train.batch_size // train.noise_shards)
+            cut, advice = self.tuning.sigma_cut, "Below the cut the model is not trained."
+            expect(sigma >= cut, "sample.two_step_sigma", f"sigma >= {cut} (--tuning.sigma-cut)", sigma, advice)
+        if method.objective == "scm":
+            self.scm.refuse_times(method.p_mean, method.p_std, method.sigma_data, train.dtype)
+        method.refuse_rounding(train.dtype)
 
     def to_json(self) -> str:
         """Return the configuration as indented JSON."""

@@ -33,15 +33,14 @@ def expect(holds: bool, field: str, expected: str, got: object, advice: str = ""
     command_line.expect(holds, option(field), expected, got, advice)
 
 
-def at_least(least: int, group: Any, prefix: str, *names: str) -> None:
-    """Reject the fields of these names in a group, the group `prefix`, if they are too small.
+def at_least(least: int, group: Any, prefix: str, *names: str, most: int = command_line.MOST) -> None:
+    """Reject the fields of these names in a group, the group `prefix`, if they are too small or too large.
 
     Raises:
-        ValueError: a field is less than `least`.
+        ValueError: a field is less than `least` or more than `most`.
     """
     for name in names:
-        value = getattr(group, name)
-        expect(value >= least, f"{prefix}.{name}", f"an integer >= {least}", value)
+        command_line.expect_count(getattr(group, name), option(f"{prefix}.{name}"), least, most)
 
 
 def positive(group: Any, prefix: str, *names: str) -> None:
