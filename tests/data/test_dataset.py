@@ -15,6 +15,7 @@ from tests.support.datasets import prepared, random_images
 from ict_ref.config import Data
 from ict_ref.data.dataset import Images, _floats, flips, load, positions, to_float, to_uint8
 from ict_ref.data.prepared import open_arrays
+from ict_ref.utils.json_file import with_checksum
 
 
 def test_the_digits_are_all_there_and_every_third_is_held_out() -> None:
@@ -287,9 +288,23 @@ def test_digits_have_no_folder() -> None:
 
 
 def changed(path: Path, **fields: object) -> None:
-    """Change data.json."""
+    """Change data.json, which then has the checksum of its new entries."""
     file = path / "data.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+    content = json.loads(file.read_text()) | fields
+    file.write_text(json.dumps(with_checksum(content, "sha256_of_others")))
+
+
+@pytest.mark.parametrize("fields", [{"names": ["a", "B"]}, {"words": "images"}, {"class_order": "x"}, {"recipe": {}}])
+def test_a_changed_entry_of_data_json_is_found(fields: dict[str, object], tmp_path: Path) -> None:
+    source = prepared(tmp_path / "data", random_images(4, 3, 4, 4), [0, 0, 1, 1])
+    file = source / "data.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | fields))
+    with pytest.raises(ValueError, match=r"data\.json: expected the sha256_of_others [0-9a-f]{64}, got .*has changed"):
+        open_arrays(source)
+    del content["sha256_of_others"]  # as earlier versions wrote it
+    file.write_text(json.dumps(content | fields))
+    assert open_arrays(source)[0].count == 4
 
 
 def test_a_wrong_data_json_is_rejected_by_name(tmp_path: Path) -> None:

@@ -32,23 +32,11 @@ def test_images_are_read_back_from_each_kind_of_file(channels: int, tmp_path: Pa
         assert archive["arr_0"][2, 5, 4].tolist() == pixels[2, :, 5, 4].expand(3).tolist()
 
 
-def test_a_folder_beside_with_the_end_tmp_stays(tmp_path: Path) -> None:
-    mine = tmp_path / "folder.tmp" / "mine"
-    mine.parent.mkdir()
-    mine.touch()
-    write_pngs(some(2, 1, 4, 4), tmp_path / "folder")
-    assert mine.exists()
-    assert {path.name for path in tmp_path.iterdir()} == {"folder", "folder.tmp"}
-
-
-def test_a_failed_write_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_pngs(some(2, 1, 4, 4), tmp_path / "folder")
-    assert list(tmp_path.iterdir()) == []
+def test_an_image_that_exists_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "000001.png").symlink_to(tmp_path / "mine")
+    with pytest.raises(FileExistsError):
+        write_pngs(some(2, 1, 4, 4), tmp_path)
+    assert not (tmp_path / "mine").exists()
 
 
 def test_class_folders_are_read_in_the_order_of_their_paths(tmp_path: Path) -> None:

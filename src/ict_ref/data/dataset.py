@@ -22,7 +22,8 @@ from ict_ref.utils.rng import stream
 class Images:
     """Images of one size with their labels, in memory or in a memory-mapped file."""
 
-    array: UInt8[np.ndarray, " n channels height width"]
+    array: UInt8[np.ndarray, " n channels height width"] | Float32[np.ndarray, " n channels height width"]
+    """Pixels; floats are from -1 to 1, and only images to train on have them."""
     labels: Int64[Tensor, " n"]
     """Class of each image; all 0 if there are no classes."""
     classes: int
@@ -54,7 +55,10 @@ class Images:
 
     def batch(
         self, step: int, *, batch_size: int, seed: int, rows: slice = slice(None)
-    ) -> tuple[UInt8[Tensor, " rows channels height width"], Int64[Tensor, " rows"]]:
+    ) -> tuple[
+        UInt8[Tensor, " rows channels height width"] | Float32[Tensor, " rows channels height width"],
+        Int64[Tensor, " rows"],
+    ]:
         """Return the images of a training step and their labels, or these rows of the batch only.
 
         Only these rows are read. The images, and which of them are mirrored, are pure functions of (seed, epoch, place
@@ -189,7 +193,12 @@ def to_uint8(x: Float[Tensor, " *shape"], *, truncate: bool = False) -> UInt8[Te
     """Return the nearest pixel values, clipped to [0, 255]: the inverse of `to_float`, up to rounding.
 
     With `truncate` values are rounded down, as in the authors' CM code.
+
+    Raises:
+        FloatingPointError: a value is not finite.
     """
+    if not bool(x.isfinite().all()):
+        raise FloatingPointError("images: expected finite values, got a NaN or an infinity from the network")
     scaled = (x + 1) * 127.5
     return (scaled if truncate else scaled.round()).clamp(0, 255).to(torch.uint8)
 

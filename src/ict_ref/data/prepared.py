@@ -13,18 +13,23 @@ import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 
-import ict_ref
 from ict_ref.utils.command_line import expect
 from ict_ref.utils.file_format import format_of
-from ict_ref.utils.json_file import entry, read_json
+from ict_ref.utils.json_file import entry, read_json, refuse_changed, with_checksum
+from ict_ref.utils.lfs import explained
+from ict_ref.utils.regular_file import open_regular
+from ict_ref.utils.version import __version__
 
 FORMAT = 1
 IMAGES, LABELS, ABOUT, JOURNAL = "images.npy", "labels.npy", "data.json", "journal.partial"
+OWN_CHECKSUM = "sha256_of_others"
+"""Entry of data.json with the SHA-256 of its other entries; earlier versions do not write it."""
 Recipe = Mapping[str, str | int | None]
 # Arrays up to this number of bytes are compared with their checksum when they are opened: under a second.
 SMALL = 256 << 20
@@ -51,12 +56,14 @@ class About:
     by an earlier version."""
     class_order: str | None = None
     """Order of the classes in words; None: that of `names`, or not known."""
-    ict_ref: str = ict_ref.__version__
+    files: str | None = None
+    """Whether the MD5s of the files that were read are `published` or `unknown`; None: they were not compared."""
+    ict_ref: str = __version__
     format: int = FORMAT
 
     def to_json(self) -> bytes:
         """Return the content of data.json."""
-        return json.dumps(dataclasses.asdict(self), indent=2).encode() + b"\n"
+        return json.dumps(with_checksum(dataclasses.asdict(self), OWN_CHECKSUM), indent=2).encode() + b"\n"
 
     def checksum(self) -> str:
         """Return 16 hexadecimal digits that identify the dataset, wherever its folder is."""
@@ -81,9 +88,11 @@ def read_about(folder: Path) -> About:
     tree = read_json(path, _advice(folder))
     format_of(path, tree, FORMAT)
     try:
-        return _about(tree)
+        about = _about(tree)
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}). {_advice(folder)}") from None
+    refuse_changed(tree, path, OWN_CHECKSUM)
+    return about
 
 
 def open_arrays(
@@ -123,7 +132,7 @@ def verify(folder: Path, about: About, progress: Callable[[int], object] = lambd
 def sha256(path: Path, progress: Callable[[int], object] = lambda _: None) -> str:
     """Return the sha256 of a file, as `sha256sum` prints it."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
             progress(len(chunk))
@@ -146,6 +155,7 @@ def _about(tree: Mapping[str, Any]) -> About:
         sha256=entry(tree, "sha256", Mapping[str, str]),
         published=_optional(tree, "published", Mapping[str, str] | None),
         class_order=_optional(tree, "class_order", str | None),
+        files=_optional(tree, "files", str | None),
         ict_ref=entry(tree, "ict_ref", str),
     )
     _, height, width = about.shape
@@ -175,8 +185,9 @@ def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Shaped[
         raise ValueError(f"{path} is missing. {_advice(path.parent)}")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is truncated or damaged ({error}). {_advice(path.parent)}") from None
+    except (ValueError, EOFError, SyntaxError, TokenError, MemoryError, RecursionError) as error:
+        reason = explained(path, error)
+        raise ValueError(f"{path} is truncated or damaged ({reason}). {_advice(path.parent)}") from None
     if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
         got = f"{array.dtype} {array.shape}"
         raise ValueError(f"{path}: expected {dtype} {shape} as in {ABOUT}, got {got}. {_advice(path.parent)}")
