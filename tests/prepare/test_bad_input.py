@@ -1,6 +1,7 @@
 """Damaged or hostile inputs and wrong options: one line, status 2, nothing executed."""
 
 import contextlib
+import gzip
 import io
 import os
 import pickle
@@ -39,6 +40,14 @@ class Evil:
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("touch executed",)
+
+
+def bomb(place: Path) -> Path:
+    """Write an archive of 1 MB that decompresses to 1 GB of zeros."""
+    with gzip.open(place / "a.tar.gz", "wb") as file:
+        for _ in range(1024):
+            file.write(bytes(2**20))
+    return place / "a.tar.gz"
 
 
 def archive_with(place: Path, **members: bytes) -> Path:
@@ -107,10 +116,11 @@ def with_empty_class(folder: Path) -> Path:
 
 BAD: list[tuple[Callable[[Path], Path], str]] = [
     (lambda place: place / "nowhere", "nowhere, which does not exist"),
-    (lambda place: place, "expected images (.bmp, .gif"),
+    (lambda place: place, "expected images (.bmp, .dib, .gif"),
     (lambda place: write_folder(place / "a", {"notes.txt": b""}) / "notes.txt", "expected a folder, .tar.gz, .npz or"),
     *((lambda place, share=share: cut_archive(place, share), "a.tar.gz") for share in (0, 0.001, 0.3, 0.7, 0.999)),
     (lambda place: archive_with(place, data_batch_2=b""), "data_batch_2 in"),
+    (bomb, "a.tar.gz cannot be used: expected at most 268435456 bytes in the archive"),
     (
         lambda place: write_archive(place / "a.tar.gz", "cifar-10-batches-py/..", cifar("python", PIXELS, LABELS)),
         "expected the member",
@@ -121,7 +131,7 @@ BAD: list[tuple[Callable[[Path], Path], str]] = [
     ),
     (
         lambda place: python_with(place, cut(python_batch(PIXELS, LABELS), 0.5)),
-        "data_batch_3 cannot be used: pickle data",
+        "data_batch_3 cannot be used: expected 52224 bytes in a string4",
     ),
     (
         lambda place: python_with(place, pickle.dumps(Evil(), 2)),
@@ -134,7 +144,7 @@ BAD: list[tuple[Callable[[Path], Path], str]] = [
     (lambda place: python_with(place, b"\x80\x02]."), "data_batch_3 cannot be used"),
     (
         lambda place: python_with(place, b"\x80\x02" + python_2({b"labels": [1]}) + b"."),
-        "data_batch_3 cannot be used: b'da",
+        "data_batch_3 cannot be used: expected one entry data, got 0",
     ),
     (lambda place: python_with(place, python_batch(PIXELS[:, :, :16], LABELS)), "expected uint8 data of 3072 columns"),
     (
@@ -211,7 +221,8 @@ def test_bad_input_is_one_line_with_the_file_s_name_and_status_2(
 def test_a_member_that_would_leave_the_folder_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     content = cifar("python", PIXELS, LABELS) | {"../../escaped": b"here"}
-    assert prepare(write_archive(tmp_path / "a.tar.gz", INNER["python"], content), "--out", tmp_path / "out") == 0
+    source = write_archive(tmp_path / "a.tar.gz", INNER["python"], content)
+    assert prepare(source, "--unknown-files", "--out", tmp_path / "out") == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar.gz", "out"]
     assert not (tmp_path.parent / "escaped").exists()
 
@@ -227,11 +238,16 @@ def test_a_member_that_would_leave_the_folder_is_not_written(tmp_path: Path, mon
         (["--split", "val", "a"], "--split: expected one of train, test, got val"),
         (["--check", "nowhere"], "expected a prepared folder, got nowhere, which does not exist"),
         (["images", "--split", "test"], "--split: expected a published file, got the folder of images images"),
+        (["images", "--unknown-files"], "--unknown-files: expected CIFAR-10's archive or batches, got images"),
+        (["--check", "a", "--out", "b"], "--out: expected --check alone, got --out too. Leave --out out."),
+        (["--check", "a", "--grey"], "--grey: expected --check alone, got --grey too"),
+        (["--check", "a", "--split", "test"], "--split: expected --check alone, got --split too"),
+        (["--check", "a", "--size", "8"], "--size: expected --check alone, got --size too"),
         (["images", "--out", "a.tar.gz"], "--out: expected a folder, got the file a.tar.gz"),
         (["images", "--out", "images"], "--out: expected a folder outside SOURCE, got images in images"),
         (["images", "--out", "./images/x/y"], "--out: expected a folder outside SOURCE, got images/x/y in images"),
         (["images", "--out", "others"], "--out: expected an empty folder or prepared data, got others with 00000.png"),
-        (["a.tar.gz", "--size", "64"], "--size and --grey: expected a folder of images"),
+        (["a.tar.gz", "--unknown-files", "--size", "64"], "--size and --grey: expected a folder of images"),
         (["images", "--out", "/proc/nowhere"], "cannot use /proc/nowhere: No such file"),
     ],
 )
@@ -259,7 +275,7 @@ def test_parquet_without_pyarrow_says_what_to_install(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     source = write_folder(tmp_path / "a", {"train-00000-of-00001.parquet": b""})
     assert prepare(source, "--out", tmp_path / "out") == 2
-    assert "Install it with python -m pip install 'ict_ref[parquet]'." in capsys.readouterr().err
+    assert "Run pip install 'pyarrow>=18'." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
@@ -276,7 +292,7 @@ def test_what_may_not_be_read_is_one_line(
 ) -> None:
     source = write_images(tmp_path / "source", random_images(2, 3, 4, 4))
 
-    def forbidden(path: Path, *_: object) -> None:
+    def forbidden(path: Path, *_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("PIL.Image.open", forbidden)

@@ -13,16 +13,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.prepare.test_sources import PUBLISHED, npz
-from tests.support.datasets import binary_batch, cifar, random_images, write_archive, write_folder, write_images
+from tests.support.datasets import (
+    binary_batch,
+    cifar,
+    python_batch,
+    random_images,
+    write_archive,
+    write_folder,
+    write_images,
+)
 from tests.support.files import contents
-from tests.support.preparing import INNER, about, prepare
+from tests.support.preparing import INNER, LABELS, PIXELS, about, prepare
 
 from ict_ref.data.dataset import load
 from ict_ref.data.prepared import read_about
 from ict_ref.launch.__main__ import main
 from ict_ref.launch.options import parse
 from ict_ref.prepare.next_steps import toml_string
-from ict_ref.prepare.sources.cifar import MD5
+from ict_ref.prepare.sources.cifar import BATCH_MD5, MD5
 
 ORDER = "order of the downsampled set's labels, 1 to 1000, not sorted synsets"
 
@@ -46,7 +54,7 @@ def test_an_archive_of_full_size_is_recognised_by_its_counts_or_its_md5(
     source = write_archive(tmp_path / "cifar-10-binary.tar.gz", INNER["binary"], full_size())
     md5 = subprocess.run(["/usr/bin/env", "md5sum", source], capture_output=True, text=True, check=True).stdout[:32]
     for split, count in (("train", 50_000), ("test", 10_000)):
-        assert prepare(source, "--split", split, "--out", tmp_path / split) == 0
+        assert prepare(source, "--split", split, "--unknown-files", "--out", tmp_path / split) == 0
         shown = lines(capsys)
         evidence = f"its numbers of images and classes; the MD5 of the archive, {md5}, is not a published one"
         assert f"recognised: CIFAR-10 as published, {split} split, by {evidence}" in shown
@@ -63,7 +71,8 @@ def test_an_archive_of_full_size_is_recognised_by_its_counts_or_its_md5(
 
 def test_an_archive_of_500_images_is_not_called_cifar_10(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = cifar("python", random_images(503, 3, 32, 32), [k % 10 for k in range(503)])
-    assert prepare(write_archive(tmp_path / "a.tar.gz", INNER["python"], content), "--out", tmp_path / "out") == 0
+    source = write_archive(tmp_path / "a.tar.gz", INNER["python"], content)
+    assert prepare(source, "--unknown-files", "--out", tmp_path / "out") == 0
     assert "500 of 50 000 images: not CIFAR-10 as published" in lines(capsys)
     words = str(about(tmp_path / "out")["words"])
     assert words.startswith("not CIFAR-10 as published (500 of 50 000 images), train split, python batches")
@@ -74,45 +83,163 @@ def test_the_md5s_are_those_on_the_page_of_cifar_10() -> None:
     assert MD5 == {"python": "c58f30108f718f92721af3b95e74349a", "binary": "c32a1d4ab5d03f1284b67883e8d87530"}
 
 
+def test_the_md5s_of_the_batches_are_those_of_torchvision() -> None:
+    # train_list and test_list of torchvision.datasets.CIFAR10; the batches hold 50 000 and 10 000 images.
+    assert BATCH_MD5 == {
+        "data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "634d18415352ddfa80567beed471001a",
+        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        "test_batch": "40351d587109b95175f43aff81a1287e",
+    }
+
+
+def md5sum(content: bytes) -> str:
+    """Return the MD5 as the program md5sum prints it."""
+    return (
+        subprocess.run(["/usr/bin/env", "md5sum"], input=content, capture_output=True, check=True).stdout[:32].decode()
+    )
+
+
+def files_of(form: str, place: Path, batches: dict[str, bytes]) -> Path:
+    """Write CIFAR-10 in this form."""
+    kind, container = form.split()
+    if container == "folder":
+        return write_folder(place / INNER[kind], batches)
+    place.mkdir()
+    return write_archive(place / f"cifar-10-{kind}.tar.gz", INNER[kind], batches)
+
+
+@pytest.mark.parametrize("form", ["python folder", "python archive", "binary archive"])
+@pytest.mark.parametrize("change", ["a bit", "a label", "more bytes", "two batches swapped", "own images"])
+def test_files_that_are_not_the_published_ones_are_used_only_on_purpose(
+    form: str, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind, end = form.split()[0], "" if form.startswith("python") else ".bin"
+    batches = cifar(kind, PIXELS, LABELS)
+    whole = files_of(form, tmp_path / "whole", batches)
+    monkeypatch.setattr(
+        "ict_ref.prepare.sources.cifar.BATCH_MD5", {name: md5sum(batches[name + end]) for name in BATCH_MD5}
+    )
+    if whole.is_file():
+        monkeypatch.setattr("ict_ref.prepare.sources.cifar.MD5", {kind: md5sum(whole.read_bytes())})
+    assert prepare(whole, "--out", tmp_path / "out" / "whole") == 0
+    assert about(tmp_path / "out" / "whole")["files"] == "published"
+    first, second = f"data_batch_1{end}", f"data_batch_2{end}"
+    changed = dict(batches)
+    if change == "a bit":
+        place = batches[second].index(PIXELS[3].tobytes()) + 5
+        changed[second] = batches[second][:place] + bytes([PIXELS[3].tobytes()[5] ^ 1]) + batches[second][place + 1 :]
+    elif change == "a label":
+        changed[second] = {"python": python_batch, "binary": binary_batch}[kind](PIXELS[3:4], [8])
+    elif change == "more bytes":
+        # The same content, which is not the same file: a byte more after the end.
+        changed[second] = batches[second] + (b" " if kind == "python" else b"\0" * 3073)
+    elif change == "two batches swapped":
+        changed[first], changed[second] = batches[second], batches[first]
+    else:
+        changed = cifar(kind, random_images(23, 3, 32, 32), [k % 10 for k in range(23)])
+    source = files_of(form, tmp_path / "changed", changed)
+    capsys.readouterr()
+    assert prepare(source, "--out", tmp_path / "out" / "changed") == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    of_python = first if change in ("two batches swapped", "own images") else second
+    name = source.name if kind == "binary" else of_python
+    got = md5sum(source.read_bytes() if kind == "binary" else changed[name])
+    assert f"{source}: expected {name} with the published MD5 " in line
+    assert f", got {got}. Download it again, or give --unknown-files for other data in this format." in line
+    assert not (tmp_path / "out" / "changed").exists()
+    assert prepare(source, "--unknown-files", "--out", tmp_path / "out" / "changed") == 0
+    assert "files: their MD5s are not the published ones (--unknown-files)" in lines(capsys)
+    assert about(tmp_path / "out" / "changed")["files"] == "unknown"
+    assert prepare("--check", tmp_path / "out" / "changed") == 0
+    assert "files: their MD5s are not the published ones (--unknown-files)" in lines(capsys)
+
+
+def test_published_batches_in_another_archive_are_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = cifar("python", PIXELS, LABELS)
+    monkeypatch.setattr("ict_ref.prepare.sources.cifar.BATCH_MD5", {name: md5sum(batches[name]) for name in BATCH_MD5})
+    for split in ("train", "test"):
+        source = files_of("python archive", tmp_path / f"of {split}", batches)
+        assert prepare(source, "--split", split, "--out", tmp_path / split) == 0
+        assert about(tmp_path / split)["files"] == "published"
+
+
+def test_files_without_published_md5s_are_not_compared(tmp_path: Path) -> None:
+    npz(tmp_path / "npz", [1])
+    for number, source in enumerate((PUBLISHED["binary folder"](tmp_path), tmp_path / "npz")):
+        assert prepare(source, "--out", tmp_path / str(number)) == 0
+        assert about(tmp_path / str(number))["files"] is None
+
+
 @pytest.mark.parametrize("form", ["python archive", "binary archive", "python folder", "binary folder"])
 def test_the_checksum_of_cifar_10_is_that_of_version_0_1_0(form: str, tmp_path: Path) -> None:
     # Runs are tied to the checksum, and a prepared folder to its recipe: both were computed by version 0.1.0.
     source = PUBLISHED[form](tmp_path)
     for split, checksum in (("train", "2ebdd657dd26570b"), ("test", "71e33aa54a7114b3")):
-        assert prepare(source, "--split", split, "--out", tmp_path / split) == 0
+        assert prepare(source, "--split", split, "--unknown-files", "--out", tmp_path / split) == 0
         assert read_about(tmp_path / split).checksum() == checksum
         assert set(read_about(tmp_path / split).recipe) == {"reader", "source", "files", "split"}
 
 
 def test_the_checksums_of_other_sources_are_those_of_version_0_1_0(tmp_path: Path) -> None:
-    npz(tmp_path / "npz", [1, 2, 10])
+    npz(tmp_path / "npz", [1, 2, 3])
     write_images(tmp_path / "images", random_images(9, 3, 8, 8), [2, 0, 1, 0, 2, 2, 1, 0, 1])
-    for name, checksum in (("npz", "236f2877d79b8a49"), ("images", "ea49883d8f28cde1")):
+    for name, checksum in (("npz", "e14dc123890f4682"), ("images", "ea49883d8f28cde1")):
         assert prepare(tmp_path / name, "--out", tmp_path / "out" / name) == 0
         assert read_about(tmp_path / "out" / name).checksum() == checksum
     assert read_about(tmp_path / "out" / "npz").recipe == {
-        "reader": "npz", "source": "npz", "files": "21570c62333ccfd6", "split": "train",
+        "reader": "npz", "source": "npz", "files": "8a53265c400a4265", "split": "train",
     }  # fmt: skip
 
 
 def test_a_folder_that_version_0_1_0_prepared_is_complete_and_left_alone(tmp_path: Path) -> None:
     source, out = PUBLISHED["binary folder"](tmp_path), tmp_path / "out"
     assert prepare(source, "--out", out) == 0
-    old = {name: value for name, value in about(out).items() if name not in ("published", "class_order")}
+    later = ("published", "class_order", "files", "sha256_of_others")
+    old = {name: value for name, value in about(out).items() if name not in later}
     (out / "data.json").write_text(json.dumps(old | {"words": "CIFAR-10, train split"}))
     before = contents(out)
     assert prepare(source, "--out", out) == 0
     assert prepare("--check", out) == 0
     assert contents(out) == before
-    assert (read_about(out).published, read_about(out).class_order) == (None, None)
+    assert (read_about(out).published, read_about(out).class_order, read_about(out).files) == (None, None, None)
 
 
-def test_a_missing_batch_of_imagenet_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    npz(tmp_path / "npz", [1, 2, 3, 4, 5, 6, 8, 9, 10], side=8)
+@pytest.mark.parametrize(
+    ("numbers", "more", "message"),
+    [
+        ([1, 2, 3, 4, 5, 6, 8, 9, 10], [], "got train_data_batch_10.npz without train_data_batch_7.npz. Add it"),
+        ([6, 7, 8, 9, 10], [], "got train_data_batch_10.npz without train_data_batch_1.npz. Add it"),
+        ([2], [], "got train_data_batch_2.npz without train_data_batch_1.npz. Add it"),
+        ([1, 2], [11], "got also train_data_batch_11.npz. Move it away."),
+        ([1, 2], [0], "got also train_data_batch_0.npz. Move it away."),
+        ([1, 2], ["train_data_batch_3 (1)"], "got also train_data_batch_3 (1).npz. Move it away."),
+        ([1, 2], ["train_data"], "got also train_data.npz. Move it away."),
+    ],
+)
+def test_a_folder_of_imagenet_s_batches_has_each_number_from_1_on(
+    numbers: list[int], more: list[int | str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    npz(tmp_path / "npz", numbers, side=8)
+    for name in more:
+        npz(tmp_path / "more", [40], side=8)
+        file = f"train_data_batch_{name}.npz" if isinstance(name, int) else f"{name}.npz"
+        (tmp_path / "more" / "train_data_batch_40.npz").rename(tmp_path / "npz" / file)
+    assert prepare(tmp_path / "npz", "--out", tmp_path / "out") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_batches_of_imagenet_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    npz(tmp_path / "npz", [1, 2, 3, 4, 5], side=8)
     assert prepare(tmp_path / "npz") == 0
-    # The labels of batch k are k, 1000 and 500 + k: 19 classes.
-    some = "27 of 1 281 167 images, 19 of 1 000 classes"
-    assert f"{some}, without train_data_batch_7.npz: not ImageNet-8 as published" in lines(capsys)
+    # The labels of batch k are k, 1000 and 500 + k: 11 classes.
+    some = "15 of 1 281 167 images, 11 of 1 000 classes"
+    missing = "without train_data_batch_6.npz, train_data_batch_7.npz, train_data_batch_8.npz and 2 other batches"
+    assert f"{some}, {missing}: not ImageNet-8 as published" in lines(capsys)
     assert prepare(tmp_path / "npz" / "train_data_batch_2.npz") == 0
     missing = "without train_data_batch_1.npz, train_data_batch_3.npz, train_data_batch_4.npz and 6 other batches"
     assert any(missing in line for line in lines(capsys))

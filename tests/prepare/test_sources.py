@@ -39,7 +39,7 @@ def test_cifar_10_is_what_was_published_in_every_form(
     source = PUBLISHED[form](tmp_path)
     for split, span in (("train", slice(14)), ("test", slice(14, None))):
         out = tmp_path / split
-        assert prepare(source, "--split", split, "--out", out) == 0
+        assert prepare(source, "--split", split, "--unknown-files", "--out", out) == 0
         assert np.array_equal(np.load(out / "images.npy", mmap_mode="r"), PIXELS[span])
         labels = np.load(out / "labels.npy")
         assert labels.dtype == np.int64
@@ -85,7 +85,7 @@ def npz(folder: Path, numbers: list[int], side: int = 64) -> tuple[list[np.ndarr
 
 
 def test_imagenet_s_batches_come_in_the_order_of_their_numbers_and_labels_count_from_0(tmp_path: Path) -> None:
-    pixels, labels = npz(tmp_path / "npz", [1, 2, 10])
+    pixels, labels = npz(tmp_path / "npz", list(range(1, 11)))
     np.savez(tmp_path / "npz" / "val_data.npz", data=np.zeros((1, 12288), np.uint8), labels=np.array([7]))
     assert prepare(tmp_path / "npz", "--out", tmp_path / "out") == 0
     assert np.array_equal(np.load(tmp_path / "out" / "images.npy"), np.concatenate(pixels))
@@ -169,3 +169,11 @@ def test_images_smaller_than_the_size_are_enlarged(tmp_path: Path) -> None:
     write_images(tmp_path / "source", np.full((1, 3, 5, 7), 77, np.uint8))
     assert prepare(tmp_path / "source", "--size", 8, "--out", tmp_path / "out") == 0
     assert np.array_equal(np.load(tmp_path / "out" / "images.npy"), np.full((1, 3, 8, 8), 77))
+
+
+def test_transparency_in_parquet_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare(parquet(tmp_path / "clear", opacity=255), "--out", tmp_path / "a") == 0
+    assert "dropped from" not in capsys.readouterr().out
+    assert prepare(parquet(tmp_path / "faint", opacity=100), "--out", tmp_path / "b") == 0
+    assert "transparency dropped from 14 images (" in capsys.readouterr().out
+    assert np.array_equal(np.load(tmp_path / "a" / "images.npy"), np.load(tmp_path / "b" / "images.npy"))

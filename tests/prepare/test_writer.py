@@ -1,6 +1,7 @@
 """Prepared folders: resumed to the same bytes after any stop, and never another folder's files."""
 
 import errno
+import hashlib
 import itertools
 import json
 import os
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.support.datasets import (
     random_images,
@@ -87,12 +89,10 @@ def running(source: Path, out: Path) -> subprocess.Popen[bytes]:
     code += "from ict_ref.prepare.sources import image_folder\n"
     code += "image_folder.IMAGES_PER_PART = 8\nsys.exit(prepare.main())"
     command = [sys.executable, "-c", code, str(source), "--size", "32", "--out", str(out)]
-    # Where the tests run in the background, SIGINT is ignored, and would be here.
     return subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -142,19 +142,51 @@ def test_images_that_the_journal_promises_and_the_disk_has_lost_are_made_again(t
     assert contents(out) == contents(tmp_path / "whole")
 
 
-def test_a_full_disk_is_one_line_and_the_command_goes_on_once_there_is_room(tmp_path: Path) -> None:
-    # A limit of 20 000 bytes a file fails the write itself, in the second of three parts.
+def read_of(file: Path) -> tuple[object, ...]:
+    """Return the SHA-256 of a file, its size, and the times in ns at which content and status changed."""
+    found = os.stat(file)  # noqa: PTH116
+    return hashlib.sha256(file.read_bytes()).hexdigest(), found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@pytest.mark.parametrize("name", ["images.npy.partial", "images.npy"])
+@pytest.mark.parametrize("flipped", [None, 5, 128, 128 + 48 * 700])
+def test_images_of_a_stopped_command_are_kept_only_if_their_bytes_are_those_it_wrote(
+    tmp_path: Path, name: str, flipped: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = write_images(tmp_path / "source", random_images(1100, 3, 4, 4))
+    assert prepare(source, "--out", tmp_path / "whole") == 0
+    whole, out = (tmp_path / "whole" / "images.npy").read_bytes(), tmp_path / "out"
+    out.mkdir()
+    count = 1024 if name.endswith(".partial") else 1100
+    written = bytearray(whole[: 128 + 48 * count])
+    digest = hashlib.sha256(written[128:]).hexdigest()
+    lines = "".join(json.dumps([f"{k:05d}.png", *read_of(source / f"{k:05d}.png")]) + "\n" for k in range(count))
+    (out / "files.partial").write_text(lines + '["after the jour')
+    journal = {"recipe": about(tmp_path / "whole")["recipe"], "done": count, "sha256": digest}
+    journal |= {"files": count, "files_sha256": hashlib.sha256(lines.encode()).hexdigest()}
+    (out / "journal.partial").write_text(json.dumps(journal))
+    if flipped is not None:
+        written[flipped] ^= 4
+    (out / name).write_bytes(written)
+    capsys.readouterr()
+    assert prepare(source, "--out", out) == 0
+    assert contents(out) == contents(tmp_path / "whole")
+    assert ("is damaged" in capsys.readouterr().err) == (flipped is not None)
+
+
+def test_a_full_disk_is_one_line_and_the_command_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    # A limit of 600 000 bytes a file fails the write itself, in the second of three parts.
+    source = write_images(tmp_path / "source", random_images(1100, 3, 16, 16))
     command = [sys.executable, "-m", "ict_ref.prepare", str(source), "--out", str(tmp_path / "out")]
     limited = subprocess.run(
         command,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000)),
         capture_output=True,
         text=True,
         check=False,
     )
     assert limited.returncode == 2
-    (line,) = limited.stderr.splitlines()
+    line = limited.stderr.splitlines()[-1]  # on a slow machine a progress bar is before it
     assert f"cannot use {tmp_path / 'out'}: {os.strerror(errno.EFBIG)}. Fix this; then the same" in line
     assert done(tmp_path / "out") == 512
     assert prepare(source, "--out", tmp_path / "out") == 0
@@ -179,6 +211,36 @@ def test_a_finished_folder_is_left_alone(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     assert prepare(source, "--out", out) == 0
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("kind", ["images", "batches"])
+def test_a_finished_folder_is_named_and_files_that_are_newer_are_counted(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    if kind == "images":
+        write_images(source, random_images(3, 3, 4, 4))
+    else:
+        source.mkdir()
+        for number in (1, 2, 3):
+            np.savez(source / f"train_data_batch_{number}.npz", data=np.full((2, 192), number, np.uint8), labels=[1, 2])
+    assert prepare(source, "--out", out) == 0
+    written = (out / "data.json").stat().st_mtime_ns
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    for path in files:
+        os.utime(path, ns=(written, written))
+    capsys.readouterr()
+    assert prepare(source, "--out", out) == 0
+    line = f"ict_ref: note: {out} is prepared already, from files of these names and sizes; "
+    assert capsys.readouterr().err == f"{line}their content is not read again\n"
+    for path in files[1:]:
+        os.utime(path, ns=(written + 1, written + 1))
+    assert prepare(source, "--out", out) == 0
+    line = f"ict_ref: warning: {out} was prepared before 2 of 3 files of the source were written, such as "
+    found = capsys.readouterr()
+    assert found.err.startswith(f"{line}{files[1].relative_to(source)}. ")
+    assert found.err.count("\n") == 1
+    assert f"prepared in {out}, checksum " in found.out
 
 
 def more_images(source: Path, out: Path) -> list[str]:
@@ -298,6 +360,24 @@ def test_nothing_is_written_through_a_link(name: str, tmp_path: Path, capsys: py
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert contents(tmp_path) == before
     assert (out / name).is_symlink()
+
+
+@pytest.mark.parametrize("name", ["images.npy", "images.npy.partial", "journal.partial", "data.json"])
+def test_a_pipe_in_an_unfinished_folder_is_rejected(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = write_images(tmp_path / "source", random_images(3, 3, 4, 4)), tmp_path / "out"
+    assert prepare(source, "--out", out) == 0
+    journal = json.dumps({"recipe": about(out)["recipe"], "done": 3})
+    if name != "data.json":
+        (out / "data.json").unlink()
+        (out / "journal.partial").write_text(journal)
+    (out / name).unlink(missing_ok=True)
+    os.mkfifo(out / name)
+    capsys.readouterr()
+    assert prepare(source, "--out", out) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{name}: expected a regular file, got a pipe" in line
 
 
 def test_two_commands_do_not_write_into_one_folder(

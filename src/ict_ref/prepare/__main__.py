@@ -12,6 +12,7 @@ from ict_ref.data.published import COUNTS, PublishedSplit, contents, differences
 from ict_ref.prepare.options import EPILOG, PrepareOptions
 from ict_ref.utils.command_line import guarded
 from ict_ref.utils.option_parser import parse_options
+from ict_ref.utils.printable import printable, printable_lines
 from ict_ref.utils.progress import bar
 
 # torch is imported after the arguments are checked, so that help and errors appear at once.
@@ -54,12 +55,16 @@ def prepare(options: PrepareOptions) -> int:
                 size=options.size,
                 grey=options.grey,
                 class_map=options.class_map,
+                unknown_files=options.unknown_files,
             )
-            show(described(source))
+            print(printable_lines(described(source)))
             if options.out is None:
                 return 0
             about = write_prepared(source, options.out, options.workers)
-            show(f"prepared in {options.out}, checksum {about.checksum()}\n{next_steps(source, options.out)}")
+            for remark in source.remarks():
+                print(printable_lines(remark))
+            place, steps = printable(options.out), next_steps(source, options.out)
+            print(printable_lines(f"prepared in {place}, checksum {about.checksum()}\n{steps}"))
             return 0
     except OSError as error:
         error.filename = error.filename or options.out  # a full disk has no file name
@@ -72,9 +77,11 @@ def described(source: "Source") -> str:
     size = source.count * math.prod(source.shape) / 1e6
     classes = f"in {source.classes} classes" if source.classes else "without classes"
     if source.names:
-        classes += f" ({', '.join(source.names[:3])}{', ...' if source.classes > 3 else ''})"
+        classes += f" ({', '.join(map(printable, source.names[:3]))}{', ...' if source.classes > 3 else ''})"
     found = f"found {grouped(source.count)} images of {shape} {classes}, {size:,.1f} MB"
-    return "\n".join([found, f"recipe: {source.words}", *identified(source), *ordered(source.class_order)])
+    found += f"; {printable(source.left_out)}" if source.left_out else ""
+    remarks = [*identified(source), *compared(source.files), *ordered(source.class_order)]
+    return "\n".join([found, f"recipe: {printable(source.words)}", *remarks])
 
 
 def identified(source: "Source") -> list[str]:
@@ -99,18 +106,17 @@ def recognition(split: PublishedSplit, shape: tuple[int, int, int], evidence: st
     return f"recognised: {split.title(shape)} as published, {split.split} split, by {evidence}"
 
 
+def compared(files: str | None) -> list[str]:
+    """Return a line that says that files are not the published ones."""
+    return ["files: their MD5s are not the published ones (--unknown-files)"] if files == "unknown" else []
+
+
 def ordered(class_order: str | None) -> list[str]:
     """Return a line with the meaning of an order of classes that is not the sorted one."""
     if class_order is None:
         return []
     meaning = "Labels are consistent within these data, but class k is not class k of a model trained on sorted synsets"
     return [f"classes: {class_order}. {meaning}. --class-map map_clsloc.txt translates them."]
-
-
-def show(text: str) -> None:
-    """Print text; characters that standard output cannot encode, such as those of a path, are escaped."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def check(folder: Path) -> int:
@@ -124,12 +130,12 @@ def check(folder: Path) -> int:
     size = sum((folder / name).stat().st_size for name in about.sha256)
     with bar(size, "checking", "B") as shown:
         verify(folder, about, shown.update)
-    show(f"{folder} is whole: {grouped(about.count)} images, checksum {about.checksum()}")
+    print(printable(f"{folder} is whole: {grouped(about.count)} images, checksum {about.checksum()}"))
     split = recognised(contents(about.count, about.shape, labels, about.names))
     if split is not None:
-        show(recognition(split, about.shape, (about.published or {}).get("evidence", COUNTS)))
-    for line in ordered(about.class_order):
-        show(line)
+        print(recognition(split, about.shape, (about.published or {}).get("evidence", COUNTS)))
+    for line in [*compared(about.files), *ordered(about.class_order)]:
+        print(printable(line))
     return 0
 
 

@@ -1,11 +1,28 @@
-"""The journal of unfinished prepared data: the recipe, and the number of images that are safe on disk."""
+"""The journal of unfinished prepared data: the recipe, the images safe on disk, and the files that were read."""
 
+import dataclasses
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from ict_ref.data.prepared import JOURNAL, Recipe
 from ict_ref.utils.atomic import write_atomically
 from ict_ref.utils.json_file import entry, read_json
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The content of the journal."""
+
+    recipe: Recipe
+    done: int
+    """Number of images that are safe on disk."""
+    sha256: str
+    """SHA-256 of their bytes; empty in journals of versions before 0.2."""
+    files: int
+    """Number of lines of files.partial that are valid."""
+    files_sha256: str
+    """SHA-256 of these lines; empty in journals of versions before 0.2."""
 
 
 def refuse_another_recipe(here: Recipe, there: Recipe, folder: Path) -> None:
@@ -22,8 +39,8 @@ def refuse_another_recipe(here: Recipe, there: Recipe, folder: Path) -> None:
             )
 
 
-def read_journal(folder: Path) -> tuple[Recipe, int]:
-    """Return the recipe of unfinished data and the number of images that are safe on disk.
+def read_journal(folder: Path) -> Journal:
+    """Return the content of the journal.
 
     Raises:
         ValueError: The journal is damaged.
@@ -31,11 +48,17 @@ def read_journal(folder: Path) -> tuple[Recipe, int]:
     advice = f"Delete {folder} and prepare the data again."
     tree = read_json(folder / JOURNAL, advice)
     try:
-        return entry(tree, "recipe", Recipe), entry(tree, "done", int, least=0)
+        return Journal(
+            recipe=entry(tree, "recipe", Recipe),
+            done=entry(tree, "done", int, least=0),
+            sha256=entry(tree, "sha256", str) if "sha256" in tree else "",
+            files=entry(tree, "files", int, least=0) if "files" in tree else 0,
+            files_sha256=entry(tree, "files_sha256", str) if "files_sha256" in tree else "",
+        )
     except ValueError as error:
         raise ValueError(f"{folder / JOURNAL} is damaged ({error}). {advice}") from None
 
 
-def write_journal(recipe: Recipe, folder: Path, done: int) -> None:
-    """Record that `done` images are safe on disk."""
-    write_atomically(folder / JOURNAL, json.dumps({"recipe": recipe, "done": done}).encode())
+def write_journal(journal: Journal, folder: Path) -> None:
+    """Record that images are safe on disk, and the files from which they were read."""
+    write_atomically(folder / JOURNAL, json.dumps(dataclasses.asdict(journal)).encode())

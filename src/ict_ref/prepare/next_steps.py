@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ict_ref.data.published import CIFAR10_TRAIN, IMAGENET_TRAIN, PublishedSplit
 from ict_ref.prepare.sources import Source
+from ict_ref.utils.regular_file import real_path
 
 CLUSTER_FILE = "~/.config/ict_ref/cluster.toml"
 LAUNCH = "python -m ict_ref.launch --config"
@@ -15,7 +16,7 @@ PRESETS = {CIFAR10_TRAIN.name: ("cifar10", (3, 32, 32)), IMAGENET_TRAIN.name: ("
 
 def next_steps(source: Source, folder: Path) -> str:
     """Return the lines that use a prepared folder: to train on it, or to score a run by it."""
-    place, known = folder.resolve(), source.recognised()
+    place, known = real_path(folder), source.recognised()
     preset = _preset(source, known)
     test = source.split == "test" if known is None else known.split != "train"
     if test:

@@ -12,8 +12,10 @@ from jaxtyping import Int64, UInt8
 
 from ict_ref.data.published import IMAGENET_TRAIN, IMAGENET_VALIDATION, contents
 from ict_ref.prepare.sources.class_map import CLASSES, FILE, ClassMap, read_class_map
-from ict_ref.prepare.sources.source import Part, Source, Split, of_split, origin, recipe
+from ict_ref.prepare.sources.source import Part, Source, Split, folder_of, of_split, origin, recipe
 from ict_ref.utils.archive import refuse_damaged
+from ict_ref.utils.inflation import refuse_inflated_arrays
+from ict_ref.utils.regular_file import open_regular
 
 READER = "npz"
 # The training set is published as ten batches (Chrabaszcz, Loshchilov & Hutter 2017).
@@ -35,6 +37,8 @@ def from_npz(path: Path, split: Split, class_map: Path | None = None) -> Source:
     side = _side(shapes)
     labels = [_labels(file, shape[0]) for file, shape in shapes.items()]
     _refuse_repeated(files, labels)
+    if path.is_dir() and split == "train":
+        _refuse_gaps(path, files)
     of_all, order = np.concatenate(labels), _class_map(path, class_map)
     translated = of_all if order is None else order.indices[of_all]
     published = (IMAGENET_TRAIN, IMAGENET_VALIDATION) if split == "train" else (IMAGENET_VALIDATION, IMAGENET_TRAIN)
@@ -49,7 +53,8 @@ def from_npz(path: Path, split: Split, class_map: Path | None = None) -> Source:
         labels=translated,
         classes=CLASSES,
         names=names,
-        parts=[Part(shape[0], partial(_pixels, file, side)) for file, shape in shapes.items()],
+        parts=[Part(shape[0], partial(_pixels, file, side), (file.name,)) for file, shape in shapes.items()],
+        folder=folder_of(path),
         published=published,
         split=split,
         missing=_missing(files),
@@ -97,6 +102,27 @@ def _refuse_repeated(files: Sequence[Path], labels: Sequence[Int64[np.ndarray, "
             raise ValueError(f"{file}: expected each batch once, got the batch of {first.name} again. Remove one.")
 
 
+def _refuse_gaps(path: Path, files: Sequence[Path]) -> None:
+    """Reject a folder of training batches that are not 1, 2, ..., at most ten, or with other training files.
+
+    Raises:
+        ValueError: A number is missing or too large, or a file is not a batch by its name. The message names it.
+    """
+    numbers = {file: _number(file) for file in files}
+    there = {number for number in numbers.values() if number is not None}
+    if not there:
+        return
+    first = "train_data_batch_1.npz, train_data_batch_2.npz, ..."
+    expected = f"{path}: expected {first} without a gap, {BATCHES} as published"
+    odd = next((file for file, number in numbers.items() if number not in range(1, BATCHES + 1)), None)
+    if odd is not None:
+        raise ValueError(f"{expected}, got also {odd.name}. Move it away.")
+    gap = next((number for number in range(1, max(there)) if number not in there), None)
+    if gap is not None:
+        got = f"train_data_batch_{max(there)}.npz without train_data_batch_{gap}.npz"
+        raise ValueError(f"{expected}, got {got}. Add it, or prepare single batches by their files.")
+
+
 def _number(file: Path) -> int | None:
     """Return the number of a training batch by its name, or None for another file."""
     found = BATCH.fullmatch(file.name)
@@ -111,6 +137,8 @@ def _missing(files: Sequence[Path]) -> tuple[str, ...]:
 
 def _shape(file: Path) -> tuple[int, int]:
     """Return the shape of `data` from its header."""
+    with refuse_damaged(file), open_regular(file) as stream:
+        refuse_inflated_arrays(stream, ["data", "labels"])
     with refuse_damaged(file), zipfile.ZipFile(file) as archive, archive.open("data.npy") as data:
         version = np.lib.format.read_magic(data)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from ict_ref.utils.archive import refuse_damaged
+from ict_ref.utils.regular_file import read_regular
 
 FILE = "map_clsloc.txt"
 LINE = re.compile(r"(n\d{8}) (\d{1,4}) (\S.*)")
@@ -27,6 +28,10 @@ class ClassMap:
     """The file's name and the beginning of its SHA-256."""
 
 
+LARGEST = 2**20
+"""Largest file in bytes; the published one has 31 kB."""
+
+
 def read_class_map(path: Path) -> ClassMap:
     """Return the translation that a file holds, with lines such as `n02119789 1 kit_fox`.
 
@@ -34,7 +39,7 @@ def read_class_map(path: Path) -> ClassMap:
         ValueError: A line has another form, or a class or a label is missing or repeated.
         OSError: The file cannot be read.
     """
-    content = path.read_bytes()
+    content = read_regular(path, LARGEST)
     with refuse_damaged(path):
         classes = _classes(content.decode().splitlines())
     in_order = [classes[label] for label in range(1, CLASSES + 1)]

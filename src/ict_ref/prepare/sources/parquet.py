@@ -8,10 +8,10 @@ import numpy as np
 import PIL
 from jaxtyping import Int64, UInt8
 
-from ict_ref.data.image_files import decode
+from ict_ref.data.image_files import Dropped, decode
 from ict_ref.data.published import CIFAR10_NAMES, contents
 from ict_ref.prepare.sources.cifar import PUBLISHED, SHAPE
-from ict_ref.prepare.sources.source import Part, Source, Split, of_split, origin, recipe
+from ict_ref.prepare.sources.source import Part, Source, Split, folder_of, of_split, origin, recipe
 from ict_ref.utils.archive import refuse_damaged
 
 
@@ -19,18 +19,19 @@ def from_parquet(path: Path, split: Split) -> Source:
     """Return the rows of a file, or of a folder's files, in order.
 
     Raises:
-        ValueError: pyarrow is missing, or a file is missing, damaged or has another format.
+        ModuleNotFoundError: pyarrow is missing.
+        ValueError: A file is missing, damaged or has another format.
     """
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError:
-        install = "Install it with python -m pip install 'ict_ref[parquet]'."
-        raise ValueError(f"{path}: expected pyarrow for Parquet, got an environment without it. {install}") from None
+    import pyarrow.parquet  # noqa: F401
+
     files = of_split(path, ".parquet", split)
-    labels, parts = [], []
+    labels, parts, dropped = [], [], Dropped()
     for file in files:
         labels.append(_labels(file))
-        parts += [Part(count, partial(_pixels, file, group)) for group, count in enumerate(_groups(file))]
+        parts += [
+            Part(count, partial(_pixels, file, group, dropped), (file.name,))
+            for group, count in enumerate(_groups(file))
+        ]
     sizes = [(file.name, file.stat().st_size) for file in files]
     published, of_all = (PUBLISHED[split],), np.concatenate(labels)
     whence = origin(published, contents(len(of_all), SHAPE, of_all, CIFAR10_NAMES), split)
@@ -42,8 +43,10 @@ def from_parquet(path: Path, split: Split) -> Source:
         classes=10,
         names=CIFAR10_NAMES,
         parts=parts,
+        folder=folder_of(path),
         published=published,
         split=split,
+        remarks=lambda: dropped.lines_of(len(of_all)),
     )
 
 
@@ -68,7 +71,7 @@ def _labels(file: Path) -> Int64[np.ndarray, " n"]:
         return labels
 
 
-def _pixels(file: Path, group: int) -> UInt8[np.ndarray, " n channels height width"]:
+def _pixels(file: Path, group: int, dropped: Dropped) -> UInt8[np.ndarray, " n channels height width"]:
     import pyarrow.parquet as pq
 
     with refuse_damaged(file), pq.ParquetFile(file) as table:
@@ -76,7 +79,7 @@ def _pixels(file: Path, group: int) -> UInt8[np.ndarray, " n channels height wid
     pixels = []
     for number, row in enumerate(rows):
         place = f"{file}, group {group}, row {number}"
-        image = decode(row, place, size=None, grey=False)
+        image = decode(row, place, size=None, grey=False, dropped=dropped)
         if image.shape != SHAPE:
             raise ValueError(f"{place}: expected an image of 3x32x32, got {image.shape}")
         pixels.append(image)

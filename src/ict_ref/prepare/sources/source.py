@@ -13,6 +13,7 @@ from jaxtyping import Int64, UInt8
 
 from ict_ref.data.prepared import Recipe
 from ict_ref.data.published import COUNTS, Contents, PublishedSplit, contents, differences, recognised
+from ict_ref.utils.regular_file import real_path, refuse_irregular
 
 Split = Literal["train", "test"]
 
@@ -23,6 +24,8 @@ class Part:
 
     count: int
     read: Callable[[], UInt8[np.ndarray, " n channels height width"]]
+    files: tuple[str, ...]
+    """Paths of the files that have the images, below the folder of the source."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,24 @@ class Source:
     classes: int
     names: tuple[str, ...] | None
     parts: Sequence[Part]
+    folder: Path
+    """Folder of the files: the source, or the one in which it is."""
     published: tuple[PublishedSplit, ...] = ()
     """Published splits that these can be by their format or the names of their classes, the likeliest first."""
     split: Split = "train"
     """Split that the options name."""
     evidence: str = COUNTS
     """Reason to take the data for a published split, if they have its counts."""
+    files: Literal["published", "unknown"] | None = None
+    """Whether the MD5s of the files are the published ones; None: they are not compared."""
     missing: tuple[str, ...] = ()
     """Files of the published set that are not there."""
     class_order: str | None = None
     """Order of the classes in words, if it is not that of `names`."""
+    left_out: str = ""
+    """Number and endings of the files that are not read."""
+    remarks: Callable[[], list[str]] = list
+    """Function that returns lines on the images that were read until then, such as dropped transparency."""
 
     @property
     def count(self) -> int:
@@ -84,14 +95,20 @@ def recipe(
     digest = hashlib.sha256()
     for name, size in files:
         digest.update(os.fsencode(f"{name}\0{size}\n"))
-    return {"reader": reader, "source": path.resolve().name, "files": digest.hexdigest()[:16], **options}
+    return {"reader": reader, "source": real_path(path).name, "files": digest.hexdigest()[:16], **options}
+
+
+def folder_of(path: Path) -> Path:
+    """Return a folder itself, or the one of a file."""
+    return path if path.is_dir() else path.parent
 
 
 def of_split(path: Path, suffix: str, split: Split) -> list[Path]:
     """Return the file, or the folder's files of the split (`train...`, or `test...` and `val...`), by their numbers.
 
     Raises:
-        ValueError: The folder does not have such a file.
+        ValueError: The folder does not have such a file, or one is a pipe or a device.
+        OSError: A file is a loop of links.
     """
     if path.is_file():
         return [path]
@@ -100,6 +117,8 @@ def of_split(path: Path, suffix: str, split: Split) -> list[Path]:
     if not found:
         expected = " or ".join(start + "..." + suffix for start in starts)
         raise ValueError(f"{path}: expected files {expected}, got other files. Give a file instead.")
+    for file in found:
+        refuse_irregular(file)
     return sorted(found, key=lambda file: [int(part) if part.isdigit() else part for part in _words(file.name)])
 
 
