@@ -141,3 +141,12 @@ def test_gpus_are_counted_wherever_a_sign_is_unknown_or_a_gpu_is_requested(monke
 def test_hidden_gpus_are_not_counted(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     assert [visible_gpus(device) for device in ("auto", "cuda")] == [0, 0]
+
+
+def test_processes_do_not_import_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tqdm.py").write_text("print('run from the working directory')")
+    monkeypatch.chdir(tmp_path)
+    assert supervise([sys.executable, "-c", "import tqdm, ict_ref"], 1) == 0
+    assert "run from the working directory" not in capfd.readouterr().out

@@ -12,7 +12,7 @@ from ict_ref.distributed.process_group import ProcessGroup, refuse_shared_gpus
 
 # The second process is a copy of the first, so that torch is imported once.
 PROGRAM = """
-import json, os, sys
+import dataclasses, json, os, sys
 import torch
 from ict_ref.config import Machine
 from ict_ref.distributed.process_group import _gathered, joined
@@ -32,6 +32,11 @@ with joined(Machine(device="cpu")) as group:
         "shared": [first.tolist(), second.item()],
         "gathered": _gathered((1 << 62) + rank, 2),
     }
+    group.stop_if_requested()
+    try:
+        dataclasses.replace(group, stop=lambda: 12 if rank == 1 else None).stop_if_requested()
+    except KeyboardInterrupt as stop:
+        results["stopped by"] = int(stop.args[0])
 results["left"] = not torch.distributed.is_initialized()
 with open(f"{place}/{rank}.json", "w") as file:
     json.dump(results, file)
@@ -53,6 +58,7 @@ def test_two_processes_average_combine_and_share(tmp_path: Path) -> None:
             "least": [3, -1],
             "shared": [[7, 7], 0.5],
             "gathered": [1 << 62, (1 << 62) + 1],
+            "stopped by": [15, 12][rank],
             "left": True,
         }  # fmt: skip
 
@@ -62,6 +68,9 @@ def test_one_process_combines_nothing() -> None:
     assert (group.rank, group.size, group.first, str(group.device)) == (0, 1, True, "cpu")
     assert (group.least(5), group.any(True), group.any(False)) == (5, True, False)
     assert not ProcessGroup(rank=1, size=2).first
+    group.stop_if_requested()
+    with pytest.raises(KeyboardInterrupt, match="10"):
+        ProcessGroup(stop=lambda: 10).stop_if_requested()
 
 
 @pytest.mark.parametrize(("size", "accumulate"), [(1, 8), (2, 4), (8, 1), (3, 1)])

@@ -19,13 +19,16 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from ict_ref.utils.signals import LOST, RENDEZVOUS, STOPS
+from ict_ref.utils.command_line import expect
+from ict_ref.utils.environment import group_numbers, shows_gpus
+from ict_ref.utils.printable import printable
+from ict_ref.utils.scratch import scratch_folder
+from ict_ref.utils.signals import HANGUP, LOST, RENDEZVOUS, STOPS, heeded, leave_closed_terminal
 
 # Seconds from a failure to SIGTERM, and to SIGKILL, for the other processes.
 TERMINATE_S, KILL_S = 2.0, 20.0
@@ -48,8 +51,12 @@ GPU_FILES = (
 
 
 def visible_gpus(device: str) -> int:
-    """Return the number of visible GPUs, 0 for `device` cpu; `device` is auto, cpu or cuda."""
-    if device == "cpu" or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+    """Return the number of visible GPUs, 0 for `device` cpu; `device` is auto, cpu or cuda.
+
+    Raises:
+        ValueError: $CUDA_VISIBLE_DEVICES is not a list of GPUs.
+    """
+    if device == "cpu" or shows_gpus() is False:
         return 0
     if device == "auto" and sys.platform != "win32" and not _may_have_gpu():
         return 0  # importing torch takes seconds
@@ -58,9 +65,26 @@ def visible_gpus(device: str) -> int:
     return torch.cuda.device_count()
 
 
+def processes_to_start(asked: int, device: str) -> int:
+    """Return the number of processes that a command starts; 1 if this process does the work itself.
+
+    `asked` is --processes, with 0 for one per visible GPU. A process that a launcher started as one of a group starts
+    none.
+
+    Raises:
+        ValueError: The environment describes another number of processes than `asked`, or has a value of another kind.
+    """
+    group = group_numbers()
+    if not group.is_member:
+        return asked or max(1, visible_gpus(device))
+    advice = "Leave --processes out, or unset WORLD_SIZE, RANK and LOCAL_RANK."
+    expect(asked in (0, group.size), "--processes", f"{group.size}, as $WORLD_SIZE says", asked, advice)
+    return 1
+
+
 def _may_have_gpu() -> bool:
     """Return whether a file or a variable of a container suggests that this machine has a GPU."""
-    asked = any(os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"))
+    asked = shows_gpus() or bool(os.environ.get("NVIDIA_VISIBLE_DEVICES"))
     return asked or any(Path(file).exists() for file in GPU_FILES)
 
 
@@ -71,14 +95,14 @@ def supervise(command: Sequence[str], count: int, *, name: str = "ict_ref.launch
     failed process begins with `name` and ends with the last line of its output. Signals that request a stop are
     forwarded to all processes.
     """
-    with tempfile.TemporaryDirectory(prefix="ict_ref-") as place:
-        outputs = [Path(place) / f"process-{rank}.log" for rank in range(count)]
+    with scratch_folder() as place:
+        outputs = [place / f"process-{rank}.log" for rank in range(count)]
         processes: list[subprocess.Popen[bytes]] = []
         with _forwarded(processes):
             for rank, output in enumerate(outputs):
                 with output.open("wb") as file:
                     stream = None if rank == 0 else file
-                    environment = _environment(rank, count, Path(place) / "rendezvous")
+                    environment = _environment(rank, count, place / "rendezvous")
                     # With its own session, the process gets Ctrl-C once, from this process.
                     process = subprocess.Popen(  # noqa: S603 (our own command)
                         command, env=environment, stdout=stream, stderr=stream, start_new_session=True
@@ -90,10 +114,22 @@ def supervise(command: Sequence[str], count: int, *, name: str = "ict_ref.launch
         return _report_failure(name, failed, processes, outputs[failed])
 
 
+def _safe_path(before: str) -> dict[str, str]:
+    """Return the variables with which Python does not import modules from the working directory.
+
+    `python -m` looks there first, so that a file such as torch.py would be run. A package that itself lies in the
+    working directory stays importable, after all others. `before` is the value of PYTHONPATH.
+    """
+    root = Path(__file__).parents[2]
+    paths = [part for part in before.split(os.pathsep) if part] + ([str(root)] if root == Path.cwd() else [])
+    return {"PYTHONSAFEPATH": "1"} | ({"PYTHONPATH": os.pathsep.join(paths)} if paths else {})
+
+
 def _environment(rank: int, count: int, rendezvous: Path) -> dict[str, str]:
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count}
     environment = {**os.environ, **{name: str(number) for name, number in numbers.items()}}
     # A file, because another program could take a port in the meantime.
+    environment |= _safe_path(environment.get("PYTHONPATH", ""))
     environment[RENDEZVOUS] = f"file://{rendezvous}"
     if sys.platform == "linux":
         # All processes are on this machine, whose name may lack an address.
@@ -106,9 +142,11 @@ def _forwarded(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
     """Forward signals that request a stop to the processes."""
 
     def receive(number: int, _frame: FrameType | None) -> None:
+        if number in HANGUP:
+            leave_closed_terminal()
         _send(processes, number)
 
-    before = {number: signal.signal(number, receive) for number in STOPS}
+    before = {number: signal.signal(number, receive) for number in heeded()}
     try:
         yield
     finally:
@@ -165,6 +203,6 @@ def _report_failure(name: str, rank: int, processes: Sequence[subprocess.Popen[b
     lines = output.read_text(errors="replace").splitlines() if rank > 0 else []
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
     how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    detail = f"; its last line: {last}" if last else ""
+    detail = f"; its last line: {printable(last[:1000])}" if last else ""
     print(f"{name}: process {rank} of {len(processes)} {how}{detail}", file=sys.stderr)
     return status if status >= 0 else 128 - status

@@ -12,11 +12,13 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import re
 import signal
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -26,6 +28,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from ict_ref.config import Machine
+from ict_ref.utils.command_line import expect
+from ict_ref.utils.environment import group_numbers, whole_number
 from ict_ref.utils.signals import RENDEZVOUS, LostProcessError, started_by_launcher
 
 T = TypeVar("T")
@@ -41,6 +45,8 @@ class ProcessGroup:
     rank: int = 0
     size: int = 1
     device: torch.device = CPU
+    stop: Callable[[], int | None] = field(default=lambda: None, compare=False)
+    """Function that returns the signal that has requested a stop of this process, or None."""
 
     @property
     def first(self) -> bool:
@@ -78,6 +84,16 @@ class ProcessGroup:
         flags = torch.tensor([float(flag)])
         dist.all_reduce(flags)
         return float(flags[0]) > 0
+
+    def stop_if_requested(self) -> None:
+        """End the work of all processes if a signal has requested a stop of one of them.
+
+        Raises:
+            KeyboardInterrupt: A stop was requested. Its argument is the signal, SIGTERM in a process without one.
+        """
+        number = self.stop()
+        if self.any(number is not None):
+            raise KeyboardInterrupt(number or signal.SIGTERM)
 
     def gathered(self, value: T) -> list[T]:
         """Return the values of all processes in the order of their ranks; an empty list in all but the first process.
@@ -119,8 +135,9 @@ def joined(machine: Machine, *, option: str = "--machine.device") -> Iterator[Pr
     """
     if machine.deterministic:
         use_deterministic_operations()
-    rank, size, local = (int(os.environ.get(name, default)) for name, default in VARIABLES)
-    device = _device(machine, local, option)
+    numbers = group_numbers()
+    rank, size = numbers.rank, numbers.size
+    device = _device(machine, numbers.local_rank, option)
     if machine.deterministic and device.type == "cuda":
         use_plain_attention()
     if size == 1:
@@ -129,9 +146,8 @@ def joined(machine: Machine, *, option: str = "--machine.device") -> Iterator[Pr
     _stop_with_parent()
     # One group with two backends: gradients move between devices, flags between hosts.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    method = os.environ.get(RENDEZVOUS, "env://")
     with _lost_processes_named():
-        dist.init_process_group(backend, init_method=method, rank=rank, world_size=size, timeout=TIMEOUT)
+        _connect(backend, rank, size)
         try:
             if device.type == "cuda":
                 refuse_shared_gpus(_gathered(_gpu_key(device), size), option)
@@ -151,7 +167,55 @@ def _exit_without_peers() -> None:
     atexit.register(os._exit, 1)  # after the traceback; `leave` exits with another status before
 
 
-VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+def _connect(backend: str, rank: int, size: int) -> None:
+    """Connect to the other processes, by the file of our launcher or by MASTER_ADDR and MASTER_PORT.
+
+    Raises:
+        ValueError: A variable is missing or has another form, the host is not found, or the port cannot be used.
+    """
+    method = os.environ.get(RENDEZVOUS)
+    if method is None:
+        _refuse_unknown_host()
+    try:
+        dist.init_process_group(backend, init_method=method or "env://", rank=rank, world_size=size, timeout=TIMEOUT)
+    except dist.DistNetworkError as error:
+        found = CANNOT_LISTEN.search(str(error))
+        if found is None:
+            raise
+        host, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
+        expected = f"a port that the first process can open on {host}"
+        raise ValueError(
+            f"$MASTER_PORT: expected {expected}, got {port} ({found[0].lower()}). Choose another MASTER_PORT."
+        ) from None
+
+
+CANNOT_LISTEN = re.compile("address already in use|permission denied|cannot assign requested address", re.IGNORECASE)
+"""Reasons of the operating system why the first process cannot listen."""
+RESOLVE_S = 10.0
+"""Seconds to wait for the name of the first process's host, which a cluster may register with a delay."""
+
+
+def _refuse_unknown_host() -> None:
+    """Reject a MASTER_ADDR that has no address, and a MASTER_PORT that is not a port.
+
+    Raises:
+        ValueError: A variable is missing, or cannot be used. The message names it.
+    """
+    port = whole_number("MASTER_PORT", None, 1, 65535)
+    host = os.environ.get("MASTER_ADDR", "")
+    until = time.monotonic() + RESOLVE_S
+    while True:
+        try:
+            expect(bool(host), "$MASTER_ADDR", "the host of the first process", "nothing", "Set it, or use torchrun.")
+            socket.getaddrinfo(host, port)
+            return
+        except (socket.gaierror, UnicodeError) as error:
+            if time.monotonic() > until or isinstance(error, UnicodeError):
+                reason = getattr(error, "strerror", None) or error
+                raise ValueError(
+                    f"$MASTER_ADDR: expected a host that can be found, got {host} ({reason}). Correct it."
+                ) from None
+            time.sleep(0.5)
 
 
 @contextlib.contextmanager
@@ -168,12 +232,17 @@ def _lost_processes_named() -> Iterator[None]:
         raise LostProcessError(str(error)) from error
 
 
+CUBLAS = (":4096:8", ":16:8")
+"""Workspaces with which cuBLAS is deterministic."""
+
+
 def use_deterministic_operations() -> None:
     """Let torch use only operations that it calls deterministic, and raise an error for others.
 
     Source: "Reproducibility" in PyTorch's notes. cuBLAS reads the variable at its first product.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    chosen = os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS[0])
+    expect(chosen in CUBLAS, "$CUBLAS_WORKSPACE_CONFIG", " or ".join(CUBLAS), chosen, "Correct or unset it.")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
