@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import safetensors
 import safetensors.torch
+import torch
 from tests.support.one_line import rejection
 from tests.support.runs import short_run
 from tests.support.stored import read_stored
@@ -33,6 +34,23 @@ def rewritten(path: Path, **changes: object) -> None:
     about, tensors = read_stored(path)
     kept = {name: value for name, value in about.items() if name not in ("format", "ict_ref", "sha256")}
     path.write_bytes(safetensors.torch.save(tensors, metadata(kept | changes, tensors, FORMAT)))
+
+
+@pytest.mark.parametrize("kind", ["nan", "inf", "int8", "complex64"])
+def test_weights_that_are_not_finite_floats_are_rejected(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = next(iter(checkpoints(Path("run")).values()))
+    about, tensors = read_stored(path)
+    name = next(name for name in tensors if name.startswith("average/"))
+    value = tensors[name]
+    tensors[name] = value * float(kind) if kind in ("nan", "inf") else value.to(getattr(torch, kind))
+    kept = {entry: value for entry, value in about.items() if entry not in ("format", "ict_ref", "sha256")}
+    path.write_bytes(safetensors.torch.save(tensors, metadata(kept, tensors, FORMAT)))
+    capsys.readouterr()
+    assert sample([str(path), "--count", "1", "--out", "a.npz"]) == 2
+    has = f"got {name.partition('/')[2].removeprefix('network.')} has"
+    assert "EMA weights of finite floats" in (line := rejection(capsys, "ict_ref.sample"))
+    assert has in line
+    assert not Path("a.npz").exists()
 
 
 def test_a_file_whose_name_is_not_its_step_is_rejected_and_never_scored_as_that_step(

@@ -182,7 +182,16 @@ def test_the_entries_of_the_documentation_are_those_of_the_files() -> None:
         ],
     }  # fmt: skip
     content = json.loads(Path("run/config.json").read_text())
-    assert list(content) == ["format", "written_by", "ict_ref", "identities", "config", "files", "images"]
+    assert list(content) == [
+        "format",
+        "written_by",
+        "ict_ref",
+        "identities",
+        "config",
+        "files",
+        "images",
+        "environment",
+    ]
     assert list(content["images"]) == ["channels", "size", "classes", "class_names", "source"]
 
 

@@ -1,15 +1,19 @@
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tests.support.configs import same_run_variants, variants
+from tests.support.runs import short_run
 
 import ict_ref
 from ict_ref.checkpoint.run_dir import load_config, open_run, read_run, refuse_unusable
-from ict_ref.config import Config, minimal
+from ict_ref.config import Config, Scm, Tuning, minimal
 from ict_ref.config.identity import flat
+from ict_ref.utils.atomic import temporary
 from ict_ref.utils.file_format import LaterFormatError
 
 
@@ -43,6 +47,34 @@ def test_a_run_that_was_killed_while_beginning_can_begin_again(tmp_path: Path) -
     with open_run(tmp_path, minimal()):
         pass
     assert json.loads((tmp_path / "config.json").read_text())["ict_ref"] == ict_ref.__version__
+
+
+def test_a_folder_whose_config_json_is_lost_is_resumed_as_the_message_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--train.steps", "8", "--record.save-every", "4"]
+    folder, again = short_run(tmp_path / "run", *options), tmp_path / "again"
+    whole, half = (folder / f"checkpoint-0000000{step}.safetensors" for step in (8, 4))
+    expected = whole.read_bytes()
+    config = (folder / "config.json").read_bytes()
+    for file in (
+        whole,
+        folder / "config.json",
+        folder / "metrics.jsonl",
+        folder / "samples.png",
+        folder / "scores.json",
+    ):
+        file.unlink()
+    with pytest.raises(AssertionError):
+        short_run(folder, *options)
+    assert "To resume from these checkpoints, copy here the config.json that" in capsys.readouterr().err
+    assert half.exists()
+    short_run(again, *options)
+    assert (again / "config.json").read_bytes() == config
+    shutil.copy(again / "config.json", folder)
+    short_run(folder, *options)
+    assert "resumed after step 4 of 8" in capsys.readouterr().out
+    assert whole.read_bytes() == expected
 
 
 def test_a_link_in_place_of_config_json_is_rejected_and_stays(tmp_path: Path) -> None:
@@ -88,6 +120,21 @@ def test_an_unknown_field_is_rejected_and_a_missing_field_has_its_default(tmp_pa
         pass
 
 
+@pytest.mark.parametrize("name", ["identities", "files", "images", "environment"])
+def test_an_entry_with_a_damaged_name_does_not_count_as_absent(name: str, tmp_path: Path) -> None:
+    with open_run(tmp_path, minimal()):
+        pass
+    path = tmp_path / "config.json"
+    damaged = path.read_text().replace(f'"{name}"', f'"{name[:-1]}`"')
+    path.write_text(damaged)
+    message = rf"config\.json: expected the entries of version \S+ of ict_ref, got {name[:-1]}`\. A later version .* or"
+    with pytest.raises(LaterFormatError, match=message), open_run(tmp_path, minimal()):
+        pass
+    with pytest.raises(LaterFormatError, match=message):
+        read_run(tmp_path)
+    assert path.read_text() == damaged
+
+
 def test_a_folder_with_other_files_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(ValueError, match="not a run folder"), open_run(tmp_path, minimal()):
@@ -113,8 +160,59 @@ def test_a_folder_in_use_is_rejected(tmp_path: Path) -> None:
 def test_a_folder_is_found_usable_or_in_use_before_a_run(tmp_path: Path) -> None:
     with open_run(tmp_path, minimal()), pytest.raises(ValueError, match="in use by another process"):
         refuse_unusable(tmp_path, minimal())
-    assert (tmp_path / ".lock").exists()
+    assert not (tmp_path / ".lock").exists()
     refuse_unusable(tmp_path, minimal())
+    (tmp_path / ".lock").touch()  # of a run that was killed
+    refuse_unusable(tmp_path, minimal())
+    assert (tmp_path / ".lock").exists()
+
+
+def test_a_run_in_another_environment_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_run(tmp_path, minimal()) as notes:
+        assert notes == []
+    stored = json.loads((tmp_path / "config.json").read_text())["environment"]
+    assert (stored["torch"], stored["ict_ref"]) == (torch.__version__, ict_ref.__version__)
+    assert stored["CPU capability"] == torch.backends.cpu.get_cpu_capability()
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "SSE2")
+    monkeypatch.setattr(torch, "__version__", "9.9.0")
+    with open_run(tmp_path, minimal()) as notes:
+        pass
+    versions = f"torch 9.9.0 instead of {stored['torch']}"
+    instructions = f"CPU capability SSE2 instead of {stored['CPU capability']}"
+    assert notes == [f"resumes with {versions}, {instructions}; values may differ in their last digits"]
+    with open_run(tmp_path, minimal()) as notes:
+        assert notes == []
+
+
+@pytest.mark.parametrize("name", ["ict_ref", "torch", "CPU capability", "device"])
+def test_each_part_of_the_environment_is_compared(name: str, tmp_path: Path) -> None:
+    with open_run(tmp_path, minimal()):
+        pass
+    path = tmp_path / "config.json"
+    content = json.loads(path.read_text())
+    now, content["environment"][name] = content["environment"][name], "another"
+    path.write_text(json.dumps(content))
+    with open_run(tmp_path, minimal()) as notes:
+        assert notes == [f"resumes with {name} {now} instead of another; values may differ in their last digits"]
+    del content["environment"][name]
+    path.write_text(json.dumps(content))
+    with open_run(tmp_path, minimal()) as notes:
+        assert notes == []
+
+
+def test_what_a_killed_run_left_is_deleted_and_the_rest_stays(tmp_path: Path) -> None:
+    with open_run(tmp_path, minimal()):
+        (tmp_path / "samples").mkdir()
+    names = ["config.json", "metrics.jsonl", "samples.png", "scores.json", "checkpoint-00000010.safetensors"]
+    left = [temporary(tmp_path / name) for name in names] + [temporary(tmp_path / "samples" / "step-00000010.png")]
+    inner = temporary(temporary(tmp_path / names[-1]))  # of safetensors
+    inner.mkdir()
+    others = [temporary(tmp_path / name) for name in ("curve.json", "mine")] + [tmp_path / "samples" / "mine"]
+    for path in (*left, inner / "part", *others):
+        path.touch()
+    with open_run(tmp_path, minimal()):
+        pass
+    assert sorted(tmp_path.rglob("*")) == sorted([tmp_path / "config.json", tmp_path / "samples", *others])
 
 
 def test_a_configuration_without_identities_is_rejected(tmp_path: Path) -> None:
@@ -172,8 +270,15 @@ NEW = {
     "record.milestone_stages",
     "record.ema_snapshots",
     "machine.deterministic",
+    "machine.trust",
     "train.ema_sigmas",
     "train.init",
+    "train.beta2",
+    "method.trigflow",
+    "record.wandb",
+    "record.mlflow",
+    *(f"scm.{field.name}" for field in dataclasses.fields(Scm)),
+    *(f"tuning.{field.name}" for field in dataclasses.fields(Tuning)),
 }
 """Options that version 0.1.0 did not have."""
 

@@ -19,6 +19,7 @@ from ict_ref.checkpoint.training_state import Checkpoint, checkpoints, load_chec
 from ict_ref.config import Train
 from ict_ref.evaluate.__main__ import main as evaluate
 from ict_ref.export_checkpoint import main as export
+from ict_ref.figures.__main__ import main as figures
 from ict_ref.sample.__main__ import main as sample
 from ict_ref.search.__main__ import main as search
 
@@ -128,6 +129,54 @@ def test_every_command_chooses_by_the_same_options(run: Path, capsys: pytest.Cap
     assert Path("run-ema-sigma-0.07-search/search.json").exists()
 
 
+def test_every_milestone_is_scored_with_the_chosen_weights(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reference = ["--reference", "digits:held-out", "--count", "8"]
+    command = ["run", *reference, "--every-milestone"]
+    for chosen in (["--ema", "0.5"], ["--ema-sigma", "0.07"]):
+        assert evaluate([*command, *chosen, "--json", "curve.json"]) == 0
+        content = json.loads(Path("curve.json").read_text())
+        assert str(content["protocol"]["samples"][chosen[0].removeprefix("--").replace("-", "_")]) == chosen[1]
+        point = content["points"][-2]
+        assert export(["run", *chosen, "--step", str(point["step"]), "--out", "one.safetensors"]) == 0
+        assert evaluate(["one.safetensors", *reference, "--json", "one.json"]) == 0
+        scores = json.loads(Path("one.json").read_text())["scores"]
+        assert point["scores"] == {name: scores[name] for name in point["scores"]}
+        capsys.readouterr()
+        assert evaluate([*command, "--json", "curve.json"]) == 2  # other weights are not mixed with these
+        assert "as in curve.json, got None. Give the same options" in rejection(capsys, "ict_ref.evaluate")
+        for name in ("curve.json", "one.json", "one.safetensors"):
+            Path(name).unlink()
+    assert evaluate([*command, "--ema", "0.7"]) == 2
+    assert "--ema: expected 0.9 or 0.5, of which run has EMA weights, got 0.7" in rejection(capsys, "ict_ref.evaluate")
+    assert not Path("run/curve.json").exists()
+
+
+def test_the_first_decay_by_its_number_continues_the_scores_without_it(run: Path) -> None:
+    command = ["run", "--reference", "digits:held-out", "--count", "8", "--every-milestone"]
+    assert evaluate(command) == 0
+    before = Path("run/curve.json").read_bytes()
+    assert evaluate([*command, "--ema", "0.9"]) == 0
+    assert Path("run/curve.json").read_bytes() == before
+
+
+def test_a_sheet_shows_the_chosen_weights(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for chosen in (["--ema", "0.5"], ["--ema-sigma", "0.07"]):
+        assert figures(["--run", "run", *chosen, "--sheet", "2", "2", "--out", "."]) == 0
+        assert export(["run", *chosen, "--out", "one.safetensors"]) == 0
+        assert figures(["--run", "one.safetensors", "--sheet", "2", "2", "--out", "."]) == 0
+        name = f"run-{chosen[0].removeprefix('--')}-{chosen[1]}-sheet.png"
+        assert Path(name).read_bytes() == Path("one-sheet.png").read_bytes()
+        for path in (*Path().glob("one*"), Path(name)):
+            path.unlink()
+    capsys.readouterr()
+    for options, says in (
+        (["--run", "run", "--ema", "0.7"], "--ema: expected 0.9 or 0.5, of which run has EMA weights, got 0.7"),
+        (["--ema-sigma", "0.1"], "--ema-sigma: expected --run too, got --ema-sigma alone. Add --run."),
+    ):
+        assert figures([*options, "--out", "."]) == 2
+        assert says in rejection(capsys, "ict_ref.figures")
+
+
 def test_another_average_gives_other_samples(run: Path) -> None:
     for name, options in (("a", []), ("b", ["--ema", "0.5"]), ("c", ["--ema-sigma", "0.07"])):
         assert sample(["run", *options, "--count", "4", "--out", f"{name}.npz"]) == 0
@@ -168,6 +217,25 @@ def test_a_damaged_snapshot_is_not_left_out_silently(run: Path, capsys: pytest.C
     path.write_bytes(content)
     assert sample(["run", "--ema-sigma", "0.07", "--count", "2"]) == 2
     assert "checkpoint-00000010.safetensors is damaged" in rejection(capsys, "ict_ref.sample")
+
+
+@pytest.mark.parametrize("damage", ["length of the head", "name of the entry", "empty"])
+def test_a_snapshot_that_cannot_be_recognised_is_not_left_out_silently(
+    damage: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = checkpoints(run)[10]
+    whole = damaged.read_bytes()
+    changed = {
+        "length of the head": whole[:3] + bytes([whole[3] ^ 0xFF]) + whole[4:],
+        "name of the entry": whole.replace(b"milestone", b"milestonf", 1),
+        "empty": b"",
+    }[damage]
+    assert changed != whole
+    damaged.write_bytes(changed)
+    assert export(["run", "--ema-sigma", "0.07", "--out", "wide.safetensors"]) == 2
+    assert f"{damaged} is " in rejection(capsys, "ict_ref.export_checkpoint")
+    assert not Path("wide.safetensors").exists()
+    assert export(["run", "--ema-sigma", "0.07", "--step", "5", "--out", "early.safetensors"]) == 0
 
 
 def test_stored_images_have_no_ema_weights(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

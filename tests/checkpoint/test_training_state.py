@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import os
@@ -16,15 +17,16 @@ from tests.support.runs import config, copied, images, never, newest, recorded, 
 
 from ict_ref.checkpoint.training_state import (
     Checkpoint,
+    ForeignCheckpointError,
     checkpoints,
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
-    set_aside,
 )
 from ict_ref.launch.__main__ import main
 from ict_ref.training.loop import fit, resume
 from ict_ref.training.trainer import Trainer
+from ict_ref.utils.atomic import set_aside
 
 NAME = "checkpoint-00000003.safetensors"
 
@@ -226,7 +228,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("damage", ["truncated", "changed", "foreign"])
+@pytest.mark.parametrize("damage", ["truncated", "changed", "nan", "negative", "integers", "later"])
 def test_a_run_with_a_damaged_last_checkpoint_resumes_from_the_one_before_to_the_same_end(
     tmp_path: Path, damage: str, whole: Checkpoint
 ) -> None:
@@ -235,10 +237,8 @@ def test_a_run_with_a_damaged_last_checkpoint_resumes_from_the_one_before_to_the
     cut = Trainer(config(), images())
     assert not fit(cut, folder, lambda: cut.step >= 25)
     last = checkpoints(folder)[25]
-    if damage == "foreign":
-        other = Trainer(config(seed=1), images())
-        other.step = 25
-        last.write_bytes(save_checkpoint(tmp_path, copied(other)).read_bytes())
+    if damage in ("nan", "negative", "integers", "later"):
+        last.write_bytes(impossible(tmp_path, load_checkpoint(last), damage).read_bytes())
     else:
         content = last.read_bytes()
         last.write_bytes(content[:-9] if damage == "truncated" else content[:-9] + b"x" + content[-8:])
@@ -250,6 +250,54 @@ def test_a_run_with_a_damaged_last_checkpoint_resumes_from_the_one_before_to_the
     assert fit(again, folder, never)
     assert (folder / "checkpoint-00000025.safetensors.damaged").read_bytes() == bad
     assert same(again.checkpoint(), whole)
+
+
+def impossible(folder: Path, checkpoint: Checkpoint, damage: str) -> Path:
+    """Save a checkpoint with a right checksum and values that no run has, and return its file."""
+    tensors = dict(checkpoint.tensors)
+    name = next(
+        name for name in tensors if name.startswith("optimizer/exp_avg_sq/" if damage == "negative" else "student/")
+    )
+    changed = {
+        "nan": tensors[name] * torch.nan,
+        "negative": -1 - tensors[name],
+        "integers": tensors[name].to(torch.int8),
+    }
+    tensors[name] = changed.get(damage, tensors[name])
+    changed_step = dataclasses.replace(
+        checkpoint, tensors=tensors, step=10**6 if damage == "later" else checkpoint.step
+    )
+    return save_checkpoint(folder, changed_step)
+
+
+def test_a_checkpoint_of_another_run_is_refused_by_name_and_stays(tmp_path: Path) -> None:
+    cut, other = Trainer(config(), images()), Trainer(config(seed=1), images())
+    for trainer, step in ((cut, 5), (other, 25)):
+        trainer.step = trainer.guard.skipped = step
+        save_checkpoint(tmp_path, copied(trainer), keep=2)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    reason = (
+        r"checkpoint-00000025\.safetensors: the checkpoint is of another configuration\. Move it away, and the same"
+    )
+    with pytest.raises(ForeignCheckpointError, match=reason):
+        resume(Trainer(config(), images()), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("skipped", [-1, 4])
+def test_a_checkpoint_with_an_impossible_count_is_rejected(skipped: int, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, Checkpoint(3, {"w": torch.ones(2)}, "abc", skipped))
+    with pytest.raises(ValueError, match="step, skipped steps or checksum is missing or wrong"):
+        load_checkpoint(tmp_path / NAME)
+
+
+def test_checkpoints_that_a_killed_run_would_have_deleted_are_deleted(tmp_path: Path) -> None:
+    trainer = Trainer(recorded(keep=2, log_every=1000), images())
+    for step in (1, 2, 3, 4):
+        trainer.step = trainer.guard.skipped = step
+        save_checkpoint(tmp_path, copied(trainer), keep=9)
+    assert resume(Trainer(recorded(keep=2, log_every=1000), images()), tmp_path) == []
+    assert list(checkpoints(tmp_path)) == [4, 3]
 
 
 def test_a_crash_while_a_checkpoint_is_written_loses_nothing_older(

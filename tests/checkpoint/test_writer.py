@@ -108,6 +108,25 @@ def test_an_error_of_the_block_stays_and_that_of_the_thread_is_printed(
     assert capsys.readouterr().err == "ict_ref: warning: checkpoint was not written: No space left on device\n"
 
 
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), ValueError("a defect"), MemoryError("a defect")])
+def test_any_error_of_the_thread_is_printed_beside_an_error_of_the_block(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ict_ref.checkpoint.writer.save_checkpoint", failing)
+    writer = CheckpointWriter(tmp_path, keep=1)
+    writer.save(numbered(1))
+    with pytest.raises(FloatingPointError, match="loss"), writer:
+        raise FloatingPointError("loss")
+    line = f"ict_ref: warning: the checkpoint in {tmp_path} was not written: {type(error).__name__}: a defect\n"
+    assert capsys.readouterr().err == line
+    writer.save(numbered(1))
+    with pytest.raises(type(error), match="a defect"), writer:
+        pass
+
+
 class Copies(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch does not annotate it
     """A mode that notes operations which allocate."""
 

@@ -23,11 +23,13 @@ from ict_ref.config import Config, Train
 from ict_ref.config.ema_names import decay_names
 from ict_ref.config.identity import flat, is_identity
 from ict_ref.config.images import ImageDescription
+from ict_ref.config.network_note import refuse_another_network
 from ict_ref.config.old_names import with_current_names
 from ict_ref.config.validate import option
 from ict_ref.data.dataset import DIGITS_EVENT, DIGITS_NAMES, DIGITS_SOURCE, PUBLISHED
 from ict_ref.data.prepared import read_about
-from ict_ref.networks.network_checkpoint import NetworkCheckpoint
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint, OwnNetworkCheckpoint
+from ict_ref.networks.own import OwnNetwork, OwnNetworkLike, own_network
 from ict_ref.utils.command_line import expect, say
 from ict_ref.utils.json_file import checked
 
@@ -45,30 +47,38 @@ class EMAWeights:
 
 
 def load_ema(
-    path: Path, step: int | None = None, *, decay: float | None = None, sigma: float | None = None
+    path: Path,
+    step: int | None = None,
+    *,
+    decay: float | None = None,
+    sigma: float | None = None,
+    network: OwnNetworkLike | None = None,
 ) -> EMAWeights:
     """Return the EMA weights in a checkpoint file, or in a checkpoint of a run folder.
 
     `step` chooses the checkpoint of a run folder; by default the newest good one. `decay` chooses among EMA weights of
     several decays; by default the first. `sigma` is the relative width of EMA weights that are reconstructed from the
-    power-function averages in a run's checkpoints.
+    power-function averages in a run's checkpoints. `network` is that of a run with a network of the user's own.
 
     Raises:
         LaterFormatError: a later version of ict_ref wrote the file.
-        ValueError: the run does not have such a checkpoint or such EMA weights, or a file is damaged or does not
-            describe its images.
+        ValueError: the run does not have such a checkpoint or such EMA weights, a file is damaged or does not describe
+            its images, or `network` is missing or another one than the run's.
         OSError: a file cannot be read.
     """
     expect(decay is None or sigma is None, "--ema-sigma", "only one of --ema and --ema-sigma", "both")
     checkpoint, run = _checkpoint_and_run(path, step)
     config = _config_of(path, checkpoint) if run is None else run.config
     images = checkpoint.images or (run and run.images) or described_by(config)
+    own = _own_network(path, checkpoint, run, network, config)
     if sigma is None:
         state, chosen = _of_decay(path, checkpoint, config.train, decay)
     else:
         expect(path.is_dir(), "--ema-sigma", "a run folder, whose snapshots are combined", path)
         state, chosen = reconstructed(path, checkpoint, config.train, sigma), f"EMA width {sigma}"
-    ema = NetworkCheckpoint(
+    described: dict[str, Any] = {} if own is None else {"own": own}
+    ema = (NetworkCheckpoint if own is None else OwnNetworkCheckpoint)(
+        **described,
         options=config.network,
         channels=images.channels,
         size=images.size,
@@ -83,11 +93,29 @@ def load_ema(
         class_names=images.class_names,
         source=images.source,
         is_denoiser=config.method.objective == "denoising",
+        coefficients=config.method.coefficients,
+        sigma_cut=config.tuning.sigma_cut if config.method.objective == "tcm" else 0.0,
     )
+    file = path if path.is_file() else checkpoint_file(path, checkpoint.step)
+    wrong = ema.unusable_tensor()
+    expect(wrong is None, f"{file}", "EMA weights of finite floats", wrong, "Restore it from a copy.")
     if other := ema.other_tensor():
-        file = path if path.is_file() else checkpoint_file(path, checkpoint.step)
         raise ValueError(f"{file} has other EMA weights than those of its network: {other}. Restore it from a copy.")
     return EMAWeights(ema, checkpoint.step, config, chosen)
+
+
+def _own_network(
+    path: Path, checkpoint: Checkpoint, run: Run | None, network: OwnNetworkLike | None, config: Config
+) -> OwnNetwork | None:
+    """Return the network of the user's own that a run has; None for a network that the options describe.
+
+    Raises:
+        ValueError: `network` is missing, is not needed, or is another one than the run's.
+    """
+    note = checkpoint.own_network or (None if run is None else run.own_network)
+    own = None if network is None else own_network(network, seed=config.train.seed)
+    refuse_another_network(note, None if own is None else own.note(), path)
+    return own
 
 
 def _of_decay(

@@ -1,5 +1,6 @@
 """Loading of a trained model, from a run folder, a checkpoint or a network file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from ict_ref.checkpoint.ema_weights import load_ema
 from ict_ref.checkpoint.network_file import load_exported
 from ict_ref.checkpoint.training_state import is_checkpoint
 from ict_ref.config import Config, Method, Sample
-from ict_ref.networks.model import ConsistencyModel
+from ict_ref.networks.model import ConsistencyModel, refuse_below_the_cut
+from ict_ref.networks.own import OwnNetwork, OwnNetworkLike
 from ict_ref.utils.command_line import expect
 
 
@@ -32,9 +34,24 @@ class PretrainedModel:
     method: Method
     """Method of the run. For a network file: iCT's, with the noise levels and sigma_data of the file."""
     sample: Sample
-    """Sampling settings of the run; for a network file the defaults."""
+    """Sampling settings of the run; for a network file the defaults, with the cut of TCM's second stage if it
+    is higher than the second level."""
     config: Config | None
     """Configuration of the run; None for a network file."""
+
+    @property
+    def lowest_sigma(self) -> float:
+        """Return the lowest noise level of training: sigma_min, or the cut of TCM's second stage."""
+        return self.model.sigma_cut or self.method.sigma_min
+
+    def refuse_untrained(self, option: str, sigmas: Sequence[float]) -> None:
+        """Reject noise levels below the cut of TCM's second stage, given by the name of their option.
+
+        Raises:
+            ValueError: a level is below the cut.
+        """
+        cut = self.model.sigma_cut
+        refuse_below_the_cut(option, [sigma for sigma in sigmas if sigma < cut], cut)
 
     def labels(self, count: int, wanted: tuple[int, ...] = ()) -> Int64[Tensor, " {count}"] | None:
         """Return the labels of `count` samples: the wanted classes, by default all, repeated in their order.
@@ -62,11 +79,14 @@ def load_pretrained(
     step: int | None = None,
     ema: float | None = None,
     ema_sigma: float | None = None,
+    network: OwnNetworkLike | None = None,
 ) -> PretrainedModel:
     """Load the model in a run folder, a checkpoint or a network file; the training data are not needed.
 
     `step` chooses a checkpoint of a run folder; by default the newest good one. `ema` chooses EMA weights by their
     decay; by default those of the first decay. `ema_sigma` is the relative width of EMA weights to reconstruct.
+    `network` is a network of the user's own, for a run with one: a module, a function that builds it, or its name
+    `module:callable`.
 
     >>> from ict_ref.checkpoint.network_file import export
     >>> from ict_ref.config import minimal
@@ -83,31 +103,38 @@ def load_pretrained(
     Raises:
         LaterFormatError: a later version of ict_ref wrote the file.
         ValueError: the path holds neither a run with such a checkpoint nor a checkpoint or network file, it does not
-            have such EMA weights, it holds a denoiser, a file is damaged, or torch cannot use the device.
+            have such EMA weights, it holds a denoiser, a file is damaged, torch cannot use the device, or `network`
+            fails, is missing or is not the run's.
         OSError: the file cannot be read.
     """
     is_usable = torch.device(device).type != "cuda" or torch.cuda.is_available()
     expect(is_usable, "--device", "a GPU that torch can use for cuda", "a CPU only", "Leave the option out.")
     if path.is_dir() or is_checkpoint(path):
-        weights = load_ema(path, step, decay=ema, sigma=ema_sigma)
-        network, config = weights.network, weights.config
+        weights = load_ema(path, step, decay=ema, sigma=ema_sigma, network=network)
+        loaded, config = weights.network, weights.config
         name = f"{path} after step {weights.step}" if path.is_dir() else str(path)
         name = f"{name}, {weights.chosen}" if weights.chosen else name
         method, sample = config.method, config.sample
     else:
-        for option, value in (("--step", step), ("--ema", ema), ("--ema-sigma", ema_sigma)):
-            expected = "a run folder or a checkpoint" if option == "--ema" else "a run folder"
+        given = (("--step", step), ("--ema", ema), ("--ema-sigma", ema_sigma), ("--network", network))
+        for option, value in given:
+            expected = "a run folder or a checkpoint" if option in ("--ema", "--network") else "a run folder"
             expect(value is None, option, expected, path, f"Leave {option} out.")
-        network, config, name = load_exported(path), None, str(path)
-        method, sample = network.method, Sample(clip=network.clip)
+        loaded, config, name = load_exported(path), None, str(path)
+        middle = max(Sample.two_step_sigma, loaded.sigma_cut)
+        method, sample = loaded.method, Sample(clip=loaded.clip, two_step_sigma=middle)
     distil = "Distil it with --method.objective distillation --method.denoiser and an exported file."
-    expect(not network.is_denoiser, "RUN|FILE", "a consistency model", f"the denoiser {name}", distil)
+    expect(not loaded.is_denoiser, "RUN|FILE", "a consistency model", f"the denoiser {name}", distil)
+    model = loaded.model().eval().requires_grad_(False).to(device)
+    event = (loaded.channels, loaded.size, loaded.size)
+    if isinstance(model.network, OwnNetwork):
+        model.network.check(event, labels=loaded.classes > 0)
     return PretrainedModel(
         name=name,
-        model=network.model().eval().requires_grad_(False).to(device),
-        event=(network.channels, network.size, network.size),
-        classes=network.classes,
-        class_names=network.class_names,
+        model=model,
+        event=event,
+        classes=loaded.classes,
+        class_names=loaded.class_names,
         method=method,
         sample=sample,
         config=config,

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ict_ref.checkpoint.safetensors_io import metadata, read_tensors, refuse_damaged, without_checksum
 from ict_ref.config import Network, stored_group
-from ict_ref.networks.network_checkpoint import NetworkCheckpoint
-from ict_ref.utils.atomic import write_atomically
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint, OwnNetworkCheckpoint
+from ict_ref.utils.atomic import new_files
 from ict_ref.utils.command_line import expect
 from ict_ref.utils.json_file import as_fields, checked
 
@@ -39,6 +39,10 @@ def description(checkpoint: NetworkCheckpoint) -> dict[str, Any]:
     }
     if not checkpoint.is_denoiser:  # as in files before there were denoisers
         del described["is_denoiser"]
+    if checkpoint.coefficients == "cm":  # as in files before there were others
+        del described["coefficients"]
+    if not checkpoint.sigma_cut:  # as in files before there were cuts
+        del described["sigma_cut"]
     return described
 
 
@@ -46,15 +50,29 @@ def export(checkpoint: NetworkCheckpoint, path: Path) -> None:
     """Write a network file.
 
     Raises:
-        ValueError: the file exists, or a tensor of the network is not finite.
+        ValueError: the file exists, another process writes it, a tensor of the network is not finite, or the network is
+            one of the user's own, which options do not describe.
         OSError: the file cannot be written.
     """
-    if path.exists():
-        raise ValueError(f"{path} exists and is not overwritten. Choose another name.")
+    content = exported(checkpoint, path)
+    with new_files(path) as new:
+        new.write(path, content)
+
+
+def exported(checkpoint: NetworkCheckpoint, path: Path) -> bytes:
+    """Return the content of a network file for this path.
+
+    Raises:
+        ValueError: a tensor of the network is not finite, or the network is one of the user's own, which options do not
+            describe.
+    """
+    own = isinstance(checkpoint, OwnNetworkCheckpoint)
+    expect(not own, str(path), "a network that is built from options", "one of the user's own", "Copy its run folder.")
     refuse_infinite(checkpoint)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()}
     described = metadata(description(checkpoint), tensors, FORMAT)
-    write_atomically(path, safetensors.torch.save(tensors, described))
+    content: bytes = safetensors.torch.save(tensors, described)
+    return content
 
 
 def refuse_infinite(checkpoint: NetworkCheckpoint) -> None:
@@ -91,8 +109,8 @@ def load_exported(path: Path) -> NetworkCheckpoint:
     about, state = read_tensors(path, FORMAT, "Write it again.")
     checkpoint = _described(path, about, state)
     refuse_damaged(path, about or {}, json.dumps(without_checksum(about or {})), state, "Write it again.")
-    for name, tensor in state.items():
-        expect(tensor.is_floating_point(), f"{path}: {name}", "floats", tensor.dtype, ADVICE)
+    wrong = checkpoint.unusable_tensor()
+    expect(wrong is None, str(path), "tensors of finite floats", wrong, ADVICE)
     try:
         other = checkpoint.other_tensor()
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
@@ -119,7 +137,7 @@ def _described(
         stored = {name: value for name, value in about.items() if name not in NOT_FIELDS}
         options = stored_group(Network, stored.pop("network"), "network")
         checkpoint = NetworkCheckpoint(options=options, state=state, **as_fields(NetworkCheckpoint, stored))
-        _refuse_out_of_range(checkpoint)
+        refuse_out_of_range(checkpoint)
     except (KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is not a network file of this version of ict_ref. {ADVICE}") from None
     except ValueError as error:
@@ -127,7 +145,7 @@ def _described(
     return checkpoint
 
 
-def _refuse_out_of_range(checkpoint: NetworkCheckpoint) -> None:
+def refuse_out_of_range(checkpoint: NetworkCheckpoint) -> None:
     """Reject a description whose values a network cannot have.
 
     Raises:
@@ -138,4 +156,6 @@ def _refuse_out_of_range(checkpoint: NetworkCheckpoint) -> None:
     blocks, tensors = checkpoint.options.blocks, len(checkpoint.state)
     got = reprlib.repr(blocks)
     expect(blocks <= tensors, "--network.blocks", f"at most {tensors}, the number of tensors in the file", got)
-    _ = checkpoint.method  # which rejects noise levels that are out of range
+    method, cut = checkpoint.method, checkpoint.sigma_cut
+    expect(0 <= cut < method.sigma_max, "sigma_cut", f"0 <= cut < {method.sigma_max}", cut)
+    method.refuse_rounding("float32")

@@ -59,10 +59,17 @@ def reconstructed(folder: Path, newest: Checkpoint, train: Train, sigma_rel: flo
 
 
 def _milestones(folder: Path, newest: Checkpoint) -> dict[Path, int]:
-    """Return the milestones of a run before a checkpoint, and the number of updates of each."""
+    """Return the milestones of a run before a checkpoint, and the number of updates of each.
+
+    Raises:
+        ValueError: a file before it is damaged, so that it cannot be known whether it is a milestone.
+        OSError: a file cannot be read.
+    """
     found: dict[Path, int] = {}
     for step, path in sorted(checkpoints(folder).items()):
         about = description(path)
+        if step < newest.step and about.get("milestone") is not True:
+            load_checkpoint(path)  # rejects a damaged file
         updates = step - int(about.get("skipped", 0))
         if about.get("milestone") is True and 0 < updates < _updates(newest):
             found[path] = updates

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ict_ref
+import torch
+
+from ict_ref.checkpoint.environment import environment
 from ict_ref.checkpoint.safetensors_io import description
-from ict_ref.checkpoint.training_state import checkpoints
+from ict_ref.checkpoint.training_state import NAME, checkpoints
 from ict_ref.config import Config
 from ict_ref.config.identity import (
     DEFAULTS_OF_FORMAT_1,
@@ -29,21 +31,30 @@ from ict_ref.config.identity import (
     nested,
 )
 from ict_ref.config.images import ImageDescription, image_description
+from ict_ref.config.network_note import NetworkNote, network_note, refuse_another_network
 from ict_ref.config.old_names import with_current_names
 from ict_ref.config.validate import option
 from ict_ref.data.prepared import sha256
 from ict_ref.utils import file_format
-from ict_ref.utils.atomic import locked, write_atomically, written_name
+from ict_ref.utils.atomic import locked, remove_leftovers, write_atomically, written_name
 from ict_ref.utils.command_line import expect
 from ict_ref.utils.file_format import LaterFormatError
 from ict_ref.utils.json_file import checked, read_json
+from ict_ref.utils.locks import OWNER, refuse_locked
+from ict_ref.utils.regular_file import read_regular
+from ict_ref.utils.version import __version__
 
 FORMAT = 2
 """Format 1, of version 0.1.0, has neither identity nor images; the identity is computed from the configuration."""
 FILES = ("method.denoiser", "method.lpips", "train.init")
 """Options with the path of a file on which training depends; a run is tied to the content of the file."""
+IN_PYTHON = "Resume it in Python: ict_ref.train(..., network=...)."
+"""Advice for a run with a network of the user's own."""
 BEGUN_AS = "digest_of_0_1_0"
 """Key of config.json with the digest of 0.1.0 that the run had before an option outside its identity changed."""
+ENTRIES = {file_format.KEY, "written_by", "ict_ref", "identities", BEGUN_AS, "config", "files", "images"}
+ENTRIES |= {"own_network", "environment"}
+"""Entries of config.json in all formats."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +66,35 @@ class Run:
     """The identity of the run, with which its checkpoints are marked, and those that earlier versions gave it."""
     images: ImageDescription | None
     """Images of the model; None in a file of format 1."""
+    own_network: NetworkNote | None = None
+    """Note on a network of the user's own; None for one that the configuration describes."""
+
+
+def run_identity(config: Config, own_network: NetworkNote | None = None) -> str:
+    """Return the identity of a run: the digest of its configuration, and of the checksum of a network of one's own.
+
+    >>> from ict_ref.config import minimal
+    >>> run_identity(minimal()) == minimal().digest() != run_identity(minimal(), NetworkNote("m:build", "0123"))
+    True
+    """
+    own = {} if own_network is None else {"own_network": own_network.sha256}
+    return digest(config.identity() | own)
 
 
 @contextmanager
-def open_run(folder: Path, config: Config, images: ImageDescription | None = None) -> Iterator[None]:
-    """Create or reopen a run folder, and lock it while the block runs.
+def open_run(
+    folder: Path,
+    config: Config,
+    images: ImageDescription | None = None,
+    own_network: NetworkNote | None = None,
+    device: torch.device | str = "cpu",
+) -> Iterator[list[str]]:
+    """Create or reopen a run folder, and lock it while the block runs; yield a line if the environment has changed.
 
-    `images` describe the model's images. A config.json of an earlier version is written anew in today's format, and
-    changed options are recorded. Options of `sample`, `acceptance`, `machine` and `record` may change, and paths of
-    data and `data.partial`.
+    The environment is what rounding depends on: versions, the CPU's instructions and the model of the device. `images`
+    describe the model's images, and `own_network` a network that the configuration does not describe. A config.json of
+    an earlier version is written anew in today's format, and changed options are recorded. Options of `sample`,
+    `acceptance`, `machine` and `record` may change, and paths of data and `data.partial`.
 
     >>> from ict_ref.config import minimal
     >>> with open_run(Path("run"), minimal()):
@@ -79,10 +110,28 @@ def open_run(folder: Path, config: Config, images: ImageDescription | None = Non
     config_file = folder / "config.json"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, ".lock"):
-        text = json.dumps(_content(folder, config, images), indent=2).encode() + b"\n"
-        if not config_file.exists() or config_file.read_bytes() != text:
+        _refuse_other_folders(folder)  # another process may have written into it in the meantime
+        for place in (folder, folder / "samples"):
+            remove_leftovers(place, _is_of_training)
+        content = _content(folder, config, images, own_network)
+        before, content["environment"] = content.get("environment"), environment(device)
+        text = json.dumps(content, indent=2).encode() + b"\n"
+        if not config_file.exists() or read_regular(config_file) != text:
             write_atomically(config_file, text)
-        yield
+        yield _changes(before, content["environment"])
+
+
+def _is_of_training(name: str) -> bool:
+    """Return whether a file of this name in a run folder is written by training alone, under the lock of the run."""
+    known = ("config.json", "metrics.jsonl", "samples.png", "scores.json")
+    return name in known or name.startswith("step-") or NAME.fullmatch(name) is not None
+
+
+def _changes(before: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
+    """Return a line with the differences between two environments, if there are any and the first is known."""
+    known = {name: before[name] for name in now if name in before} if before else {}
+    changed = [f"{name} {now[name]} instead of {was}" for name, was in known.items() if now[name] != was]
+    return [f"resumes with {', '.join(changed)}; values may differ in their last digits"] if changed else []
 
 
 def refuse_unusable(folder: Path, config: Config) -> None:
@@ -93,13 +142,11 @@ def refuse_unusable(folder: Path, config: Config) -> None:
         ValueError: the folder belongs to another run, holds other files, is damaged, in use or cannot be written.
     """
     _refuse_other_folders(folder)
-    _content(folder, config, None)
-    if (folder / ".lock").exists():
-        with locked(folder, ".lock"):
-            pass
+    _content(folder, config, None, None)
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
         raise ValueError(f"--out: expected a writable folder, got {folder}, and {there} cannot be written")
+    refuse_locked(folder / ".lock")
 
 
 def _refuse_other_folders(folder: Path) -> None:
@@ -111,13 +158,19 @@ def _refuse_other_folders(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file. Choose a folder with --out.")
     # Left by a run that was killed while it began, or by a job that has not begun.
-    ours = {".lock", "config.json", "config.json.tmp", "slurm"}
+    ours = {".lock", f".lock{OWNER}", "config.json", "config.json.tmp", "slurm"}
     there = {written_name(file.name) for file in folder.iterdir()} if folder.is_dir() else set()
     if there - ours and not (folder / "config.json").exists():
-        raise ValueError(f"{folder} is not a run folder: it has files but no config.json. Choose another --out.")
+        lost = any(name.startswith("checkpoint-") for name in there)
+        advice = " To resume from these checkpoints, copy here the config.json that the same command writes there."
+        raise ValueError(
+            f"{folder} is not a run folder: it has files but no config.json. Choose another --out.{advice * lost}"
+        )
 
 
-def _content(folder: Path, config: Config, images: ImageDescription | None) -> dict[str, Any]:
+def _content(
+    folder: Path, config: Config, images: ImageDescription | None, own_network: NetworkNote | None
+) -> dict[str, Any]:
     """Return the content of config.json for a run that begins or resumes in this folder.
 
     Raises:
@@ -126,17 +179,23 @@ def _content(folder: Path, config: Config, images: ImageDescription | None) -> d
     """
     here = json.loads(config.to_json())
     files = {name: sha256(path) for name in FILES if (path := Path(flat(here)[name])).is_file()}
-    content: dict[str, Any] = {"ict_ref": ict_ref.__version__, "identities": [config.digest()], "config": here}
+    content: dict[str, Any] = {
+        "ict_ref": __version__,
+        "identities": [run_identity(config, own_network)],
+        "config": here,
+    }
     if (folder / "config.json").exists():
         stored, _ = _read(folder / "config.json", "Restore it from a copy, or choose another --out.")
+        refuse_another_network(network_note(stored.get("own_network")), own_network, folder, IN_PYTHON)
         known = stored.get("files", {})
         _refuse_other_files(known, files, here, folder)
         _refuse_another(stored["config"], here, folder, same_files=known.keys() & files)
         content = _renewed(stored, here)
         _refuse_foreign_checkpoints(folder, content["identities"])
-    first = {file_format.KEY: FORMAT, "written_by": ict_ref.__version__}
+    first = {file_format.KEY: FORMAT, "written_by": __version__}
     described = content.get("images") if images is None else dataclasses.asdict(images)
-    return {**first, **content, "files": content.get("files", {}) | files, "images": described}
+    own = {} if own_network is None else {"own_network": dataclasses.asdict(own_network)}
+    return {**first, **content, "files": content.get("files", {}) | files, "images": described, **own}
 
 
 def read_run(folder: Path) -> Run:
@@ -151,7 +210,8 @@ def read_run(folder: Path) -> Run:
         raise ValueError(f"{folder} is not a run folder: it has no config.json. Give one that ict_ref.launch made.")
     content, config = _read(file, "Restore it from a copy.")
     images = content.get("images")
-    return Run(config, _identities(content), None if images is None else image_description(images))
+    described = None if images is None else image_description(images)
+    return Run(config, _identities(content), described, network_note(content.get("own_network")))
 
 
 def load_config(folder: Path) -> Config:
@@ -181,21 +241,27 @@ def _read(config_file: Path, advice: str) -> tuple[dict[str, Any], Config]:
     """
     content = read_json(config_file, advice)
     file_format.format_of(config_file, content, FORMAT)
+    # An entry with a damaged name would otherwise count as absent, and what it protects as unchecked.
+    if other := content.keys() - ENTRIES:
+        expected = f"expected the entries of version {__version__} of ict_ref, got {min(other)}"
+        raise LaterFormatError(f"{config_file}: {expected}. A later version wrote it, or it is damaged. {advice}")
     try:
         content["config"] = with_current_names(checked(content.get("config"), Mapping[str, Any], "config"))
         known = json.loads(Config().to_json())
         unknown = flat(content["config"]).keys() - flat(known).keys() - known.keys()
         if unknown:
-            expected = f"expected the options of version {ict_ref.__version__} of ict_ref, got {option(min(unknown))}"
+            expected = f"expected the options of version {__version__} of ict_ref, got {option(min(unknown))}"
             raise LaterFormatError(f"{config_file}: {expected}. A later version wrote it. Install that version.")
         config = Config.from_dict(content["config"])
         if content.get("images") is not None:
             image_description(content["images"])
+        network_note(content.get("own_network"))
         if "identities" in content:
             some = checked(content["identities"], tuple[str, ...], "identities")
             expect(len(some) > 0, "identities", "one or more", "none")
         checked(content.get(BEGUN_AS), str | None, BEGUN_AS)
         checked(content.get("files", {}), Mapping[str, str], "files")
+        checked(content.get("environment"), Mapping[str, str] | None, "environment")
     except LaterFormatError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -15,9 +15,11 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-import ict_ref
 from ict_ref.utils import file_format
 from ict_ref.utils.json_file import json_object
+from ict_ref.utils.lfs import explained
+from ict_ref.utils.regular_file import open_regular
+from ict_ref.utils.version import __version__
 
 # One key only: safetensors writes several keys in any order, and equal contents must give equal files.
 KEY = "ict_ref"
@@ -33,7 +35,7 @@ class UnusableFileError(ValueError):
 
 def metadata(about: Mapping[str, Any], tensors: Mapping[str, Shaped[Tensor, "..."]], newest: int) -> dict[str, str]:
     """Return the metadata, as safetensors takes it: a description with format, version and checksum."""
-    described = {file_format.KEY: newest, "ict_ref": ict_ref.__version__, **about}
+    described = {file_format.KEY: newest, "ict_ref": __version__, **about}
     return {KEY: json.dumps(described | {"sha256": checksum(json.dumps(described), tensors)})}
 
 
@@ -60,7 +62,7 @@ def read_tensors(
         OSError: the file cannot be read.
         UnusableFileError: the file is damaged or not safetensors. The message ends with `advice`.
     """
-    path.open("rb").close()  # safetensors calls a file that may not be read missing
+    open_regular(path).close()  # safetensors calls a file that may not be read missing, and waits for a pipe
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             about = _described(file)
@@ -68,7 +70,7 @@ def read_tensors(
                 file_format.format_of(path, about, newest)
             return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except safetensors.SafetensorError as error:
-        raise UnusableFileError(f"{path} is damaged or not safetensors ({error})", advice) from None
+        raise UnusableFileError(f"{path} is damaged or not safetensors ({explained(path, error)})", advice) from None
 
 
 def _described(file: Any) -> dict[str, Any] | None:

@@ -10,7 +10,6 @@ resumes from the one before.
 
 import dataclasses
 import json
-import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -32,14 +31,19 @@ from ict_ref.checkpoint.safetensors_io import (
 )
 from ict_ref.config.identity import Tree
 from ict_ref.config.images import ImageDescription, image_description
+from ict_ref.config.network_note import NetworkNote, network_note
 from ict_ref.utils import file_format
-from ict_ref.utils.atomic import atomically, remove_leftovers
+from ict_ref.utils.atomic import atomically, own_folder, remove_leftovers
 from ict_ref.utils.file_format import LaterFormatError
 
 FORMAT = 2
 """Format 1, of version 0.1.0, has neither options nor images; its checksum covers step, digest, skipped and tensors."""
 NAME = re.compile(r"checkpoint-(\d{8,})\.safetensors")
 ADVICE = "Restore it from a copy, or move it away: a run resumes from the checkpoint before it."
+
+
+class ForeignCheckpointError(ValueError):
+    """A good checkpoint of another run, which is neither used nor renamed."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Checkpoint:
     """Options of the model; None in a file of format 1."""
     images: ImageDescription | None = None
     """Images of the model; None in a file of format 1."""
+    own_network: NetworkNote | None = None
+    """Note on a network of the user's own; None for one that is built from the options."""
     is_milestone: bool = False
     """Whether the file is never deleted, whatever the options of a later command."""
 
@@ -85,24 +91,24 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 1, mile
     checkpoint = dataclasses.replace(checkpoint, is_milestone=checkpoint.step in milestones)
     described = metadata(_about(checkpoint), tensors, FORMAT)
     remove_leftovers(folder, NAME.fullmatch)
-    _drop(folder, keep, milestones)  # also before writing: the disk may have space for one more file only
+    drop_old(folder, keep, milestones)  # also before writing: the disk may have space for one more file only
     with atomically(path) as aside:
         mode = aside.stat().st_mode
         try:
-            safetensors.torch.save_file(tensors, aside, described)
-        except safetensors.SafetensorError:
-            try:  # safetensors' errors have no number, those of Python's write have one
-                aside.write_bytes(safetensors.torch.save(tensors, described))
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, str(path)) from None
+            with own_folder(aside) as own:  # safetensors writes a temporary file of its own, which a kill would leave
+                safetensors.torch.save_file(tensors, own / path.name, described)
+                (own / path.name).replace(aside)
+        except safetensors.SafetensorError:  # which has no number, unlike the errors of Python's write
+            aside.write_bytes(safetensors.torch.save(tensors, described))
         aside.chmod(mode)  # safetensors lets only the owner read it
-    _drop(folder, keep, milestones)
+    drop_old(folder, keep, milestones)
     return path
 
 
 def _about(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the description that a file stores with the tensors."""
     images = None if checkpoint.images is None else dataclasses.asdict(checkpoint.images)
+    own = {} if checkpoint.own_network is None else {"own_network": dataclasses.asdict(checkpoint.own_network)}
     return {
         "config": checkpoint.config,
         "step": checkpoint.step,
@@ -110,6 +116,7 @@ def _about(checkpoint: Checkpoint) -> dict[str, Any]:
         "milestone": checkpoint.is_milestone,
         "options": checkpoint.options,
         "images": images,
+        **own,
     }
 
 
@@ -134,17 +141,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if about is None:
             raise KeyError
         step, config, skipped = int(about["step"]), str(about["config"]), int(about["skipped"])
+        if not 0 <= skipped <= step:
+            raise ValueError
         is_first_format = file_format.KEY not in about
         heading = f"{step} {config} {skipped}" if is_first_format else json.dumps(without_checksum(about))
         about["sha256"]  # a missing checksum is another program's file, not a damaged one
     except (KeyError, ValueError, TypeError, OverflowError):
-        raise UnusableFileError(f"{path} is not a checkpoint of ict_ref: step or checksum is missing", ADVICE) from None
+        wrong = "step, skipped steps or checksum is missing or wrong"
+        raise UnusableFileError(f"{path} is not a checkpoint of ict_ref: {wrong}", ADVICE) from None
     refuse_damaged(path, about, heading, tensors, ADVICE)
     name = NAME.fullmatch(path.name)
     if name is not None and int(name[1]) != step:
         raise UnusableFileError(f"{path} holds the state after step {step}, not that of its name", "Rename it.")
     try:
         images = None if about.get("images") is None else image_description(about["images"])
+        own = network_note(about.get("own_network"))
     except ValueError as error:
         raise UnusableFileError(f"{path}: {error}", ADVICE) from None
     return Checkpoint(
@@ -154,6 +165,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         skipped=skipped,
         options=about.get("options"),
         images=images,
+        own_network=own,
         is_milestone=about.get("milestone") is True,
     )
 
@@ -163,9 +175,11 @@ def newest_checkpoint(
 ) -> tuple[Checkpoint | None, dict[Path, str]]:
     """Return the newest checkpoint that is good, and the reasons why newer ones are not, by path.
 
-    Returns None as the checkpoint of a folder without any. `accept` raises ValueError for a checkpoint of another run.
+    Returns None as the checkpoint of a folder without any. `accept` raises ValueError for a checkpoint that is not
+    used, and ForeignCheckpointError for one that rejects the folder.
 
     Raises:
+        ForeignCheckpointError: a checkpoint of another run is among the newest. The message names it.
         LaterFormatError: a later version of ict_ref wrote the newest one.
         ValueError: the folder has checkpoints, and none of them is good.
     """
@@ -177,6 +191,8 @@ def newest_checkpoint(
             accept(checkpoint)
         except LaterFormatError:
             raise
+        except ForeignCheckpointError as error:
+            raise ForeignCheckpointError(f"{path}: {error}") from None
         except ValueError as error:
             rejected[path] = error.reason if isinstance(error, UnusableFileError) else str(error)
             first = first or error
@@ -187,17 +203,8 @@ def newest_checkpoint(
     return None, rejected
 
 
-def _drop(folder: Path, keep: int, milestones: Collection[int]) -> None:
-    """Delete all checkpoints but the newest and the milestones."""
+def drop_old(folder: Path, keep: int, milestones: Collection[int] = ()) -> None:
+    """Delete all checkpoints but the `keep` newest and the milestones."""
     for step, old in list(checkpoints(folder).items())[keep:]:
         if step not in milestones and description(old).get("milestone") is not True:
             old.unlink()
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a damaged file, so that nothing overwrites it, and return its new path."""
-    number, aside = 1, path.with_name(f"{path.name}.damaged")
-    while os.path.lexists(aside):  # a link may lead nowhere
-        number += 1
-        aside = path.with_name(f"{path.name}.damaged-{number}")
-    return path.rename(aside)

@@ -45,14 +45,12 @@ class CheckpointWriter:
         """
         try:
             self.wait()
-        except OSError as failure:
+        except Exception as failure:
             if error is None:
                 raise
-            say(
-                "ict_ref",
-                0,
-                f"warning: {failure.filename or self._folder} was not written: {failure.strerror or failure}",
-            )
+            file = getattr(failure, "filename", None) or f"the checkpoint in {self._folder}"
+            reason = getattr(failure, "strerror", None) or f"{type(failure).__name__}: {failure}"
+            say("ict_ref", 0, f"warning: {file} was not written: {reason}")
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Wait for the write before, copy the tensors to the host, and begin to write them.
