@@ -19,11 +19,12 @@ DENOISING = ["--method.objective", "denoising", "--method.p-mean", "-1.2", "--me
 UNSCORED = [f"--acceptance.{name}=None" for name in ("accuracy", "frechet-distance", "recall")]
 
 
-def trained_denoiser(folder: Path, steps: int) -> Path:
-    """Train the denoiser unless its file exists, and return the file."""
+def trained_denoiser(folder: Path, steps: int, *options: str) -> Path:
+    """Train the denoiser, with further options, unless its file exists, and return the file."""
     file, run = folder / "denoiser.safetensors", folder / "denoiser"
     if not file.exists():
-        succeed(launch(["--config", "digits", *DENOISING, *UNSCORED, f"--train.steps={steps}", "--out", str(run)]))
+        train = [f"--train.steps={steps}", *options]
+        succeed(launch(["--config", "digits", *DENOISING, *UNSCORED, *train, "--out", str(run)]))
         succeed(export([str(run), "--out", str(file)]))
     return file
 

@@ -36,6 +36,8 @@ HEAD = """# Measured on a GPU
 `nox -s gpu` measures and tests what needs a GPU, in stages that cannot stop each other.
 A machine with only Python, torch with CUDA and Triton needs no installation and no network:
 
+<!-- not run: needs a GPU -->
+
 ```sh
 bash benchmarks/gpu_check.sh --wheels FOLDER --out gpu_check      # at most eight minutes, into gpu_check/gpu.json
 bash benchmarks/gpu_check.sh --tiny --out gpu_check_tiny          # tries every stage, also on a CPU

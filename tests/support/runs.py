@@ -57,6 +57,13 @@ def newest(folder: Path) -> Checkpoint | None:
     return newest_checkpoint(folder)[0]
 
 
+def last(folder: Path) -> Checkpoint:
+    """Return the newest checkpoint of a run that has one."""
+    checkpoint = newest(folder)
+    assert checkpoint is not None
+    return checkpoint
+
+
 def images() -> Images:
     """Return the digits to train on."""
     return load(minimal().data).train

@@ -43,6 +43,22 @@ def test_the_weights_are_the_printed_ones(sigma: float, sigma_data: float) -> No
     assert float(found) == pytest.approx(float((s**2 + d**2) / (s * d) ** 2), rel=1e-12)
 
 
+@pytest.mark.parametrize("sigma", [1e-300, 1e-30, 1e30, 1e150])
+def test_the_weights_keep_their_digits_where_squares_leave_the_range(sigma: float) -> None:
+    """lambda is 1 / sigma^2 far below sigma_data and 1 / sigma_data^2 far above it"""
+    found = denoising_weights(torch.tensor([sigma], dtype=torch.float64), sigma_data=2.0)
+    expected = {1e-300: math.inf, 1e-30: 1e60, 1e30: 0.25, 1e150: 0.25}[sigma]
+    assert float(found) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "sigma_data"), [(0.0, 0.5), (-1.0, 0.5), (math.nan, 0.5), (1.0, 0.0), (1.0, math.inf)]
+)
+def test_weights_outside_the_domain_are_rejected(sigma: float, sigma_data: float) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        denoising_weights(torch.tensor([sigma]), sigma_data=sigma_data)
+
+
 @quick
 @given(seed=st.integers(0, 2**31), sigma_data=levels)
 def test_the_loss_of_the_network_has_weight_one_at_every_level(seed: int, sigma_data: float) -> None:
@@ -172,7 +188,7 @@ def test_a_loss_that_is_not_finite_is_described_by_the_sampled_levels() -> None:
 def test_noise_without_levels_and_options_without_effect_are_rejected() -> None:
     trainer = Trainer(config(), images())
     microbatch = trainer.microbatches.get((0, range(4)), None)
-    with pytest.raises(ValueError, match=r"noise: expected noise levels for a denoiser, got None"):
+    with pytest.raises(ValueError, match=r"noise: expected noise levels, got None"):
         training_loss(
             trainer.student, microbatch.x, microbatch.labels, microbatch.noise, discretization(0, config()), EDM
         )

@@ -383,8 +383,8 @@ def test_a_file_that_is_not_lpips_is_rejected_before_training(network: torch.nn.
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("", "--method.lpips: expected a TorchScript file of LPIPS, got nothing"),
-        ("a.pt", "expected a TorchScript file, got"),
+        ("", "--method.lpips: expected a file of LPIPS, got nothing"),
+        ("a.pt", "--method.lpips: expected a file of import_lpips or TorchScript, got"),
     ],
 )
 def test_lpips_without_its_file_is_rejected_before_training(name: str, says: str, tmp_path: Path) -> None:

@@ -4,13 +4,12 @@ EDM is Karras et al. 2022, arXiv:2206.00364. `ict_ref.formulas` does not contain
 of consistency models, which implementations under test have.
 """
 
-import sys
 from collections.abc import Callable
 
 from jaxtyping import Float
 from torch import Tensor
 
-from ict_ref.formulas import c_out, squared_l2
+from ict_ref.formulas import c_in, squared_l2
 
 Denoise = Callable[[Float[Tensor, " batch *event"], Float[Tensor, " batch"]], Float[Tensor, " batch *event"]]
 
@@ -18,14 +17,13 @@ Denoise = Callable[[Float[Tensor, " batch *event"], Float[Tensor, " batch"]], Fl
 def denoising_weights(sigma: Float[Tensor, " batch"], *, sigma_data: float = 0.5) -> Float[Tensor, " batch"]:
     """Return lambda(sigma) = (sigma^2 + sigma_data^2) / (sigma sigma_data)^2.
 
-    Source: EDM, Table 1. It is 1 / c_out(sigma)^2 for EDM's c_out, so the loss of the network F has the weight 1 at
-    every level.
+    Source: EDM, Table 1. It is 1 / c_out(sigma)^2 for EDM's c_out(sigma) = sigma sigma_data c_in(sigma), so the loss of
+    the network F has the weight 1 at every level.
 
     Raises:
         ValueError: sigma or sigma_data is not positive and finite.
     """
-    # EDM's c_out is that of a consistency function for sigma_min to 0.
-    return c_out(sigma, sigma_min=sys.float_info.min, sigma_data=sigma_data) ** -2
+    return (sigma * sigma_data * c_in(sigma, sigma_data=sigma_data)) ** -2
 
 
 def denoising_loss(

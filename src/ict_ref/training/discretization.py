@@ -18,12 +18,14 @@ from ict_ref.formulas import (
     linear_curriculum,
     lognormal_pmf,
     sigma_grid,
+    snr_weights,
     sqrt_curriculum,
     square_curriculum,
     teacher_ema_decay,
     uniform_pmf,
     uniform_weights,
 )
+from ict_ref.training.level_pairs import has_stages
 
 CPU = torch.device("cpu")
 
@@ -39,7 +41,11 @@ PROBABILITIES: dict[str, Callable[[Tensor, Method], Tensor]] = {
     "lognormal": lambda sigmas, method: lognormal_pmf(sigmas, p_mean=method.p_mean, p_std=method.p_std),
     "uniform": lambda sigmas, _: uniform_pmf(sigmas),
 }
-WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {"inverse_gap": inverse_gap_weights, "uniform": uniform_weights}
+WEIGHTS: dict[str, Callable[[Tensor, Method], Tensor]] = {
+    "inverse_gap": lambda sigmas, _: inverse_gap_weights(sigmas),
+    "uniform": lambda sigmas, _: uniform_weights(sigmas),
+    "snr": lambda sigmas, method: snr_weights(sigmas[1:], sigma_data=method.sigma_data),
+}
 
 
 @dataclass(frozen=True)
@@ -100,8 +106,12 @@ def stage_ends(config: Config) -> list[int]:
     """Return the numbers of updates after which a stage of the curriculum ends, the last of them K.
 
     A stage ends where N(k) - 1 first reaches s0, 2 s0, 4 s0 and so on. The exponential curriculum has one N per stage.
+    Stages of consistency tuning have equal numbers of updates.
     """
     steps, ends = config.train.steps, set[int]()
+    if has_stages(config):
+        every = config.tuning.steps_per_stage
+        return [*range(every, steps, every), steps]
     intervals = config.method.s0
     while intervals <= config.method.s1:
         # N(k) does not fall, so the first step with enough levels is found by bisection.
@@ -115,7 +125,7 @@ def stage_ends(config: Config) -> list[int]:
 def _discretization(n: int, method: Method, device: torch.device) -> Discretization:
     sigmas = sigma_grid(n, sigma_min=method.sigma_min, sigma_max=method.sigma_max, rho=method.rho)
     pmf = PROBABILITIES[method.noise_schedule](sigmas, method)
-    return Discretization(sigmas, pmf, WEIGHTS[method.weighting](sigmas)).to(device)
+    return Discretization(sigmas, pmf, WEIGHTS[method.weighting](sigmas, method)).to(device)
 
 
 def teacher_decay(step: int, config: Config) -> float:

@@ -1,6 +1,7 @@
 """The distance d(x, y) of a configuration, between the outputs of student and teacher."""
 
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ict_ref.config import Method
-from ict_ref.formulas import Distance, pseudo_huber, pseudo_huber_constant, squared_l2
+from ict_ref.formulas import Distance, l2, pseudo_huber, pseudo_huber_constant, squared_l2
+from ict_ref.training.lpips_file import is_lpips, read_lpips
 from ict_ref.utils.torchscript import load_torchscript
 
 # Side in pixels to which images are enlarged for LPIPS (CM, Appendix C).
@@ -27,8 +29,9 @@ def distance_of(method: Method, dim: int) -> Distance:
     Raises:
         ValueError: the distance is LPIPS, and its file is missing or cannot be used.
     """
-    if method.distance == "squared_l2":
-        return squared_l2
+    norms: dict[str, Distance] = {"l2": l2, "squared_l2": squared_l2}
+    if method.distance in norms:
+        return norms[method.distance]
     if method.distance == "lpips":
         _load(method.lpips, torch.device("cpu"))  # rejects a bad file before training
         return partial(_lpips, method.lpips)
@@ -47,19 +50,24 @@ def _lpips(
 
 @lru_cache(maxsize=2)
 def _load(path: str, device: torch.device) -> Any:
-    """Return the module in a TorchScript file, with frozen parameters.
+    """Return the distance in a file of import_lpips or TorchScript, with frozen parameters.
 
     Raises:
         ValueError: the file is missing, or is not an LPIPS network.
     """
     if not path:
         raise ValueError(
-            "--method.lpips: expected a TorchScript file of LPIPS, got nothing. Save a network with the published "
-            "weights by torch.jit.save, or choose --method.distance squared_l2."
+            "--method.lpips: expected a file of LPIPS, got nothing. Make it from the published weights with "
+            "python -m ict_ref.training.import_lpips, or choose --method.distance squared_l2."
         )
+    if is_lpips(Path(path)):
+        return read_lpips(Path(path), device)
     network = load_torchscript(path, device)
     if network is None:
-        raise ValueError(f"--method.lpips: expected a TorchScript file, got {path}. Save it by torch.jit.save.")
+        raise ValueError(
+            f"--method.lpips: expected a file of import_lpips or TorchScript, got {path}. Make it with "
+            "python -m ict_ref.training.import_lpips."
+        )
     x = torch.zeros(2, 3, LPIPS_SIZE, LPIPS_SIZE, device=device)
     try:
         with torch.no_grad():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ict_ref.checkpoint.network_file import load_exported
 from ict_ref.config import Method
-from ict_ref.formulas import boundary_parameterization
+from ict_ref.formulas import boundary_parameterization, trigflow_level
 from ict_ref.utils.torchscript import load_torchscript
 
 LabelledScore: TypeAlias = Callable[
@@ -47,6 +47,25 @@ def load_score(
 
     _try(score, path, event, labels=labels, dtype=dtype, device=device)
     return score
+
+
+@torch.no_grad()
+def trigflow_drift(
+    score: Callable[[Float[Tensor, " batch *event"], Float[Tensor, " batch"]], Float[Tensor, " batch *event"]],
+    x_t: Float[Tensor, " batch *event"],
+    t: Float[Tensor, " batch"],
+    *,
+    sigma_data: float = 0.5,
+) -> Float[Tensor, " batch *event"]:
+    """Return dx_t/dt = -sin(t) x - sigma_data sigma score(x, sigma) / cos(t) with x = x_t / cos(t).
+
+    Source: sCM, Eq. (3), in the levels sigma = sigma_data tan(t) of the score (Eqs. (29) and (30)). It is
+    `trigflow_velocity` in the mean, given x_t.
+    """
+    column = (len(t), *[1] * (x_t.ndim - 1))
+    cos, sin = t.cos().reshape(column), t.sin().reshape(column)
+    x, sigma = x_t / cos, trigflow_level(t, sigma_data=sigma_data)
+    return -sin * x - sigma_data * sigma.reshape(column) * score(x, sigma) / cos
 
 
 class Denoiser(torch.nn.Module):
@@ -92,7 +111,8 @@ def _imported(path: Path) -> torch.nn.Module:
         checkpoint = load_exported(path)
     except ValueError as error:
         raise ValueError(f"--method.denoiser: expected TorchScript or a network file. {error}") from None
-    return Denoiser(checkpoint.model().network, checkpoint.sigma_data)
+    model = checkpoint.model()
+    return model if checkpoint.coefficients == "trigflow" else Denoiser(model.network, checkpoint.sigma_data)
 
 
 def _try(

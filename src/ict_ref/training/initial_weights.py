@@ -13,7 +13,7 @@ from ict_ref.checkpoint.network_file import load_exported
 from ict_ref.checkpoint.training_state import is_checkpoint
 from ict_ref.config import Config, Network
 from ict_ref.config.validate import expect, option
-from ict_ref.networks.model import ConsistencyModel
+from ict_ref.networks.model import ConsistencyModel, FreeForm
 from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 
 SHOWN = 3
@@ -31,27 +31,76 @@ def start_from_weights(model: ConsistencyModel, config: Config) -> None:
     coefficients around it: those of a network that was trained as a denoiser are EDM's, those of the model are CM's.
 
     Raises:
-        ValueError: the file cannot be read, or its network is another function of its weights than the model's.
+        ValueError: the file cannot be read, or its network is rejected by `refuse_other_network`.
         OSError: the file cannot be read.
     """
-    path = Path(config.train.init)
-    given = _loaded(path)
-    _refuse_other_tensors(path, model, given, config)
-    for name in NOT_SHAPES:
-        wanted, here = getattr(given.options, name), getattr(config.network, name)
-        expect(wanted == here, f"network.{name}", f"{wanted} as in the weights of {path}", here)
-    sigma_data = config.method.sigma_data
-    expected = f"{given.sigma_data} as in the weights of {path}"
-    expect(given.sigma_data == sigma_data, "method.sigma_data", expected, sigma_data)
+    given = given_weights(config)
+    refuse_other_network(given, model.network, config)
     model.network.load_state_dict(dict(given.state))
 
 
-def _loaded(path: Path) -> NetworkCheckpoint:
-    """Return the network in a file.
+def refuse_other_network(given: NetworkCheckpoint, network: FreeForm, config: Config) -> None:
+    """Reject the weights of --train.init for a network, which may be on the meta device.
+
+    Raises:
+        ValueError: the network is another function of the weights than that of their file, or a second stage of TCM
+            would start from another one.
+    """
+    path = Path(config.train.init)
+    _refuse_other_tensors(path, network, given, config)
+    for name in NOT_SHAPES:
+        wanted, here = getattr(given.options, name), getattr(config.network, name)
+        expect(wanted == here, f"network.{name}", f"{wanted} as in the weights of {path}", here)
+    whole = config.method.objective != "tcm" or not given.sigma_cut
+    got = f"the second stage {path}, which is trained from {given.sigma_cut:g} on"
+    advice = "Give the weights of a first stage."
+    expect(whole, "train.init", "weights that are trained below --tuning.sigma-cut", got, advice)
+    sigma_data = config.method.sigma_data
+    expected = f"{given.sigma_data} as in the weights of {path}"
+    expect(given.sigma_data == sigma_data, "method.sigma_data", expected, sigma_data)
+    _refuse_another_noise_input(path, given, config)
+
+
+def refuse_missing_weights(config: Config) -> None:
+    """Reject a run without --train.init whose objective starts from trained weights.
+
+    Raises:
+        ValueError: --train.init is missing.
+    """
+    objective = config.method.objective
+    expected = f"a file of weights, from which --method.objective {objective} starts"
+    advice = (
+        "Train a denoiser with --method.objective denoising, or import one with python -m ict_ref.import_checkpoint."
+    )
+    if config.method.objective == "scm":
+        advice = "Train a denoiser with --method.objective denoising --method.trigflow."
+    has_weights = bool(config.train.init) or not config.method.starts_from_weights
+    expect(has_weights, "train.init", expected, "nothing", advice)
+
+
+def _refuse_another_noise_input(path: Path, given: NetworkCheckpoint, config: Config) -> None:
+    """Reject weights of a network that gets the noise level in another form, and so is another function of it.
+
+    Raises:
+        ValueError: only one of the two networks gets TrigFlow's angle.
+    """
+    here, there = (of.coefficients == "trigflow" for of in (config.method, given))
+    form = {True: "TrigFlow's angle t", False: "log(sigma) / 4"}
+    advice = "Train a denoiser with --method.objective denoising --method.trigflow."
+    if there:
+        advice = "Such weights are for --method.objective scm."
+    expected, got = f"weights of a network that gets {form[here]}", f"{path}, which gets {form[there]}"
+    expect(here == there, "train.init", expected, got, advice)
+
+
+def given_weights(config: Config) -> NetworkCheckpoint:
+    """Return the network in the file of --train.init.
 
     Raises:
         ValueError: the path is not a file, or the file is not a network file or a checkpoint.
+        OSError: the file cannot be read.
     """
+    path = Path(config.train.init)
     advice = "Export a run with python -m ict_ref.export_checkpoint."
     expect(path.is_file(), "train.init", "a network file or a checkpoint", path, advice)
     try:
@@ -60,13 +109,13 @@ def _loaded(path: Path) -> NetworkCheckpoint:
         raise ValueError(f"--train.init: expected a network file or a checkpoint. {error}") from None
 
 
-def _refuse_other_tensors(path: Path, model: ConsistencyModel, given: NetworkCheckpoint, config: Config) -> None:
+def _refuse_other_tensors(path: Path, network: FreeForm, given: NetworkCheckpoint, config: Config) -> None:
     """Reject tensors that the network does not have in their shape.
 
     Raises:
         ValueError: a tensor is missing, unknown or of another shape. The message names the first ones.
     """
-    there, here = _shapes(given.state), _shapes(model.network.state_dict())
+    there, here = _shapes(given.state), _shapes(network.state_dict())
     different = [name for name in here | there if there.get(name) != here.get(name)]
     if different:
         named = ", ".join(_difference(name, there.get(name), here.get(name)) for name in different[:SHOWN])

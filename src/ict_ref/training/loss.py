@@ -1,27 +1,37 @@
 """The training loss of each example, for the objectives of a configuration."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from ict_ref.config import Config, Method
+from ict_ref.config import Config, Method, Scm, Tuning
 from ict_ref.formulas import (
     Distance,
     consistency_matching_loss,
     consistency_training_loss,
+    consistency_tuning_loss,
     continuous_consistency_training_loss,
+    scm_loss,
+    tangent_warmup,
+    trigflow_interpolant,
+    trigflow_time,
+    trigflow_velocity,
+    truncated,
+    truncated_weights,
 )
-from ict_ref.networks.model import Model
+from ict_ref.networks.model import Model, TrigFlowModel
 from ict_ref.training.denoising import denoising_loss
 from ict_ref.training.discretization import Discretization, discretization
 from ict_ref.training.distance import distance_of
-from ict_ref.training.distillation import LabelledScore
-from ict_ref.training.sampled_noise import SampledNoise
+from ict_ref.training.distillation import LabelledScore, trigflow_drift
+from ict_ref.training.level_pairs import pair_weights
+from ict_ref.training.sampled_noise import SampledNoise, refuse_unreachable_levels
+from ict_ref.utils.torchscript import trust
 
 Examples: TypeAlias = Float[Tensor, " batch *event"]
 Function: TypeAlias = Callable[[Examples, Float[Tensor, " batch"]], Examples]
@@ -32,26 +42,35 @@ Function: TypeAlias = Callable[[Examples, Float[Tensor, " batch"]], Examples]
 class LossInputs:
     """The arguments of an objective."""
 
+    model: Model
+    """The student as a function of labels and masks too."""
     student: Function
     teacher: Function
     score: Function | None
     """Score to distil, for distillation only."""
     x: Float[Tensor, " batch *event"]
     """Clean examples."""
+    labels: Int64[Tensor, " batch"] | None
     noise: SampledNoise
     levels: Discretization
     distance: Distance
-    sigma_data: float
+    method: Method
+    tuning: Tuning
+    scm: Scm
+    step: int
 
 
 def check_objective(config: Config) -> None:
     """Build the noise levels at both ends of the curriculum, and the distance, to reject them before training.
 
     Raises:
-        ValueError: noise levels are equal in float64, or the file of --method.lpips cannot be used.
+        ValueError: noise levels are equal in float64 or cannot be sampled, the file of --method.lpips cannot be used,
+            or --machine.trust is not a SHA-256.
     """
+    trust(config.machine.trust, "--machine.trust")
     for step in (0, config.train.steps):
         discretization(step, config)
+    refuse_unreachable_levels(config)
     distance_of(config.method, dim=1)
 
 
@@ -65,11 +84,16 @@ def training_loss(
     *,
     teacher: Model | None = None,
     score: LabelledScore | None = None,
+    tuning: Tuning | None = None,
+    scm: Scm | None = None,
+    step: int = 0,
 ) -> Float[Tensor, " batch"]:
     """Return the training loss of each example.
 
     Student and teacher are called as model(x, sigma, labels, masks), with the same masks. `x` holds clean examples.
-    Without `teacher` the student is its own teacher (mu(k) = 0). Distillation needs `score`, from `load_score`.
+    Without `teacher` the student is its own teacher (mu(k) = 0); in TCM it is the frozen function below the cut.
+    Distillation needs `score`, from `load_score`. TCM needs the options `tuning`, and sCM the options `scm` and the
+    number `step` of updates before this one; by default these are the papers' and 0.
 
     >>> from ict_ref.config import minimal
     >>> from ict_ref.networks.model import build_model
@@ -84,18 +108,24 @@ def training_loss(
     torch.Size([16])
 
     Raises:
-        ValueError: the objective is distillation, and `score` is None; or it is denoising, and `noise` has no levels.
+        ValueError: the objective is distillation, and `score` is None; it does not have a grid, and `noise` does not
+            have its levels; or it is scm, and `model` is not a `TrigFlowModel`.
     """
     student = partial(model, labels=labels, masks=noise.masks)
     inputs = LossInputs(
+        model=model,
         student=student,
         teacher=student if teacher is None else partial(teacher, labels=labels, masks=noise.masks),
         score=None if score is None else lambda noisy, sigma: score(noisy, sigma, labels),
         x=x,
+        labels=labels,
         noise=noise,
         levels=levels,
         distance=distance_of(method, x[0].numel()),
-        sigma_data=method.sigma_data,
+        method=method,
+        tuning=tuning or Tuning(),
+        scm=scm or Scm(),
+        step=step,
     )
     return OBJECTIVES[method.objective](inputs)
 
@@ -135,16 +165,78 @@ def _distillation(inputs: LossInputs) -> Float[Tensor, " batch"]:
     )  # fmt: skip
 
 
+def require_levels(noise: SampledNoise) -> Float64[Tensor, " batch"]:
+    """Return the noise level of each example of an objective without a grid.
+
+    Raises:
+        ValueError: the noise has no levels.
+    """
+    if noise.sigma is None:
+        raise ValueError("noise: expected noise levels, got None. Sample them with sample_sigmas.")
+    return noise.sigma
+
+
 def _denoising(inputs: LossInputs) -> Float[Tensor, " batch"]:
     """Return EDM's denoising loss; the student is the denoiser.
 
     Raises:
         ValueError: the noise has no levels.
     """
-    x, sigma = inputs.x, inputs.noise.sigma
-    if sigma is None:
-        raise ValueError("noise: expected noise levels for a denoiser, got None. Sample them with sample_sigmas.")
-    return denoising_loss(inputs.student, x, inputs.noise.z, sigma.to(x), sigma_data=inputs.sigma_data)
+    x, sigma = inputs.x, require_levels(inputs.noise)
+    return denoising_loss(inputs.student, x, inputs.noise.z, sigma.to(x), sigma_data=inputs.method.sigma_data)
+
+
+def _tuning(inputs: LossInputs) -> Float[Tensor, " batch"]:
+    """Return the consistency tuning loss (ECT, Eq. (12)).
+
+    Raises:
+        ValueError: the noise does not have pairs of levels.
+    """
+    noise, sigma = inputs.noise, require_levels(inputs.noise)
+    if noise.sigma_low is None:
+        raise ValueError("noise: expected pairs of noise levels, got None. Take them from lower_sigmas.")
+    return consistency_tuning_loss(
+        inputs.student, inputs.teacher, inputs.x, noise.z, sigma, noise.sigma_low,
+        distance=inputs.distance, weights=pair_weights(sigma, noise.sigma_low, inputs.method),
+    )  # fmt: skip
+
+
+def _truncated(inputs: LossInputs) -> Float[Tensor, " batch"]:
+    """Return the losses whose mean is L_C + w_b L_B (TCM, Eq. (6)): those of `_tuning` with the truncated target.
+
+    Raises:
+        ValueError: the noise does not have pairs of levels.
+    """
+    student, frozen, cut = inputs.student, inputs.teacher, inputs.tuning.sigma_cut
+
+    def target(x: Examples, sigma: Float[Tensor, " batch"]) -> Examples:
+        return truncated(student, frozen, x, sigma, sigma_cut=cut)
+
+    losses = _tuning(replace(inputs, teacher=target))
+    at_cut = require_levels(inputs.noise) == cut
+    return truncated_weights(at_cut, boundary_weight=inputs.tuning.boundary_weight).to(losses) * losses
+
+
+def _continuous_in_trigflow(inputs: LossInputs) -> Float[Tensor, " batch"]:
+    """Return the loss of sCM's Algorithm 1: of consistency training, or with a score of distillation.
+
+    Raises:
+        ValueError: the noise has no levels, or the model is another one than a `TrigFlowModel`.
+    """
+    model, noise, scm, sigma_data = inputs.model, inputs.noise, inputs.scm, inputs.method.sigma_data
+    if not isinstance(model, TrigFlowModel):
+        raise ValueError(f"model: expected a TrigFlowModel, got {type(model).__name__}. Build it with build_model.")
+    t = trigflow_time(require_levels(noise), sigma_data=sigma_data).to(inputs.x)
+    z = sigma_data * noise.z
+    x_t = trigflow_interpolant(inputs.x, z, t)
+    if inputs.score is None:
+        velocity = trigflow_velocity(inputs.x, z, t)
+    else:
+        velocity = trigflow_drift(inputs.score, x_t, t, sigma_data=sigma_data)
+    return scm_loss(
+        model.free_form(inputs.labels, noise.masks), x_t, t, velocity, model.log_weight(t),
+        c=scm.tangent_c, warmup=tangent_warmup(inputs.step, warmup_steps=scm.warmup_steps), sigma_data=sigma_data,
+    )  # fmt: skip
 
 
 OBJECTIVES: dict[str, Callable[[LossInputs], Float[Tensor, " batch"]]] = {
@@ -152,4 +244,7 @@ OBJECTIVES: dict[str, Callable[[LossInputs], Float[Tensor, " batch"]]] = {
     "continuous": _continuous,
     "distillation": _distillation,
     "denoising": _denoising,
+    "ect": _tuning,
+    "tcm": _truncated,
+    "scm": _continuous_in_trigflow,
 }

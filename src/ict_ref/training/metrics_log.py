@@ -1,7 +1,8 @@
-"""Training metrics: metrics.jsonl with one JSON object per line, and the same values as TensorBoard events.
+"""Training metrics, of which `ict_ref.training.loggers` writes one JSON object per line of metrics.jsonl.
 
 step                number of the update, from 1
 levels              N(k) for k = step - 1
+stage               stage of consistency tuning; absent for other objectives
 loss                mean over the batch, of this step only
 gradient_norm       of the whole batch, before clipping
 images_per_second   over all processes, since the previous line
@@ -17,54 +18,13 @@ Speeds do not include the time of checkpoints and sample sheets. The first line 
 compilation. Lines of earlier versions end with images_per_second, then an average since the process began.
 """
 
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from ict_ref.utils.atomic import refuse_link, remove_leftovers, write_atomically
+from ict_ref.training.loggers import METRICS
+from ict_ref.utils.atomic import refuse_link, remove_leftovers, set_aside, write_atomically
 from ict_ref.utils.json_file import entry, json_object
-
-METRICS = "metrics.jsonl"
-
-
-class Metrics:
-    """The metric files of a run, open for writing after `step` updates.
-
-    Raises:
-        ValueError: metrics.jsonl is a symbolic link.
-    """
-
-    def __init__(self, folder: Path, *, step: int, tensorboard: bool) -> None:
-        refuse_link(folder / METRICS)
-        self._lines = (folder / METRICS).open("a")
-        self._events: Any = None
-        if tensorboard:
-            # Imported here: it takes seconds and is optional.
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
-
-    def write(self, step: int, values: dict[str, int | float]) -> None:
-        """Write the values of a step."""
-        self._lines.write(json.dumps({"step": step, **values}) + "\n")
-        self._lines.flush()  # for `--wait`, which reads it
-        if self._events is not None:
-            for name, value in values.items():
-                self._events.add_scalar(name, value, step)
-
-    def sync(self) -> None:
-        """Write everything to disk."""
-        os.fsync(self._lines.fileno())
-        if self._events is not None:
-            self._events.flush()
-
-    def close(self) -> None:
-        """Close the files."""
-        self._lines.close()
-        if self._events is not None:
-            self._events.close()
+from ict_ref.utils.regular_file import read_regular
 
 
 def summary(values: Mapping[str, int | float]) -> str:
@@ -74,7 +34,8 @@ def summary(values: Mapping[str, int | float]) -> str:
     'N 641, loss 0.0123, 1830 images/s, 38 % of peak'
     """
     speed = values["images_per_second"]
-    words = [f"N {values['levels']}", f"loss {values['loss']:.4g}"]
+    first = f"stage {values['stage']}" if "stage" in values else f"N {values['levels']}"
+    words = [first, f"loss {values['loss']:.4g}"]
     words.append(f"{speed:.0f} images/s" if speed >= 10 else f"{speed:.2g} images/s")
     if "share_of_peak" in values:
         words.append(f"{100 * values['share_of_peak']:.0f} % of peak")
@@ -85,40 +46,36 @@ def summary(values: Mapping[str, int | float]) -> str:
     return ", ".join(words)
 
 
-def refuse_without_tensorboard() -> None:
-    """Check that TensorBoard is installed.
-
-    Raises:
-        ValueError: it is not.
-    """
-    try:
-        import tensorboard  # noqa: F401
-    except ImportError:
-        raise ValueError(
-            "--record.tensorboard: expected the package tensorboard, got an installation without it. "
-            "Run pip install 'ict_ref[tensorboard]'."
-        ) from None
-
-
-def forget_metrics_after(folder: Path, step: int) -> None:
+def forget_metrics_after(folder: Path, step: int, log_every: int = 0) -> list[str]:
     """Delete the lines after `step`, which a killed process wrote after its last checkpoint.
 
+    Return lines of text if its lines are damaged, or missing among those of every `log_every` steps. Damaged lines are
+    left out; the file with them is renamed.
+
     Raises:
-        ValueError: a complete line is damaged, or the file is a symbolic link.
+        ValueError: the file is a symbolic link.
+        OSError: the file cannot be read or written.
     """
-    path = folder / METRICS
-    if not path.exists():
-        return
+    path, notes = folder / METRICS, list[str]()
+    refuse_link(path)
     remove_leftovers(folder, METRICS.__eq__)
-    lines = path.read_bytes().splitlines(keepends=True)
-    kept = []
-    for number, line in enumerate(lines, start=1):
-        if not line.endswith(b"\n"):
-            break  # the last line, cut off by a kill
-        try:
-            if entry(json_object(line, path), "step", int) <= step:
-                kept.append(line)
-        except ValueError:
-            raise ValueError(f"{path} is damaged in line {number}. Fix it or move it away.") from None
+    lines = read_regular(path).splitlines(keepends=True) if path.exists() else []
+    steps = [_step(line) for line in lines]
+    kept = [line for line, its in zip(lines, steps, strict=True) if its is not None and its <= step]
+    whole = enumerate(zip(lines, steps, strict=True), start=1)
+    if damaged := [number for number, (line, its) in whole if its is None and line.endswith(b"\n")]:
+        notes.append(f"{path} is damaged in line {damaged[0]}; it is now {set_aside(path).name}, the rest is kept")
     if kept != lines:
         write_atomically(path, b"".join(kept))
+    last = max((its for its in steps if its is not None and its <= step), default=0)
+    if log_every > 0 and last < step - step % log_every:
+        notes.append(f"{path}: expected lines up to step {step - step % log_every}, got {last}; the others are lost")
+    return notes
+
+
+def _step(line: bytes) -> int | None:
+    """Return the step of a line, or None if it is damaged or cut off."""
+    try:
+        return entry(json_object(line, METRICS), "step", int) if line.endswith(b"\n") else None
+    except ValueError:
+        return None

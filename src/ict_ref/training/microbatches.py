@@ -13,6 +13,7 @@ from torch import Tensor
 from ict_ref.config import Config
 from ict_ref.data.dataset import to_float
 from ict_ref.networks.dropout import DropoutSite, draw_shard_masks
+from ict_ref.training.level_pairs import lower_sigmas
 from ict_ref.training.sampled_noise import (
     SampledNoise,
     sample_intervals_and_noise,
@@ -64,7 +65,9 @@ class _HostTensors:
     keys: Int64[Tensor, " shards"]
     """Keys of the dropout masks."""
     sigma: Float64[Tensor, " batch"] | None
-    """Noise levels, for a denoiser only."""
+    """Noise levels, only for objectives without a grid."""
+    sigma_low: Float64[Tensor, " batch"] | None
+    """Lower noise levels, only for objectives with pairs of levels."""
 
 
 StepShards = tuple[int, range]
@@ -105,10 +108,15 @@ class Microbatches:
         pixels, labels, index, z, keys = (
             tensor.to(self.device, non_blocking=True) for tensor in (host.x, host.labels, host.index, host.z, host.keys)
         )
-        sigma = None if host.sigma is None else host.sigma.to(self.device, non_blocking=True)
+        sigma, sigma_low = (
+            None if levels is None else levels.to(self.device, non_blocking=True)
+            for levels in (host.sigma, host.sigma_low)
+        )
         masks = draw_shard_masks(self.sites, len(z) // len(keys), keys)
         x = (to_float(pixels) if pixels.dtype == torch.uint8 else pixels).to(torch_dtype(self.config.train.dtype))
-        return Microbatch(x, labels if self.config.data.labels else None, SampledNoise(index, z, masks, sigma))
+        return Microbatch(
+            x, labels if self.config.data.labels else None, SampledNoise(index, z, masks, sigma, sigma_low)
+        )
 
     def close(self) -> None:
         """Stop the thread."""
@@ -130,8 +138,10 @@ class Microbatches:
         x, labels = self.examples.batch(step, batch_size=train.batch_size, seed=train.seed, rows=rows)
         index, z = sample_intervals_and_noise(step, shards, self.config, event=self.examples.event)
         keys, sigma = sample_mask_keys(step, shards, self.config), sample_sigmas(step, shards, self.config)
+        sigma_low = lower_sigmas(sigma, step, self.config)
         if self.device.type != "cuda":
-            return _HostTensors(x, labels, index, z, keys, sigma)
+            return _HostTensors(x, labels, index, z, keys, sigma, sigma_low)
         # The host does not wait for copies from pinned memory.
         x, labels, index, z, keys = (tensor.pin_memory() for tensor in (x, labels, index, z, keys))
-        return _HostTensors(x, labels, index, z, keys, None if sigma is None else sigma.pin_memory())
+        sigma, sigma_low = (None if levels is None else levels.pin_memory() for levels in (sigma, sigma_low))
+        return _HostTensors(x, labels, index, z, keys, sigma, sigma_low)

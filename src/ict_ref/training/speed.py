@@ -1,7 +1,6 @@
 """Speed and memory of training between two lines of metrics."""
 
 import contextlib
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -85,6 +84,8 @@ def _peak_memory_bytes(device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         return peak
     # macOS counts bytes, Linux KiB.
+    import resource  # Windows does not have it
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

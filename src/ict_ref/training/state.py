@@ -48,20 +48,26 @@ class TrainingState:
         """Copy tensors that were saved after `updates` updates.
 
         Raises:
-            UnusableFileError: names or shapes differ from those of this model. Nothing has changed.
+            UnusableFileError: names, shapes or types differ from those of this model, or a value is impossible.
+                Nothing has changed.
         """
-        expected = {name: tuple(value.shape) for name, value in self._fixed_tensors().items()}
+        expected = {name: (tuple(value.shape), value.dtype) for name, value in self._fixed_tensors().items()}
         for name, parameter in self.student.named_parameters() if updates > 0 else ():
             for key in MOMENTS:
-                expected[f"optimizer/{key}/{name}"] = () if key == "step" else tuple(parameter.shape)
+                of_step = ((), torch.float32)
+                expected[f"optimizer/{key}/{name}"] = (
+                    of_step if key == "step" else (tuple(parameter.shape), parameter.dtype)
+                )
         if expected.keys() != tensors.keys():
             odd = sorted(expected.keys() ^ tensors.keys())[0]
             raise UnusableFileError(f"the checkpoint is of another model: {odd} is missing or unknown", ADVICE)
         for name, here in expected.items():
-            there = tuple(tensors[name].shape)
+            there = (tuple(tensors[name].shape), tensors[name].dtype)
             if there != here:
-                shapes = f"expected {name} of shape {here}, got {there}"
-                raise UnusableFileError(f"the checkpoint is of another model: {shapes}", ADVICE)
+                differ = f"expected {name} of {_words(*here)}, got {_words(*there)}"
+                raise UnusableFileError(f"the checkpoint is of another model: {differ}", ADVICE)
+            if not _is_possible(name, tensors[name]):
+                raise UnusableFileError(f"the checkpoint cannot be of a run: {name} has impossible values", ADVICE)
         self.allocate(updates)
         for name, value in self.tensors().items():
             value.copy_(tensors[name])
@@ -82,3 +88,13 @@ class TrainingState:
         found = {f"{kind}/{name}": value for kind, model in models for name, value in model.state_dict().items()}
         scale = {} if self.loss_scale is None else self.loss_scale.tensors()
         return found | {f"loss_scale/{name}": value for name, value in scale.items()}
+
+
+def _words(shape: tuple[int, ...], dtype: torch.dtype) -> str:
+    return f"shape {shape} and type {str(dtype).removeprefix('torch.')}"
+
+
+def _is_possible(name: str, tensor: Shaped[Tensor, "..."]) -> bool:
+    """Return whether a run may have these values: finite ones, and second moments that are not negative."""
+    finite = bool(tensor.isfinite().all())
+    return finite and not (name.startswith("optimizer/exp_avg_sq/") and bool((tensor < 0).any()))

@@ -10,20 +10,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ict_ref.checkpoint.ema_profiles import power_decay, power_exponent
+from ict_ref.checkpoint.run_dir import run_identity
 from ict_ref.checkpoint.safetensors_io import UnusableFileError
-from ict_ref.checkpoint.training_state import Checkpoint
+from ict_ref.checkpoint.training_state import Checkpoint, ForeignCheckpointError
 from ict_ref.config import Config
 from ict_ref.config.ema_names import decay_names, profile_names
 from ict_ref.config.images import ImageDescription
 from ict_ref.data.dataset import Images
 from ict_ref.distributed.gradients import Gradients
 from ict_ref.distributed.process_group import ProcessGroup
-from ict_ref.networks.model import ConsistencyModel, build_model, recompute
+from ict_ref.networks.model import ConsistencyModel, build_model, consistency_model, recompute
+from ict_ref.networks.own import OwnNetwork
 from ict_ref.networks.precision import use_precision
 from ict_ref.training.discretization import discretization, teacher_decay
 from ict_ref.training.distillation import load_score
 from ict_ref.training.ema import update_ema
-from ict_ref.training.initial_weights import start_from_weights
+from ict_ref.training.initial_weights import refuse_missing_weights, start_from_weights
 from ict_ref.training.loss import check_objective, training_loss
 from ict_ref.training.loss_scale import LossScale
 from ict_ref.training.microbatches import Examples, Microbatches
@@ -44,7 +46,8 @@ class Trainer:
     `identities` are the digests that checkpoints of this run may carry; new ones carry the first.
 
     `examples` are the training images or any other `Examples`. Without `group` the trainer runs alone on the CPU. With
-    `resumes` the weights of --train.init are not read, because a checkpoint will replace them.
+    `resumes` the weights of --train.init are not read, because a checkpoint will replace them. `network` is a network
+    of the user's own, of which a copy is trained instead of the network of the configuration.
 
     >>> from ict_ref.config import minimal
     >>> from ict_ref.data.dataset import load
@@ -54,31 +57,42 @@ class Trainer:
     (1, True)
 
     Raises:
-        ValueError: a file of --method or --train.init cannot be used, or noise shards cannot be divided among the
-            processes.
+        ValueError: a file of --method or --train.init cannot be used, noise shards cannot be divided among the
+            processes, or `network` cannot be trained.
     """
 
     def __init__(
-        self, config: Config, examples: Examples, group: ProcessGroup | None = None, *, resumes: bool = False
+        self,
+        config: Config,
+        examples: Examples,
+        group: ProcessGroup | None = None,
+        *,
+        resumes: bool = False,
+        network: OwnNetwork | None = None,
     ) -> None:
         check_objective(config)
+        if network is None:  # one of the user's own may have its weights already
+            refuse_missing_weights(config)
         use_precision(config.train.precision)  # of the whole process
         self.config, self.group, self.step = config, group or ProcessGroup(), 0
-        self.identities: tuple[str, ...] = (config.digest(),)
+        self.own_network = None if network is None else network.note()
+        self.identities: tuple[str, ...] = (run_identity(config, self.own_network),)
         self.event, self.classes, self.device = examples.event, examples.classes, self.group.device
         self.images = _image_description(config, examples)
-        self.student = _built(config, examples, self.device)
+        self.student = _built(config, examples, self.device, network)
         if config.train.init and not resumes:
             start_from_weights(self.student, config)
         self.averages = {decay: _averaged(self.student) for decay in config.train.ema_decays}
         self.profiles = {sigma: _averaged(self.student) for sigma in config.train.ema_sigmas}
         self.ema = self.averages[config.train.ema_decays[0]]
-        self.teacher = None if config.method.mu0 is None else copy.deepcopy(self.student).requires_grad_(False)
+        self.teacher = None if not config.method.has_teacher else copy.deepcopy(self.student).requires_grad_(False)
         self.score = _score(config, self.event, self.device)
         self._prepare()
         self.gradients = Gradients(self.student.parameters(), self.group)
         # iCT, Appendix B: RAdam; betas and eps, without decay, warm-up and clipping, are those of CM's code.
-        self.optimizer = RAdam(self.student.parameters(), lr=config.train.learning_rate, betas=(0.9, 0.999), eps=1e-8)
+        self.optimizer = RAdam(
+            self.student.parameters(), lr=config.train.learning_rate, betas=(0.9, config.train.beta2), eps=1e-8
+        )
         self.loss_scale = LossScale(self.device) if config.train.precision == "float16" else None
         self.state = TrainingState(self.student, self._named_averages(), self.teacher, self.optimizer, self.loss_scale)
         shards = self.group.microbatches(config.train.noise_shards, config.machine.microbatches)
@@ -129,7 +143,7 @@ class Trainer:
         for sigma, average in self.profiles.items():
             decay = power_decay(self.optimizer.updates, power_exponent(sigma))  # which skipped updates do not increase
             update_ema(average, self.student, decay=decay, found_inf=found_inf)
-        if self.teacher is not None:
+        if self.teacher is not None and self.config.method.mu0 is not None:
             decay = teacher_decay(self.step, self.config)
             update_ema(self.teacher, self.student, decay=decay, found_inf=found_inf)
 
@@ -145,6 +159,7 @@ class Trainer:
                 losses = training_loss(
                     self.student, microbatch.x, microbatch.labels, microbatch.noise, levels,
                     self.config.method, teacher=teacher, score=self.score,
+                    tuning=self.config.tuning, scm=self.config.scm, step=self.step,
                 )  # fmt: skip
                 # All microbatches are of one size.
                 loss = losses.mean() / len(self.microbatches.shards)
@@ -184,16 +199,23 @@ class Trainer:
             if not bool(tensor.isfinite().all()):
                 raise FloatingPointError(f"{name} is not finite after step {self.step}. The checkpoint is not saved.")
         options, images = self.config.model_options(), self.images
-        return Checkpoint(self.step, tensors, self.identities[0], self.skipped, options, images)
+        return Checkpoint(
+            self.step, tensors, self.identities[0], self.skipped, options, images, own_network=self.own_network
+        )
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Load a checkpoint.
 
         Raises:
-            UnusableFileError: the checkpoint is of another configuration or model. Nothing has changed.
+            ForeignCheckpointError: the checkpoint is of another configuration. Nothing has changed.
+            UnusableFileError: the checkpoint is of another model, or cannot be of a run. Nothing has changed.
         """
         if checkpoint.config not in self.identities:
-            raise UnusableFileError("the checkpoint is of another configuration", ADVICE)
+            advice = "Move it away, and the same command resumes from the checkpoint before it."
+            raise ForeignCheckpointError(f"the checkpoint is of another configuration. {advice}")
+        steps = self.config.train.steps
+        if checkpoint.step > steps:
+            raise UnusableFileError(f"the checkpoint is of step {checkpoint.step}, after the last, {steps}", ADVICE)
         self.state.load(checkpoint.tensors, updates=checkpoint.step - checkpoint.skipped)
         self.step, self.guard.skipped = checkpoint.step, checkpoint.skipped
 
@@ -207,8 +229,18 @@ class Trainer:
         self.group.share_(self.state.tensors().values())
 
 
-def _built(config: Config, examples: Examples, device: torch.device) -> ConsistencyModel:
-    model = build_model(config, event=examples.event, classes=examples.classes).to(device)
+def _built(
+    config: Config, examples: Examples, device: torch.device, network: OwnNetwork | None = None
+) -> ConsistencyModel:
+    if network is None:
+        model = build_model(config, event=examples.event, classes=examples.classes).to(device)
+    else:
+        own = copy.deepcopy(network)
+        model = consistency_model(own, config).to(device)
+        own.check(examples.event, labels=config.data.labels)
+        own.check_gradients(examples.event, labels=config.data.labels)
+        if config.method.objective in ("continuous", "scm"):
+            own.check_forward_mode(examples.event, labels=config.data.labels)
     if config.machine.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     low = config.train.low_precision
@@ -236,7 +268,7 @@ def _image_description(config: Config, examples: Examples) -> ImageDescription:
 
 
 def _score(config: Config, event: tuple[int, ...], device: torch.device) -> Any:
-    if config.method.objective != "distillation":
+    if not config.method.distils:
         return None
     dtype = torch_dtype(config.train.dtype)
     return load_score(config.method, event, labels=config.data.labels, dtype=dtype, device=device)
