@@ -1,6 +1,8 @@
 """`python -m ict_ref.sample` on a run of a few steps: what is in its files, and on what a sample depends."""
 
 import dataclasses
+import hashlib
+import io
 import json
 import math
 import re
@@ -28,6 +30,8 @@ from ict_ref.sample.__main__ import main
 from ict_ref.sample.make import columns, recipe_of
 from ict_ref.sample.options import Sampling
 from ict_ref.sample.parts import Parts
+from ict_ref.utils.atomic import lock_of
+from ict_ref.utils.locks import lock_file
 from ict_ref.utils.rng import stream
 
 
@@ -137,33 +141,9 @@ def test_samples_that_were_stopped_are_not_mixed_with_others(
         assert main([str(run), "--out", str(tmp_path / "a.npz")]) == 2
         assert "a.npz.parts/about.json" in rejection(capsys, "ict_ref.sample")
         assert (parts / "about.json").read_bytes() == text
-    (parts / "about.json").unlink()
+    (parts / "about.json").rename(parts / "mine")
     assert main([str(run), "--out", str(tmp_path / "a.npz")]) == 2
     assert "a.npz.parts, got other files. Move it" in capsys.readouterr().err
-
-
-def test_a_folder_that_a_killed_command_was_writing_is_removed(run: Path, tmp_path: Path) -> None:
-    class Killed(BaseException):
-        """The end of the process, after which nothing is removed."""
-
-    out, begun = tmp_path / "a", list[Path]()
-    with pytest.MonkeyPatch.context() as patch:
-
-        def killed(path: Path, _: Path) -> None:
-            begun.append(path)
-            raise Killed
-
-        patch.setattr(Path, "rename", killed)
-        patch.setattr("shutil.rmtree", lambda *_, **__: None)
-        with pytest.raises(Killed):
-            main([str(run), "--count", "3", "--out", str(out)])
-    assert {path.name for path in tmp_path.iterdir()} == {"a.parts"}
-    assert len(list(begun[0].iterdir())) == 3
-    parts = Parts(tmp_path / "a.parts", [range(3)])
-    with parts.held():
-        assert not begun[0].exists()
-    assert main([str(run), "--count", "3", "--out", str(out)]) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"a"}
 
 
 def test_each_batch_is_missing_until_it_is_kept_and_ranks_divide_them(tmp_path: Path) -> None:
@@ -174,14 +154,61 @@ def test_each_batch_is_missing_until_it_is_kept_and_ranks_divide_them(tmp_path: 
     assert (parts.missing(), parts.missing(1, 2), parts.made()) == ([0, 2], [], 2)
 
 
-def test_two_at_once_do_not_write_the_same_parts(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(run), "--out", str(tmp_path / "b.npz")]) == 0
-    parts = Parts(tmp_path / "a.npz.parts", [range(64)])
-    parts.begin(json.loads((tmp_path / "b.npz.json").read_text()))
-    with parts.held():
-        assert main([str(run), "--out", str(tmp_path / "a.npz")]) == 2
-    assert "a.npz.parts is in use by another process" in capsys.readouterr().err
-    assert main([str(run), "--out", str(tmp_path / "a.npz")]) == 0
+@pytest.mark.parametrize("damage", ["cut", "changed", "of another shape", "empty", "a float", "swapped"])
+def test_a_damaged_part_is_made_again(damage: str, run: Path, tmp_path: Path, small_batches: None) -> None:
+    out = tmp_path / "a.npz"
+    command = [str(run), "--count", "12", "--out"]
+    assert main([*command, str(tmp_path / "whole.npz")]) == 0
+    about = json.loads((tmp_path / "whole.npz.json").read_text())
+    parts = Parts(Path(f"{out}.parts"), [range(5), range(5, 10), range(10, 12)], (1, 8, 8))
+    parts.begin(about)
+    with np.load(tmp_path / "whole.npz") as archive:
+        pixels = torch.from_numpy(archive["arr_0"][:, None, :, :, 0])
+    for number, batch in enumerate(parts.batches):
+        parts.keep(number, pixels[batch.start : batch.stop])
+    file = parts.folder / "batch-000001.npy"
+    content = file.read_bytes()
+    if damage == "of another shape":
+        parts.keep(1, pixels[:4])
+    elif damage == "a float":
+        array = io.BytesIO()
+        np.save(array, np.zeros((5, 1, 8, 8), np.float32))
+        file.write_bytes(array.getvalue() + hashlib.sha256(array.getvalue()).digest())
+    elif damage == "swapped":
+        file.write_bytes((parts.folder / "batch-000002.npy").read_bytes())
+    else:
+        damaged = {"cut": content[:-40], "changed": content[:200] + bytes([content[200] ^ 1]) + content[201:]}
+        file.write_bytes(damaged.get(damage, b""))
+    assert parts.missing() == [1]
+    assert main([*command, str(out)]) == 0
+    assert out.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    assert not parts.folder.exists()
+
+
+def test_two_at_once_do_not_write_the_same_samples(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.npz", "a.png", "a"):
+        out = tmp_path / name
+        with lock_file(lock_of(out)):
+            assert main([str(run), "--out", str(out)]) == 2
+        assert f"{name} is in use by another process" in rejection(capsys, "ict_ref.sample")
+        assert list(tmp_path.iterdir()) == []
+        assert main([str(run), "--count", "3", "--out", str(out)]) == 0
+        shutil.rmtree(out) if out.is_dir() else out.unlink()
+        (tmp_path / f"{name}.json").unlink(missing_ok=True)
+        capsys.readouterr()
+
+
+def test_samples_that_are_not_finite_are_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "net.safetensors"
+    weights = small_weights(channels=1, classes=2)
+    state = {name: tensor * 1e30 if tensor.ndim > 1 else tensor for name, tensor in weights.state.items()}
+    export(dataclasses.replace(weights, state=state), file)
+    assert main([str(file), "--clip", "no", "--out", str(tmp_path / "a.npz")]) == 1
+    line = rejection(capsys, "ict_ref.sample")
+    assert "images: expected finite values, got a NaN or an infinity from the network" in line
+    assert not (tmp_path / "a.npz").exists()
 
 
 def test_a_damaged_checkpoint_is_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,19 +8,21 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-import ict_ref
 from ict_ref.checkpoint.load import PretrainedModel, load_pretrained
 from ict_ref.config import Machine
 from ict_ref.data.image_files import write_grid, write_npz, write_pngs
 from ict_ref.distributed.process_group import ProcessGroup, joined
-from ict_ref.sample.options import Sampling
+from ict_ref.sample.options import ONE_FILE, Sampling
 from ict_ref.sample.parts import Parts
 from ict_ref.sample.recipe import FORMAT, Recipe
 from ict_ref.utils import file_format
-from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.atomic import NewFiles, new_files
 from ict_ref.utils.command_line import guarded, say
+from ict_ref.utils.compiler import refuse_without_compiler
+from ict_ref.utils.printable import printable
 from ict_ref.utils.progress import bar
 from ict_ref.utils.signals import StopRequest
+from ict_ref.utils.version import __version__
 
 NAME = "ict_ref.sample"
 # Largest number of classes that a grid shows as columns.
@@ -42,24 +44,34 @@ def make(sampling: Sampling) -> int:
     if sampling.threads:
         torch.set_num_threads(sampling.threads)
     with contextlib.ExitStack() as held, joined(Machine(device=sampling.device), option="--device") as group:
+        if sampling.compile:
+            refuse_without_compiler(group.device.type, "--compile", "leave --compile out")
         recipe = recipe_of(
             sampling,
             load_pretrained(
-                sampling.model, group.device, step=sampling.step, ema=sampling.ema, ema_sigma=sampling.ema_sigma
+                sampling.model,
+                group.device,
+                step=sampling.step,
+                ema=sampling.ema,
+                ema_sigma=sampling.ema_sigma,
+                network=sampling.network,
             ),
         )
-        parts = Parts(sampling.parts, recipe.batches)
+        parts = Parts(sampling.parts, recipe.batches, recipe.trained.event)
         about = {
             file_format.KEY: FORMAT,
-            "ict_ref": ict_ref.__version__,
+            "ict_ref": __version__,
             "model": recipe.trained.name,
             "shape": list(recipe.trained.event),
             "count": sampling.count,
             **recipe.described(),
         }
+        new = None
         if group.first:
+            new = held.enter_context(new_files(*sampling.files))
+            for remark in recipe.remarks:
+                print(printable(f"{recipe.trained.name}: {remark}"))
             parts.begin(about)
-            held.enter_context(parts.held())
         group.any(False)  # the other ranks wait for the first
         stop = StopRequest()
         with stop.listening():
@@ -70,10 +82,10 @@ def make(sampling: Sampling) -> int:
             return say(
                 NAME, 128 + number, f"stopped, {parts.made()} of {sampling.count} made; the same command resumes"
             )
-        if group.first:
-            write(parts, sampling, about, recipe.labels)
+        if new is not None:
+            write(parts, sampling, new, about, recipe.labels)
             how = f"noise levels {recipe.levels}, seed {recipe.seed}"
-            print(f"{recipe.count} samples of {recipe.trained.name}, {how}: {sampling.place}")
+            print(printable(f"{recipe.count} samples of {recipe.trained.name}, {how}: {sampling.place}"))
         return 0
 
 
@@ -90,16 +102,29 @@ def recipe_of(sampling: Sampling, trained: PretrainedModel) -> Recipe:
     )  # fmt: skip
 
 
-def write(parts: Parts, sampling: Sampling, about: dict[str, Any], labels: Int64[Tensor, " n"] | None) -> None:
-    """Write the samples and their description, then remove the parts."""
+def write(
+    parts: Parts, sampling: Sampling, new: NewFiles, about: dict[str, Any], labels: Int64[Tensor, " n"] | None
+) -> None:
+    """Write the samples and their description, the samples last, then remove the parts.
+
+    Raises:
+        ValueError: A part is damaged, or another file has appeared in place of the samples.
+        OSError: A file cannot be written.
+    """
     pixels, place = parts.gathered(), sampling.place
-    if place.suffix == ".npz":
-        write_npz(pixels, place, labels)
-    elif place.suffix == ".png":
-        write_grid(pixels, place, columns(labels))
+    description = json.dumps(about, indent=2).encode() + b"\n"
+    if sampling.ending in ONE_FILE:
+        new.write(sampling.about, description)
+        aside = new.file(place)
+        if sampling.ending == ".npz":
+            write_npz(pixels, aside, labels)
+        else:
+            write_grid(pixels, aside, columns(labels))
     else:
-        write_pngs(pixels, place, scratch=parts.folder)
-    write_atomically(sampling.about, json.dumps(about, indent=2).encode() + b"\n")
+        aside = new.folder(place)
+        write_pngs(pixels, aside)
+        (aside / sampling.about.name).write_bytes(description)
+    new.complete()
     parts.remove()
 
 

@@ -5,16 +5,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from ict_ref.config.cluster import cluster_options
-from ict_ref.config.old_names import with_current_names
-from ict_ref.slurm.cluster_file import job_of, read_cluster_file
-from ict_ref.slurm.options import Job, Placement
-from ict_ref.utils.command_line import expect, model_name, refuse_place
-from ict_ref.utils.option_parser import Decay, Flag, Given, Model, Step, Width, metavar, parse_options
+from ict_ref.sample.placement import ModelPlacement, job_of_command
+from ict_ref.utils.atomic import refuse_outputs
+from ict_ref.utils.command_line import LARGEST_SEED, expect, expect_count, model_name
+from ict_ref.utils.option_parser import (
+    Decay,
+    Flag,
+    Given,
+    Model,
+    NetworkName,
+    Several,
+    Step,
+    Width,
+    metavar,
+    parse_options,
+)
 
 EPILOG = """
 exit status: 0 done; 2 rejected, one line gives the reason; 3 another process was lost; 130 stopped by Ctrl-C,
-143 by SIGTERM, 140 by SIGUSR2
+143 by SIGTERM, 140 by SIGUSR2, 129 by the end of its terminal
 
 examples:
   python -m ict_ref.sample runs/digits-c86323d6
@@ -23,12 +32,14 @@ examples:
 """
 # Suffixes of unsupported file formats, which are also rejected as names of folders.
 OTHER_FILES = ".bmp .gif .jpeg .jpg .json .npy .pt .safetensors .tif .tiff .webp .zip"
+# Suffixes of samples in one file.
+ONE_FILE = (".npz", ".png")
 # Largest number of samples in a grid.
 MOST_IN_A_GRID = 10_000
 
 
 @dataclass(frozen=True)
-class Sampling(Placement):
+class Sampling(ModelPlacement):
     """Make images from the EMA weights of a run, or from a network file, in one or more steps.
 
     Sample k depends only on the seed and k, not on the number of samples, processes or batches. Its noise is the same
@@ -48,11 +59,13 @@ class Sampling(Placement):
     """EMA weights of the run, by their decay; by default those of the first of --train.ema-decay."""
     ema_sigma: Width = None
     """Relative width of EMA weights to reconstruct, for a run with --train.ema-sigmas (post-hoc EMA)."""
-    sigmas: Annotated[tuple[float, ...], metavar("SIGMA ...")] = ()
+    network: NetworkName = None
+    """Function or class that builds the network of the user's own that the run has. The module is imported."""
+    sigmas: Annotated[Several[float], metavar("SIGMA ...")] = ()
     """Descending noise levels, one per step, starting at sigma_max. Default: one step at the model's sigma_max (80)."""
     count: int = 64
     """Number of samples."""
-    labels: Annotated[tuple[int, ...], metavar("CLASS ...")] = ()
+    labels: Annotated[Several[int], metavar("CLASS ...")] = ()
     """Classes; in turn sample k has class number k mod n of these n. Default: all classes of the model."""
     label_order: Literal["turn", "random"] = "turn"
     """Whether samples take the classes in turn, or each draws its class at random, as in the authors' code."""
@@ -67,15 +80,16 @@ class Sampling(Placement):
     """Precision of the network: float32 without TF32, or that of the run's training, which is faster on a GPU."""
     compile: Flag = False
     """Compile the network with torch.compile, which takes a minute and pays for many samples on a GPU."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device; auto: every visible GPU, else the CPU."""
-    threads: int = 0
-    """CPU threads per process; 0: torch's default."""
 
     @property
     def place(self) -> Path:
         """Return the path of the samples."""
         return self.out or Path(f"{model_name(self.model, self.step, self.ema, self.ema_sigma)}-samples.png")
+
+    @property
+    def ending(self) -> str:
+        """Return the ending of that path in lower case, which says what is written."""
+        return self.place.suffix.lower()
 
     @property
     def parts(self) -> Path:
@@ -85,8 +99,13 @@ class Sampling(Placement):
     @property
     def about(self) -> Path:
         """Return the path of the file that describes how the samples were made."""
-        one_file = self.place.suffix in (".npz", ".png")
+        one_file = self.ending in ONE_FILE
         return self.place.with_name(f"{self.place.name}.json") if one_file else self.place / "about.json"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return the paths that the command creates: the folder, or the description and the samples."""
+        return (self.about, self.place) if self.ending in ONE_FILE else (self.place,)
 
 
 def parse(arguments: Sequence[str]) -> Sampling:
@@ -103,28 +122,23 @@ def parse(arguments: Sequence[str]) -> Sampling:
 
 def _default(given: Given) -> Sampling:
     """Return the options with the job of the cluster file, before the other options."""
-    file = read_cluster_file(given.get(("profile",)), cluster_options(), with_current_names)
-    on_gpus = given.get(("device",)) != "cpu"
-    return Sampling(given.get(("model",), Path()), job=job_of(Job(), file, given, gpus=on_gpus))
+    return Sampling(given.get(("model",), Path()), job=job_of_command(given))
 
 
 def _refuse(sampling: Sampling) -> None:
     """Raise ValueError for a value that is not allowed, or an output path that exists."""
-    for name, least in (("count", 1), ("seed", 0), ("threads", 0)):
-        value = getattr(sampling, name)
-        expect(value >= least, f"--{name}", f"an integer >= {least}", value)
-    if sampling.place.suffix == ".png" and sampling.count > MOST_IN_A_GRID:
+    expect_count(sampling.count, "--count")
+    expect_count(sampling.seed, "--seed", 0, LARGEST_SEED)
+    if sampling.ending == ".png" and sampling.count > MOST_IN_A_GRID:
         raise ValueError(
             f"--count: expected at most {MOST_IN_A_GRID} samples in a grid, got {sampling.count}. "
             "Choose a folder or an .npz file as --out."
         )
     expect(
-        sampling.place.suffix.lower() not in OTHER_FILES.split(),
+        sampling.ending not in OTHER_FILES.split(),
         "--out",
         "FILE.npz, FILE.png or a folder",
         sampling.place,
     )
-    sampling.refuse_contradictions("dry_run", "profile")
-    for place in (sampling.place, sampling.about):
-        if place.parent != sampling.place:
-            refuse_place(place)
+    sampling.refuse_placement()
+    refuse_outputs(*reversed(sampling.files))

@@ -1,9 +1,14 @@
-"""Finished batches of samples in files that are written atomically, so that sampling can be resumed."""
+"""Finished batches of samples in files that are written atomically, so that sampling can be resumed.
 
+A file is a .npy with its SHA-256 at the end. A damaged one is made again.
+"""
+
+import contextlib
+import hashlib
+import io
 import json
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +19,14 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ict_ref.sample.recipe import FORMAT
-from ict_ref.utils.atomic import locked, remove_leftovers, write_atomically
+from ict_ref.utils.atomic import refuse_link, remove_leftovers, write_atomically
 from ict_ref.utils.file_format import first_difference, format_of
 from ict_ref.utils.json_file import read_json, shown
+from ict_ref.utils.regular_file import read_regular
+
+ABOUT = "about.json"
+FILE = re.compile(r"about\.json|batch-\d{6,}\.npy")
+DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -25,16 +35,23 @@ class Parts:
 
     folder: Path
     batches: Sequence[range]
+    event: tuple[int, ...] | None = None
+    """Shape of a sample; None if batches are only counted."""
 
     def begin(self, about: dict[str, Any]) -> None:
         """Create the folder, or check that an existing one has the same description.
 
+        The caller holds a lock on the samples.
+
         Raises:
             ValueError: The folder holds other samples or other files.
+            OSError: The folder cannot be written.
         """
-        file = self.folder / "about.json"
-        if not self.folder.exists():
-            self.folder.mkdir(parents=True)
+        file = self.folder / ABOUT
+        refuse_link(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.folder, FILE.fullmatch)
+        if not any(self.folder.iterdir()):  # also where a process was killed before it wrote the file
             write_atomically(file, json.dumps(about, indent=2).encode() + b"\n")
             return
         try:
@@ -52,41 +69,64 @@ class Parts:
                 f"expected {expected}, got {shown(got)}. Remove it, or choose another --out."
             )
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Lock the folder while the block runs.
-
-        Raises:
-            ValueError: Another process has locked it.
-        """
-        with locked(self.folder, "lock"):
-            remove_leftovers(self.folder, lambda name: name != "about.json")  # which is written without the lock
-            yield
-
     def missing(self, rank: int = 0, size: int = 1) -> list[int]:
         """Return the numbers of the batches that rank `rank` of `size` ranks still has to make."""
-        return [number for number in range(rank, len(self.batches), size) if not self._file(number).exists()]
+        return [number for number in range(rank, len(self.batches), size) if self._read(number) is None]
 
     def made(self) -> int:
-        """Return the number of finished samples."""
-        lacking = set(self.missing())
-        return sum(len(batch) for number, batch in enumerate(self.batches) if number not in lacking)
+        """Return the number of finished samples, without reading them."""
+        return sum(len(batch) for number, batch in enumerate(self.batches) if self._file(number).exists())
 
     def keep(self, number: int, pixels: UInt8[Tensor, " some *event"]) -> None:
-        """Write a batch."""
-        aside = self._file(number).with_suffix(".tmp")
-        with aside.open("wb") as file:
-            np.save(file, pixels.numpy())
-        aside.replace(self._file(number))
+        """Write a batch.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        file = io.BytesIO()
+        np.save(file, pixels.numpy())
+        content = file.getvalue()
+        write_atomically(self._file(number), content + hashlib.sha256(content).digest())
 
     def gathered(self) -> UInt8[Tensor, " n *event"]:
-        """Return all samples, in order."""
-        arrays = [np.load(self._file(number), allow_pickle=False) for number in range(len(self.batches))]
+        """Return all samples, in order.
+
+        Raises:
+            ValueError: A file is missing or has been damaged since it was written.
+            OSError: A file cannot be read.
+        """
+        arrays = []
+        for number in range(len(self.batches)):
+            array = self._read(number)
+            if array is None:
+                raise ValueError(f"{self._file(number)} is missing or damaged. The same command makes it again.")
+            arrays.append(array)
         return torch.from_numpy(np.concatenate(arrays))
 
     def remove(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder)
+        """Delete the files and, if it is empty then, the folder."""
+        for number in range(len(self.batches)):
+            self._file(number).unlink(missing_ok=True)
+        for name in ("lock", ABOUT):  # the first is of earlier versions
+            (self.folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # files of others stay, and the folder with them
+            self.folder.rmdir()
+
+    def _read(self, number: int) -> UInt8[np.ndarray, " some *event"] | None:
+        """Return a batch, or None if its file is missing or damaged.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        if not self._file(number).is_file():
+            return None
+        whole = read_regular(self._file(number))
+        content = whole[:-DIGEST_BYTES]
+        if hashlib.sha256(content).digest() != whole[-DIGEST_BYTES:]:
+            return None
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+        shape = array.shape[1:] if self.event is None else self.event
+        return array if array.shape == (len(self.batches[number]), *shape) and array.dtype == np.uint8 else None
 
     def _file(self, number: int) -> Path:
         return self.folder / f"batch-{number:06d}.npy"

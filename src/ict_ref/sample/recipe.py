@@ -51,6 +51,7 @@ class Recipe:
         # The sampler itself rejects bad levels here, on an empty batch.
         nothing, levels = torch.zeros(len(self.levels), 0, 1), torch.tensor(self.levels, dtype=torch.float64)
         multistep_sample(lambda x, _: x, nothing, levels, sigma_min=self.trained.model.sigma_min)
+        self.trained.refuse_untrained("--sigmas", self.levels)
         self.trained.labels(1, self.wanted)
         has_order = self.label_order == "turn" or self.trained.classes > 0
         expect(has_order, "--label-order", "a model with labels for random", self.trained.name, "Leave it out.")
@@ -69,6 +70,17 @@ class Recipe:
     def levels(self) -> list[float]:
         """Return the noise levels."""
         return list(self.sigmas) or [self.trained.method.sigma_max]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Return a line on a first level that is not sigma_max, from which samples are not what the model was made for.
+
+        A level that rounds to sigma_max in six digits counts as it.
+        """
+        first, highest = self.levels[0], self.trained.method.sigma_max
+        if f"{first:g}" == f"{highest:g}":
+            return ()
+        return (f"the first noise level is {first:g} and not sigma_max, {highest:g}",)
 
     @property
     def clips(self) -> bool:
