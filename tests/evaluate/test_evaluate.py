@@ -22,7 +22,6 @@ import torch
 from tests.support.datasets import prepared, write_images
 from tests.support.extractors import FeaturesAlone, OfFloats, Public, saved
 from tests.support.networks import configured, filled
-from tests.support.one_line import rejection
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
@@ -460,10 +459,13 @@ def test_help_and_bad_options_need_no_torch() -> None:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Run the command, which refuses, and return its line."""
+    """Run the command, which refuses, and return its line; a line that names a program may stand before it."""
     capsys.readouterr()
     assert evaluate(*arguments) == 2
-    return rejection(capsys, "ict_ref.evaluate")
+    out, err = capsys.readouterr()
+    (line,) = (line for line in err.splitlines() if " is a program (" not in line)
+    assert (out, line.partition(": ")[0]) == ("", "ict_ref.evaluate")
+    return line
 
 
 def test_what_cannot_be_images_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -599,7 +601,7 @@ def test_what_a_model_cannot_make_is_refused(tmp_path: Path, capsys: pytest.Capt
         assert complaint in refused(capsys, run, *held_out, *options)
     for option in ("--count", "--sigmas", "--labels", "--seed"):
         assert f"{option}: expected a run or a network as SAMPLES" in refused(
-            capsys, "digits:train", *held_out, option, 0
+            capsys, "digits:train", *held_out, option, 1
         )
     for options in (["--truncate"], ["--compile"], ["--precision", "run"], ["--label-order", "random"]):
         line = refused(capsys, "digits:train", *held_out, *options)

@@ -6,6 +6,7 @@ Oracle: the same modules as TorchScript, and NumPy.
 import hashlib
 import os
 import pickle
+import random
 import zipfile
 from pathlib import Path
 
@@ -197,6 +198,50 @@ def test_a_damaged_program_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "cut.pt2").write_bytes(good.read_bytes()[:-50])
     with pytest.raises(ValueError, match="got another or damaged file"):
         find_features(str(tmp_path / "cut.pt2"))
+
+
+def largest_member(path: Path, *, within: str) -> range:
+    """Return the bytes of the largest member with this text in its name."""
+    with zipfile.ZipFile(path) as archive:
+        member = max((one for one in archive.infolist() if within in one.filename), key=lambda one: one.file_size)
+        start = path.read_bytes().index(archive.read(member))
+    return range(start, start + member.file_size)
+
+
+def with_flip(path: Path, place: int, bit: int = 2) -> Path:
+    """Return a copy of the file with one bit flipped."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << bit
+    (path.parent / "flipped").write_bytes(content)
+    return path.parent / "flipped"
+
+
+def test_a_bit_flip_in_the_weights_of_an_extractor_is_found(tmp_path: Path) -> None:
+    program, script = exported(Weighted(), tmp_path / "good.pt2"), Path(saved(Public(), tmp_path))
+    for path, name, reason in (
+        (script, "data/", "flipped: expected a whole archive, got a damaged file .*CRC-32.*Download it again"),
+        (program, "weight", "expected a torch.export program, got another or damaged file"),
+    ):
+        find_features(str(path))
+        tensors = largest_member(path, within=name)
+        for place in (tensors.start + 1, tensors.stop - 2):
+            with pytest.raises(ValueError, match=reason):
+                find_features(str(with_flip(path, place)))
+
+
+def test_a_bit_flip_anywhere_in_torchscript_is_found_or_without_effect(tmp_path: Path) -> None:
+    path, images = Path(saved(Public(), tmp_path)), noise(3, 3, 8, 8)
+    expected, refused = find_features(str(path))(images, classify=True)[0], 0
+    choose = random.Random(0)  # noqa: S311 (places)
+    for _ in range(150):
+        flipped = with_flip(path, choose.randrange(path.stat().st_size), choose.randrange(8))
+        try:
+            found = find_features(str(flipped))(images, classify=True)[0]
+        except ValueError:
+            refused += 1
+        else:
+            np.testing.assert_array_equal(found, expected)
+    assert refused > 75
 
 
 def test_torchscript_is_called_as_before(tmp_path: Path) -> None:

@@ -173,3 +173,13 @@ def test_a_file_that_is_cut_off_or_empty_or_not_there_is_refused(tmp_path: Path)
             find_features(str(tmp_path / "cut.pt"))
     with pytest.raises(ValueError, match=r"a torch.export program or a TorchScript file, got .*, which does not exist"):
         find_features(str(tmp_path / "nowhere.pt"))
+
+
+def test_a_changed_bundled_file_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = bytearray(of_digits.FILE.read_bytes())
+    assert hashlib.sha256(content).hexdigest() == of_digits.SHA256
+    content[-1] ^= 1
+    (tmp_path / "digits.safetensors").write_bytes(content)
+    monkeypatch.setattr(of_digits, "FILE", tmp_path / "digits.safetensors")
+    with pytest.raises(ValueError, match=rf"expected SHA-256 {of_digits.SHA256}, got .*Install ict_ref again"):
+        find_features("digits")

@@ -24,8 +24,9 @@ from ict_ref.data.image_files import write_npz
 from ict_ref.evaluate.measured import measure_together
 from ict_ref.sample.images import images
 from ict_ref.search import find as finding
-from ict_ref.search.__main__ import falls_then_rises, main
+from ict_ref.search.__main__ import main
 from ict_ref.search.find import most_scores
+from ict_ref.search.work import falls_then_rises
 
 COUNT = 60
 OPTIONS = ["--reference", "digits:held-out", "--count", str(COUNT)]
@@ -226,6 +227,53 @@ def test_a_row_that_is_not_a_score_is_rejected(
     message = f"s/scores.csv, line {line}: expected noise levels > 0 and a finite Frechet distance >= 0, got {row}. "
     assert message in rejection(capsys, "ict_ref.search")
     assert contents(out) == before
+
+
+@pytest.mark.parametrize("row", [1, 2, -1])
+@pytest.mark.parametrize("cell", [0, 1, 2])
+def test_a_flipped_digit_of_a_score_is_not_believed(
+    row: int, cell: int, searched: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shutil.copytree(searched, tmp_path / "s")
+    lines = (out / "scores.csv").read_text().splitlines()
+    cells = lines[row].split(",")
+    last = max(k for k, sign in enumerate(cells[cell]) if sign.isdigit())
+    cells[cell] = cells[cell][:last] + str((int(cells[cell][last]) + 1) % 10) + cells[cell][last + 1 :]
+    changed = [",".join(cells) if line == lines[row] else line for line in lines]
+    (out / "scores.csv").write_text("\n".join([*changed, ""]))
+    before = contents(out)
+    capsys.readouterr()
+    assert main([str(run), *OPTIONS, "--nodes", "4", "--out", str(out)]) == 2
+    line = rejection(capsys, "ict_ref.search")
+    assert f"s/scores.csv, line {lines.index(lines[row]) + 1}: expected the sha256 " in line
+    assert "Delete the line, and the same command scores its levels again." in line
+    assert contents(out) == before
+    del changed[lines.index(lines[row])]
+    (out / "scores.csv").write_text("\n".join([*changed, ""]))
+    assert main([str(run), *OPTIONS, "--nodes", "4", "--out", str(out)]) == 0
+    assert sorted((out / "scores.csv").read_text().splitlines()) == sorted(lines)
+
+
+def test_a_row_has_the_sha256_of_its_text(searched: Path) -> None:
+    head, *rows = (searched / "scores.csv").read_text().splitlines()
+    assert head == "sigmas,frechet_distance,sha256"
+    for row in rows:
+        text, _, digest = row.rpartition(",")
+        done = subprocess.run(["/usr/bin/env", "sha256sum"], input=text.encode(), capture_output=True, check=True)
+        assert done.stdout.decode().startswith(digest)
+        assert len(digest) == 16
+
+
+def test_scores_of_earlier_versions_are_read(searched: Path, run: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(searched, tmp_path / "s")
+    rows = (out / "scores.csv").read_text().splitlines()
+    old = "\n".join([*(row.rpartition(",")[0] for row in rows), ""])
+    (out / "scores.csv").write_text(old)
+    assert main([str(run), *OPTIONS, "--nodes", "4", "--out", str(out)]) == 0
+    assert (out / "scores.csv").read_text() == old  # nothing was scored
+    (out / "scores.csv").write_text("\n".join([*old.splitlines()[:-1], ""]))
+    assert main([str(run), *OPTIONS, "--nodes", "4", "--out", str(out)]) == 0
+    assert (out / "scores.csv").read_text().splitlines() == rows
 
 
 @pytest.mark.parametrize(

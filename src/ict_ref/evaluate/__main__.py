@@ -4,9 +4,10 @@ import sys
 from collections.abc import Sequence
 
 from ict_ref.evaluate.options import EPILOG, EvaluateOptions
-from ict_ref.evaluate.processes import in_processes
-from ict_ref.utils.command_line import guarded, leave, refuse_place
-from ict_ref.utils.option_parser import parse_options
+from ict_ref.evaluate.shared_options import parse_scoring
+from ict_ref.sample.placement import dispatched
+from ict_ref.utils.atomic import refuse_outputs
+from ict_ref.utils.command_line import guarded, leave
 
 NAME = "ict_ref.evaluate"
 
@@ -16,23 +17,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     return guarded(
         NAME,
-        lambda: _run(parse_options(EvaluateOptions, given, NAME, EPILOG), given),
+        lambda: _run(parse_scoring(EvaluateOptions, given, NAME, EPILOG), given),
         stopped="stopped; with --every-milestone the same command resumes",
     )
 
 
 def _run(options: EvaluateOptions, given: Sequence[str]) -> int:
-    for path, option in ((options.json, "--json"), (options.save_stats, "--save-stats")):
-        if path is not None and not options.every_milestone:
-            refuse_place(path, option)
+    if not options.every_milestone:
+        refuse_outputs(*options.new_files, options=options.new_files)
 
-    def work_here() -> int:
-        # This import loads torch, so it follows the checks of the options.
+    # These imports load torch, so they follow the checks of the options.
+    def here() -> int:
         from ict_ref.evaluate.work import work
 
         return work(options)
 
-    return in_processes(NAME, given, options, work_here)
+    def submit() -> int:
+        from ict_ref.evaluate.submit import submit_scoring
+
+        return submit_scoring(options)
+
+    return dispatched(NAME, given, options, here, submit)
 
 
 if __name__ == "__main__":

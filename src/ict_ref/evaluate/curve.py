@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ict_ref
 from ict_ref.checkpoint.load import PretrainedModel, load_pretrained
 from ict_ref.checkpoint.run_dir import read_run
 from ict_ref.checkpoint.training_state import checkpoints
@@ -20,10 +19,12 @@ from ict_ref.evaluate.sets import recipe_of, sampled
 from ict_ref.evaluate.shared_options import SharedOptions
 from ict_ref.sample.recipe import Recipe
 from ict_ref.training.discretization import number_of_levels
-from ict_ref.utils.atomic import locked, write_atomically
+from ict_ref.utils.atomic import locked_output, remove_leftovers, write_atomically
 from ict_ref.utils.file_format import KEY, LaterFormatError, difference, format_of
-from ict_ref.utils.json_file import checked, entry, read_json
+from ict_ref.utils.json_file import checked, entry, read_json, refuse_changed, with_checksum
 from ict_ref.utils.progress import bar
+from ict_ref.utils.regular_file import real_path
+from ict_ref.utils.version import __version__
 
 NAME = "curve.json"
 """Name of the file in the run folder."""
@@ -59,13 +60,13 @@ class Curve:
         points = [dataclasses.asdict(point) for point in self.points]
         content = {
             KEY: FORMAT,
-            "ict_ref": ict_ref.__version__,
+            "ict_ref": __version__,
             "run": self.run,
             "identity": self.identity,
             "protocol": self.protocol,
             "points": points,
         }
-        return json.dumps(content, indent=2).encode() + b"\n"
+        return json.dumps(with_checksum(content), indent=2).encode() + b"\n"
 
     def table(self) -> str:
         """Return a table with a row per checkpoint."""
@@ -89,6 +90,7 @@ def read_curve(path: Path) -> Curve:
     refuse_other_than_file(path)
     content = read_json(path, "Choose another file.")
     format_of(path, content, FORMAT)
+    refuse_changed(content, path)
     try:
         points = entry(content, "points", tuple[Any, ...])
         return Curve(
@@ -161,7 +163,20 @@ class Scorer:
     labels: tuple[int, ...]
     seed: int
     clip: bool | None
+    ema: float | None = None
+    ema_sigma: float | None = None
     group: ProcessGroup
+
+    def load(self, run: Path, step: int | None = None) -> PretrainedModel:
+        """Return the model of a checkpoint, by default the newest, with the chosen EMA weights.
+
+        Raises:
+            ValueError: The checkpoint is damaged, or the run does not have such EMA weights.
+        """
+        network = self.options.network
+        return load_pretrained(
+            run, self.group.device, step=step, ema=self.ema, ema_sigma=self.ema_sigma, network=network
+        )
 
     def recipe(self, trained: PretrainedModel) -> Recipe:
         """Return the recipe of the samples of a checkpoint."""
@@ -178,9 +193,17 @@ class Scorer:
     def protocol(self, recipe: Recipe, reference: Measured) -> dict[str, Any]:
         """Return everything on which the scores depend, except the network."""
         sampling = {name: value for name, value in recipe.described().items() if name != "network_sha256"}
+        config = recipe.trained.config
+        is_first = config is not None and self.ema == config.train.ema_decays[0]
+        chosen = {"ema": None if is_first else self.ema, "ema_sigma": self.ema_sigma}
         device = self.group.device.type
         return {
-            "samples": {"count": self.count, **sampling},
+            # Protocols without EMA weights are of the first decay.
+            "samples": {
+                "count": self.count,
+                **sampling,
+                **{name: value for name, value in chosen.items() if value is not None},
+            },
             "reference": reference.about,
             "features": {"name": self.features.name, "sha256": self.features.sha256, "input": self.features.how},
             "k": self.k,
@@ -212,7 +235,7 @@ def score_checkpoints(run: Path, scorer: Scorer, path: Path) -> tuple[Curve | No
     with _held(path, scorer.group), bar(len(steps), "scoring", "checkpoints", shown=scorer.group.first) as progress:
         for step in steps:
             try:
-                trained = load_pretrained(run, scorer.group.device, step=step)
+                trained = scorer.load(run, step)
             except LaterFormatError:
                 raise
             except ValueError as error:
@@ -225,7 +248,7 @@ def score_checkpoints(run: Path, scorer: Scorer, path: Path) -> tuple[Curve | No
             curve = _with_checkpoint(curve, step, trained, recipe, scorer, path)
             progress.update()
     if not loaded:
-        load_pretrained(run)  # its error is the reason
+        scorer.load(run)  # its error is the reason
         raise ValueError(f"{run} has no checkpoint by which it can be scored")
     return curve, unusable
 
@@ -235,8 +258,8 @@ def _held(path: Path, group: ProcessGroup) -> Iterator[None]:
     """Lock the file for the processes of this command while the block runs."""
     with contextlib.ExitStack() as held:
         if group.first:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(path.parent, f".{path.name}.lock"))
+            held.enter_context(locked_output(path))
+            remove_leftovers(path.parent, path.name.__eq__)
         yield
 
 
@@ -271,7 +294,7 @@ def _begun(run: Path, protocol: Mapping[str, Any], path: Path) -> Curve:
     """
     protocol, identity = json.loads(json.dumps(protocol)), read_run(run).identities[0]
     if not path.exists():
-        return Curve(run.resolve().name, identity, protocol, ())
+        return Curve(real_path(run).name, identity, protocol, ())
     curve = read_curve(path)
     if curve.identity != identity:
         raise ValueError(f"--json: expected a file of {run}, got {path} of {curve.run}. Give --json another file.")

@@ -17,6 +17,8 @@ from ict_ref.data.dataset import digits, to_float
 from ict_ref.utils.atomic import write_atomically
 
 FILE = Path(__file__).with_name("digits.safetensors")
+SHA256 = "c4fa859bfde4d24deafcd7fef29af4986775e8701fcc6b18800e409c724abf7d"
+"""Checksum of the file, on which scores with these features depend."""
 EVENT = (1, 8, 8)
 Layers = dict[str, Float32[Tensor, "..."]]
 

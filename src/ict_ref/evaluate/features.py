@@ -73,13 +73,21 @@ class Pixels:
 
 
 class Digits:
-    """The hidden layer of a classifier of the bundled digits."""
+    """The hidden layer of a classifier of the bundled digits.
+
+    Raises:
+        ValueError: The bundled file is not the one of this version.
+    """
 
     name = "digits"
     how = "float32, 0 as -1 and 255 as 1"
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.sha256: str | None = sha256(digits.FILE)
+        if self.sha256 != digits.SHA256:
+            raise ValueError(
+                f"{digits.FILE}: expected SHA-256 {digits.SHA256}, got {self.sha256}. Install ict_ref again."
+            )
         self._layers = safetensors.torch.load_file(digits.FILE, device=str(device))
 
     def number(self, event: Event) -> int:

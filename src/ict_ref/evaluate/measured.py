@@ -104,11 +104,15 @@ def measure_together(
     Each process takes an equal number of shards. Shards do not depend on the number of processes, and the first process
     adds their moments in their order, so any number of CPU processes finds the same bits. Features are computed in true
     float32 on the device of each process.
+
+    Raises:
+        KeyboardInterrupt: A signal has requested a stop of one of the processes.
     """
     shards, total = _shards(images.chunks), _Total(images)
     digest = hashlib.sha256("x".join(map(str, images.event)).encode())
     with bar(images.count, what, "images", shown=group.first) as progress, torch.inference_mode(), without_tf32():
         for start in range(0, len(shards), group.size):
+            group.stop_if_requested()
             several = shards[start : start + group.size]
             mine = [
                 _shard(images, chunks, features, group.device, channels, classify, progress.update)

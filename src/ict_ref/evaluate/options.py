@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 import tyro
 
 from ict_ref.evaluate.shared_options import SharedOptions
-from ict_ref.utils.command_line import expect
+from ict_ref.utils.command_line import LARGEST_SEED, expect, expect_count
 from ict_ref.utils.option_parser import Decay, Flag, Several, Step, Width, metavar
 
 EPILOG = """
 exit status: 0 scored; 1 a checkpoint of --every-milestone cannot be read; 2 rejected, one line gives the reason;
-130 stopped by Ctrl-C
+3 another process was lost; 130 stopped by Ctrl-C, 143 by SIGTERM, 140 by SIGUSR2,
+129 by the end of its terminal
 
 examples:
   python -m ict_ref.evaluate runs/digits-1234abcd --reference digits:held-out --features digits
@@ -21,6 +22,8 @@ examples:
   python -m ict_ref.evaluate runs/digits-1234abcd --reference digits:held-out --every-milestone
   python -m ict_ref.evaluate runs/cifar10-1234abcd --sigmas 80 0.821 --reference cifar10.npz \\
       --features inception-2015-12-05.pt --table
+  python -m ict_ref.evaluate runs/cifar10-1234abcd --reference cifar10.npz --features inception-2015-12-05.pt \\
+      --json scores.json --slurm --job.gpus-per-node 8
 """
 INCEPTION = (
     "--features: expected a TorchScript file for Inception, got inception. Download NVIDIA's file "
@@ -46,8 +49,14 @@ class EvaluateOptions(SharedOptions):
     called with float32 images [n, channels, height, width] from -1 to 1, in the images' own size. Grey images have one
     channel unless the other set is in colour. They return features [n, d], or features and probabilities [n, classes].
 
-    --step, --count, --sigmas, --labels, --label-order, --seed, --clip, --truncate, --precision and --compile apply to
-    samples of a run or a network. Any number of CPU processes finds the same bits.
+    Each of these three is a program that runs with your rights. Operations of files that do more than compute, such as
+    writing or printing, are rejected, unless --trust names the file's SHA-256. A module is not checked.
+
+    --step, --ema, --ema-sigma, --count, --sigmas, --labels, --label-order, --seed, --clip, --truncate, --precision and
+    --compile apply to samples of a run or a network. Any number of CPU processes finds the same bits.
+
+    With --slurm the command is submitted as a job, whose processes all sample and extract features. Without
+    --every-milestone it needs --json FILE, where the scores go, and enough --job.minutes: it does not resume.
     """
 
     reference: Annotated[str, tyro.conf.arg(metavar="REFERENCE")]
@@ -62,9 +71,9 @@ class EvaluateOptions(SharedOptions):
     """Relative width of EMA weights to reconstruct, for a run with --train.ema-sigmas (post-hoc EMA)."""
     every_milestone: Flag = False
     """Score every checkpoint of the run, and write the scores to --json after each; by default RUN/curve.json. The same
-    command resumes. python -m ict_ref.figures --from RUN draws the curve."""
+    command resumes. python -m ict_ref.figures --from RUN draws the curve. Other EMA weights need another --json."""
     features: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "pixels"
-    """pixels, digits, module:callable, a torch.export program, or a TorchScript file."""
+    """pixels, digits, module:callable, a torch.export program, or a TorchScript file; the last three are programs."""
     k: int = 3
     """Number of nearest neighbours for precision and recall."""
     json: Annotated[Path | None, metavar("FILE")] = None
@@ -87,14 +96,21 @@ class EvaluateOptions(SharedOptions):
     def __post_init__(self) -> None:
         if self.samples is None and self.save_stats is None:
             raise ValueError("SAMPLES: expected SAMPLES or --save-stats, got neither")
-        for name in ("step", "ema", "ema_sigma", "save_stats", "table") if self.every_milestone else ():
+        for name in ("step", "save_stats", "table") if self.every_milestone else ():
             missing = getattr(self, name) in (None, False)
             option = f"--{name.replace('_', '-')}"
             expect(missing, option, "only without --every-milestone", "both", "Leave one of them out.")
         if self.features == "inception":
             raise ValueError(INCEPTION)
-        self.refuse_negative_numbers()
-        expect(self.k >= 1, "--k", "an integer >= 1", self.k)
-        expect(self.seed is None or self.seed >= 0, "--seed", "an integer >= 0", self.seed)
+        expect_count(self.k, "--k")
+        expect_count(self.seed, "--seed", 0, LARGEST_SEED)
+        expect_count(self.count, "--count")
         if self.save_stats is not None:
             expect(self.save_stats.suffix == ".npz", "--save-stats", "a name that ends in .npz", self.save_stats)
+            expect(self.save_stats != self.json, "--json", "another file than --save-stats", self.json)
+
+    @property
+    def new_files(self) -> dict[Path, str]:
+        """Return the options of the files that the command creates, by path, the last one last."""
+        given = {self.save_stats: "--save-stats", self.json: "--json"}
+        return {path: option for path, option in given.items() if path is not None}

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.evaluate.features import Features
 from ict_ref.evaluate.measured import Measured, channels_and_number, measure_together
-from ict_ref.evaluate.sets import ImageSet, stored
+from ict_ref.evaluate.sets import ImageSet, print_remarks, stored
 from ict_ref.evaluate.statistics_file import is_batch, is_statistics, load
 from ict_ref.utils.command_line import expect
 
@@ -23,16 +23,20 @@ class ReferenceBatch:
 Reference: TypeAlias = ImageSet | Measured | ReferenceBatch
 
 
-def find_reference(place: str, features: Features) -> Reference:
+def find_reference(place: str, features: Features, group: ProcessGroup) -> Reference:
     """Return the real images at this place, the statistics in this file, or both.
+
+    The first process prints a line on files and content that are left out.
 
     Raises:
         ValueError: The path does not hold images or statistics of these features, or a file is damaged.
         OSError: A file cannot be read.
     """
-    if is_batch(place):
-        return ReferenceBatch(stored(place), load(place, features))
-    return load(place, features) if is_statistics(place) else stored(place)
+    if is_statistics(place) and not is_batch(place):
+        return load(place, features)
+    images = stored(place)
+    print_remarks(images, group)
+    return ReferenceBatch(images, load(place, features)) if is_batch(place) else images
 
 
 def count_of(real: Reference) -> int | None:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import ict_ref
 from ict_ref.evaluate.features import Features
 from ict_ref.evaluate.measured import Measured
 from ict_ref.evaluate.paper import CIFAR10, IMAGENET64, SOURCE, PaperTable
 from ict_ref.evaluate.scores import PARTS, Scores
+from ict_ref.utils.version import __version__
 
 PUBLISHED_COUNT = 50_000
 FORMAT = 2
@@ -97,10 +97,21 @@ def report(
         form = f"all samples at once; and mean, standard deviation of {PARTS} parts in their order"
         protocol["inception_score"] = {"form": form, "classes": samples.probabilities.shape[1], "dtype": "float32"}
     protocol["device"] = device
-    protocol["ict_ref"] = ict_ref.__version__
+    protocol["ict_ref"] = __version__
     left_out = (f"left out: {line}" for line in scores.left_out)
     warnings = (*_count_warnings(samples, reference), *_difference_warnings(samples, reference), *left_out)
     return Report(scores, protocol, warnings)
+
+
+def scored_by(reference: Measured, features: Features, device: str) -> dict[str, Any]:
+    """Return the part of a description that scores of any samples have, with the version."""
+    return {
+        "ict_ref": __version__,
+        "reference": reference.about,
+        "features": {"name": features.name, "sha256": features.sha256},
+        # Descriptions without a device are of the CPU.
+        **({} if device == "cpu" else {"device": device}),
+    }
 
 
 def _count_warnings(samples: Measured, reference: Measured) -> Iterator[str]:

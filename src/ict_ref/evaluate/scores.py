@@ -37,6 +37,9 @@ def score(samples: Measured, reference: Measured, *, k: int) -> Scores:
         ValueError: There are too few images, or the numbers of features differ.
     """
     distance = frechet_distance(samples.mean, samples.covariance, reference.mean, reference.covariance)
+    if not bool(distance.isfinite()):
+        got = f"{float(distance)}, from means up to {float(reference.mean.abs().max()):.3g} in the reference"
+        raise ValueError(f"--reference: expected statistics with a finite Frechet distance, got {got}")
     left_out, compared = [], None
     if reference.features is None or samples.features is None:
         left_out.append("kernel distance, precision and recall need the reference's features, but it has only moments")

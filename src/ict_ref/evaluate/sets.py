@@ -2,22 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from ict_ref.checkpoint.load import PretrainedModel
-from ict_ref.data.dataset import digits
-from ict_ref.data.image_files import read_pixels
-from ict_ref.data.prepared import ABOUT, open_arrays
+from ict_ref.data.stored_images import stored_images
+from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.evaluate.shared_options import SharedOptions
 from ict_ref.sample.recipe import Recipe
+from ict_ref.utils.printable import printable
 
 BATCH = 64
-DIGITS = ("digits:train", "digits:held-out")
 STORED = {"quantisation": "8 bits a channel, as stored"}
 
 
@@ -37,41 +36,42 @@ class ImageSet:
     """Function that returns the images of a chunk."""
     sampled: bool = False
     """Whether `load` makes samples of a model, so that each chunk is loaded once, by one process."""
+    remarks: tuple[str, ...] = ()
+    """One line for each kind of files or of content that is left out, and on unusual noise levels."""
 
 
-def stored(place: str) -> ImageSet:
-    """Return the images of a folder, an .npz, a prepared folder, digits:train or digits:held-out.
+def stored(place: str, option: str = "--reference") -> ImageSet:
+    """Return the images of a folder, an .npz, a prepared folder, an image, digits:train or digits:held-out.
 
     Raises:
-        ValueError: The path does not hold images, or a file is damaged.
+        ValueError: The path does not hold images, or a file is damaged. The message begins with `option`.
         OSError: A file cannot be read.
     """
-    if place in DIGITS:
-        both = digits()
-        return in_memory(place, (both.train if place == "digits:train" else both.held_out).pixels)
-    path = Path(place)
-    if (path / ABOUT).is_file():
-        about, array, _ = open_arrays(path)
-        return ImageSet(
-            place,
-            about.count,
-            about.shape,
-            {"recipe": about.words, **STORED},
-            _batches(about.count),
-            lambda chunk: torch.from_numpy(array[chunk.start : chunk.stop].copy()),
-        )
-    if (path / "config.json").is_file():
-        raise ValueError(
-            f"--reference: expected a folder of images, an .npz or prepared data, got the run folder {path}"
-        )
-    return in_memory(place, read_pixels(path))
+    images = stored_images(place, option)
+    described = {"recipe": images.recipe, **STORED} if images.recipe else STORED
+    return _in_memory(place, images.array, described, images.remarks)
+
+
+def print_remarks(images: ImageSet, group: ProcessGroup) -> None:
+    """Print, in the first process, what a user should know of these images."""
+    for remark in images.remarks if group.first else ():
+        print(printable(f"{images.name}: {remark}"))
 
 
 def sampled(recipe: Recipe) -> ImageSet:
     """Return samples of a model, which are made on demand."""
     trained = recipe.trained
     described = recipe.described()
-    return ImageSet(trained.name, recipe.count, trained.event, described, recipe.batches, recipe.make, sampled=True)
+    return ImageSet(
+        trained.name,
+        recipe.count,
+        trained.event,
+        described,
+        recipe.batches,
+        recipe.make,
+        sampled=True,
+        remarks=recipe.remarks,
+    )
 
 
 def recipe_of(
@@ -105,14 +105,25 @@ def recipe_of(
 
 def in_memory(name: str, pixels: UInt8[Tensor, " n channels height width"]) -> ImageSet:
     """Return a named set of the images in a tensor."""
-    count, channels, height, width = pixels.shape
+    return _in_memory(name, pixels.numpy(), STORED, ())
+
+
+def _in_memory(
+    name: str,
+    array: UInt8[np.ndarray, " n channels height width"],
+    described: dict[str, Any],
+    remarks: tuple[str, ...],
+) -> ImageSet:
+    """Return a named set of the images in an array, which may be memory-mapped."""
+    count, channels, height, width = array.shape
     return ImageSet(
         name,
         count,
         (channels, height, width),
-        STORED,
+        described,
         _batches(count),
-        lambda chunk: pixels[chunk.start : chunk.stop],
+        lambda chunk: torch.from_numpy(array[chunk.start : chunk.stop].copy()),
+        remarks=remarks,
     )
 
 

@@ -1,16 +1,19 @@
 """Options that the commands of scoring share: how samples of a model are made, and on what hardware."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, TypeVar
 
-from ict_ref.utils.command_line import expect
-from ict_ref.utils.option_parser import Flag
+from ict_ref.sample.placement import ModelPlacement, job_of_command
+from ict_ref.utils.option_parser import Flag, NetworkName, Several, metavar, parse_options
 
 
 @dataclass(frozen=True, kw_only=True)
-class SharedOptions:
+class SharedOptions(ModelPlacement):
     """Options of samples and of the hardware."""
 
+    network: NetworkName = None
+    """Function or class that builds the network of the user's own that the run has. The module is imported."""
     label_order: Literal["turn", "random"] = "turn"
     """Whether samples take the classes in turn, or each draws its class at random, as in the authors' code."""
     truncate: Flag = False
@@ -19,19 +22,20 @@ class SharedOptions:
     """Precision of the model: float32 without TF32, or that of the run's training. Features are always in float32."""
     compile: Flag = False
     """Compile the model with torch.compile, which takes a minute and pays for many samples on a GPU."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device of sampling, features and moments; auto: every visible GPU, else the CPU."""
-    processes: int = 0
-    """Number of processes on this machine; 0: one per visible GPU, or one without GPUs."""
-    threads: int = 0
-    """CPU threads per process; 0: torch's default."""
+    trust: Annotated[Several[str], metavar("SHA256 ...")] = ()
+    """SHA-256 of program files for --features whose operations are not checked."""
 
-    def refuse_negative_numbers(self) -> None:
-        """Reject a negative number of processes or threads.
 
-        Raises:
-            ValueError: A number is negative.
-        """
-        for name in ("processes", "threads"):
-            value = getattr(self, name)
-            expect(value >= 0, f"--{name}", "an integer >= 0", value)
+S = TypeVar("S", bound=SharedOptions)
+
+
+def parse_scoring(kind: type[S], arguments: Sequence[str], name: str, epilog: str) -> S:
+    """Return the options of a command of scoring, with the job of the cluster file, or exit 0 after --help.
+
+    Raises:
+        ValueError: An option is unknown or its value is not allowed; the message is one line.
+        OSError: The cluster file cannot be read.
+    """
+    options = parse_options(kind, arguments, name, epilog, groups=lambda given: {"job": job_of_command(given)})
+    options.refuse_placement()
+    return options

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from jaxtyping import Shaped
 
-import ict_ref
 from ict_ref.data.prepared import sha256
 from ict_ref.evaluate.features import Features
 from ict_ref.evaluate.measured import Measured
@@ -26,7 +25,10 @@ from ict_ref.utils import file_format
 from ict_ref.utils.archive import refuse_damaged
 from ict_ref.utils.atomic import atomically
 from ict_ref.utils.command_line import expect
+from ict_ref.utils.inflation import refuse_inflated_arrays
 from ict_ref.utils.json_file import checked, entry, json_object
+from ict_ref.utils.regular_file import open_regular
+from ict_ref.utils.version import __version__
 
 FORMAT = 2
 """Format of the description; format 1, of version 0.1.0, has no number."""
@@ -62,7 +64,7 @@ def save(measured: Measured, features: Features, path: Path) -> None:
     """Write the statistics of a set."""
     about = {
         file_format.KEY: FORMAT,
-        "ict_ref": ict_ref.__version__,
+        "ict_ref": __version__,
         **measured.about,
         "features": features.name,
         "features_sha256": features.sha256,
@@ -174,10 +176,10 @@ def _about(path: Path, arrays: Arrays) -> dict[str, Any]:
 
 def _arrays(path: Path, wanted: tuple[str, ...]) -> Arrays:
     """Return the wanted arrays that the file has, or with an empty `wanted` all names with empty arrays."""
-    with refuse_damaged(path), path.open("rb") as file:
+    with refuse_damaged(path), open_regular(path) as file:
         if not zipfile.is_zipfile(file):
             raise ValueError("it is damaged or not an .npz")
-        file.seek(0)
+        refuse_inflated_arrays(file, wanted)
         with np.load(file, allow_pickle=False) as archive:
             if not wanted:
                 return {name: np.empty(0) for name in archive.files}

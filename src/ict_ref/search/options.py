@@ -7,16 +7,19 @@ from typing import Annotated
 import tyro
 
 from ict_ref.evaluate.shared_options import SharedOptions
-from ict_ref.utils.command_line import expect, model_name
+from ict_ref.utils.command_line import LARGEST_SEED, expect_count, model_name
 from ict_ref.utils.option_parser import Decay, Model, Several, Step, Width, metavar
 
+MOST_NODES = 1_000_000
 EPILOG = """
-exit status: 0 found; 2 rejected, one line gives the reason; 130 stopped by Ctrl-C
+exit status: 0 found; 2 rejected, one line gives the reason; 3 another process was lost; 130 stopped by Ctrl-C,
+143 by SIGTERM, 140 by SIGUSR2, 129 by the end of its terminal
 
 examples:
   python -m ict_ref.search runs/digits-c86323d6 --reference digits:held-out --count 2000
   python -m ict_ref.search RUN --reference cifar10.npz --features inception-2015-12-05.pt --device cuda
   python -m ict_ref.search RUN --reference REF --before 80 0.821   the third step after the second
+  python -m ict_ref.search RUN --reference REF --features inception-2015-12-05.pt --slurm --job.gpus-per-node 8
 """
 
 
@@ -30,7 +33,8 @@ class SearchOptions(SharedOptions):
 
     The search finds the best node if the score first falls and then rises along the grid; otherwise its result may not
     be the best. Its folder has every score (scores.csv), their curve (curve.png, curve.svg) and the result
-    (search.json). The same command resumes after a stop and scores each level once.
+    (search.json). The same command resumes after a stop and scores each level once. With --slurm it is submitted as a
+    job, whose processes all sample and extract features.
     """
 
     model: Model
@@ -44,7 +48,7 @@ class SearchOptions(SharedOptions):
     ema_sigma: Width = None
     """Relative width of EMA weights to reconstruct, for a run with --train.ema-sigmas (post-hoc EMA)."""
     features: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "pixels"
-    """pixels, digits, module:callable, a torch.export program, or a TorchScript file."""
+    """pixels, digits, module:callable, a torch.export program, or a TorchScript file; the last three are programs."""
     count: int = 10_000
     """Number of samples at each level."""
     before: Annotated[Several[float], metavar("SIGMA ...")] = ()
@@ -61,10 +65,9 @@ class SearchOptions(SharedOptions):
     """New folder, or the folder of the same search; by default MODEL-search."""
 
     def __post_init__(self) -> None:
-        self.refuse_negative_numbers()
-        expect(self.count >= 1, "--count", "an integer >= 1", self.count)
-        expect(self.seed >= 0, "--seed", "an integer >= 0", self.seed)
-        expect(self.nodes is None or self.nodes >= 3, "--nodes", "an integer >= 3", self.nodes)
+        expect_count(self.count, "--count")
+        expect_count(self.seed, "--seed", 0, LARGEST_SEED)
+        expect_count(self.nodes, "--nodes", 3, MOST_NODES)
 
     @property
     def folder(self) -> Path:
