@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from ict_ref.edit.options import EPILOG, Options
-from ict_ref.utils.command_line import guarded, refuse_place
+from ict_ref.utils.atomic import refuse_outputs
+from ict_ref.utils.command_line import guarded
 from ict_ref.utils.option_parser import parse_options
 
 NAME = "ict_ref.edit"
@@ -16,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Options) -> int:
-    refuse_place(options.folder)
+    refuse_outputs(options.folder)
     # This import loads torch, so it follows the checks of the options.
     from ict_ref.edit.work import work
 

@@ -8,12 +8,14 @@ from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
 from ict_ref.checkpoint.load import PretrainedModel
-from ict_ref.data.dataset import Images, digits
-from ict_ref.data.image_files import read_pixels
+from ict_ref.data.image_files import read_images
+from ict_ref.data.stored_images import DIGITS, StoredImages, evenly, stored_images
 from ict_ref.utils.command_line import expect
+from ict_ref.utils.nearest import hint
+from ict_ref.utils.printable import printable
 from ict_ref.utils.rng import stream
 
-HELD_OUT = "digits:held-out"
+MASKS = ("left", "right", "top", "bottom", "center", "random")
 # Default number of bundled digits, equal to the number of classes.
 FEW = 10
 
@@ -29,16 +31,16 @@ def given_images(
         ValueError: The images do not fit the model or each other, or `count` is too large.
         OSError: A file cannot be read.
     """
-    sets = [_read(name) for name in names]
+    sets = [stored_images(name, "IMAGE") for name in names]
+    for name, each in zip(names, sets, strict=True):
+        for remark in each.remarks:
+            print(printable(f"{name}: {remark}"))
     _check_shapes(names, sets, trained.event, patch)
-    array = np.concatenate([np.repeat(each.array, trained.event[0] // each.event[0], axis=1) for each in sets])
-    labels = torch.cat([each.labels for each in sets])
-    labelled = set(names) == {HELD_OUT}
+    total = sum(len(each.array) for each in sets)
     if count is None:
-        count = min(len(array), FEW) if labelled else len(array)
-    expect(count <= len(array), "--count", f"at most {len(array)}, the number of images", count)
-    chosen = Images(array, labels, 0).evenly(count)
-    return chosen.pixels, chosen.labels if labelled else None
+        count = min(total, FEW) if set(names) <= set(DIGITS) else total
+    expect(count <= total, "--count", f"at most {total}, the number of images", count)
+    return evenly(sets, count, trained.event[0])
 
 
 def given_labels(
@@ -96,8 +98,12 @@ def mask_of(
 
 def _mask_file(path: Path, size: tuple[int, int]) -> Bool[Tensor, " 1 1 height width"]:
     if not path.is_file():
-        raise ValueError(f"--mask: expected left, right, top, bottom, center, random or an image file, got {path}")
-    pixels = read_pixels(path)
+        near = hint(str(path), MASKS)
+        raise ValueError(f"--mask: expected {', '.join(MASKS)} or an image file, got {path}{near}")
+    read = read_images(path)
+    pixels = read.pixels
+    for remark in read.remarks:
+        print(printable(f"--mask: {remark}"))
     if pixels.shape[:2] != (1, 1):
         got = f"{pixels.shape[0]} with {pixels.shape[1]} channels"
         raise ValueError(f"--mask: expected one black and white image in {path}, got {got}. White pixels are made.")
@@ -110,28 +116,21 @@ def _mask_file(path: Path, size: tuple[int, int]) -> Bool[Tensor, " 1 1 height w
     return white
 
 
-def _check_shapes(names: tuple[str, ...], sets: list[Images], event: tuple[int, int, int], patch: int) -> None:
+def _check_shapes(names: tuple[str, ...], sets: list[StoredImages], event: tuple[int, int, int], patch: int) -> None:
     """Check that the images of each set fit the model and the first set."""
     channels, height, width = event
     allowed = {(height, width), (height // patch, width // patch)}
     sizes = " or ".join(_size_text(size) for size in sorted(allowed, reverse=True))
-    first = sets[0].event[1:]
+    first = sets[0].array.shape[2:]
     crop = "Crop a folder with python -m ict_ref.prepare --size."
     for name, images in zip(names, sets, strict=True):
-        size = images.event[1:]
+        size = images.array.shape[2:]
         expect(size in allowed, name, f"images of {sizes} for the model", _size_text(size), crop)
         like_first = f"images of {_size_text(first)} as in {names[0]}"
         expect(size == first, name, like_first, _size_text(size), "Give images of one size.")
-        expect(images.event[0] <= channels, name, "grey images for the model", "colour", "Convert them to grey.")
+        expect(images.array.shape[1] <= channels, name, "grey images for the model", "colour", "Convert them to grey.")
 
 
 def _size_text(size: tuple[int, ...]) -> str:
     height, width = size
     return f"{width}x{height}"
-
-
-def _read(name: str) -> Images:
-    if name == HELD_OUT:
-        return digits().held_out
-    pixels = read_pixels(Path(name))
-    return Images(pixels.numpy(), torch.zeros(len(pixels), dtype=torch.int64), 0)

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ict_ref.utils.command_line import expect, model_name
-from ict_ref.utils.option_parser import Decay, Flag, Model, Several, Step, Width, metavar
+from ict_ref.utils.command_line import expect, expect_count, model_name
+from ict_ref.utils.option_parser import Decay, Flag, Model, NetworkName, Several, Step, Width, metavar
 
 Name = Literal["inpaint", "colorize", "superres", "stroke", "denoise", "interpolate"]
 # CM, Appendix D: the noise levels of stroke-guided generation, and the number of levels of the other tasks.
@@ -44,10 +44,10 @@ class Options:
       denoise      removes noise of level --sigma, which is added first unless the image is --noisy
       interpolate  interpolates between the samples of two values of --seed for each label, without an IMAGE
 
-    IMAGE is an image file, a folder of images, an .npz with arr_0, or digits:held-out, the bundled digits outside the
-    training set. Images must have the model's size (crop a folder with python -m ict_ref.prepare --size). Grey images
-    are expanded for a colour model. A model with labels needs --labels, unless the images are digits:held-out. The
-    noise of image k depends only on --seed and k, and equals that of sample k.
+    IMAGE is an image file, a folder of images, a prepared folder, an .npz with arr_0, digits:train, or digits:held-out,
+    the bundled digits outside the training set. Images must have the model's size (crop a folder with python -m
+    ict_ref.prepare --size). Grey images are expanded for a colour model. A model with labels needs --labels, unless the
+    images are bundled digits. The noise of image k depends only on --seed and k, and equals that of sample k.
     """
 
     model: Model
@@ -60,6 +60,8 @@ class Options:
     """EMA weights of the run, by their decay; by default those of the first of --train.ema-decay."""
     ema_sigma: Width = None
     """Relative width of EMA weights to reconstruct, for a run with --train.ema-sigmas (post-hoc EMA)."""
+    network: NetworkName = None
+    """Function or class that builds the network of the user's own that the run has. The module is imported."""
     images: Annotated[tyro.conf.Positional[tuple[str, ...]], metavar("[IMAGE ...]")] = ()
     """Images to edit, for all tasks except interpolate."""
     out: Annotated[Path | None, metavar("FOLDER")] = None
@@ -74,7 +76,7 @@ class Options:
     seeds: Annotated[Several[int], tyro.conf.arg(name="seed", metavar="S ...", help_behavior_hint="")] = ()
     """Seed of the noise; by default 0; interpolate: 0 1."""
     count: Annotated[int | None, metavar("N")] = None
-    """Number of images, evenly chosen; by default all images, or 10 of digits:held-out."""
+    """Number of images, evenly chosen; by default all images, or 10 of bundled digits."""
     mask: Annotated[str | None, metavar("WHERE")] = None
     """inpaint: left, right (the default), top, bottom, center, random, or an image whose white pixels are made."""
     patch: Annotated[int | None, metavar("P")] = None
@@ -113,7 +115,7 @@ class Options:
             expect(fits, f"--{option}", f"--task {task}", f"--task {self.task}", f"Leave --{option} out.")
         for option, least in (("count", 1), ("patch", 2), ("steps", 2)):
             value = getattr(self, option)
-            expect(value is None or value >= least, f"--{option}", f"an integer >= {least}", value)
+            expect_count(value, f"--{option}", least)
 
     def _check_inputs(self) -> None:
         if self.task == "interpolate":

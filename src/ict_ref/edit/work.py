@@ -4,12 +4,12 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-import ict_ref
 from ict_ref.checkpoint.load import PretrainedModel, load_pretrained
 from ict_ref.data.dataset import to_float, to_uint8
 from ict_ref.data.image_files import write_npz, write_pngs
@@ -23,9 +23,11 @@ from ict_ref.sample.images import VALUES
 from ict_ref.sample.recipe import FORMAT, network_sha256
 from ict_ref.sample.sheet import draw_sheet
 from ict_ref.utils import file_format
-from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.atomic import new_files
 from ict_ref.utils.command_line import expect
+from ict_ref.utils.printable import printable
 from ict_ref.utils.progress import bar
+from ict_ref.utils.version import __version__
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,23 @@ def work(options: Options) -> int:
         OSError: A file cannot be read or written.
     """
     trained = load_pretrained(
-        options.model, options.device, step=options.step, ema=options.ema, ema_sigma=options.ema_sigma
+        options.model,
+        options.device,
+        step=options.step,
+        ema=options.ema,
+        ema_sigma=options.ema_sigma,
+        network=options.network,
     )
     if trained.event[0] not in (1, 3):
         raise ValueError(
             f"RUN|FILE: expected a model of grey or colour images, got {trained.name} of {trained.event[0]} channels"
         )
-    made = _interpolated(options, trained) if options.task == "interpolate" else _edited(options, trained)
-    _write(options, trained, made)
-    print(f"{options.task}: {len(made.pixels)} images by {trained.name}")
+    with new_files(options.folder) as new:
+        made = _interpolated(options, trained) if options.task == "interpolate" else _edited(options, trained)
+        _write(options, trained, made, new.folder(options.folder))
+    print(printable(f"{options.task}: {len(made.pixels)} images by {trained.name}"))
     out = options.folder
-    print(f"see {out}/edit.png; one by one in {out}/images, all in images.npz, settings in edit.json")
+    print(printable(f"see {out}/edit.png; one by one in {out}/images, all in images.npz, settings in edit.json"))
     return 0
 
 
@@ -127,8 +135,9 @@ def levels(options: Options, trained: PretrainedModel) -> Levels:
     Raises:
         ValueError: A level is outside the range of training.
     """
-    low, high = trained.method.sigma_min, trained.method.sigma_max
+    low, high = trained.lowest_sigma, trained.method.sigma_max
     if options.sigmas:
+        trained.refuse_untrained("--sigmas", options.sigmas)
         if not low <= options.sigmas[-1] <= options.sigmas[0] <= high:
             raise ValueError(
                 f"--sigmas: expected levels from {high:g} to {low:g} as in training, got {shown(options.sigmas)}"
@@ -136,10 +145,11 @@ def levels(options: Options, trained: PretrainedModel) -> Levels:
         sigmas = torch.tensor(options.sigmas, dtype=torch.float64)
     elif options.task in ("stroke", "denoise"):
         usual = STROKE if options.task == "stroke" else (DENOISE,)
+        trained.refuse_untrained("--sigmas", usual)
         sigmas = torch.tensor(usual, dtype=torch.float64)
     else:
         sigmas = sigma_grid(LEVELS, sigma_min=low, sigma_max=high, rho=trained.method.rho).flip(0)
-    return Levels(sigmas, low, options.chosen_seeds[0])
+    return Levels(sigmas, trained.model.sigma_min, options.chosen_seeds[0])
 
 
 def _interpolated(options: Options, trained: PretrainedModel) -> Made:
@@ -161,15 +171,15 @@ def _interpolated(options: Options, trained: PretrainedModel) -> Made:
     return Made(made.flatten(0, 1), of_each, columns, _row_names(labels, rows), about)
 
 
-def _write(options: Options, trained: PretrainedModel, made: Made) -> None:
-    options.folder.mkdir(parents=True)  # fails if the folder exists, so nothing is overwritten
-    write_pngs(made.pixels, options.folder / "images")
-    write_npz(made.pixels, options.folder / "images.npz", made.labels)
+def _write(options: Options, trained: PretrainedModel, made: Made, folder: Path) -> None:
+    """Write the results into a folder that appears when they are whole."""
+    write_pngs(made.pixels, folder / "images")
+    write_npz(made.pixels, folder / "images.npz", made.labels)
     shown = [(title, [image[None] for image in images[:ROWS]]) for title, images in made.columns]
-    draw_sheet(shown, made.names[:ROWS], options.folder / "edit.png", 1, side=64)
+    draw_sheet(shown, made.names[:ROWS], folder / "edit.png", 1, side=64)
     about = {
         file_format.KEY: FORMAT,
-        "version": ict_ref.__version__,
+        "version": __version__,
         "model": trained.name,
         "network_sha256": network_sha256(trained),
         "task": options.task,
@@ -180,7 +190,7 @@ def _write(options: Options, trained: PretrainedModel, made: Made) -> None:
         "clip": trained.sample.clip,
         **made.about,
     }
-    write_atomically(options.folder / "edit.json", (json.dumps(about, indent=2) + "\n").encode())
+    (folder / "edit.json").write_bytes((json.dumps(about, indent=2) + "\n").encode())
 
 
 def _row_names(labels: Int64[Tensor, " rows"] | None, rows: int) -> list[str]:

@@ -34,13 +34,13 @@ def run_experiments(options: ExperimentOptions) -> int:
     import torch
 
     from ict_ref.experiments.catalogue import chosen
-    from ict_ref.utils.atomic import write_atomically
+    from ict_ref.utils.atomic import new_files
 
     torch.set_num_threads(1)  # small networks are fastest with one thread
     found = {name: run(name, one) for name, one in chosen(options).items()}
     if options.json is not None:
-        _refuse_file(options.json)  # another process may have written this file in the meantime
-        write_atomically(options.json, (json.dumps(as_json(found), indent=2) + "\n").encode())
+        with new_files(options.json, options={options.json: "--json"}) as new:
+            new.write(options.json, (json.dumps(as_json(found), indent=2) + "\n").encode())
     return 0
 
 

@@ -22,7 +22,7 @@ from ict_ref.experiments.known_deviations import DEVIATIONS, RIGHT, KnownDeviati
 from ict_ref.experiments.runs import EVALUATION_SEED, Table, Tick
 from ict_ref.experiments.step_parts import PartedRun
 from ict_ref.formulas import frechet_distance, precision_recall
-from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.atomic import write_under_lock
 from ict_ref.utils.file_format import KEY, format_of
 from ict_ref.utils.json_file import as_fields, read_json
 from ict_ref.utils.rng import stream
@@ -194,7 +194,7 @@ class DeviationCosts:
             found = replace(found, loss=loss, **asdict(self._scorer.scores(samples, self._scorer.labels)))
             write_grid(samples[self._scorer.shown], path.with_suffix(".png"), len(self._scorer.classes))
         found = replace(found, seconds=round(time.process_time() - begun, 2))
-        write_atomically(path, (json.dumps({KEY: FORMAT, **asdict(found)}, indent=1) + "\n").encode())
+        write_under_lock(path, (json.dumps({KEY: FORMAT, **asdict(found)}, indent=1) + "\n").encode())
 
     @cached_property
     def _images(self) -> tuple[Images, Images]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from ict_ref.utils.command_line import expect
+from ict_ref.utils.command_line import expect, expect_count
 from ict_ref.utils.option_parser import Several, metavar
 
 Name = Literal["delta", "gaussian", "mixture", "levels", "teacher-ema", "huber", "deviations"]
@@ -51,4 +51,5 @@ class ExperimentOptions:
             value = getattr(self, name)
             allowed = value is None or "deviations" in self.only
             expect(allowed, f"--{name}", "nothing without --only deviations", value)
-            expect(not isinstance(value, int) or value >= 1, f"--{name}", "an integer >= 1", value)
+            if isinstance(value, int):
+                expect_count(value, f"--{name}")

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from ict_ref.figures.catalogue import maker_of
 from ict_ref.figures.options import EPILOG, FigureOptions
+from ict_ref.utils.atomic import lock_of, new_files
 from ict_ref.utils.command_line import guarded, refuse_place
 from ict_ref.utils.option_parser import parse_options
+from ict_ref.utils.printable import printable
+from ict_ref.utils.regular_file import read_regular
 
 # torch and matplotlib are imported after the arguments are checked, so that help and errors appear at once.
 if TYPE_CHECKING:
@@ -50,12 +53,14 @@ def make(options: FigureOptions) -> int:
         options.run,
         options.out,
         step=options.step,
+        ema=options.ema,
+        ema_sigma=options.ema_sigma,
         size=options.sheet,
         wanted=options.labels,
         seed=options.seed or 0,
         device=options.device or "auto",
     )
-    print(line)
+    print(printable(line))
     return 0
 
 
@@ -77,23 +82,20 @@ def write_figures(makers: Mapping[str, Callable[[], "Figure"]], folder: Path, *,
     `makers` are functions that make a figure, by the name of its files. With `keep`, figures that exist are not made.
 
     Raises:
-        ValueError: matplotlib is missing, or a file exists with other content.
+        ModuleNotFoundError: matplotlib is missing.
+        ValueError: A file exists with other content.
         OSError: A file cannot be written.
     """
-    try:
-        from ict_ref.utils.chart import SUFFIXES, files
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "matplotlib":
-            raise
-        raise ValueError("figures need matplotlib: pip install 'ict_ref[figures]'") from None
+    from ict_ref.utils.chart import SUFFIXES, files
+
     for name, maker in makers.items():
         paths = {suffix: folder / f"{name}{suffix}" for suffix in SUFFIXES}
-        if keep and all(path.exists() for path in paths.values()):
-            print(f"{paths['.png']}  kept, it exists")
+        if keep and all(path.exists() and not lock_of(path).exists() for path in paths.values()):
+            print(printable(f"{paths['.png']}  kept, it exists"))
             continue
         figure = maker()
         write_missing({paths[suffix]: content for suffix, content in files(figure).items()})
-        print(f"{paths['.png']}  {figure.caption}", flush=True)
+        print(printable(f"{paths['.png']}  {figure.caption}"), flush=True)
     return 0
 
 
@@ -120,17 +122,12 @@ def write_missing(contents: dict[Path, bytes]) -> None:
         ValueError: A file exists with other content.
         OSError: A file cannot be read or written.
     """
-    from ict_ref.utils.atomic import write_atomically
-
-    there = [path for path in contents if os.path.lexists(path)]
-    for path in there:
-        if path.read_bytes() != contents[path]:
-            raise ValueError(
-                f"--out: expected a new path or the same file, got another {path}. Move it, or choose another --out."
-            )
-    for path in contents.keys() - set(there):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, contents[path])
+    with new_files(*contents, again=True) as new:
+        for path, content in contents.items():
+            if os.path.lexists(path) and read_regular(path) != content:
+                expected = "expected a new path or the same file"
+                raise ValueError(f"--out: {expected}, got another {path}. Move it, or choose another --out.")
+            new.write(path, content)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from ict_ref.figures.ablations import MAKERS
 from ict_ref.figures.comparison import Comparison, verdict
 from ict_ref.utils.file_format import difference
 from ict_ref.utils.panel import Figure, Panel, Points
+from ict_ref.utils.regular_file import real_path
 
 
 def figure_from_runs(number: str, runs: Sequence[Path]) -> Figure:
@@ -67,7 +68,7 @@ def _names(number: str, configs: Mapping[Path, Config]) -> dict[Path, str]:
     maker = MAKERS[number]
     papers = maker.runs if isinstance(maker, Comparison) else {}
     names = {
-        run: next((name for name, paper in papers.items() if _is_like(config, paper)), run.resolve().name)
+        run: next((name for name, paper in papers.items() if _is_like(config, paper)), real_path(run).name)
         for run, config in configs.items()
     }
     taken = list(names.values())

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 import tyro
 
 from ict_ref.figures.catalogue import FIGURES
-from ict_ref.utils.command_line import expect
-from ict_ref.utils.option_parser import Several, Step, metavar
+from ict_ref.utils.command_line import LARGEST_SEED, expect, expect_count
+from ict_ref.utils.nearest import hint
+from ict_ref.utils.option_parser import Decay, Several, Step, Width, metavar
 
 GROUPS = {
     "analytic": [number for number, entry in FIGURES.items() if entry.analytic],
@@ -17,7 +18,7 @@ GROUPS = {
 # Figures whose curves are scores of a run's checkpoints.
 FROM_RUNS = ("1b", "1c", "2a", "2b", "2c", "3a", "3c", "4b")
 # Options that belong to a sheet of samples.
-OF_SHEET = ("step", "sheet", "labels", "seed", "device")
+OF_SHEET = ("step", "ema", "ema_sigma", "sheet", "labels", "seed", "device")
 
 
 def _duration(seconds: float) -> str:
@@ -48,12 +49,12 @@ class FigureOptions:
     Each figure is written as NUMBER.png and NUMBER.svg, with its points in NUMBER.csv (panel, curve, x, y). Quick
     figures are made first, and each is written as soon as it is made. A figure whose three files exist is kept, so the
     same command resumes after a stop. Existing files are not overwritten. With the same version of matplotlib a figure
-    has the same bytes each time. Drawing needs matplotlib: pip install 'ict_ref[figures]'.
+    has the same bytes each time. Drawing needs the package matplotlib.
 
     A sheet (--run, --sheet, --labels, --seed, --device) shows samples in one step and in two steps from the same noise,
-    like Figures 5 and 7 to 10. It does not need matplotlib. For a model with labels each row shows one class, and
-    sample k is that of python -m ict_ref.sample with the same --labels and --seed. NAME-sheet.json beside
-    NAME-sheet.png describes how it was made.
+    like Figures 5 and 7 to 10. --step, --ema and --ema-sigma choose the weights. It does not need matplotlib. For a
+    model with labels each row shows one class, and sample k is that of python -m ict_ref.sample with the same --labels
+    and --seed. NAME-sheet.json beside NAME-sheet.png describes how it was made.
     """
 
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("figures")
@@ -68,6 +69,10 @@ class FigureOptions:
     """Run folder, checkpoint or network file for a sheet of samples."""
     step: Step = None
     """Checkpoint of the run, by its step; by default the newest."""
+    ema: Decay = None
+    """EMA weights of the run, by their decay; by default those of the first of --train.ema-decay."""
+    ema_sigma: Width = None
+    """Relative width of EMA weights to reconstruct, for a run with --train.ema-sigmas (post-hoc EMA)."""
     sheet: Annotated[tuple[int, int] | None, metavar("ROWS COLUMNS")] = None
     """Size of the sheet; by default 10 8, with fewer rows for fewer classes."""
     labels: Annotated[Several[int], metavar("CLASS ...")] = ()
@@ -81,13 +86,19 @@ class FigureOptions:
         if self.runs:
             self._check_runs()
         for name in ("only",) if self.run else OF_SHEET:
+            option = f"--{name.replace('_', '-')}"
             if getattr(self, name) not in (None, ()):
                 if self.run:
-                    raise ValueError(f"--{name}: expected only without --run, got both. Leave one of them out.")
-                raise ValueError(f"--{name}: expected --run too, got --{name} alone. Add --run.")
+                    raise ValueError(f"{option}: expected only without --run, got both. Leave one of them out.")
+                raise ValueError(f"{option}: expected --run too, got {option} alone. Add --run.")
         for name in self.only:
-            expect(name in {*FIGURES, *GROUPS}, "--only", f"one of {', '.join([*FIGURES, *GROUPS])}", name)
-        expect(self.seed is None or self.seed >= 0, "--seed", "an integer >= 0", self.seed)
+            expect(
+                name in {*FIGURES, *GROUPS},
+                "--only",
+                f"one of {', '.join([*FIGURES, *GROUPS])}",
+                name + hint(name, [*FIGURES, *GROUPS]),
+            )
+        expect_count(self.seed, "--seed", 0, LARGEST_SEED)
 
     def _check_runs(self) -> None:
         expect(self.run is None, "--run", "only without --from", "both", "Leave one of them out.")

@@ -9,16 +9,16 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-import ict_ref
 from ict_ref.checkpoint.load import PretrainedModel, load_pretrained
 from ict_ref.config import Machine
 from ict_ref.distributed.process_group import joined
 from ict_ref.sample.recipe import FORMAT, Recipe
 from ict_ref.sample.sheet import COLUMNS, ROWS, sample_sheet
 from ict_ref.utils import file_format
-from ict_ref.utils.atomic import write_atomically
-from ict_ref.utils.command_line import expect, model_name, refuse_place
+from ict_ref.utils.atomic import new_files, refuse_outputs
+from ict_ref.utils.command_line import expect, model_name
 from ict_ref.utils.progress import bar
+from ict_ref.utils.version import __version__
 
 
 def write_samples(
@@ -26,6 +26,8 @@ def write_samples(
     folder: Path,
     *,
     step: int | None = None,
+    ema: float | None = None,
+    ema_sigma: float | None = None,
     size: tuple[int, int] | None,
     wanted: tuple[int, ...],
     seed: int,
@@ -33,33 +35,32 @@ def write_samples(
 ) -> str:
     """Write NAME-sheet.png and its description NAME-sheet.json to the folder, and return a summary line.
 
-    `run` is a run folder, whose checkpoint after `step` updates is used, or a file. `size` and `wanted` are the
-    arguments of `planned`.
+    `run` is a run folder, whose checkpoint after `step` updates is used, or a file. `ema` and `ema_sigma` choose EMA
+    weights as in `load_pretrained`. `size` and `wanted` are the arguments of `planned`.
 
     Raises:
         ValueError: The model cannot be loaded, does not have such labels, or an output path exists.
         OSError: A file cannot be read or written.
     """
-    place = folder / f"{model_name(run, step)}-sheet.png"
-    for path in (place, place.with_suffix(".json")):
-        refuse_place(path)
-    with joined(Machine(device=device), option="--device") as group:
-        trained = load_pretrained(run, group.device, step=step)
+    place = folder / f"{model_name(run, step, ema, ema_sigma)}-sheet.png"
+    description = place.with_suffix(".json")
+    refuse_outputs(place, description)
+    with joined(Machine(device=device), option="--device") as group, new_files(description, place) as new:
+        trained = load_pretrained(run, group.device, step=step, ema=ema, ema_sigma=ema_sigma)
         recipes, rows, columns = planned(trained, size, wanted, seed)
         with bar(2 * rows * columns, "sampling", "images") as progress:
             blocks = {title: made(recipe, columns, progress.update) for title, recipe in recipes.items()}
-    about = {
-        file_format.KEY: FORMAT,
-        "ict_ref": ict_ref.__version__,
-        "model": trained.name,
-        "rows": rows,
-        "columns": columns,
-        "blocks": {title: recipe.described() for title, recipe in recipes.items()},
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    labels = next(iter(recipes.values())).labels
-    sample_sheet(blocks, labels, place, rows=rows, columns=columns)
-    write_atomically(place.with_suffix(".json"), json.dumps(about, indent=2).encode() + b"\n")
+        about = {
+            file_format.KEY: FORMAT,
+            "ict_ref": __version__,
+            "model": trained.name,
+            "rows": rows,
+            "columns": columns,
+            "blocks": {title: recipe.described() for title, recipe in recipes.items()},
+        }
+        new.write(description, json.dumps(about, indent=2).encode() + b"\n")
+        labels = next(iter(recipes.values())).labels
+        sample_sheet(blocks, labels, new.file(place), rows=rows, columns=columns)
     return f"{place}  {trained.name}, {rows} rows of {columns}, from the same noise: {'; '.join(blocks)}"
 
 
