@@ -24,6 +24,7 @@ from ict_ref.prepare.options import PrepareOptions
 from ict_ref.sample.options import Sampling
 from ict_ref.sample.options import parse as parse_sampling
 from ict_ref.search.options import SearchOptions
+from ict_ref.training.import_lpips import Options as LpipsOptions
 from ict_ref.utils.option_parser import Option, options_of, parse_options
 
 COMMANDS: dict[str, Any] = {
@@ -38,22 +39,30 @@ COMMANDS: dict[str, Any] = {
     "prepare.__main__": PrepareOptions,
     "import_checkpoint": import_checkpoint.Options,
     "export_checkpoint": export_checkpoint.Options,
+    "training.import_lpips": LpipsOptions,
 }
+# The options of a command that may run as a SLURM job.
+PLACEMENT = "--processes --slurm --profile --wait --dry-run --device --threads --job.nodes --job.processes-per-node "
+PLACEMENT += "--job.gpus-per-node --job.gpu-type --job.gpu-memory-gb --job.cpus-per-process --job.memory-gb "
+PLACEMENT += "--job.minutes --job.signal-seconds --job.partition --job.account --job.qos --job.constraint --job.setup "
+PLACEMENT += "--job.sbatch "
 # The names that users may have in scripts; [IMAGE is the first word of a name of several.
 NAMES = {
-    "evaluate.__main__": "--reference --step --every-milestone --features --k --json --save-stats --table --count "
-    "--sigmas --labels --label-order --seed --clip --truncate --ema --ema-sigma --precision --compile "
-    "--device --processes --threads SAMPLES",
-    "search.__main__": "--reference --step --features --count --before --after --nodes --labels --seed --device --out "
-    "--label-order --truncate --ema --ema-sigma --precision --compile --processes --threads RUN|FILE",
+    "evaluate.__main__": PLACEMENT
+    + "--reference --step --every-milestone --features --k --json --save-stats --table --count "
+    "--sigmas --labels --label-order --seed --clip --truncate --ema --ema-sigma --network --precision --compile "
+    "--trust SAMPLES",
+    "search.__main__": PLACEMENT + "--reference --step --features --count --before --after --nodes --labels --seed "
+    "--out --label-order --truncate --ema --ema-sigma --network --precision --compile --trust RUN|FILE",
     "edit.__main__": "--task --step --out --labels --seed --sigmas --sigma --count --mask --patch --noisy --steps "
-    "--device --ema --ema-sigma RUN|FILE [IMAGE",
-    "figures.__main__": "--out --only --from --run --step --sheet --labels --seed --device",
+    "--device --ema --ema-sigma --network RUN|FILE [IMAGE",
+    "figures.__main__": "--out --only --from --run --step --ema --ema-sigma --sheet --labels --seed --device",
     "experiments.__main__": "--only --json --runs --seeds --steps",
-    "prepare.__main__": "--out --split --size --grey --class-map --workers --check SOURCE",
-    "import_checkpoint": "--out --format --size --time-scale --head-channels --qkv --no-average --dropout "
+    "prepare.__main__": "--out --split --size --grey --class-map --unknown-files --workers --check SOURCE",
+    "import_checkpoint": "--out --format --size --time-scale --head-channels --qkv --no-average --entry --dropout "
     "--dropout-max-resolution FILE",
-    "export_checkpoint": "--out --step --ema --ema-sigma RUN|FILE",
+    "export_checkpoint": "--out --format --step --ema --ema-sigma RUN|FILE",
+    "training.import_lpips": "--out --pooling FILE",
 }
 each_command = pytest.mark.parametrize("command", COMMANDS)
 
@@ -145,7 +154,7 @@ def test_what_is_required_and_what_is_too_much_is_one_line(command: str, capsys:
         line = refused(command, [], capsys)
         assert line.startswith(f"{required[0].name}: expected ")
     given = [word for option in required if not option.positional for word in (option.name, _good(option))]
-    if command != "edit.__main__":
+    if command not in ("edit.__main__", "training.import_lpips"):  # they take several
         with pytest.raises(ValueError, match=r"unexpected argument [ab]; see python -m it --help"):
             parse_options(COMMANDS[command], [*given, "a", "b"], "it", default=lambda given: pytest.fail("too much"))
 

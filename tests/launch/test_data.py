@@ -4,11 +4,13 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -202,10 +204,14 @@ def test_data_that_may_not_be_read_are_one_line(
     data = prepared(tmp_path / "data", random_images(5, 1, 6, 6))
     capsys.readouterr()
 
-    def forbidden(path: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(path))
+    opened = os.open
 
-    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    def forbidden(path: Any, *arguments: Any, **options: Any) -> int:
+        if Path(path) == data / "data.json":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", forbidden)
     assert main(["--config", "minimal", "--data.name", "folder", "--data.path", str(data)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"cannot use {data / 'data.json'}: Permission denied" in line

@@ -1,14 +1,19 @@
 """`--dry-run`: the file that would be submitted, the source of each value, and what is not ready; without any data."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from tests.support.datasets import prepared, random_images
 
+from ict_ref.checkpoint.network_file import export
+from ict_ref.config import minimal
 from ict_ref.launch.__main__ import main
 from ict_ref.launch.options import parse
 from ict_ref.launch.submit import as_slurm_task, for_slurm
+from ict_ref.networks.model import build_model
+from ict_ref.networks.network_checkpoint import NetworkCheckpoint
 from ict_ref.slurm.submit import executor
 
 
@@ -111,3 +116,37 @@ def test_a_dry_run_of_a_run_here_lists_what_the_run_would_reject(
     not_ready = [line for line in text.splitlines() if line.startswith("not ready: ")]
     assert [line.split(": ")[1] for line in not_ready] == ["--data.path", "--machine.device"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_the_run_would_reject_are_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights to start from, and a denoiser to distil; a run with a checkpoint does not need the weights again"""
+    monkeypatch.chdir(tmp_path)
+    state = build_model(minimal(), event=(1, 8, 8), classes=10).network.state_dict()
+    given = NetworkCheckpoint(options=minimal().network, channels=1, size=8, classes=10, state=state)
+    export(given, Path("good"))
+    export(dataclasses.replace(given, sigma_data=1.0), Path("other"))
+    Path("junk").write_bytes(b"junk")
+    ect = ["--config", "minimal", "--method.objective", "ect", "--out", "run"]
+    expected = "--train.init: expected a network file or a checkpoint"
+    for words, start in (
+        ([*ect, "--train.init", "nowhere"], f"{expected}, got nowhere."),
+        ([*ect, "--train.init", "."], f"{expected}, got ."),
+        ([*ect, "--train.init", "junk"], f"{expected}. junk is damaged"),
+        ([*ect, "--train.init", "other"], "--method.sigma-data: expected 1.0 as in the weights of other, got 0.5"),
+        ([*ect, "--train.init", "good", "--network.width", "16"], "--train.init: expected the tensors of this run's"),
+        (
+            ["--config", "minimal", "--method.objective", "distillation", "--method.denoiser", "nowhere"],
+            "--method.denoiser: expected a file, got nowhere",
+        ),
+    ):
+        lines = [line for line in shown(words, capsys).splitlines() if line.startswith("not ready: ")]
+        assert len(lines) == 1
+        assert lines[0].startswith(f"not ready: {start}")
+    assert shown([*ect, "--train.init", "good"], capsys).endswith("\nready\n")
+    distillation = ["--config", "minimal", "--method.objective", "distillation", "--method.denoiser", "good"]
+    assert shown(distillation, capsys).endswith("\nready\n")
+    Path("run").mkdir()
+    Path("run/checkpoint-00000010.safetensors").touch()
+    assert "not ready: --train.init" not in shown([*ect, "--train.init", "nowhere"], capsys)

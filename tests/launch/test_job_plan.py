@@ -73,7 +73,7 @@ def test_an_unknown_gpu_is_not_planned_for() -> None:
 
 
 def test_what_cannot_fit_is_listed_with_the_numbers(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*SMALL, "--network.width", "16384"]) == 0
+    assert main([*SMALL, "--network.width", "8192"]) == 0
     text = capsys.readouterr().out
     assert "\nmemory:" not in text
     (line,) = [line for line in text.splitlines() if line.startswith("not ready: --machine.accumulate")]

@@ -20,6 +20,19 @@ def test_the_run_folder_is_named_by_preset_and_configuration() -> None:
     assert str(parse(["--config", "minimal", "--out", "here"]).folder()) == "here"
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--sample.two-step-sigma 0.3 --method.sigma-max 0.5",
+        "--acceptance.accuracy None --data.no-labels",
+        "--method.objective tcm --train.init file --sample.two-step-sigma 1",
+    ],
+)
+def test_a_folder_is_named_where_the_preset_s_sampling_does_not_go_with_the_options(options: str) -> None:
+    folder = parse(["--config", "digits", *options.split(), "--dry-run"]).folder()
+    assert re.fullmatch(r"runs/digits-[0-9a-f]{8}", str(folder))
+
+
 def test_options_change_the_preset() -> None:
     launch = parse(["--config", "digits", "--train.batch_size=32", "--network.multipliers", "1", "2", "2"])
     assert launch.config.train.batch_size == 32

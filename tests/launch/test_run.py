@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import json
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from tests.support.datasets import prepared, random_images
 from tests.support.files import contents
 from tests.support.runs import newest
 
+import ict_ref
 from ict_ref.data.dataset import load
 from ict_ref.distributed.process_group import ProcessGroup
 from ict_ref.evaluate.evaluator import Evaluator
@@ -72,9 +75,15 @@ def test_the_scores_and_the_picture_are_of_the_average_and_of_the_held_out_image
     evaluator = Evaluator(dataset.held_out)
     scores = [evaluator.score(name, pixels, labels) for name, pixels in made.items()]
     scores += evaluator.baselines(dataset.train, labels, seed=5)
-    assert json.loads((tmp_path / "scores.json").read_text())["scores"] == [
-        dataclasses.asdict(score) for score in scores
-    ]
+    protocol = "599 images, against as many held-out ones, by pixels from -1 to 1, k = 3"
+    assert json.loads((tmp_path / "scores.json").read_text()) == {
+        "format": 2,
+        "ict_ref": ict_ref.__version__,
+        "step": 16,
+        "seed": 5,
+        "protocol": protocol,
+        "scores": [dataclasses.asdict(score) for score in scores],
+    }
     sample_sheet({**made, "real images, held out": dataset.held_out.pixels}, labels, tmp_path / "again.png")
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "samples.png").read_bytes()
 
@@ -281,9 +290,47 @@ def test_a_run_stopped_by_ctrl_c_saves_says_how_to_go_on_and_does(tmp_path: Path
     said = re.search(r"stopped by SIGINT and saved after step (\d+) of 120 in .*; the same command resumes there", err)
     assert said is not None, err
     with contextlib.ExitStack() as stack:
-        trainer, _ = prepare(parse([*ARGUMENTS, str(tmp_path)]), ProcessGroup(), stack)
+        trainer = prepare(parse([*ARGUMENTS, str(tmp_path)]), ProcessGroup(), stack).trainer
     assert trainer.step == int(said[1]) < 120
     trainer.update()
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_run_whose_terminal_is_closed_saves(processes: str, tmp_path: Path) -> None:
+    arguments = ["--config", "minimal", "--train.steps", "2000", "--train.batch-size", "8", "--processes", processes]
+    arguments += ["--record.save-every", "2000", "--out", str(tmp_path)]
+    child, terminal = pty.fork()
+    if not child:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it for the tests themselves
+        os.execv(sys.executable, [sys.executable, "-m", "ict_ref.launch", *arguments])  # noqa: S606 (our own command)
+    deadline = time.monotonic() + 120
+    metrics = tmp_path / "metrics.jsonl"
+    while not (metrics.exists() and '"step": 2' in metrics.read_text()):
+        assert time.monotonic() < deadline
+        if select.select([terminal], [], [], 0.05)[0]:
+            os.read(terminal, 4096)
+    os.close(terminal)  # the system sends SIGHUP, and nothing can be written from now on
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    assert len(list(tmp_path.glob("checkpoint-*.safetensors"))) == 1
+
+
+def test_a_hangup_stops_once_and_stays_ignored_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it for the tests themselves
+    try:
+        stop = StopRequest()
+        with stop.listening():
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)  # no KeyboardInterrupt
+            assert stop.signal == signal.SIGHUP
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        stop = StopRequest()
+        with stop.listening():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.slow

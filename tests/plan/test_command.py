@@ -106,7 +106,7 @@ def test_measured_shares_are_of_the_architecture_and_the_gpu(
         ((*DIGITS, "--measured", "missing.json"), "missing.json"),
         ((*DIGITS, "--data.name", "folder"), "--data.path: expected a prepared folder"),
         (("--config", "digits", "--gpu", "a100"), "--gpu: expected one of v100-32gb"),
-        (("--config", "digits", "--gpus", "4", "--train.batch-size", "40000000"), "--machine.accumulate: expected an"),
+        (("--config", "digits", "--gpus", "4", "--train.batch-size", "16000000"), "--machine.accumulate: expected an"),
     ],
 )
 def test_rejections_are_one_line(arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ict_ref.config import Config
 from ict_ref.config.cluster import DATA_SETS
 from ict_ref.data.prepared import read_about
-from ict_ref.slurm.cluster_file import ClusterFile, folder
+from ict_ref.slurm.cluster_file import SHIPPED, ClusterFile, folder
 
 VARIABLE = "ICT_REF_DATA"
 """Environment variable with a folder of prepared data sets."""
@@ -53,7 +53,7 @@ def with_checksum(config: Config, file: ClusterFile) -> Config:
         raise ValueError(
             f"--data.path: expected the folder of {data.name}, got nothing. Make it with python -m ict_ref.prepare. "
             f'Then give --data.path FOLDER, write {data.name} = "FOLDER" below [data] in '
-            f"{file.path or folder() / 'cluster.toml'}, or keep it as ${VARIABLE}/{data.name}."
+            f"{_editable(file)}, or keep it as ${VARIABLE}/{data.name}."
         )
     try:
         checksum = data.checksum or read_about(Path(data.path)).checksum()
@@ -62,6 +62,14 @@ def with_checksum(config: Config, file: ClusterFile) -> Config:
         raise ValueError(f"--data.path: {error}{f' (named by {named})' if named else ''}") from None
     path, held_out = (_absolute(place) if place else "" for place in (data.path, data.held_out))
     return dataclasses.replace(config, data=dataclasses.replace(data, checksum=checksum, path=path, held_out=held_out))
+
+
+def _editable(file: ClusterFile) -> str:
+    """Return the cluster file in which a user writes; one of the package is copied, since updates replace it."""
+    if file.path is None:
+        return str(folder() / "cluster.toml")
+    own = folder() / file.path.name
+    return f"{own}, a copy of {file.path}" if file.path.parent == SHIPPED else str(file.path)
 
 
 def _expanded(path: str, where: str) -> Path:

@@ -7,8 +7,6 @@ from ict_ref.launch import sources
 from ict_ref.launch.job_plan import memory_line
 from ict_ref.launch.options import Launch
 from ict_ref.launch.preflight import problems
-from ict_ref.launch.submit import as_slurm_task, for_slurm
-from ict_ref.slurm.submit import executor
 
 
 def report(launch: Launch, arguments: Sequence[str]) -> str:
@@ -23,6 +21,8 @@ def report(launch: Launch, arguments: Sequence[str]) -> str:
     with contextlib.suppress(ValueError, OSError):  # `problems` has a line for it
         launch = launch.with_data()
     if launch.slurm:
+        from ict_ref.launch.submit import for_slurm  # imports submitit, which a run here does not need
+
         launch = for_slurm(launch)
     not_ready = problems(launch)
     changed = sources.changes(launch, arguments)
@@ -34,6 +34,13 @@ def report(launch: Launch, arguments: Sequence[str]) -> str:
         if launch.job.gpus_per_node:
             with contextlib.suppress(ValueError, OSError):  # `problems` has a line for it
                 parts.append(memory_line(launch))
-        parts.append(executor(as_slurm_task(launch)).text().strip())
+        parts.append(_sbatch_file(launch))
     parts.append("\n".join(f"not ready: {line}" for line in not_ready) or "ready")
     return "\n\n".join(parts)
+
+
+def _sbatch_file(launch: Launch) -> str:
+    from ict_ref.launch.submit import as_slurm_task
+    from ict_ref.slurm.submit import executor
+
+    return executor(as_slurm_task(launch)).text().strip()

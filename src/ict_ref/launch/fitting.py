@@ -6,7 +6,6 @@ because accumulation changes rounding.
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from ict_ref.plan.memory import memory, state_sizes
 from ict_ref.training.speed import Cost
 from ict_ref.utils.available_memory import available_bytes
 from ict_ref.utils.command_line import is_of_memory
+from ict_ref.utils.environment import whole_number
 
 if TYPE_CHECKING:
     from ict_ref.distributed.process_group import ProcessGroup
@@ -74,7 +74,7 @@ def free_bytes(group: "ProcessGroup", config: Config) -> int:
     """
     if group.device.type == "cuda":
         return int(torch.cuda.mem_get_info(group.device)[0])
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", group.size))
+    here = whole_number("LOCAL_WORLD_SIZE", group.size, 1)
     return max(0, available_bytes() - state_sizes(config).checkpoint) // here
 
 

@@ -37,7 +37,7 @@ class Launch(Placement):
     command resumes a run that was stopped. By default a run uses one process per visible GPU, or one CPU process. With
     --slurm the run is submitted as a job. --list prints the presets. Exit status: 0 done; 1 acceptance thresholds
     missed, or a loss that is not finite; 2 rejected; 3 another process of the run was lost; 130 stopped by Ctrl-C, 143
-    by SIGTERM, 140 by SIGUSR2.
+    by SIGTERM, 140 by SIGUSR2, 129 by the end of its terminal.
     """
 
     preset: Annotated[Preset, tyro.conf.arg(name="config", help_behavior_hint="(required)")]
@@ -68,10 +68,11 @@ class Launch(Placement):
         """Return the run folder."""
         if self.out is not None:
             return self.out
-        preset = PRESETS[self.preset]()
-        as_preset = dataclasses.replace(self.config, sample=preset.sample, acceptance=preset.acceptance)
+        given, preset = dataclasses.asdict(self.config), dataclasses.asdict(PRESETS[self.preset]())
+        # A preset's sampling and thresholds need not go with the other options: this is a name, not a configuration.
+        as_preset = {**given, "sample": preset["sample"], "acceptance": preset["acceptance"]}
         # Version 0.1.0 named folders by sampling and thresholds too. Its runs are resumed in their folders.
-        of_0_1_0 = [digest_of_0_1_0(dataclasses.asdict(config)) for config in (self.config, as_preset)]
+        of_0_1_0 = [digest_of_0_1_0(fields) for fields in (given, as_preset)]
         folders = [Path("runs") / f"{self.preset}-{digest}" for digest in (*of_0_1_0, self.config.digest())]
         return next((folder for folder in folders if folder.exists()), folders[-1])
 

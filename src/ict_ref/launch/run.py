@@ -5,26 +5,25 @@ import dataclasses
 import json
 import signal
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import ict_ref
 from ict_ref.launch.options import Launch
-from ict_ref.slurm.preset_jobs import is_of_the_paper
+from ict_ref.launch.results import SCORES_FORMAT
 from ict_ref.utils import command_line, file_format
 from ict_ref.utils.command_line import FAILED, REFUSED
+from ict_ref.utils.printable import printable
 from ict_ref.utils.signals import StopRequest
+from ict_ref.utils.version import __version__
 
 # torch is imported after the arguments are checked, so that help and errors appear at once.
 if TYPE_CHECKING:
     from ict_ref.data.dataset import Dataset
     from ict_ref.distributed.process_group import ProcessGroup
+    from ict_ref.launch.session import Session
     from ict_ref.training.trainer import Trainer
 
 NAME = "ict_ref.launch"
-SCORES_FORMAT = 2
-"""Format of scores.json; format 1, of version 0.1.0, is the list of scores alone."""
 MINIMAL_NOTE = (
     "preset minimal: its samples are not yet digits; it only checks that a run works. "
     "Train digits with python -m ict_ref.launch --config digits."
@@ -52,106 +51,61 @@ def run(launch: Launch) -> int:
         with contextlib.ExitStack() as connection:
             try:
                 group = connection.enter_context(joined(launch.config.machine))
-                trainer, dataset = prepare(launch, group, folder)
+                session = prepare(launch, group, folder)
             except (ValueError, OverflowError) as error:
                 return say(REFUSED, str(error))
-            launch = dataclasses.replace(launch, config=trainer.config)
+            launch = dataclasses.replace(launch, config=session.trainer.config)
             with out_of_memory_explained(launch.config, group.size):
-                status = train(launch, trainer)
-        return status if status or not group.first else sample_and_score(launch, trainer, dataset)
+                status = train(launch, session)
+        return status if status or not group.first else sample_and_score(launch, session.trainer, session.dataset)
 
 
-def prepare(launch: Launch, group: "ProcessGroup", folder: contextlib.ExitStack) -> "tuple[Trainer, Dataset]":
-    """Return the trainer, resumed from its last checkpoint, and the data; `folder` holds the lock of the run folder.
+def prepare(launch: Launch, group: "ProcessGroup", folder: contextlib.ExitStack) -> "Session":
+    """Return the run, resumed from its last checkpoint; `folder` holds the lock of the run folder.
 
     Raises:
         ValueError: The configuration, the data or the run folder cannot be used; the message is one line.
         OSError: A file cannot be read or written.
     """
-    import torch
+    from ict_ref.launch.session import open_session
 
-    from ict_ref.checkpoint.run_dir import open_run
-    from ict_ref.checkpoint.training_state import checkpoints
-    from ict_ref.data.dataset import load
-    from ict_ref.launch.fitting import probe_update, settled
-    from ict_ref.training.loop import resume
-    from ict_ref.training.metrics_log import refuse_without_tensorboard
-    from ict_ref.training.trainer import Trainer
-
-    config, place = launch.config, launch.folder()
-    refuse_without_gpu(launch, group.device.type)
-    if config.machine.threads > 0:
-        torch.set_num_threads(config.machine.threads)
-    if config.record.tensorboard:
-        refuse_without_tensorboard()
-    dataset = load(config.data)
-    probe = partial(probe_update, examples=dataset.train, group=group)
-    config, choice = settled(config, place, group, probe)
-    trainer = Trainer(config, dataset.train, group, resumes=group.any(group.first and bool(checkpoints(place))))
+    place = launch.folder()
+    session = open_session(launch.config, launch.preset, place, group, folder)
     if group.first:
-        folder.enter_context(open_run(place, config, trainer.images))
-        refuse_results(place)
-    damaged = resume(trainer, place)
-    if group.first:
-        for line in damaged:
-            say(0, line)
-        parameters = sum(parameter.numel() for parameter in trainer.student.parameters())
-        print(f"{launch.preset}: {len(dataset.train)} images, {parameters:,} parameters, run folder {place}")
-        if group.size > 1:
-            print(f"{group.size} processes on {group.device.type}, {config.train.batch_size // group.size} images each")
-        if choice:
-            print(choice)
-        if config.train.precision == "bfloat16":
-            print(BFLOAT16_NOTE)
-        if trainer.step > 0:
-            print(f"resumed after step {trainer.step} of {config.train.steps}")
-    return trainer, dataset
+        _print_begin(launch.preset, place, session)
+    return session
 
 
-def refuse_without_gpu(launch: Launch, device: str) -> None:
-    """Reject a run of the paper on a CPU, unless --machine.device cpu allows it.
-
-    Raises:
-        ValueError: The preset needs GPUs, and none was found.
-    """
-    if device == "cpu" and launch.config.machine.device == "auto" and is_of_the_paper(launch.preset):
-        raise ValueError(
-            f"--machine.device: expected a GPU for the preset {launch.preset}, and torch found none. "
-            "Give --machine.device cpu to train on the CPU all the same."
-        )
-
-
-def refuse_results(folder: Path) -> None:
-    """Reject results that must not be written anew: those of a later version, and links to other files.
-
-    Raises:
-        LaterFormatError: The format of scores.json is later than this version's.
-        ValueError: samples.png or scores.json is a symbolic link.
-    """
-    from ict_ref.utils.atomic import refuse_link
-
-    path = folder / "scores.json"
-    for result in (path, folder / "samples.png"):
-        refuse_link(result)
-    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):  # a damaged one is replaced
-        stored = json.loads(path.read_text())
-        if isinstance(stored, dict):
-            file_format.format_of(path, stored, SCORES_FORMAT)
+def _print_begin(preset: str, place: Path, session: "Session") -> None:
+    """Print what the run trains, where, and after which step it resumes."""
+    trainer, group, images = session.trainer, session.trainer.group, len(session.dataset.train)
+    for line in session.damaged:
+        say(0, line)
+    parameters = sum(parameter.numel() for parameter in trainer.student.parameters())
+    print(printable(f"{preset}: {images} images, {parameters:,} parameters, run folder {place}"))
+    train = trainer.config.train
+    if group.size > 1:
+        print(f"{group.size} processes on {group.device.type}, {train.batch_size // group.size} images each")
+    if session.choice:
+        print(session.choice)
+    if train.precision == "bfloat16":
+        print(BFLOAT16_NOTE)
+    if trainer.step > 0:
+        print(f"resumed after step {trainer.step} of {train.steps}")
 
 
-def train(launch: Launch, trainer: "Trainer") -> int:
+def train(launch: Launch, session: "Session") -> int:
     """Train until the last step or a signal; return 0, or the exit status of the signal."""
-    from ict_ref.launch.fitting import cost
     from ict_ref.training.loop import fit
 
-    stop = StopRequest()
+    stop, trainer = StopRequest(), session.trainer
     with stop.listening():
         finished = fit(
             trainer,
             launch.folder(),
             stop,
             show_samples=lambda path: show_samples(launch, trainer, path),
-            cost=cost(launch.config, trainer.group),
+            cost=session.cost,
         )
     if finished:
         return 0
@@ -199,7 +153,7 @@ def sample_and_score(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> 
     baselines = evaluator.baselines(dataset.train, labels, config.train.seed)
     content = {
         file_format.KEY: SCORES_FORMAT,
-        "ict_ref": ict_ref.__version__,
+        "ict_ref": __version__,
         "step": trainer.step,
         "seed": config.train.seed,
         "protocol": f"{len(held_out)} images, against as many held-out ones, by pixels from -1 to 1, k = {K}",
@@ -217,7 +171,7 @@ def sample_and_score(launch: Launch, trainer: "Trainer", dataset: "Dataset") -> 
 
 def _print_end(launch: Launch) -> None:
     """Print the path of the samples and, for the preset minimal, a note on their quality."""
-    print(f"samples: {launch.folder() / 'samples.png'}")
+    print(printable(f"samples: {launch.folder() / 'samples.png'}"))
     if launch.preset == "minimal" and launch.config.data.name == "digits":
         print(MINIMAL_NOTE)
 

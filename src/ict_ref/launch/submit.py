@@ -10,8 +10,10 @@ from ict_ref.launch.preflight import refuse_unless_ready
 from ict_ref.launch.run import execute, say
 from ict_ref.slurm.submit import submit
 from ict_ref.slurm.worker import SlurmTask
-from ict_ref.training.metrics_log import METRICS, summary
+from ict_ref.training.loggers import METRICS
+from ict_ref.training.metrics_log import summary
 from ict_ref.utils.command_line import REFUSED
+from ict_ref.utils.regular_file import read_regular, real_path
 
 
 def submit_run(launch: Launch) -> int:
@@ -31,7 +33,7 @@ def submit_run(launch: Launch) -> int:
 
 def for_slurm(launch: Launch) -> Launch:
     """Return the run with the absolute path of its folder, and on GPUs if its job has some."""
-    launch = dataclasses.replace(launch, out=launch.folder().resolve())
+    launch = dataclasses.replace(launch, out=real_path(launch.folder()))
     if launch.job.gpus_per_node and launch.config.machine.device == "auto":
         # A job that requests GPUs must fail without them, instead of training on CPUs.
         machine = dataclasses.replace(launch.config.machine, device="cuda")
@@ -54,7 +56,7 @@ def as_slurm_task(launch: Launch) -> SlurmTask:
 
 def progress(metrics: Path) -> tuple[int, str]:
     """Return the last step in the metrics, and a summary of its values."""
-    lines = metrics.read_bytes().splitlines() if metrics.exists() else []
+    lines = read_regular(metrics).splitlines() if metrics.exists() else []
     for line in reversed(lines):
         try:
             last = json.loads(line)

@@ -33,7 +33,7 @@ class Memory:
     ema: int
     """EMA weights of all decays, and averages for post-hoc EMA."""
     teacher: int
-    """CT's averaged teacher; 0 if the student is its own teacher."""
+    """CT's averaged teacher or TCM's frozen function; 0 if the student is its own teacher."""
     activations_per_image: int
     """Part of the peak that grows with the images: saved activations, inputs, dropout masks, temporary maps."""
     activations: int
@@ -94,7 +94,7 @@ def state_sizes(config: Config) -> States:
 @lru_cache(maxsize=32)
 def _state_sizes(config: Config) -> States:
     model = meta_model(config)
-    teacher = None if config.method.mu0 is None else model
+    teacher = model if config.method.has_teacher else None
     names = [*decay_names(config.train).values(), *profile_names(config.train).values()]
     state = TrainingState(model, dict.fromkeys(names, model), teacher, RAdam(model.parameters(), lr=1.0))
     state.allocate(1)

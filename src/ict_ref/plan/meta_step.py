@@ -28,6 +28,7 @@ from ict_ref.networks.dropout import Masks
 from ict_ref.networks.model import ConsistencyModel, build_model, recompute
 from ict_ref.networks.precision import autocast_dtype, emulated_autocast
 from ict_ref.training.discretization import discretization
+from ict_ref.training.level_pairs import lower_sigmas
 from ict_ref.training.loss import training_loss
 from ict_ref.training.sampled_noise import SampledNoise
 from ict_ref.utils.dtypes import torch_dtype
@@ -67,15 +68,17 @@ def counted_config(config: Config) -> Config:
     Kernels replace torch's operations on GPUs. With --machine.compile torch's own operations count, an upper bound of
     what the compiled network needs, as on a CPU.
 
-    LPIPS and the denoiser of a distillation are files. They are left out: the squared l2 distance and a score without a
+    LPIPS and the denoiser that is distilled are files. They are left out: the squared l2 distance and a score without a
     network replace them.
     """
     method = config.method
     if method.distance == "lpips":
         method = dataclasses.replace(method, distance="squared_l2")
-    if method.objective == "distillation":
-        method = dataclasses.replace(method, objective="discrete", denoiser="")
-    train = dataclasses.replace(config.train, batch_size=1, noise_shards=1, seed=0)
+    if method.distils:
+        without = "discrete" if method.objective == "distillation" else method.objective
+        method = dataclasses.replace(method, objective=without, denoiser="")
+    fewest = config.tuning.least_shard if method.objective == "tcm" else 1
+    train = dataclasses.replace(config.train, batch_size=fewest, noise_shards=1, seed=0)
     given = config.machine
     on_cpu = given.device == "cpu" or given.compile is True
     machine = Machine(device="cpu" if on_cpu else "cuda", compile=False)
@@ -85,7 +88,7 @@ def counted_config(config: Config) -> Config:
 def left_out(config: Config) -> tuple[str, ...]:
     """Return the networks of a step that are files and are not counted."""
     lpips = ("LPIPS",) if config.method.distance == "lpips" else ()
-    return lpips + (("the denoiser",) if config.method.objective == "distillation" else ())
+    return lpips + (("the denoiser",) if config.method.distils else ())
 
 
 def meta_model(config: Config, *, recomputes: bool = False) -> ConsistencyModel:
@@ -114,15 +117,18 @@ def meta_inputs(config: Config, model: ConsistencyModel, images: int) -> MetaInp
         torch.empty(images, *site[:3], dtype=torch.bool, device=META) for site in model.network.dropout_sites()
     )
     labels = torch.empty(images, dtype=torch.int64, device=META) if config.data.labels else None
-    denoises = config.method.objective == "denoising"
-    sigma = torch.empty(images, dtype=torch.float64, device=META) if denoises else None
-    return MetaInputs(x, labels, SampledNoise(index, z, masks, sigma))
+    gridless = config.method.is_gridless
+    sigma = torch.empty(images, dtype=torch.float64, device=META) if gridless else None
+    return MetaInputs(x, labels, SampledNoise(index, z, masks, sigma, lower_sigmas(sigma, 0, config)))
 
 
 def meta_loss(config: Config, model: ConsistencyModel, inputs: MetaInputs) -> Float[Tensor, ""]:
     """Return the loss of a microbatch, of which the backward pass is ready."""
     levels = discretization(0, config, META)
-    losses = training_loss(model, inputs.x, inputs.labels, inputs.noise, levels, config.method, teacher=model)
+    losses = training_loss(
+        model, inputs.x, inputs.labels, inputs.noise, levels, config.method, teacher=model, tuning=config.tuning,
+        scm=config.scm,
+    )  # fmt: skip
     return losses.mean()
 
 

@@ -13,7 +13,7 @@ from ict_ref.config import PRESETS, Config
 from ict_ref.config.old_names import with_current_options
 from ict_ref.plan.hardware import GPUS
 from ict_ref.slurm.preset_jobs import preset_job
-from ict_ref.utils.command_line import expect
+from ict_ref.utils.command_line import expect, expect_count
 from ict_ref.utils.option_parser import Flag, Given, Several, metavar, parse_options
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class PlanOptions:
 
     def __post_init__(self) -> None:
         for name, value in (("--gpus", self.gpus), ("--gpus-per-node", self.gpus_per_node)):
-            expect(value >= 1, name, "an integer >= 1", value)
+            expect_count(value, name)
         alone = self.preset is None and not self.json
         expect(alone or not self.all, "--all", "--all alone, which prints a table as Markdown", "other options too")
         for name, rate in (("--network-rate", self.network_rate), ("--disk-rate", self.disk_rate)):
