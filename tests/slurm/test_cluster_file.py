@@ -8,7 +8,7 @@ from tests.support.datasets import prepared, random_images
 from ict_ref.config import Machine, Record
 from ict_ref.launch.__main__ import main
 from ict_ref.launch.options import parse
-from ict_ref.slurm.cluster_file import SHIPPED, found, names
+from ict_ref.slurm.cluster_file import SHIPPED, folder, found, names
 from ict_ref.slurm.options import Job
 
 GROUPS = """\
@@ -185,6 +185,12 @@ def test_messages_about_data_name_the_file_in_use(tmp_path: Path, capsys: pytest
     ):
         assert main(["--config", *words, "--profile", str(file)]) == 2
         assert capsys.readouterr().err.endswith(f"{says}\n")
+
+
+def test_a_file_of_the_package_is_copied_before_it_is_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", "cifar10", "--profile", "a100"]) == 2
+    mine = f"{folder()}/a100.toml, a copy of {SHIPPED}/a100.toml"
+    assert f'write cifar10 = "FOLDER" below [data] in {mine}, or keep it' in capsys.readouterr().err
 
 
 def test_a_file_may_begin_with_a_byte_order_mark_and_have_other_line_ends(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_the_sbatch_file_has_all_options(
         "reservation=maintenance", "open-mode=append", f"job-name={folder.name}",
         f"output={tmp_path / folder}/slurm/%j/%j_0_log.out",
     }  # fmt: skip
-    assert "set -e\nmodule load cuda\nulimit -n 4096\n" in shown
+    assert "export PYTHONSAFEPATH=1\nset -e\nmodule load cuda\nulimit -n 4096\n" in shown
     assert "--kill-on-bad-exit=1 --cpus-per-task=6" in shown
     assert '"batch_size": 16' in shown
     assert list(tmp_path.iterdir()) == []
@@ -120,7 +120,7 @@ def test_the_presets_are_listed_with_what_the_paper_says(capsys: pytest.CaptureF
         ('sbatch = ["--parsable"]', "expected options that the launcher does not set, got parsable. The launcher"),
         ('sbatch = ["cpus_per_task=2"]', "got cpus-per-task. Use --job.cpus-per-process."),
         ('sbatch = ["t=1"]', "got t. Use --job.minutes."),
-        ('partition = "a\\nb"', "--job.partition: expected printable characters, got 'a\\nb'"),
+        ('partition = "a\\nb"', "--job.partition: expected printable characters other than %, got 'a\\nb'"),
         ("job = 2", "profile.toml: expected a table [job], got job = 2"),
         ("[[machine]]\nthreads = 1", "profile.toml: expected a table [machine], got machine = [{'threads': 1}]"),
         ('[machine]\nrecompute = "maybe"', "recompute: expected true or false or one of auto, got maybe"),
@@ -144,6 +144,11 @@ def test_a_profile_that_is_wrong_is_one_line(
         (["--profile", ""], "--profile: expected a TOML file or one of a100, cpu, got an empty string"),
         (["--slurm", "--profile", "cpu", "--job.minutes", "0"], "--job.minutes: expected an integer >= 1, got 0\n"),
         (["--slurm", "--out", "a%j"], "a%j"),
+        (["--slurm", "--out", "a\n#SBATCH --wrap=id"], r"a\n#SBATCH --wrap=id'. Choose"),
+        (["--slurm", "--out", "a\x1b[2J"], r"a\x1b[2J'. Choose"),
+        (["--slurm", "--out", "a\u202eb"], r"a\u202eb'. Choose"),
+        (["--slurm", "--job.account", "a%u"], "--job.account: expected printable characters other than %, got 'a%u'"),
+        (["--slurm", "--job.minutes", "1" + "0" * 20], "--job.minutes: expected an integer between 1 and 1000000"),
         (["--profile", "a10"], "--profile: expected a TOML file or one of a100, cpu, got a10; perhaps you meant a100"),
         (["--slurm", "--processes", "2"], "--processes: expected 0 with --slurm, got 2. Use --job.nodes"),
         (["--wait"], "--wait: expected --slurm too, got --wait alone. Add --slurm."),

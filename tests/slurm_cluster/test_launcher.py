@@ -268,16 +268,20 @@ def test_a_process_that_fails_ends_the_job_and_is_named(slurm: Cluster, runs: Pa
 
 
 def task(job: str, rank: int) -> int:
-    """Return the process of a job's rank on this machine."""
+    """Return the process of a job's rank on this machine.
+
+    srun has the job, rank 0 and the command line of the ranks in its own environment and command line, so that the
+    program decides.
+    """
     for path in Path("/proc").iterdir():
         if path.name.isdigit():
             try:
                 words = (path / "environ").read_bytes().split(b"\0")
-                line = (path / "cmdline").read_bytes()
+                program, *line = (path / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
             mine = f"SLURM_JOB_ID={job}".encode() in words and f"SLURM_PROCID={rank}".encode() in words
-            if mine and b"submitit" in line:
+            if mine and b"python" in program and b"submitit.core._submit" in line:
                 return int(path.name)
     raise AssertionError(f"job {job} has no process {rank}")
 

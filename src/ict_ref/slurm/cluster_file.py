@@ -11,10 +11,8 @@ A cluster file is found by --profile, else by $ICT_REF_PROFILE, else at ~/.confi
 path, or the name of a file NAME.toml in ~/.config/ict_ref or in this package; `none` is no cluster file.
 """
 
-import difflib
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
@@ -22,8 +20,11 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from ict_ref.slurm.options import Job, job_option, refuse_without_slurm
+from ict_ref.utils.command_line import expect
 from ict_ref.utils.json_file import checked
+from ict_ref.utils.nearest import hint
 from ict_ref.utils.option_parser import Given
+from ict_ref.utils.toml_file import read_toml
 
 Groups = Mapping[str, Mapping[str, Any]]
 """Values or types by group and name."""
@@ -72,10 +73,7 @@ def read_cluster_file(
     path = found(profile)
     if path is None:
         return ClusterFile()
-    try:
-        content = current_names(tomllib.loads(path.read_text(encoding="utf-8-sig")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected a TOML file, got one with an error: {error}") from None
+    content = current_names(read_toml(path))
     known = {"job": get_type_hints(Job), **options}
     return ClusterFile(path, _checked(_by_group(content, known, path), known, path))
 
@@ -119,8 +117,17 @@ def found(profile: str | None) -> Path | None:
 
 
 def folder() -> Path:
-    """Return the folder of the user's cluster files."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "ict_ref"
+    """Return the folder of the user's cluster files.
+
+    Raises:
+        ValueError: $XDG_CONFIG_HOME is not an absolute path, which the XDG specification requires.
+    """
+    named = os.environ.get("XDG_CONFIG_HOME")
+    expect(
+        not named or Path(named).is_absolute(), "$XDG_CONFIG_HOME", "an absolute path", named, "Correct or unset it."
+    )
+    # A user without a home folder has no cluster file: then ~ stays as it is, and the folder does not exist.
+    return Path(named or os.path.expanduser("~/.config")) / "ict_ref"  # noqa: PTH111
 
 
 def names() -> list[str]:
@@ -175,8 +182,8 @@ def _checked(groups: Groups, known: Groups, path: Path) -> Groups:
         for name in given:
             if name not in types:
                 elsewhere = [other for other in known if name in known[other]]
-                hint = f"; it belongs to [{elsewhere[0]}]" if elsewhere else _hint(name, types, "options")
-                raise ValueError(f"{path}: unknown option {name} in [{group}]{hint}")
+                place = f"; it belongs to [{elsewhere[0]}]" if elsewhere else _hint(name, types, "options")
+                raise ValueError(f"{path}: unknown option {name} in [{group}]{place}")
         values[group] = {
             name: checked(value, types[name], f"{path}: [{group}] {name}") for name, value in given.items()
         }
@@ -184,7 +191,4 @@ def _checked(groups: Groups, known: Groups, path: Path) -> Groups:
 
 
 def _hint(word: str, known: Iterable[str], kind: str = "") -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    if near:
-        return f"; perhaps you meant {near[0]}"
-    return f"; known {kind}: {', '.join(known)}" if kind else ""
+    return hint(word, known) or (f"; known {kind}: {', '.join(known)}" if kind else "")

@@ -1,6 +1,5 @@
 """Progress of a submitted job until it ends, and the process that failed."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -13,7 +12,10 @@ from tqdm import tqdm
 
 from ict_ref.slurm.worker import RunFailedError, SlurmTask, ending
 from ict_ref.utils.command_line import say
+from ict_ref.utils.json_file import entry, read_json
+from ict_ref.utils.printable import printable
 from ict_ref.utils.progress import bar
+from ict_ref.utils.regular_file import read_regular
 from ict_ref.utils.signals import LOST
 
 # Seconds between two reads of the queue and the metrics.
@@ -87,7 +89,7 @@ def _verdict(job: "submitit.Job[int]", work: SlurmTask) -> int:
     ends = [_end(job.paths.folder, job.job_id, rank, until) for rank in range(work.job.processes)]
     outcomes = [None if end is None else _outcome(end) for end in ends]
     if all(outcome == "" for outcome in outcomes):
-        print(f"job {job.job_id} has ended; see {work.folder}")
+        print(printable(f"job {job.job_id} has ended; see {work.folder}"))
         return 0
     rank = _first_failed_rank(outcomes, _log(job, 0))
     tail = "\n".join(_relevant_lines(_log(job, rank))[-LAST_LINES:])
@@ -117,7 +119,8 @@ def _end(folder: Path, job_id: str, rank: int, until: float) -> dict[str, Any] |
         time.sleep(0.2)
     if not file.exists():
         return None
-    end: dict[str, Any] = json.loads(file.read_text())
+    end = read_json(file, "Submit the job again.")
+    entry(end, "status", int, f"{file}: ")
     return end
 
 
@@ -147,7 +150,7 @@ def _ranks_named_by_srun(log: str) -> list[int]:
 
 def _log(job: "submitit.Job[int]", rank: int) -> str:
     path = _log_file(job, rank)
-    return path.read_text(errors="replace") if path.exists() else ""
+    return read_regular(path).decode(errors="replace") if path.exists() else ""
 
 
 def _log_file(job: "submitit.Job[int]", rank: int) -> Path:

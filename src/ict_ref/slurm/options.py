@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, NoReturn
 
-from ict_ref.utils.command_line import expect
+from ict_ref.utils.command_line import MOST_PROCESSES, expect, expect_count
 from ict_ref.utils.option_parser import Flag, metavar
 
 _WITH_FIELD = {
@@ -26,6 +26,9 @@ _OF_THE_LAUNCHER = (
 OWN = {name: f"Use --job.{field.replace('_', '-')}." for field, names in _WITH_FIELD.items() for name in names.split()}
 OWN |= dict.fromkeys(_OF_THE_LAUNCHER.split(), "The launcher depends on its own value.")
 """Options of sbatch that --job.sbatch cannot have, and the advice of the message."""
+
+MOST_OF_JOB = 1_000_000
+"""Largest number of nodes, processes, minutes and the like of a job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +72,17 @@ class Job:
 
     def __post_init__(self) -> None:
         for name in ("nodes", "cpus_per_process", "minutes", "signal_seconds"):
-            expect(getattr(self, name) >= 1, job_option(name), "an integer >= 1", getattr(self, name))
+            expect_count(getattr(self, name), job_option(name), 1, MOST_OF_JOB)
         for name in ("processes_per_node", "gpus_per_node", "gpu_memory_gb", "memory_gb"):
-            expect(getattr(self, name) >= 0, job_option(name), "an integer >= 0", getattr(self, name))
+            expect_count(getattr(self, name), job_option(name), 0, MOST_OF_JOB)
         limit = 60 * self.minutes
         expected = f"fewer than the {limit} seconds of --job.minutes"
         expect(self.signal_seconds < limit, "--job.signal-seconds", expected, self.signal_seconds)
         for name in ("gpu_type", "partition", "account", "qos", "constraint"):
             value = getattr(self, name)
-            expect(value.isprintable(), job_option(name), "printable characters", repr(value))
+            # sbatch replaces % in some options, and a line break would begin a line of its own in the file.
+            fits = value.isprintable() and "%" not in value
+            expect(fits, job_option(name), "printable characters other than %", repr(value))
         for option in self.sbatch:
             name = option.lstrip("-").split("=")[0].replace("_", "-")
             expect(bool(name) and option.isprintable(), "--job.sbatch", "options such as name=value", repr(option))
@@ -120,7 +125,7 @@ class Placement:
         Raises:
             ValueError: An option contradicts another.
         """
-        expect(self.processes >= 0, "--processes", "an integer >= 0", self.processes)
+        expect_count(self.processes, "--processes", 0, MOST_PROCESSES)
         if self.slurm and self.processes:
             raise ValueError(
                 f"--processes: expected 0 with --slurm, got {self.processes}. "

@@ -5,8 +5,10 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ict_ref.slurm.options import Job, job_option
+from ict_ref.utils.nearest import hint
 
 # Columns of sinfo: partition (a star marks the default), nodes, cores, memory in MB, time limit, features, GRES.
 COLUMNS = "%P|%D|%c|%m|%l|%f|%G"
@@ -48,6 +50,14 @@ def problems(job: Job) -> Iterator[str]:
         yield from unfit(job, groups)
 
 
+def unfit_folder(folder: Path, got: Path, option: str = "--out") -> Iterator[str]:
+    """Yield a line if the name of the job's folder cannot be in a file for sbatch; `got` is the value of `option`."""
+    if "%" in str(folder):
+        yield f"{option}: expected a path without %, which SLURM replaces, got {got}"
+    if not str(folder).isprintable():
+        yield f"{option}: expected a path of printable characters, got {str(got)!r}. Choose another {option}."
+
+
 def gpu_type(job: Job) -> str:
     """Return the type of the job's GPUs: that of the job, or the only one of its partition; "" if it is unknown."""
     if job.gpu_type or not job.gpus_per_node:
@@ -73,7 +83,7 @@ def unfit(job: Job, groups: list[NodeGroup]) -> Iterator[str]:
     with_gpus = [group for group in mine if group.gpus_of(job.gpu_type) >= job.gpus_per_node]
     there = sorted({group.partition for group in groups})
     if unknown := [name for name in names if groups and name not in there]:
-        yield f"--job.partition: expected one of {', '.join(there)}, got {', '.join(unknown)}"
+        yield f"--job.partition: expected one of {', '.join(there)}, got {', '.join(unknown)}{hint(unknown[0], there)}"
     yield from _too_much(_largest(mine, "minutes"), job, where)
     yield from _too_much(_largest(with_gpus, "cores", "memory_gb", "nodes"), job, where)
     if mine and not with_gpus:

@@ -11,6 +11,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from ict_ref.slurm.follow import follow_job, job_state
 from ict_ref.slurm.worker import SlurmTask, Task
+from ict_ref.utils.printable import printable, printable_lines
 
 # A job queues itself again at every time limit; submitit requires a maximum.
 AS_OFTEN_AS_IT_TAKES = 100_000
@@ -28,8 +29,11 @@ def submit(work: SlurmTask, *, wait: bool) -> int:
     log = job.paths.folder / f"{job.job_id}_0_log.out"
     nodes, processes = (_number(n, word) for n, word in ((work.job.nodes, "node"), (work.job.processes, "process")))
     print(f"job {job.job_id} submitted: {nodes}, {processes}")
-    print(f"{work.kind:<10} {work.folder}\nlog        {log}")
-    print(f"follow it  tail -F {log}   (or squeue -j {job.job_id}; end it with scancel {job.job_id})", flush=True)
+    print(printable_lines(f"{work.kind:<10} {work.folder}\nlog        {log}"))
+    print(
+        printable(f"follow it  tail -F {log}   (or squeue -j {job.job_id}; end it with scancel {job.job_id})"),
+        flush=True,
+    )
     return follow_job(job, work) if wait else 0
 
 
@@ -93,7 +97,7 @@ def executor(work: SlurmTask) -> Executor:
         signal_delay_s=job.signal_seconds,
         # The end of one process ends the others, which would otherwise wait for it.
         srun_args=["--kill-on-bad-exit=1", f"--cpus-per-task={job.cpus_per_process}"],
-        setup=["set -e", *job.setup],
+        setup=["export PYTHONSAFEPATH=1", "set -e", *job.setup],
         additional_parameters=more,
         wckey=None,  # clusters that account by it reject submitit's own
         **{name: value for name, value in wanted.items() if value},

@@ -15,12 +15,16 @@ import submitit
 from ict_ref.slurm.options import Job
 from ict_ref.utils.atomic import write_atomically
 from ict_ref.utils.command_line import FAILED
+from ict_ref.utils.environment import whole_number
+from ict_ref.utils.regular_file import read_regular
 
 # Exit statuses of work that has saved after a signal of SLURM. Its process then waits until SLURM ends it.
 STOPPED_BY_SLURM = (128 + signal.SIGTERM, 128 + signal.SIGUSR2)
 
 # Seconds to wait until the other nodes see a file of the first process.
 PATIENCE = 300.0
+# Largest file of a port in bytes.
+LARGEST_PORT = 16
 
 
 class RunFailedError(Exception):
@@ -69,7 +73,7 @@ class Task:
         end = ending(here.paths.folder, here.job_id, here.global_rank)
         end.unlink(missing_ok=True)  # the result of an earlier start
         submitit.helpers.TorchDistributedEnvironment().export(overwrite=True, set_cuda_visible_devices=False)
-        start = os.environ.get("SLURM_RESTART_COUNT", "0")
+        start = whole_number("SLURM_RESTART_COUNT", 0, 0)
         os.environ["MASTER_PORT"] = agreed_port(
             here.paths.folder / f"{here.job_id}_port_{start}", first=here.global_rank == 0
         )
@@ -111,7 +115,7 @@ def agreed_port(file: Path, *, first: bool) -> str:
         if time.monotonic() > until:
             raise TimeoutError(f"{file} does not appear on this node. Use a run folder that all nodes share.")
         time.sleep(0.1)
-    return file.read_text()
+    return read_regular(file, LARGEST_PORT).decode()
 
 
 def ending(folder: Path, job_id: str, rank: int) -> Path:
