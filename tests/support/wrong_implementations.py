@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from tests.support import wrong_successors
 from torch import Tensor
 
 F64 = torch.float64
@@ -468,4 +469,5 @@ WRONG: dict[str, Callable[..., Any]] = {
     "StrokeErased": stroke_erased,
     "WholeBatchAngle": whole_batch_angle,
     "PrintedEq13": printed_eq13,
+    **wrong_successors.WRONG,
 }

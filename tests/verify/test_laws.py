@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import subprocess
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from tests.support import wrong_successors
 from tests.support.wrong_implementations import WRONG
 from tests.verify.implementations import numpy_module
 from torch import Tensor
@@ -212,6 +215,7 @@ SPECIAL: dict[str, list[Callable[..., object]]] = {
     "pseudo_huber:is_twice_differentiable": [the_norm, absolute],
     "multistep_sample:costs_one_evaluation_per_level": [twice],
     "search_intermediate_sigma:scores_few_levels_and_none_twice": [every_node],
+    **wrong_successors.SPECIAL,
 }
 
 
@@ -434,3 +438,9 @@ def test_a_law_is_not_tried_on_a_function_without_its_parameter() -> None:
         raise TypeError("of its own")
 
     assert check_law(BY_NAME["c_in:makes_the_variance_1"], broken, examples=FEW).status == "fail"
+
+
+def test_the_command_leaves_no_files_where_it_runs(tmp_path: Path) -> None:
+    program = ["-m", "ict_ref.verify", "ict_ref.formulas", "--only", "c_in"]
+    subprocess.run([sys.executable, *program], cwd=tmp_path, check=True, capture_output=True)
+    assert list(tmp_path.iterdir()) == []

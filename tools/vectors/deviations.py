@@ -4,8 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tools.vectors import deviations_ect as ect
 from tools.vectors import deviations_model as model
 from tools.vectors import deviations_schedule as schedule
+from tools.vectors import deviations_tcm as tcm
+from tools.vectors import deviations_trigflow as trigflow
 
 
 @dataclass(frozen=True)
@@ -243,5 +246,59 @@ DEVIATIONS: dict[str, Deviation] = {
     "PrintedEq13": Deviation(
         "ct_gradient_leading_term", model.printed_eq13, "(1 - sigma_min/sigma) is outside the mean, as printed",
         "about twice the gradient where sigma_max is far above sigma_min", "the paper's own Eq. (13)"
+),
+    "MappingAboveZero": Deviation(
+        "ect_mapping", ect.mapping_above_zero, "r is at least 1e-6, never 0",
+        "no pair is pure denoising; harmless where c_skip(1e-6) is 1 in the dtype of training", "one public code"
+),
+    "CeiledExponent": Deviation(
+        "ect_exponent", ect.ceiled_exponent, "the exponent is max(1, ceil(k/d))",
+        "every stage begins one update late", "the authors' code"
+),
+    "EpsilonNotSquared": Deviation(
+        "adaptive_weights", ect.epsilon_not_squared, "c replaces c^2 under the exponent",
+        "for c = 0.06 the weights stop growing at differences four times as large", "a literal reading of Eq. (19)"
+),
+    "TargetAboveZero": Deviation(
+        "consistency_tuning_loss", ect.target_above_zero, "where r = 0 the target is the network at 1e-6, not x",
+        "harmless for a network that is x at 1e-6; without that nothing ties it to the data", "one public code"
+),
+    "RmsTangent": Deviation(
+        "normalized_tangent", trigflow.rms_tangent, "the root mean square of the tangent, not its norm",
+        "c counts sqrt(d) times less, 55 times for 32x32 colour images, and the step is sqrt(d) times longer",
+        "two public codes"
+),
+    "SigmaDataTwice": Deviation(
+        "trigflow_tangent", trigflow.sigma_data_twice, "dF/dt has the factor sigma_data twice",
+        "half of the network's change along the path is missing for sigma_data = 0.5", "one public code before a fix"
+),
+    "CosSinTwice": Deviation(
+        "trigflow_tangent", trigflow.cos_sin_twice, "dF/dt has the factor cos(t) sin(t) twice",
+        "at least half of the network's change along the path is missing, and most of it near both ends",
+        "one public code"
+),
+    "WarmupByRoot": Deviation(
+        "trigflow_tangent", trigflow.warmup_by_root, "cos(t) sqrt(1 - r^2 sin(t)^2) replaces cos(t)^2",
+        "during the warm-up the diffusion term is larger at late times; none after it", "one public code"
+),
+    "DividedTwice": Deviation(
+        "adaptive_weighting", trigflow.divided_twice, "the error is divided by d twice",
+        "the learned weight is d times larger at its optimum, which it takes longer to reach", "one public code"
+),
+    "SecondPriorWeight": Deviation(
+        "scm_loss", trigflow.second_prior_weight, "the error has the factor 1/sigma besides cos(t) in the tangent",
+        "another path of the learned weight; its optimum cancels the factor", "two public codes"
+),
+    "StrictCut": Deviation(
+        "truncated", tcm.strict_cut, "the cut itself belongs to f0",
+        "the examples of the boundary loss send no gradient, and nothing ties f to f0", "not seen yet, but likely"
+),
+    "UnscaledLogLevel": Deviation(
+        "log_student_t_level", tcm.unscaled_log_level, "log sigma itself has Student's distribution, without scale",
+        "levels near the cut are drawn less often", "not seen yet, but likely"
+),
+    "OneMean": Deviation(
+        "truncated_weights", tcm.one_mean, "one mean over the batch, with w_b for the examples at the cut",
+        "the boundary loss counts less by the part of its examples in the batch", "not seen yet, but likely"
 ),
 }  # fmt: skip

@@ -15,14 +15,22 @@ from typing import Any
 from ict_ref.equations import formulas
 from ict_ref.verify.vectors.load import VERSION, functions, read
 from tools.vectors import (
+    cases_ect,
     cases_model,
     cases_sampling,
     cases_schedule,
+    cases_slct,
+    cases_tcm,
     cases_theory,
+    cases_trigflow,
+    oracle_ect,
     oracle_editing,
     oracle_model,
     oracle_schedule,
+    oracle_slct,
+    oracle_tcm,
     oracle_theory,
+    oracle_trigflow,
     trace,
 )
 from tools.vectors.arrays import Array, mp, mpf
@@ -38,8 +46,26 @@ SCHEMA = Path(__file__).with_name("schema.json")
 LICENSE = "CC0-1.0"
 ORACLE = "mpmath, 50 digits"
 DIGITS, DIGITS_OF_THEIR_ORACLE = 30, 110
-CASES = {**cases_schedule.CASES, **cases_model.CASES, **cases_sampling.CASES, **cases_theory.CASES}
-ORACLES = (oracle_schedule, oracle_model, oracle_editing, oracle_theory)
+CASES = {
+    **cases_schedule.CASES,
+    **cases_model.CASES,
+    **cases_sampling.CASES,
+    **cases_theory.CASES,
+    **cases_ect.CASES,
+    **cases_trigflow.CASES,
+    **cases_tcm.CASES,
+    **cases_slct.CASES,
+}
+ORACLES = (
+    oracle_schedule,
+    oracle_model,
+    oracle_editing,
+    oracle_theory,
+    oracle_ect,
+    oracle_trigflow,
+    oracle_tcm,
+    oracle_slct,
+)
 CLEARLY = 100  # tolerances between a deviation's value and the right one
 
 

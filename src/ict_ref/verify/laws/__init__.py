@@ -8,16 +8,21 @@ from ict_ref.verify.checks.law import BrokenError, Function, Law
 from ict_ref.verify.laws import (
     curriculum,
     distance,
+    ect,
     editing,
     objective,
     parameterization,
     sampling,
     schedule,
+    slct,
     statistics,
+    tcm,
     theory,
+    trigflow,
 )
 
 __all__ = ["LAWS", "MODULES", "BrokenError", "Function", "Law"]
 
-MODULES = (curriculum, distance, editing, objective, parameterization, sampling, schedule, statistics, theory)
+OF_ICT = (curriculum, distance, editing, objective, parameterization, sampling, schedule, statistics, theory)
+MODULES = (*OF_ICT, ect, trigflow, tcm, slct)
 LAWS: tuple[Law, ...] = tuple(law for module in MODULES for laws in module.LAWS for law in laws.of)

@@ -238,7 +238,7 @@ def undo_the_gap(f: Function, sigmas: Tensor) -> None:
 
 
 @law("inverse_gap_weights", needs=("float32",))
-@given(n=some.level_counts, sigma_min=some.sigma_mins, sigma_max=some.sigma_maxs)
+@given(n=some.level_counts_from_3, sigma_min=some.sigma_mins, sigma_max=some.sigma_maxs)
 def fall_with_the_noise(f: Function, n: int, sigma_min: float, sigma_max: float) -> None:
     """lambda(sigma_{i+1}) < lambda(sigma_i) for rho > 1: errors at low noise weigh more."""
     low, high = math.pow(sigma_min, 1 / 7), math.pow(sigma_max, 1 / 7)

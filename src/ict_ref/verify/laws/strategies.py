@@ -54,6 +54,7 @@ rhos = st.floats(0.5, 12.0)
 rhos_from_1 = st.floats(1.0, 12.0)
 # The paper's last grids show the limits of floating point.
 level_counts = st.one_of(st.integers(2, 30), st.sampled_from([321, 1281]))
+level_counts_from_3 = st.one_of(st.integers(3, 30), st.sampled_from([321, 1281]))
 
 
 def _grids(counts: SearchStrategy[int]) -> SearchStrategy[Tensor]:

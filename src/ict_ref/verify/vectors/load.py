@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from ict_ref.verify.vectors.values import Json
-
+# A value in JSON; a recursive type cannot be checked at run time.
+Json: TypeAlias = object
 Verdict = Literal["valid", "invalid", "acceptable"]
 # A change of the value, the name or the meaning of any vector or argument increases the version.
 VERSION = 3
@@ -87,6 +87,15 @@ FIELDS: dict[str, Json] = {
     "apply": {},
     "compare": "all",
 }
+
+
+# Papers by the first word of a `Source:` line, in the order of a report; what others print belongs to the first.
+PAPERS = ("iCT", "ECT", "sCM", "TCM", "sLCT")
+
+
+def paper_of(source: str) -> str:
+    """Return the paper of a function by its source; what iCT takes from other papers belongs to iCT."""
+    return next((paper for paper in PAPERS if source.startswith(f"{paper}, ")), PAPERS[0])
 
 
 # Files of a version that do not belong to one function.

@@ -4,7 +4,8 @@ import re
 
 import torch
 
-from ict_ref.verify.vectors.values import Json, decoded
+from ict_ref.verify.vectors.load import Json
+from ict_ref.verify.vectors.values import decoded
 
 
 def short(value: Json, digits: int = 6) -> str:

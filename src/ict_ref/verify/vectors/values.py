@@ -10,19 +10,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ict_ref import formulas
+from ict_ref.verify.vectors.load import Json
 
 # The attribute of a generated tensor that holds its encoding in the vector.
 ENCODING = "encoding_in_vector"
-# A value in JSON; a recursive type cannot be checked at run time.
-Json: TypeAlias = object
-
 DTYPES = {
     name: getattr(torch, name) for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "bool")
 }
@@ -132,7 +129,7 @@ def number(value: Json) -> float | int:
         return float(value)
     if isinstance(value, int | float):
         return value
-    raise ValueError(f"expected a number, got {value!r}; see ict_ref/verify/values.py")
+    raise ValueError(f"expected a number, got {value!r}; see ict_ref/verify/vectors/values.py")
 
 
 def decoded(value: Json, arrays: Arrays = TORCH) -> object:
@@ -156,7 +153,8 @@ def decoded(value: Json, arrays: Arrays = TORCH) -> object:
     if "levels" in value:
         return _with_encoding(arrays.of(generated_levels(int(number(value["levels"])))), value)
     raise ValueError(
-        f"expected a tensor, tuple, float, callback, generated or levels, got {value!r}; see ict_ref/verify/values.py"
+        f"expected a tensor, tuple, float, callback, generated or levels, got {value!r}; "
+        "see ict_ref/verify/vectors/values.py"
     )
 
 
