@@ -19,6 +19,10 @@ def k_prime(how: Any) -> Any:
     return lambda step, total: min(10 * 2 ** math.floor(step / how(total / 8)), 1280) + 1
 
 
+def ceiling(how: Any) -> Any:
+    return lambda step, total: min(10 * 2 ** math.ceil(step / how(total / 8)), 1280) + 1
+
+
 def shifted(by: int) -> Any:
     return lambda step, total: doubling(max(0, min(step + by, total - 1)), total)
 
@@ -30,6 +34,8 @@ def in_float32_only_from(n: int) -> Any:
 CURRICULA: dict[str, tuple[TrainingStep, Findings]] = {
     "K' rounded up": (replace(RIGHT, levels=k_prime(math.ceil)), {"curriculum": None}),
     "K' rounded": (replace(RIGHT, levels=k_prime(round)), {"curriculum": None}),
+    "k / K' rounded up": (replace(RIGHT, levels=ceiling(math.floor)), {"curriculum": None}),
+    "k / K' and K' rounded up": (replace(RIGHT, levels=ceiling(math.ceil)), {"curriculum": None}),
     "K' not rounded": (replace(RIGHT, levels=k_prime(float)), {"curriculum": None}),
     "one stage early": (replace(RIGHT, levels=shifted(1000)), {"curriculum": None}),
     "one stage late": (replace(RIGHT, levels=shifted(-1000)), {"curriculum": None}),

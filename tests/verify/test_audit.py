@@ -87,9 +87,11 @@ def test_a_reseeded_generator_is_a_side_effect(what: str) -> None:
     [
         ("the sqrt curriculum of CT", "curriculum", "N(0) = 2, should be 11: the sqrt curriculum of CT ["),
         ("K' rounded up", "curriculum", "N(1000) = 11, should be 21: K' is rounded up, to 1001"),
+        ("k / K' rounded up", "curriculum", "N(21) = 21, should be 11: k / K' is rounded up ["),
+        ("k / K' and K' rounded up", "curriculum", "N(21) = 21, should be 11: k / K' is rounded up ["),
         ("one stage early", "curriculum", "N(0) = 21, should be 11: the curriculum is one stage early ["),
         ("skips 641", "curriculum", "N(6000) = 1281, should be 641: a stage is left out ["),
-        ("unknown", "curriculum", "N(0) = 20, should be 11, and 15 more of 16 steps differ: N(999) = 29"),
+        ("unknown", "curriculum", "N(0) = 20, should be 11, and 16 more of 17 steps differ: N(21) = 20"),
         ("rho = 5", "grid", "the grid has rho = 5, should be 7 ["),
         ("two intervals apart", "neighbours", "at N = 11 the two levels are 2 intervals apart, should be 1 ["),
         ("raw sigma", "c_noise", "the network gets sigma: 80 at sigma = 80, should be 1.0955 ["),
@@ -272,7 +274,7 @@ def test_a_step_that_fails_later_has_one_clear_row() -> None:
         return loss
 
     [one] = list(audit(breaks, FEW))
-    assert "step 7 raised SystemExit: 3" in one.message
+    assert "step 7 raised SystemExit: 3 [iCT" in one.message
 
 
 def three_calls(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -> Tensor:
@@ -285,6 +287,7 @@ def three_calls(network: nn.Module, x: Tensor, *, step: int, total_steps: int) -
     ("step", "text"),
     [
         (lambda *_, **__: 1 / 0, "raised ZeroDivisionError: division by zero"),
+        (lambda model, teacher, x, k: x, "'step'; it is called as step(network, x, *, step, total_steps) -> loss"),
         (lambda *_, **__: None, "expected a loss, got NoneType"),
         (lambda network, x, **_: network(x, x[:, 0, 0, 0]).mean(), "called 1 times, on 64 points; should be 128"),
         (three_calls, "called 3 times, on 192 points; should be 128"),

@@ -5,14 +5,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
 from ict_ref.utils.command_line import expect
 from ict_ref.utils.option_parser import Several, metavar
-from ict_ref.verify.audit.step.settings import Method, Settings
 from ict_ref.verify.report.options import ReportOptions, Text, expect_seed, refuse_device
+
+if TYPE_CHECKING:
+    from ict_ref.verify.audit.step.settings import Settings
 
 FEWEST = 10_000
 """Fewest values in a batch of samples, so that moments and correlations mean something."""
@@ -49,7 +51,7 @@ class StepOptions(AuditOptions):
 
     kind = "step"
 
-    method: Method = "ict"
+    method: Literal["ict", "ct", "gridless"] = "ict"
     """Method of the step: iCT, CT (both columns of Table 1), or one with continuous noise levels."""
     shape: Annotated[str, metavar("C,H,W")] = "3,4,4"
     """Shape of an example, with commas."""
@@ -94,8 +96,10 @@ class StepOptions(AuditOptions):
         refuse_device(self.device)
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> "Settings":
         """Return the settings of the audit."""
+        from ict_ref.verify.audit.step.settings import Settings
+
         names = (
             "method", "batch", "sigma_data", "sigma_max", "rho", "s0", "s1", "p_mean", "p_std",
             "total_steps", "device", "seed",
@@ -105,7 +109,7 @@ class StepOptions(AuditOptions):
         return Settings(shape=tuple(map(int, self.shape.split(","))), sigma_min=smallest, **values)
 
 
-def _expect_curriculum(settings: Settings) -> None:
+def _expect_curriculum(settings: "Settings") -> None:
     s0, s1 = settings.ends
     expect(2 <= s0 <= s1 <= 2**16, "--s0 and --s1", "2 <= s0 <= s1 <= 65536", f"{s0} and {s1}")
     try:
@@ -269,6 +273,81 @@ class TrainingOptions(AuditOptions):
         return tuple(map(int, self.shape.split(",")))
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(AuditOptions):
+    """Check training data: range, layout, flips, order, shards and labels.
+
+    TARGET is a dataset with an index, a loader (any iterable whose iteration is an epoch), or a function that returns
+    one of these, or one batch. A function is called with those of the arguments epoch, step, rank and world_size that
+    it has. A batch is images, (images, labels) or a dict of these.
+
+    An image is recognised when it is seen again, so most checks need only the loader. What cannot be seen is listed.
+    --images gives known images to compare with.
+    """
+
+    kind = "data"
+
+    images: Annotated[str, metavar("DATA")] = ""
+    """Images of the data set: a prepared folder, a .npy file, or digits for those of scikit-learn."""
+    labels: Annotated[int, metavar("N")] = 0
+    """Number of classes; 0 if it is not known."""
+    flip: Literal["none", "half"] | None = None
+    """Expected flips: none, or each image with probability 1/2; by default both are right."""
+    size: Annotated[int, metavar("N")] = 0
+    """Number of images of an epoch of an endless stream; by default that of --images."""
+    limit: Annotated[int, metavar("N")] = 50_000
+    """Largest number of images of an epoch to read."""
+    world_size: Annotated[int, metavar("N")] = 1
+    """Number of processes: the function is called for each rank, with the variables of torchrun."""
+    shards: Literal["disjoint", "same"] = "disjoint"
+    """Expected images of several processes: disjoint, or the same if the loop divides each batch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expect(self.labels >= 0 and self.labels != 1, "--labels", "0, or 2 classes and more", self.labels)
+        expect(self.size >= 0, "--size", "an integer >= 0", self.size)
+        expect(self.limit >= 64, "--limit", "an integer >= 64", self.limit)
+        expect(1 <= self.world_size <= 64, "--world-size", "an integer from 1 to 64", self.world_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(AuditOptions):
+    """Check the code of a score: FID, KID, or precision and recall.
+
+    TARGET is one of these functions; the form is recognised by the number of arguments, or by --takes.
+
+      score(features_a, features_b)             features [N, D]
+      score(images_a, images_b, extractor)      images [N, C, H, W]; the audit gives the extractor
+      score(mean_a, cov_a, mean_b, cov_b)       moments, for FID
+
+    It returns a number, or (precision, recall). The set a is generated and b is real.
+    """
+
+    kind = "score"
+
+    metric: Literal["fid", "kid", "precision-recall"] = "fid"
+    """Score to compare with."""
+    takes: Literal["auto", "features", "images", "moments"] = "auto"
+    """Form of the arguments."""
+    arrays: Literal["torch", "numpy"] = "torch"
+    """Array type of features, moments and images."""
+    shape: Annotated[str, metavar("C,H,W")] = "3,32,32"
+    """Shape of an image."""
+    pixels: Literal["uint8", "-1,1", "0,1"] = "uint8"
+    """Form of the images: uint8, or floats in this range; floats show clipping and rounding."""
+    k: Annotated[int, metavar("K")] = 3
+    """Neighbours of precision and recall."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = re.fullmatch(r"[1-9]\d{0,4}(,[1-9]\d{0,4}){2}", self.shape)
+        expect(bool(sizes), "--shape", "three positive integers such as 3,32,32", self.shape)
+        expect(1 <= self.k <= 20, "--k", "an integer from 1 to 20", self.k)
+        moments = self.takes == "moments" and self.metric != "fid"
+        expect(not moments, "--takes", f"features or images for --metric {self.metric}", self.takes)
+
+
 AUDITS: Mapping[str, type[AuditOptions]] = {
-    options.kind: options for options in (StepOptions, ModelOptions, TrainingOptions, SamplerOptions)
+    options.kind: options
+    for options in (StepOptions, ModelOptions, TrainingOptions, SamplerOptions, DataOptions, ScoreOptions)
 }

@@ -158,7 +158,10 @@ class _Audit:
             yield result("grid")
         wrong = _apart(self.decoded + self.decoded_draws)
         yield result("neighbours", wrong)
-        yield check_curriculum({step.seen.at: step.n for step in self.decoded if step.n is not None}, self.settings)
+        # At the edges of stages alone, k / K' rounded up equals steps counted from 1.
+        within = self.decoded_draws[min(self.settings.draws[0], len(self.decoded_draws)) // 2]
+        seen = {step.seen.at: step.n for step in (*self.decoded, within) if step.n is not None}
+        yield check_curriculum(dict(sorted(seen.items())), self.settings)
         if wrong is None:
             yield from distribution.check_draws(self.decoded_draws, grids)
 

@@ -12,7 +12,7 @@ from ict_ref.verify.checks.result import Result
 
 Curriculum: TypeAlias = Callable[[int], int]
 MOST_EDGES = 16
-"""Number of steps at which the curriculum is checked."""
+"""Number of edges of stages at which the curriculum is checked, beside a step within the first."""
 
 
 def stages(settings: Settings) -> list[range]:
@@ -139,3 +139,5 @@ def _of_k_prime(settings: Settings) -> Iterator[tuple[str, str | None, Curriculu
     }
     for name, (k_prime, deviation) in others.items():
         yield name, deviation, lambda step, k=k_prime: min(s0 * 2 ** min(math.floor(step / k), 64), s1) + 1  # type: ignore[misc]
+    for k_prime in (math.floor(exact), math.ceil(exact), exact):
+        yield "k / K' is rounded up", None, lambda step, k=k_prime: min(s0 * 2 ** min(math.ceil(step / k), 64), s1) + 1  # type: ignore[misc]

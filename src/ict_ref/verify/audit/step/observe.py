@@ -1,5 +1,6 @@
 """One run of a training step on known data: the rows of its calls in pairs, the loss, and side effects."""
 
+import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ APART = 48_611_000
 """Difference between the seed of the global generators and the number of a step."""
 ALIKE = 0.5
 """Mean cosine of the angle between inputs from which they are alike."""
+CALLED_AS = "step(network, x, *, step, total_steps) -> loss"
 Step: TypeAlias = Callable[..., object]
 
 
@@ -115,7 +117,8 @@ class Observer:
                 loss.mean().backward()  # type: ignore[no-untyped-call]
         except (Exception, SystemExit) as error:
             text = " ".join(str(error).split())[:200]
-            raise UnreadableStep(f"step {at} raised {type(error).__name__}: {text}") from error
+            wanted = "" if _accepts(self.step) else f"; it is called as {CALLED_AS}"
+            raise UnreadableStep(f"step {at} raised {type(error).__name__}: {text}{wanted}") from error
         if loss.numel() not in (1, self.settings.batch):
             raise UnreadableStep(f"the loss has shape {list(loss.shape)}, should be one value, or one per example")
         return loss
@@ -129,6 +132,17 @@ class Observer:
             "it leaves the network in evaluation mode": not self.network.training,
         }
         return tuple(text for text, is_so in found.items() if is_so)
+
+
+def _accepts(step: Step) -> bool:
+    """Return whether the step's parameters accept the audit's call, or are not known."""
+    try:
+        inspect.signature(step).bind("network", "x", step=0, total_steps=1)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
 
 
 @contextmanager

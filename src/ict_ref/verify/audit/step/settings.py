@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,14 +16,13 @@ IMAGES = 2_654_435_769
 Equal seeds would make noise and images depend on each other, in a step that seeds a generator by its number too. The
 CPU's generator uses the last 32 bits of a seed.
 """
-Method: TypeAlias = Literal["ict", "ct", "gridless"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What a right step does, and on which data it is observed; by default that of iCT."""
 
-    method: Method = "ict"
+    method: Literal["ict", "ct", "gridless"] = "ict"
     shape: tuple[int, ...] = (3, 4, 4)
     """Shape of one example."""
     batch: int = 64

@@ -1,0 +1,1 @@
+"""An audit of training data: their range, layout, flips, order, shards and labels."""

@@ -1,0 +1,1 @@
+"""An audit of the code of a score: FID, KID, precision and recall."""
