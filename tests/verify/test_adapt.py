@@ -222,8 +222,8 @@ def test_a_distance_with_its_own_constant_is_compared_with_any_other(c: float) -
 
 
 def test_the_adapter_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "verify.md").read_text()
-    section = page[page.index("## Code that has no function to call") : page.index("## In your own test suite")]
+    page = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text()
+    section = page[page.index("## Code that has no function") : page.index("## Audit a Lightning module")]
     train, adapter = (block.partition("\n")[2] for block in section.split("```")[1::2])
     (tmp_path / "train.py").write_text(train)
     (tmp_path / "adapter.py").write_text(adapter)

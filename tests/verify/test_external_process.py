@@ -25,7 +25,7 @@ from ict_ref.verify.target.external_process import (
     received,
 )
 from ict_ref.verify.target.line_process import ExternalTargetError
-from ict_ref.verify.vectors.load import functions, is_refusal, vectors
+from ict_ref.verify.vectors.load import functions, is_refusal, paper_of, vectors
 from ict_ref.verify.vectors.values import decoded
 
 PEERS = Path(__file__).parent / "implementations"
@@ -119,11 +119,23 @@ needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is no
 
 
 @needs_node
-def test_a_command_in_javascript_passes_every_vector_of_every_function() -> None:
+def test_a_command_in_javascript_passes_every_vector_of_every_function_of_ict() -> None:
     found = results(f"node {shlex.quote(str(JAVASCRIPT / 'peer.js'))}")
     assert failures(found) == []
-    assert [result.id for result in found if result.status != "pass"] == []
+    of_others = [name for name in functions() if paper_of(vectors(name)[0].source) != "iCT"]
+    assert [result.id for result in found if result.status != "pass"] == of_others
     assert {result.function for result in found} == set(functions())
+
+
+PLAY = ["exponential_curriculum", "sigma_grid", "lognormal_pmf", "inverse_gap_weights", "c_skip", "c_out"]
+
+
+@needs_node
+def test_the_functions_of_the_page_with_sliders_pass_every_vector() -> None:
+    with ExternalTarget(f"node {shlex.quote(str(JAVASCRIPT / 'play.js'))}") as peer:
+        found = list(check(peer, only=PLAY))
+    assert {result.function for result in found} == set(PLAY)
+    assert {result.status for result in found} == {"pass"}
 
 
 @needs_node
@@ -345,7 +357,7 @@ def test_an_interrupted_check_leaves_no_process_behind(pids: Path) -> None:
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120  # several test runs may share the processor
         # Each records its number at its start and at its first call.
         while not pids.exists() or len(pids.read_text().split()) < 4:
             assert time.monotonic() < deadline
@@ -353,7 +365,7 @@ def test_an_interrupted_check_leaves_no_process_behind(pids: Path) -> None:
         for number, run in runs.items():
             run.send_signal(number)
         for run in runs.values():
-            assert run.wait(10) != 0
+            assert run.wait(60) != 0
     finally:
         for run in runs.values():
             run.kill()

@@ -1,5 +1,7 @@
 """Commands of `python -m ict_ref.verify`, and the options of version 0.1 that stood for them."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,9 +69,9 @@ def test_the_help_says_how_many_examples_a_law_has() -> None:
     ("words", "message"),
     [
         ([], "TARGET: expected a value, got nothing; see python -m ict_ref.verify --help"),
-        (["audit", "loop", "x"], "audit: expected one of step, model, training, sampler, got loop"),
-        (["--audit", "loop", "x"], "audit: expected one of step, model, training, sampler, got loop"),
-        (["audit"], "audit: expected one of step, model, training, sampler, got nothing"),
+        (["audit", "loop", "x"], "audit: expected one of step, model, training, sampler, data, score, got loop"),
+        (["--audit", "loop", "x"], "audit: expected one of step, model, training, sampler, data, score, got loop"),
+        (["audit"], "audit: expected one of step, model, training, sampler, data, score, got nothing"),
         (["audit", "step"], "TARGET: expected a value, got nothing; see python -m ict_ref.verify audit step --help"),
         (["trace"], "FILE: expected a path, got nothing"),
         (["--exec"], "COMMAND: expected a value, got nothing"),
@@ -123,3 +125,13 @@ def test_the_smallest_level_of_a_step_is_that_of_its_method(words: list[str], si
     options = options_of(["audit", "step", "x", *words])
     assert isinstance(options, StepOptions)
     assert options.settings.sigma_min == sigma_min
+
+
+@pytest.mark.parametrize("words", [["--help"], ["audit", "step", "--help"], ["exec", "--help"], ["--no-such-option"]])
+def test_help_and_errors_do_not_import_torch(words: list[str]) -> None:
+    program = f"""import sys
+from ict_ref.verify.__main__ import main
+try: main({words!r})
+except SystemExit: pass
+sys.exit("torch" in sys.modules)"""
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tools.peers import audit, page
-from tools.peers.audit import Audited, audited
+from tools.peers.audit import Audited, audited, joined
 from tools.peers.book import ADAPTERS, BOOK, Book, Peer, load
 from tools.peers.verdict import Row, rows
 
@@ -297,3 +297,16 @@ def test_the_places_of_known_deviations_are_those_of_the_book() -> None:
     for deviation in ("RawSigmaNoise", "Elementwise", "ScaledNoise", "NoPlusOne"):
         for place in seen_in(deviation):
             assert place.line or place.repository not in commits, place
+
+
+def test_rows_of_other_groups_are_kept() -> None:
+    peer = replace(PEER, name="owner/code")
+    old = [Row("formulas", "c_in", "right"), Row("step", "loss", "right"), Row("model", "c_in", "right")]
+    earlier = Audited(peer, "abc", old, ["formulas: slow", "step: a GPU"], {"torch": "1"})
+    new = Audited(peer, "abc", [Row("step", "loss", "differs elsewhere")], ["model: none"], {"torch": "2"})
+    found = joined(earlier, new, ("step", "model"))
+    assert found.rows == [Row("formulas", "c_in", "right"), Row("step", "loss", "differs elsewhere")]
+    assert found.not_run == ["formulas: slow", "model: none"]
+    assert found.head == {"torch": "2"}
+    assert joined(None, new, ("step",)) == new
+    assert joined(earlier, Audited(peer, "abc"), ("step",)).head == {"torch": "1"}

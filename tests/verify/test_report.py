@@ -19,7 +19,6 @@ from torch import Tensor
 
 import ict_ref.formulas
 from ict_ref.verify.__main__ import main
-from ict_ref.verify.checks import run_laws
 from ict_ref.verify.checks.check import Calling, check, check_function
 from ict_ref.verify.checks.explain import Cause
 from ict_ref.verify.checks.known_deviations import COMBINATIONS, form
@@ -98,6 +97,8 @@ def test_small_probabilities_in_float32_are_a_matter_of_precision(
 def test_the_reference_in_a_narrow_dtype_is_right_at_every_vector(name: str, dtype: torch.dtype) -> None:
     if dtype == torch.bfloat16 and name in ("frechet_distance", "precision_recall"):
         pytest.skip("torch does not have eigenvalues and distances in bfloat16 on the CPU")
+    if dtype == torch.bfloat16 and name in ("ect_mapping", "gap_weights", "consistency_tuning_loss"):
+        pytest.skip("both levels of a late stage are one number in bfloat16, which is refused")
 
     def narrowed(value: object) -> object:
         if isinstance(value, Tensor) and value.is_floating_point():
@@ -255,6 +256,17 @@ def test_every_deviation_has_a_fix_and_its_places_have_commits() -> None:
     assert str(places[0]) == "Kinyugo/consistency_models@2e6618d consistency_models/consistency_models.py:137"
 
 
+def test_functions_of_several_papers_are_grouped_by_paper(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ict_ref.formulas", "--only", "ect_exponent", "pseudo_huber_constant", "tangent_warmup"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    places = [lines.index(f"{paper}:") for paper in ("iCT", "ECT", "sCM")]
+    assert places == sorted(places)
+    names = ("pseudo_huber_constant", "ect_exponent", "tangent_warmup")
+    assert all(name in lines[place + 1] for name, place in zip(names, places, strict=True))
+    assert main(["ict_ref.formulas", "--only", "ect_exponent"]) == 0
+    assert "ECT:" not in capsys.readouterr().out.splitlines()
+
+
 # Calls.
 
 
@@ -372,7 +384,9 @@ def test_only_an_earlier_report_is_replaced(option: str, tmp_path: Path, capsys:
     path, other = tmp_path / "report", tmp_path / "mine.txt"
     other.write_text("mine")
     for _ in range(2):
+        (tmp_path / ".report.0123456789abcdef.tmp").touch()  # of a process that was killed while it wrote
         assert main(["ict_ref.formulas", "--only", "l1", option, str(path)]) == 0
+        assert {one.name for one in tmp_path.iterdir()} == {"report", "mine.txt"}
     path.unlink()
     path.symlink_to(other)
     capsys.readouterr()
@@ -397,8 +411,7 @@ def test_the_copied_library_has_one_finding_for_each_cause(tmp_path: Path, capsy
 
 
 @pytest.mark.slow
-def test_the_report_in_the_docs_is_that_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_laws, "EXAMPLES", 50)
+def test_the_report_in_the_docs_is_that_of_the_command() -> None:
     found = verify_report.PLACE.search(verify_report.PAGE.read_text())
     assert found is not None
     assert len(found[2].splitlines()) <= 28  # three of them are measured costs

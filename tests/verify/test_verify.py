@@ -243,7 +243,7 @@ def run(*arguments: str, cwd: Path | None = None) -> tuple[int, str, str]:
 def test_the_command_passes_the_reference(only: list[str]) -> None:
     status, out, err = run("ict_ref.formulas", "--strict", *(["--only", *only] if only else []))
     assert (status, err) == (0, "")
-    assert out.startswith("ict_ref.formulas, version 0.1.0")
+    assert out.startswith(f"ict_ref.formulas, version {ict_ref.__version__}")
     assert re.fullmatch(r"right  \d+ functions; status 0", out.splitlines()[-1])
 
 
@@ -433,7 +433,9 @@ def test_a_target_without_the_chosen_functions_is_rejected(capsys: pytest.Captur
     assert main([str(PEERS / "elementwise.py"), "--only", "c_in", "c_out"]) == 3
     assert "does not have any of c_in, c_out\n" in capsys.readouterr().err
     assert main(["math"]) == 3
-    assert "math does not have any of the functions" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "math does not have any of the functions" in err
+    assert "`python -m ict_ref.verify audit step` checks a step" in err
 
 
 def test_wrong_names_of_parameters_are_a_failure() -> None:

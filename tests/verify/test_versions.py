@@ -56,7 +56,7 @@ def test_the_vectors_of_earlier_versions_are_of_the_schema(name: str, version: i
     assert all(vector.version == version for vector in vectors(name, version))
 
 
-@pytest.mark.parametrize("name", functions())
+@pytest.mark.parametrize("name", [name for name in functions() if signature(name, 1).function in functions(1)])
 def test_the_table_of_earlier_names_has_every_renamed_argument(name: str) -> None:
     """A call by current names, translated by the table, binds to the arguments of version 1's vectors."""
     today = dict.fromkeys(inspect.signature(getattr(ict_ref.formulas, name)).parameters)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ict_ref import formulas
+from ict_ref.utils.regular_file import read_regular
 from ict_ref.verify.target.load import load
 
 __all__ = ["Draws", "Stub", "cut", "exposed_draws", "script", "stub_imports", "with_constant"]
@@ -167,7 +168,7 @@ def cut(
     """
     path = Path(file)
     where = f"lines {first} to {last} of {path}"
-    every = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    every = read_regular(path).decode().splitlines(keepends=True)
     if not 1 <= first <= last <= len(every):
         raise ValueError(f"{where}: expected lines between 1 and {len(every)}")
     lines = "".join(every[first - 1 : last])

@@ -7,15 +7,20 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 
 from ict_ref.utils.progress import Stream
+from ict_ref.utils.regular_file import real_path
+from ict_ref.utils.system import has_locks_and_signals, needs_linux_or_macos
+from ict_ref.verify.audit.data.audit import audit as audit_data
 from ict_ref.verify.audit.model.audit import audit as audit_model
 from ict_ref.verify.audit.options import AuditOptions
 from ict_ref.verify.audit.sampler import audit as audit_sampler
+from ict_ref.verify.audit.score.audit import audit as audit_score
 from ict_ref.verify.audit.step.audit import audit as audit_step
 from ict_ref.verify.audit.training.audit import audit as audit_training
 from ict_ref.verify.checks import run_laws, trace
 from ict_ref.verify.checks.check import check
 from ict_ref.verify.checks.function_checks import Plan, as_namespace, is_checked, refusal, results_of
 from ict_ref.verify.checks.result import Result
+from ict_ref.verify.errors import VerifyError
 from ict_ref.verify.options import (
     CheckOptions,
     ExecOptions,
@@ -36,6 +41,8 @@ AUDITORS: dict[str, Callable[..., Iterable[Result]]] = {
     "model": audit_model,
     "sampler": audit_sampler,
     "training": audit_training,
+    "data": audit_data,
+    "score": audit_score,
 }
 """The audit of each kind: of a target with its options."""
 
@@ -72,11 +79,12 @@ def verification(options: CheckOptions | ExecOptions | TraceOptions | AuditOptio
     """
     match options:
         case CheckOptions():
+            stack.enter_context(run_laws.without_files())
             return _check(options)
         case ExecOptions():
             return _exec(options, stack)
         case TraceOptions():
-            target = Target(str(options.file), None, str(options.file.resolve()), "unknown")
+            target = Target(str(options.file), None, str(real_path(options.file)), "unknown")
             results = trace.compare_file(options.file, options.rtol, options.version)
             return Verification(target, results, _only_of(trace.FUNCTION), version=options.version)
         case AuditOptions():
@@ -130,6 +138,8 @@ def _reason() -> str:
 
 
 def _exec(options: ExecOptions, stack: ExitStack) -> Verification:
+    if not has_locks_and_signals():
+        raise VerifyError(needs_linux_or_macos())
     external = stack.enter_context(ExternalTarget(options.command, seconds=options.seconds, version=options.version))
     names = options.only or external.functions(options.version)
     target = Target(options.command, external, shutil.which(external.words[0]) or external.words[0], "unknown")
@@ -159,7 +169,7 @@ def captured(options: ReportOptions) -> AbstractContextManager[Stream]:
 def _audit(options: AuditOptions) -> Verification:
     with captured(options):
         target = load(options.target)
-    if not callable(target.namespace):
+    if options.kind != "data" and not callable(target.namespace):
         raise TargetError(f"TARGET: expected a callable, got {options.target}. Name it as module:function.")
     results = _late(AUDITORS[options.kind], target.namespace, options)
     device, dtype = getattr(options, "device", "cpu"), getattr(options, "dtype", "float64")

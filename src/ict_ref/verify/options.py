@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 import tyro
 
 from ict_ref.utils.command_line import expect
+from ict_ref.utils.nearest import hint
 from ict_ref.utils.option_parser import Flag, Several, metavar, options_of
 from ict_ref.verify.audit.options import AUDITS, AuditOptions
-from ict_ref.verify.checks import run_laws
 from ict_ref.verify.report.options import ReportOptions, Text, expect_seed, refuse_device
 from ict_ref.verify.vectors.load import VERSION, functions
 from ict_ref.verify.vectors.versions import chosen
@@ -27,6 +27,10 @@ commands (--help after a command lists its options):
   audit model TARGET     check a model f(x, sigma) as it is: its coefficients, its boundary condition, its labels
   audit training TARGET  check a training loop: EMA, curriculum, optimizer, learning rate, resume
   audit sampler TARGET   check a sampler that draws its own noise
+  audit data TARGET      check training data: range, layout, flips, order, shards, labels
+  audit score TARGET     check the code of FID, KID, or precision and recall
+
+TARGET and COMMAND are programs: they are imported or started, and run with your rights.
 
 exit status:
   0  nothing is wrong
@@ -46,6 +50,8 @@ examples:
   python -m ict_ref.verify audit model my_package.networks:build --shape 3,32,32
   python -m ict_ref.verify audit sampler my_package.sampling:sample --shape 3,32,32
   python -m ict_ref.verify audit training my_package.train:make --ema-decay 0.9999
+  python -m ict_ref.verify audit data my_package.data:loader --images digits --labels 10
+  python -m ict_ref.verify audit score my_package.fid:fid --shape 3,32,32 --pixels=-1,1
 """
 
 
@@ -83,11 +89,12 @@ class FunctionOptions(ReportOptions, VersionOptions):
         ReportOptions.__post_init__(self)
         VersionOptions.__post_init__(self)
         known = functions(self.version)
-        unknown = ", ".join(name for name in self.only if name not in known)
-        absent = "" if self.version == VERSION else f", which version {self.version} of the vectors does not have"
-        expect(
-            not unknown, "--only", "names of ict_ref.formulas", unknown + absent, "`python -m ict_ref eq` lists them."
+        newest = functions(VERSION)
+        later = f", which version {self.version} of the vectors does not have"
+        unknown = ", ".join(
+            f"{name}{later if name in newest else hint(name, known)}" for name in self.only if name not in known
         )
+        expect(not unknown, "--only", "names of ict_ref.formulas", unknown, "`python -m ict_ref eq` lists them.")
 
 
 def _expect_seconds(seconds: float) -> None:
@@ -137,6 +144,8 @@ class CheckOptions(FunctionOptions):
     @property
     def examples(self) -> int:
         """Return the number of examples for each law."""
+        from ict_ref.verify.checks import run_laws
+
         return run_laws.THOROUGH_EXAMPLES if self.thorough else run_laws.EXAMPLES
 
 
@@ -211,7 +220,7 @@ def with_command(words: Sequence[str]) -> list[str]:
             return [command, *words[count:]]
     if words[:1] == ["audit"]:
         kind = words[1] if len(words) > 1 else "nothing"
-        expect(kind in ("-h", "--help"), "audit", f"one of {', '.join(AUDITS)}", kind)
+        expect(kind in ("-h", "--help"), "audit", f"one of {', '.join(AUDITS)}", f"{kind}{hint(kind, AUDITS)}")
         return ["check", "--help"]
     for place, word in enumerate(words):
         option, equals, value = word.partition("=")

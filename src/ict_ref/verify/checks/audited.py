@@ -1,4 +1,4 @@
-"""Results of the audits of a model and of a sampler, and the deviations that only an audit shows."""
+"""Results of the audits of models, samplers, data and scores, and the deviations that only an audit shows."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -6,7 +6,7 @@ from functools import cache
 from ict_ref.verify.checks.result import Kind, Result, Status
 from ict_ref.verify.vectors.load import VERSION, Deviation, deviations
 
-PREFIXES = ("model:", "sampler:")
+PREFIXES = ("model:", "sampler:", "data:", "score:")
 """Beginnings of the names of these results."""
 
 _ONLY_AUDITED = (
@@ -83,7 +83,7 @@ def deviation_book(version: int = VERSION) -> Mapping[str, Deviation]:
 
 
 def is_audited(name: str) -> bool:
-    """Return whether a result or function of this name belongs to the audit of a model or of a sampler."""
+    """Return whether a result or function of this name belongs to one of these audits."""
     return name.startswith(PREFIXES)
 
 

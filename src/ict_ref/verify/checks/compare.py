@@ -15,8 +15,8 @@ from torch import Tensor
 from ict_ref import formulas
 from ict_ref.verify.checks.rounding import scatter
 from ict_ref.verify.target.arrays import as_tensor, is_whole
-from ict_ref.verify.vectors.load import Vector
-from ict_ref.verify.vectors.values import Json, decoded, encoded, number
+from ict_ref.verify.vectors.load import Json, Vector
+from ict_ref.verify.vectors.values import decoded, encoded, number
 
 RELATIVE: dict[torch.dtype, float] = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
 """Relative tolerances of dtypes narrower than float64, about 100 and 10 times their eps."""

@@ -17,8 +17,8 @@ from ict_ref.verify.checks.known_deviations import combinations, form
 from ict_ref.verify.checks.result import FAILING, Result
 from ict_ref.verify.target.arrays import as_tensor
 from ict_ref.verify.target.call import applied
-from ict_ref.verify.vectors.load import Vector, deviations, is_refusal, vectors
-from ict_ref.verify.vectors.values import Json, decoded, encoded
+from ict_ref.verify.vectors.load import Json, Vector, deviations, is_refusal, vectors
+from ict_ref.verify.vectors.values import decoded, encoded
 
 RTOL = 1e-5
 """Relative tolerance of a cause: it is named also for an implementation in float32."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from ict_ref.verify.vectors.values import Json
+from ict_ref.verify.vectors.load import Json
 
 Status: TypeAlias = Literal["pass", "fail", "skipped", "note", "missing", "waived"]
 Kind: TypeAlias = Literal["wrong", "elsewhere", "type", "precision", "accepts", "note"]

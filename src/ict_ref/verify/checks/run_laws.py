@@ -1,9 +1,11 @@
 """The check of the laws of an implementation: many examples for each, and the smallest counterexample."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
 
@@ -54,6 +56,22 @@ _NUMPY_OF_A_GRADIENT = "Can't call numpy() on Tensor that requires grad"
 def hypothesis_is_installed() -> bool:
     """Return whether Hypothesis, which generates the examples, is installed."""
     return find_spec("hypothesis") is not None
+
+
+@contextmanager
+def without_files() -> Iterator[None]:
+    """Keep Hypothesis from leaving its caches in the working directory while the block runs."""
+    if not hypothesis_is_installed():
+        yield
+        return
+    from hypothesis.configuration import set_hypothesis_home_dir
+
+    with TemporaryDirectory() as folder:
+        set_hypothesis_home_dir(folder)
+        try:
+            yield
+        finally:
+            set_hypothesis_home_dir(None)
 
 
 @cache

@@ -14,16 +14,19 @@ from typing import Any
 
 import torch
 
+from ict_ref.utils.json_file import shown
+from ict_ref.utils.regular_file import read_regular
 from ict_ref.verify.checks.check import Calling, check_call, check_vector
 from ict_ref.verify.checks.result import FAILING, Result
+from ict_ref.verify.errors import VerifyError
 from ict_ref.verify.target.call import misnamed
-from ict_ref.verify.vectors.load import VERSION, Vector, read
-from ict_ref.verify.vectors.values import TORCH, Arrays, Json, decoded
+from ict_ref.verify.vectors.load import VERSION, Json, Vector, read
+from ict_ref.verify.vectors.values import TORCH, Arrays, decoded
 
 FUNCTION = "trace"
 
 
-class TraceError(Exception):
+class TraceError(VerifyError):
     """A file of values cannot be used; the message is one line for the user."""
 
 
@@ -110,23 +113,40 @@ def compare_file(path: Path, rtol: float | None = None, version: int = VERSION) 
                 return
 
 
+LARGEST = 2**28
+"""Largest trace in bytes."""
+DEEPEST = 8
+"""Deepest lists in lists: a batch of images has four."""
+
+
 def _read_values(path: Path) -> dict[str, Any]:
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        given = json.loads(read_regular(path, LARGEST))
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise TraceError(f"{path} is not JSON: {error}") from error
+    except (ValueError, RecursionError, OverflowError, MemoryError) as error:
+        raise TraceError(f"{path} is not JSON: {' '.join(str(error).split())}") from error
     if not isinstance(given, dict):
         raise TraceError(f"{path}: expected an object of names and nested lists, got a {type(given).__name__}")
+    for name, value in given.items():
+        if _depth(value) > DEEPEST:
+            raise TraceError(f"{path}: expected lists in lists up to {DEEPEST} deep, got deeper ones for {shown(name)}")
     return given
+
+
+def _depth(value: Json) -> int:
+    """Return how deep lists are nested, without recursion."""
+    level, depth = [value], 0
+    while level := [inner for one in level if isinstance(one, list) for inner in one]:
+        depth += 1
+    return depth
 
 
 def _constant(value: Json) -> Callable[..., object]:
     """Return a function that returns this value for all arguments."""
     if isinstance(value, list):
         # A ragged list, or one with other values than numbers, stays a list, and its check fails.
-        with contextlib.suppress(TypeError, ValueError):
+        with contextlib.suppress(TypeError, ValueError, OverflowError, RuntimeError):
             value = torch.tensor(value, dtype=torch.float64 if _has_floats(value) else None)
     return lambda **_: value
 

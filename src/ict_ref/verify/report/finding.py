@@ -14,9 +14,8 @@ from typing import Any, Literal, TypeAlias
 from ict_ref.verify.checks.audited import causes, deviation_book, is_audited
 from ict_ref.verify.checks.result import MEANINGS, Kind, Result
 from ict_ref.verify.report.waivers import STALE
-from ict_ref.verify.vectors.load import VERSION, Deviation, Vector, deviations, vectors
+from ict_ref.verify.vectors.load import VERSION, Deviation, Json, Vector, deviations, vectors
 from ict_ref.verify.vectors.shown import short
-from ict_ref.verify.vectors.values import Json
 
 Group: TypeAlias = Literal["waiver", "value", "call", "signature", "conduct", "precision", "accepts", "note"]
 
@@ -75,12 +74,12 @@ def seen_in(deviation: str) -> tuple[Seen, ...]:
 
 @cache
 def known_deviations(version: int = VERSION) -> Mapping[str, Deviation]:
-    """Return the known deviations of formulas and of training loops by id."""
+    """Return the known deviations of formulas, of training loops, of data and of scores by id."""
     found = dict(deviations(version))
     for name, entry in _book().items():
         if "what" in entry and name not in found:
-            count = len(entry["seen"])
-            found[name] = Deviation(name, "training", entry["what"], entry["effect"], f"{count} public codes")
+            function, count = entry.get("function", "training"), len(entry["seen"])
+            found[name] = Deviation(name, function, entry["what"], entry["effect"], f"{count} public codes")
     return found
 
 
@@ -122,7 +121,7 @@ def findings(results: Iterable[Result], version: int = VERSION) -> list[Finding]
 def _of_audit(cause: str, results: list[Result], version: int) -> Finding:
     """Return the finding of one cause in an audit, which results of several functions may share."""
     first = results[0]
-    book = deviation_book(version)
+    book = {**known_deviations(version), **deviation_book(version)}
     named = cause in book
     text = _text(first)
     return Finding(

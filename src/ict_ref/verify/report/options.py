@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 import tyro
 
 from ict_ref.utils.command_line import expect
@@ -57,6 +56,8 @@ def refuse_device(name: str) -> None:
     Raises:
         ValueError: Torch cannot make a tensor on the device.
     """
+    import torch
+
     try:
         torch.zeros(1, device=name).cpu()
     except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:

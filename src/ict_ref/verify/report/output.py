@@ -1,11 +1,13 @@
 """Files that the command writes: reports for programs, which replace earlier reports and nothing else."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
 
-from ict_ref.utils.atomic import write_atomically
+from ict_ref.utils.atomic import locked_output, open_to_append, remove_leftovers, write_atomically
 from ict_ref.utils.command_line import expect, refuse_place
+from ict_ref.utils.system import has_locks_and_signals
 
 OURS = {
     "--json": '"ict_ref":',
@@ -40,23 +42,33 @@ def write(path: Path, option: str, text: str) -> None:
     """Write a report.
 
     Raises:
-        ValueError: The path has become a symbolic link or another file.
+        ValueError: The path has become a symbolic link or another file, or another process writes it.
         OSError: The file cannot be written.
     """
     refuse_file(path, option)
-    write_atomically(path, text.encode())
+    # A system without locks writes reports of one process.
+    with locked_output(path) if has_locks_and_signals() else contextlib.nullcontext():
+        refuse_file(path, option)  # another process may have written it in the meantime
+        remove_leftovers(path.parent, path.name.__eq__)
+        write_atomically(path, text.encode())
 
 
 def append_step_summary(text: str) -> None:
     """Append a report to the file that GitHub Actions shows with a job, if there is one.
 
     Raises:
-        OSError: The file cannot be written.
+        ValueError: The file cannot be written. The message names the variable.
     """
     place = os.environ.get("GITHUB_STEP_SUMMARY")
-    if place:
-        with Path(place).open("a", encoding="utf-8") as file:
+    if not place:
+        return
+    try:
+        with open_to_append(Path(place)) as file:
             file.write(text + "\n")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        expected = "a file that can be written"
+        raise ValueError(f"$GITHUB_STEP_SUMMARY: expected {expected}, got {place} ({reason}). Unset it.") from None
 
 
 def as_badge(message: str, colour: str) -> str:

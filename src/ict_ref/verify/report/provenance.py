@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ict_ref import __version__
+from ict_ref.utils.regular_file import real_path
+from ict_ref.utils.version import __version__
 from ict_ref.verify.target.load import Target
 
 GIT_SECONDS = 10
@@ -42,7 +43,7 @@ def _version(package: str) -> str:
 
 def commit_of(file: Path) -> str:
     """Return the commit of the repository that has a file, with "+" if the file was changed since; else unknown."""
-    git = ("git", "-c", "core.fsmonitor=false", "-C", str(file.resolve().parent))
+    git = ("git", "-c", "core.fsmonitor=false", "-C", str(real_path(file).parent))
     try:
         tracked = _output(*git, "ls-files", "--error-unmatch", file.name)
         commit = _output(*git, "rev-parse", "--short=12", "HEAD") if tracked else ""

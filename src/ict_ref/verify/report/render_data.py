@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 from ict_ref.verify.report.report import Report
 
 SCHEMA = 2
-"""Number of the format of the JSON report; docs/verify.md documents it."""
+"""Number of the format of the JSON report; docs/verify_reports.md documents it."""
 _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 

@@ -50,9 +50,20 @@ def _header(report: Report) -> Iterator[str]:
 
 
 def _table(report: Report, width: int, colour: bool) -> Iterator[str]:
-    """Yield the lines of the functions: those that are right in one paragraph, unless the report is verbose."""
-    right = [row for row in report.rows if row.word == "right" and not report.verbose]
-    rows = [row for row in report.rows if row not in right]
+    """Yield the lines of the functions, under the name of their paper if there are several."""
+    papers = report.papers
+    if len(papers) < 2 or report.is_audit:
+        yield from _rows(report, report.rows, width, colour)
+        return
+    for paper in papers:
+        yield f"{paper}:"
+        yield from _rows(report, [row for row in report.rows if row.paper == paper], width, colour)
+
+
+def _rows(report: Report, of: Sequence[Row], width: int, colour: bool) -> Iterator[str]:
+    """Yield the lines of some functions: those that are right in one paragraph, unless the report is verbose."""
+    right = [row for row in of if row.word == "right" and not report.verbose]
+    rows = [row for row in of if row not in right]
     first = max([5, *(len(row.word) for row in rows)])
     if right:
         names = ", ".join(

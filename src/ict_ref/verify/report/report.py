@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from ict_ref.verify.checks import trace
 from ict_ref.verify.checks.result import FAILING, MEANINGS, Result, Status
 from ict_ref.verify.report.finding import Finding, findings
-from ict_ref.verify.vectors.load import VERSION
+from ict_ref.verify.vectors.load import PAPERS, VERSION, paper_of
 
 Word: TypeAlias = Literal["missing", "right", "skipped", "note", "waived", "FAIL", "WRONG"]
 LAST_IS_READ_FIRST: tuple[Word, ...] = ("missing", "right", "skipped", "note", "waived", "FAIL", "WRONG")
@@ -37,6 +37,8 @@ class Row:
     """Number of checks, with that of failures if there are some."""
     remark: str
     """Source, or the causes of what was found."""
+    paper: str = ""
+    """The paper of the function."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class Report:
         word = _word(results)
         total = str(len(counted))
         count = f"{failed} of {total}" if failed else total
-        return Row(word, function, count, self._remark(word, function, results))
+        source = next((result.source for result in results if result.source), "")
+        return Row(word, function, count, self._remark(word, function, results), paper_of(source))
 
     def _remark(self, word: Word, function: str, results: list[Result]) -> str:
         """Return what stands behind the count of a function."""
@@ -119,6 +122,11 @@ class Report:
         if self.summary["fail"] or (self.all_required and self.missing):
             return 1
         return 0 if any(map(is_checked, self.results)) else NOTHING_CHECKED
+
+    @property
+    def papers(self) -> list[str]:
+        """The papers of the functions that exist, in the order in which they appeared."""
+        return [paper for paper in PAPERS if any(row.paper == paper for row in self.rows)]
 
     @property
     def is_audit(self) -> bool:

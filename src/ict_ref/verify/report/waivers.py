@@ -6,19 +6,22 @@ reason = "ours divides by N - 1, see issue 12"
 """
 
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from ict_ref.utils.toml_file import read_toml
 from ict_ref.verify.checks.result import Result
+from ict_ref.verify.errors import VerifyError
 from ict_ref.verify.vectors.load import VERSION, functions
 
+CHECKS = ("trace", "step", "model", "training", "sampler", "data", "score")
+"""The trace and the kinds of audits, whose results can be waived too."""
 STALE = "waived, but it does not fail"
 """The message of a waiver that is not needed."""
 
 
-class WaiverError(Exception):
+class WaiverError(VerifyError):
     """The file of waivers cannot be used; the message is one line for the user."""
 
 
@@ -28,11 +31,11 @@ def load(path: Path, version: int = VERSION) -> dict[str, str]:
     Raises: WaiverError if the file cannot be used.
     """
     try:
-        book = tomllib.loads(path.read_text(encoding="utf-8"))
+        book = read_toml(path)
     except OSError as error:
         raise WaiverError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise WaiverError(f"{path} is not TOML: {error}") from error
+    except ValueError as error:
+        raise WaiverError(str(error)) from error
     if strange := sorted(book.keys() - {"waiver"}):
         raise WaiverError(f"{path}: expected only [[waiver]], got {strange[0]}")
     entries = book.get("waiver", [])
@@ -43,7 +46,7 @@ def load(path: Path, version: int = VERSION) -> dict[str, str]:
         )
         if not name or not reason:
             raise WaiverError(f"{path}: expected an id and a reason in every [[waiver]], got {entry}")
-        if function(name) not in (*functions(version), "step", "model", "training", "sampler", "trace"):
+        if function(name) not in (*functions(version), *CHECKS):
             raise WaiverError(f"{path}: expected a function or a check such as pseudo_huber#3 as id, got {name}")
         found[name] = reason
     return found

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ict_ref.verify.vectors.values import Arrays, Json, encoded
+from ict_ref.verify.vectors.load import Json
+from ict_ref.verify.vectors.values import Arrays, encoded
 
 
 def as_tensor(value: Any) -> Tensor:

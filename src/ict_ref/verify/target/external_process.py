@@ -23,9 +23,10 @@ from types import TracebackType
 
 import torch
 
+from ict_ref.utils.printable import printable
 from ict_ref.verify.target.line_process import GRACE, ExternalTargetError, LineProcess, excerpt
-from ict_ref.verify.vectors.load import VERSION, functions
-from ict_ref.verify.vectors.values import Json, decoded, encoded, number
+from ict_ref.verify.vectors.load import VERSION, Json, functions
+from ict_ref.verify.vectors.values import decoded, encoded, number
 
 # Functions that return an operator, of which a command sends the value at a tensor.
 OPERATOR_FUNCTIONS = ("inpainting_operator", "colorization_operator", "super_resolution_operator")
@@ -116,7 +117,7 @@ class ExternalTarget:
                 raise ExternalTargetError(f"the command reports {name} as missing, which it had computed before")
             if isinstance(answer.get("error"), str):
                 self._succeeded(name)
-                raise RefusedError(answer["error"])
+                raise RefusedError(printable(str(answer["error"])[:1000]))
             if answer.get("missing") is True:
                 self._failures_in_a_row = 0
                 raise MissingError(f"no function {name}")
@@ -165,7 +166,7 @@ def received(value: Json) -> object:
         # RuntimeError: also raised for lists that are nested too deeply.
         raise ExternalTargetError(
             f"the command sent the value {excerpt(value)}, which is not a number, nested lists of numbers "
-            "or an encoding of ict_ref/verify/values.py"
+            "or an encoding of ict_ref/verify/vectors/values.py"
         ) from error
 
 

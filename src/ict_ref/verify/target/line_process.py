@@ -13,6 +13,8 @@ import time
 from collections.abc import Sequence
 from typing import IO, NoReturn, cast
 
+from ict_ref.verify.errors import VerifyError
+
 # The longest value of a vector has 1 MB.
 LONGEST_LINE = 4 * 2**20
 ERRORS_KEPT = 4000
@@ -21,7 +23,7 @@ GRACE = 0.5
 TICK = 0.05
 
 
-class ExternalTargetError(Exception):
+class ExternalTargetError(VerifyError):
     """A command did not return a valid result. This never counts as a rejection of arguments, even where one is
     expected.
     """

@@ -3,11 +3,15 @@
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ict_ref.verify.errors import VerifyError
 
-class TargetError(Exception):
+
+class TargetError(VerifyError):
     """The target cannot be loaded; the message is one line for the user."""
 
 
@@ -48,23 +52,47 @@ def load(text: str) -> Target:
 
 
 def _by_name(name: str) -> object:
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    return importlib.import_module(name)
+    with _searched_first(str(Path.cwd())):
+        return importlib.import_module(name)
 
 
 def _from_file(path: Path) -> object:
     if not path.is_file():
         raise TargetError(f"{path} is not a file; give a module, or the path of a Python file")
-    # Modules in the same folder can be imported, as if the file were run.
-    sys.path.insert(0, str(path.resolve().parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"target_{path.stem}" if _is_another_module(path) else path.stem
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise TargetError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    sys.modules[name] = module
+    # Modules in the same folder can be imported, as if the file were run.
+    with _searched_first(str(path.resolve().parent)):
+        spec.loader.exec_module(module)
     return module
+
+
+def _is_another_module(path: Path) -> bool:
+    """Return whether a module of the same name exists elsewhere, such as queue for queue.py, which torch imports."""
+    try:
+        spec = importlib.util.find_spec(path.stem)
+    except ValueError:  # the module is running, as __main__
+        return True
+    return spec is not None and spec.origin != str(path.resolve())
+
+
+@contextmanager
+def _searched_first(folder: str) -> Iterator[None]:
+    """Search a folder for modules first while the block loads the target, and last from then on.
+
+    What is imported later, such as Hypothesis, then has the standard library's modules and not others of the same name.
+    """
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
 
 
 def _one_line(error: BaseException) -> str:
