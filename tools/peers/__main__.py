@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tools.peers.audit import ROOT, SECONDS, Audited, audited
+from tools.peers.audit import GROUPS, ROOT, SECONDS, Audited, audited, joined
 from tools.peers.book import BOOK, Peer, load
 from tools.peers.page import as_json, as_markdown, from_json
 
@@ -18,6 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="NAME", help="audit these, such as sony/vct; keep others"
     )
+    parser.add_argument(
+        "--groups", nargs="+", default=GROUPS, choices=GROUPS, help="make the rows of these groups; keep others"
+    )
     parser.add_argument("--book", type=Path, default=BOOK, help="another peers.toml")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of peers.md and peers.json")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="time limit of each command")
@@ -25,13 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     book = load(options.book)
     stored = options.out / "peers.json"
-    earlier = stored.read_text(encoding="utf-8") if options.only and stored.is_file() else '{"peers": []}'
+    is_partial = options.only or set(options.groups) != set(GROUPS)
+    earlier = stored.read_text(encoding="utf-8") if is_partial and stored.is_file() else '{"peers": []}'
 
     def audit(peer: Peer) -> Audited | None:
         if options.only and peer.name not in options.only:
             return from_json(earlier, peer)
         print(peer.name, file=sys.stderr, flush=True)
-        return audited(peer, book, options.checkouts.resolve(), options.seconds)
+        found = audited(peer, book, options.checkouts.resolve(), options.seconds, options.groups)
+        return joined(from_json(earlier, peer), found, options.groups)
 
     # Each audit is a process, for which a thread waits.
     with ThreadPoolExecutor(options.jobs) as pool:

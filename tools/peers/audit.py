@@ -19,6 +19,8 @@ from tools.peers.verdict import DIFFERS, Row, rows
 
 ROOT = HERE.parents[1]
 SECONDS = 900.0
+GROUPS = ("formulas", "step", "model")
+"""Groups of rows, each of which one command makes."""
 GIT_SECONDS = 30.0
 VERSIONS = ("ict_ref", "vectors", "vectors_sha256", "torch")
 
@@ -40,8 +42,10 @@ class Audited:
     """Date, and versions of everything that took part."""
 
 
-def audited(peer: Peer, book: Book, checkouts: Path, seconds: float = SECONDS) -> Audited:
-    """Return the verdicts about a public code, from a checkout at its commit."""
+def audited(
+    peer: Peer, book: Book, checkouts: Path, seconds: float = SECONDS, groups: Sequence[str] = GROUPS
+) -> Audited:
+    """Return the verdicts of some groups about a public code, from a checkout at its commit."""
     try:
         place = ROOT if peer.is_ours else checkout(peer, checkouts)
         commit = _commit(place)
@@ -54,6 +58,8 @@ def audited(peer: Peer, book: Book, checkouts: Path, seconds: float = SECONDS) -
         return Audited(peer, peer.commit, not_run=[str(error)])
     found = Audited(peer, commit)
     for words, group in commands(peer):
+        if group not in groups:
+            continue
         try:
             report = verified(words, place / peer.folder, seconds)
             made = rows(group, report, book.readings, laws_decide=peer.dtype == "float64")
@@ -66,6 +72,16 @@ def audited(peer: Peer, book: Book, checkouts: Path, seconds: float = SECONDS) -
             found.head.update({name: report[name] for name in VERSIONS}, date=date.today().isoformat())
             found.rows.extend(_claimed(row, peer) for row in made)
     return found
+
+
+def joined(earlier: Audited | None, found: Audited, groups: Sequence[str]) -> Audited:
+    """Return new rows of some groups, and the other rows of an earlier audit of the same commit."""
+    if earlier is None:
+        return found
+    rows_kept = [row for row in earlier.rows if row.group not in groups]
+    lines_kept = [line for line in earlier.not_run if line.partition(":")[0] not in groups]
+    rows, lines = [*rows_kept, *found.rows], [*lines_kept, *found.not_run]
+    return replace(found, rows=rows, not_run=lines, head=found.head or earlier.head)
 
 
 def checkout(peer: Peer, checkouts: Path) -> Path:
