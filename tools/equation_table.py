@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from ict_ref.equations import EQUATIONS, Formula, formulas
+from ict_ref.equations import BOOKS, Formula, formulas
 from ict_ref.verify.laws import LAWS
 
 ROOT = Path(__file__).parents[1]
@@ -111,11 +111,26 @@ def link(text: str, file: Path) -> str:
     return f"[{text}](../{file.as_posix()})"
 
 
-def row(place: str, formula: Formula) -> str:
+def row(paper: str, place: str, formula: Formula) -> str:
     """Return a line of a table of equations."""
     value = formula.value.replace("|", "\\|").replace("`", "")
     name = link(f"`{formula.name}`", formula.file.relative_to(ROOT))
-    return f"| {place} | {name} | `{value}` |"
+    return f"| {paper} | {place} | {name} | `{value}` |"
+
+
+def numbered(known: list[Formula]) -> Iterator[str]:
+    """Return the lines of the numbered equations, paper by paper."""
+    for book in BOOKS:
+        for number in sorted({number for formula in known for number in formula.numbers(book.key)}):
+            yield from (
+                row(book.key, f"({number})", formula) for formula in known if number in formula.numbers(book.key)
+            )
+
+
+def place(formula: Formula) -> tuple[str, str]:
+    """Return the paper and the place of a formula without a number: the first part of its source."""
+    paper, _, where = formula.source.split("; ")[0].partition(", ")
+    return paper, where
 
 
 def evidence(formula: Formula) -> str:
@@ -129,16 +144,17 @@ def evidence(formula: Formula) -> str:
 def table() -> str:
     """Return the tables in Markdown: numbered equations, formulas without a number, laws and oracles."""
     known = formulas()
-    head, others = "| {} | function | value |\n|---|---|---|", sorted(known, key=lambda formula: formula.source)
+    head = "| paper | {} | function | value |\n|---|---|---|---|"
+    others = sorted((one for one in known if not one.numbers(one.of)), key=lambda formula: formula.source)
     return "\n".join(
         [
             BEGIN,
             "\n## Numbered equations\n",
-            head.format("iCT"),
-            *(row(f"({number})", formula) for number in EQUATIONS for formula in known if number in formula.equations),
+            head.format("equation"),
+            *numbered(known),
             "\n## Formulas without a number\n",
-            head.format("source"),
-            *(row(formula.source.split("; ")[0], formula) for formula in others if not formula.equations),
+            head.format("place"),
+            *(row(*place(formula), formula) for formula in others),
             "\n## Laws and oracles\n",
             "| function | laws | oracles |\n|---|---|---|",
             *map(evidence, known),

@@ -17,13 +17,14 @@ SOURCE = Path(__file__).parents[1] / "src" / "ict_ref"
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "__init__ formulas utils equations task",
-        "config paper verify __main__",
+        "formulas utils equations task",
+        "config paper papers verify",
         "networks data distributed slurm",
         "checkpoint prepare",
         "training sample import_checkpoint export_checkpoint",
         "evaluate edit experiments plan",
         "launch search figures",
+        "__init__ __main__",
     )
 )
 Graph = dict[str, set[str]]
