@@ -205,9 +205,10 @@ def test_an_error_in_one_of_three_processes_ends_all_in_seconds(tmp_path: Path) 
         "--out",
         str(tmp_path / "run"),
     ]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.failing", *options], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-    )
+    # The launcher's processes do not import modules from the working directory.
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "tests.support.failing", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     # Otherwise the failed process would wait for the others, and the launcher for all of them.
     _, err = process.communicate(timeout=90)
     assert time.monotonic() - float((tmp_path / "failed").read_text()) < 20

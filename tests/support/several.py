@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import partialmethod
 from pathlib import Path
+from unittest.mock import patch
 
 import sklearn.datasets  # noqa: F401 (imported here, once)
 import torch
@@ -26,6 +27,7 @@ from ict_ref.data.dataset import load
 from ict_ref.distributed.process_group import joined
 from ict_ref.training.loop import fit, resume
 from ict_ref.training.trainer import Trainer
+from ict_ref.utils.signals import RENDEZVOUS
 
 STEPS = 8
 
@@ -84,8 +86,7 @@ def train_and_resume(size: int, folder: Path, names: Iterable[str]) -> None:
 def trainer_of(config: Config, folder: Path, size: int) -> Iterator[Trainer]:
     """Connect the processes and yield a trainer, resumed from the last checkpoint of the folder."""
     folder.parent.mkdir(exist_ok=True)
-    os.environ["ICT_REF_RENDEZVOUS"] = f"file://{folder}.rendezvous"
-    with joined(config.machine) as group:
+    with patch.dict(os.environ, {RENDEZVOUS: f"file://{folder}.rendezvous"}), joined(config.machine) as group:
         assert group.size == size
         if group.first:
             folder.mkdir(exist_ok=True)
