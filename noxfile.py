@@ -19,10 +19,18 @@ nox.options.default_venv_backend = "none"
 HERE = Path(__file__).resolve().parent
 VENV = HERE / ".nox" / "dev"
 PYTHON = VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-MADE_OF = ("pyproject.toml", "constraints.txt")
+MADE_OF = ("pyproject.toml", "constraints.txt", "requirements/ci.txt")
 # One thread a process: torch's threads wait for each other by spinning, which shared cores punish. Compiled modules are
 # kept, whatever the caller's environment says: the tests start a hundred processes. A cluster file changes no session.
 VARIABLES = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "", "ICT_REF_PROFILE": "none"}
+# Tests of the sessions `oldest` and `newest`.
+OTHER_VERSIONS = (
+    "tests/formulas",
+    "tests/verify/test_verify.py",
+    "tests/training/test_radam.py",
+    "tests/checkpoint/test_network_file.py",
+    "tests/sample/test_sample.py",
+)
 
 
 def run(session: nox.Session, *command: str) -> None:
@@ -39,11 +47,52 @@ def environment(session: nox.Session) -> str:
     if not (stamp.is_file() and stamp.read_text() == digest.hexdigest()):
         session.log("building .nox/dev: about a minute")
         session.run(sys.executable, "-m", "venv", "--clear", str(VENV), external=True)
-        install = ("-m", "pip", "install", "--quiet", "-c", "constraints.txt", "-e", ".[dev]")
-        # Modules are compiled when they are first imported: that halves the installation.
-        session.run(str(PYTHON), *install, external=True, env={"PIP_NO_COMPILE": "1"})
+        install = (str(PYTHON), "-m", "pip", "install", "--quiet")
+        steps: list[tuple[str, ...]] = [("-c", "constraints.txt", "-e", ".[dev]")]
+        if "ICT_REQUIRE_HASHES" in os.environ:
+            # Everything by its hash first; the package itself then finds it installed, and its build tool too.
+            steps = [
+                ("--require-hashes", "--no-deps", "-r", "requirements/ci.txt"),
+                ("--no-build-isolation", *steps[0]),
+            ]
+        for step in steps:
+            # Modules are compiled when they are first imported: that halves the installation.
+            session.run(*install, *step, external=True, env={"PIP_NO_COMPILE": "1"})
         stamp.write_text(digest.hexdigest())
     return str(PYTHON)
+
+
+def environment_of(session: nox.Session, name: str, requirements: str, *options: str) -> str:
+    """Return the interpreter of .nox/`name`, which has what a file of requirements lists; pip gets the options."""
+    place = HERE / ".nox" / name
+    python = str(place / PYTHON.relative_to(VENV))
+    digest = hashlib.sha256(sys.version.encode() + (HERE / requirements).read_bytes()).hexdigest()
+    stamp = place / ".stamp"
+    if not (stamp.is_file() and stamp.read_text() == digest):
+        session.run(sys.executable, "-m", "venv", "--clear", str(place), external=True)
+        install = ("-m", "pip", "install", "--quiet", "--no-compile", *options, "-r", requirements)
+        session.run(python, *install, external=True)
+        stamp.write_text(digest)
+    return python
+
+
+def package_tools(session: nox.Session) -> str:
+    """Return the interpreter of the environment with the programs that build, check and resolve, each by its hash."""
+    return environment_of(session, "package", "requirements/package.txt", "--require-hashes")
+
+
+def test_versions(session: nox.Session, name: str, resolution: str) -> None:
+    """Test the package itself with the versions that a resolution of pyproject.toml gives, in .nox/`name`."""
+    listed = HERE / ".nox" / f"{name}.txt"
+    resolve = ("-m", "uv", "pip", "compile", "pyproject.toml", "--all-extras", "--quiet", "--no-header")
+    choice = ("--python", sys.executable, "--resolution", resolution, "--prerelease", "disallow", "--upgrade")
+    session.run(package_tools(session), *resolve, *choice, "--output-file", str(listed), external=True, silent=True)
+    python = environment_of(session, name, str(listed.relative_to(HERE)))
+    session.run(python, "-m", "pip", "install", "--quiet", "--no-deps", "-e", ".", external=True)
+    # Other versions warn of other things, and jaxtyping 0.3.0 cannot check the shapes of a package with a conftest.
+    options = "addopts=--import-mode=importlib --strict-markers -m 'not slow and not thorough'"
+    pytest = ("-m", "pytest", "-q", "--override-ini=filterwarnings=default", f"--override-ini={options}")
+    session.run(python, *pytest, *(session.posargs or OTHER_VERSIONS), external=True, env=VARIABLES)
 
 
 @nox.session
@@ -125,6 +174,16 @@ def engine_mutation(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Try kills, full disks, damaged files, odd values and company on every command: hours of one core.
+
+    The same command resumes a stopped session. `nox -s faults -- --only launch --share 1/10` tries a part, and
+    `-- --seconds 50 --today` what fits into a minute. `-- --help` lists the options.
+    """
+    run(session, "-m", "tools.faults", *session.posargs)
+
+
+@nox.session
 def peers(session: nox.Session) -> None:
     """Check diffusers' scheduler, and formulas, a step and a loop in JAX, in an environment of its own: three minutes.
 
@@ -135,8 +194,8 @@ def peers(session: nox.Session) -> None:
     python = place / PYTHON.relative_to(VENV)
     if not (place / ".stamp").is_file():
         session.run(sys.executable, "-m", "venv", "--clear", str(place), external=True)
-        others = ("diffusers==0.42.1", "jax==0.10.2")
-        install = ("-m", "pip", "install", "--quiet", "-c", "constraints.txt", "-e", ".[verify]", *others)
+        others = ("diffusers==0.42.1", "jax==0.10.2", "wandb==0.31.0", "mlflow==3.17.2", "pytest")
+        install = ("-m", "pip", "install", "--quiet", "-c", "constraints.txt", "-e", ".[train]", *others)
         session.run(str(python), *install, external=True, env={"PIP_NO_COMPILE": "1"})
         (place / ".stamp").touch()
     if "--checkouts" in session.posargs:
@@ -149,8 +208,39 @@ def peers(session: nox.Session) -> None:
     for kind, name in (("step", "step"), ("training", "make")):
         target = f"tests/verify/implementations/jax_training.py:{name}"
         session.run(*check, "audit", kind, target, external=True, env=VARIABLES)
+    pytest = ("-m", "pytest", "-q", "--override-ini=addopts=--import-mode=importlib")
+    contracts = ("tests/checkpoint/test_diffusers_folder.py", "tests/training/test_trackers.py")
+    session.run(str(python), *pytest, *contracts, external=True, env=VARIABLES)
     diffusers = ("tests/verify/implementations/diffusers_scheduler.py", *session.posargs)
     session.run(*check, *diffusers, external=True, env=VARIABLES, success_codes=[0, 1])
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build wheel and sdist twice, check them, and run every command of the installed wheel: ten minutes.
+
+    The two archives are then in dist/. `nox -s package -- --fast` installs nothing.
+    """
+    session.run(package_tools(session), "-m", "tools.package", *session.posargs, external=True)
+
+
+@nox.session
+def oldest(session: nox.Session) -> None:
+    """Test with the oldest versions that pyproject.toml allows: formulas, verify, files, RAdam and samples of a run.
+
+    Run nox by the oldest Python for it. `nox -s oldest -- tests/data` runs other tests.
+    """
+    test_versions(session, "oldest", "lowest-direct")
+
+
+@nox.session
+def newest(session: nox.Session) -> None:
+    """Test the same with the newest versions that exist, by the Python that runs nox.
+
+    uv resolves the versions: a file of constraints named by UV_CONSTRAINT limits them, such as torch==2.13.0+cpu for a
+    wheel in the folder UV_FIND_LINKS. Without "+cpu" the session `oldest` takes PyPI's wheel with CUDA.
+    """
+    test_versions(session, "newest", "highest")
 
 
 @nox.session
@@ -188,6 +278,25 @@ def equations(session: nox.Session) -> None:
 def plan(session: nox.Session) -> None:
     """Write the tables of memory and time into docs/plan.md."""
     run(session, "-m", "tools.plan_table")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/ and open its pages in Chromium: two minutes (`-- --no-browser`)."""
+    python = environment(session)
+    # In a folder of its own, because packages in the shared environment would change the other sessions.
+    place, requirements = HERE / ".nox" / "docs", HERE / "requirements" / "docs.txt"
+    stamp, digest = place / ".stamp", hashlib.sha256(requirements.read_bytes()).hexdigest()
+    if not (stamp.is_file() and stamp.read_text() == digest):
+        shutil.rmtree(place, ignore_errors=True)
+        hashes = ("--require-hashes", "--no-deps", "-r", str(requirements))
+        session.run(python, "-m", "pip", "install", "--quiet", "--target", str(place), *hashes, external=True)
+        stamp.write_text(digest)
+    variables = {**VARIABLES, "PYTHONPATH": str(place), "ICT_REF_SITE": "1"}
+    if "--no-browser" not in session.posargs:
+        faults = ("-m", "pytest", "-q", "tests/tools/test_site_browser.py")
+        session.run(python, *faults, external=True, env=variables)
+    session.run(python, "-m", "tools.site", *session.posargs, external=True, env=variables)
 
 
 @nox.session
