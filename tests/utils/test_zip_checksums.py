@@ -1,20 +1,25 @@
-"""Members of ZIP archives are compared with their CRC-32."""
+"""Members of ZIP archives are compared with their CRC-32, and the list of members with the members."""
 
+import contextlib
 import io
 import random
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from tests.support.one_line import rejection
 from tests.support.published import fixture, state_of
 
+from ict_ref.evaluate.__main__ import main as evaluate
 from ict_ref.import_checkpoint import main
 from ict_ref.utils.archive import refuse_damaged
-from ict_ref.utils.zip_checksums import refuse_flipped
+from ict_ref.utils.inflation import refuse_inflated_arrays
+from ict_ref.utils.zip_checksums import refuse_flipped, refuse_incomplete
 
 
 @pytest.fixture
@@ -99,6 +104,61 @@ def test_every_damaged_byte_of_the_headers_is_one_kind_of_error(method: int, tmp
             except ValueError:
                 refused += 1
     assert refused > len(whole)
+
+
+ARRAYS = {"mu": np.zeros(2), "sigma": np.eye(2), "count": np.array(3), "features": np.ones((3, 2), np.float32)}
+
+
+def listed(content: bytes) -> dict[str, bytes]:
+    """Return the arrays of an .npz as statistics are read: each that is there."""
+    file = io.BytesIO(content)
+    with refuse_damaged("a.npz"):
+        refuse_inflated_arrays(file, ARRAYS)
+        with np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name].tobytes() for name in ARRAYS if name in archive.files}
+
+
+@pytest.mark.parametrize(("save", "after"), [(np.savez, b""), (np.savez_compressed, b"left by a download")])
+def test_no_changed_bit_hides_an_array(save: Callable[..., None], after: bytes) -> None:
+    file = io.BytesIO()
+    save(file, **ARRAYS)
+    whole = file.getvalue() + after
+    expected, hidden = {name: value.tobytes() for name, value in ARRAYS.items()}, 0
+    assert listed(whole) == expected
+    for place, bit in product(range(whole.index(b"PK\1\2"), len(whole)), range(8)):
+        content = bytearray(whole)
+        content[place] ^= 1 << bit
+        with contextlib.suppress(ValueError):
+            assert listed(bytes(content)) == expected, (place, bit)
+        with (
+            contextlib.suppress(zipfile.BadZipFile, NotImplementedError),
+            zipfile.ZipFile(io.BytesIO(content)) as archive,
+        ):
+            hidden += {*archive.namelist()} != {f"{name}.npy" for name in ARRAYS}
+    assert hidden > 8 * len("".join(ARRAYS))  # without the check each bit of a name hides its array
+
+
+def test_an_archive_with_many_members_passes() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for k in range(70_000):
+            archive.writestr(str(k), "")
+    with zipfile.ZipFile(file) as archive:
+        refuse_incomplete(archive)
+
+
+def test_statistics_whose_features_are_not_listed_are_rejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (tmp_path / "a.npz").open("wb") as file:
+        np.savez(file, allow_pickle=False, **ARRAYS)
+    content = (tmp_path / "a.npz").read_bytes()
+    place = content.rindex(b"features.npy")
+    (tmp_path / "a.npz").write_bytes(content[:place] + b"F" + content[place + 1 :])
+    assert evaluate(["digits:held-out", "--reference", str(tmp_path / "a.npz")]) == 2
+    assert "a.npz is truncated or damaged: File name in directory 'Features.npy'" in rejection(
+        capsys, "ict_ref.evaluate"
+    )
 
 
 def read_members(file: io.BytesIO) -> None:

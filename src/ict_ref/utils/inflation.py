@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ict_ref.utils.available_memory import available_bytes
+from ict_ref.utils.zip_checksums import refuse_incomplete
 
 LARGEST_CODE = 1 << 27
 """Most bytes that an archive of torch may hold beyond its own; the code of published programs has less than 1 MB."""
@@ -20,16 +21,18 @@ LARGEST_HEADER = 65_536
 """Largest header of an array in bytes; NumPy writes some 100 and parses at most 10 000."""
 
 
-def refuse_inflated_arrays(file: BinaryIO, names: Iterable[str]) -> None:
+def refuse_inflated_arrays(file: BinaryIO | io.BytesIO, names: Iterable[str]) -> None:
     """Reject an .npz whose named arrays have another size than their headers state, or do not fit in memory.
 
-    Names that the archive does not have are skipped. The file's position is then at its beginning.
+    Names that the archive does not have are skipped, unless its list of members is damaged. The file's position is then
+    at its beginning.
 
     Raises:
-        ValueError: an array has another size, is not an array, or does not fit in memory.
+        ValueError: an array has another size, is not an array, or does not fit in memory, or a member is not listed.
         zipfile.BadZipFile: the archive is damaged.
     """
     with zipfile.ZipFile(file) as archive:
+        refuse_incomplete(archive)
         # NumPy prefers a member without the ending.
         wanted = {member for name in names for member in (name, f"{name}.npy")}
         members = [member for member in archive.infolist() if member.filename in wanted]
