@@ -19,7 +19,7 @@ from tools.faults.histories import without_set_aside
 from tools.faults.hostile import generated
 from tools.faults.kills import descendants
 from tools.faults.library import Call, built, unsynced
-from tools.faults.page import as_page, environment
+from tools.faults.page import INTRODUCTION, as_page, environment
 from tools.faults.report import TITLES, as_json, as_markdown, as_text, rows, summary
 from tools.faults.results import OUTCOMES, RIGHT, Findings, Point, Result, append, latest, result, sizes, source
 from tools.faults.server import Server
@@ -325,6 +325,11 @@ def test_the_page_has_every_point_that_is_not_right() -> None:
     about = environment([result(Point("p", "c", "k", "1"), [], 1.0)] * 2)
     assert set(about) == {"code", "date", "Python", "torch"}
     assert about["code"] == source()
+
+
+def test_the_committed_page_begins_as_the_command_writes_it() -> None:
+    # Otherwise the next page would lack what was changed in this one by hand.
+    assert (ROOT / "docs" / "faults.md").read_text("utf-8").startswith(INTRODUCTION)
 
 
 def test_processes_of_a_process_are_found() -> None:

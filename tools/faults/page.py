@@ -14,6 +14,7 @@ INTRODUCTION = """# Faults on purpose
 
 These tables are written by a command; nothing in them is typed by hand:
 
+<!-- not run: takes hours -->
 ```sh
 python3 -m nox -s faults
 python3 -m nox -s faults -- --docs
