@@ -162,6 +162,18 @@ def test_milestones_are_kept_for_good(tmp_path: Path) -> None:
     assert numbered(tmp_path, *range(1, 13), keep=2, milestone_every=5) == [12, 11, 10, 5]
 
 
+@pytest.mark.parametrize("damage", ["head", "cut", "empty", "another file"])
+def test_a_checkpoint_that_may_be_a_damaged_milestone_is_renamed(damage: str, tmp_path: Path) -> None:
+    numbered(tmp_path, 5, milestone_every=5)
+    file = checkpoints(tmp_path)[5]
+    whole = file.read_bytes()
+    other = safetensors.torch.save({"w": torch.zeros(2)})
+    content = {"head": b"\xff" + whole[1:], "cut": whole[:20], "empty": b"", "another file": other}[damage]
+    file.write_bytes(content)
+    assert numbered(tmp_path, 6, 7, 8, keep=2) == [8, 7]
+    assert file.with_name(f"{file.name}.damaged").read_bytes() == content
+
+
 def test_files_that_are_not_checkpoints_are_not_deleted(tmp_path: Path) -> None:
     others = ["checkpoint-1.safetensors", "checkpoint-00000001.safetensors.damaged", "thesis.safetensors"]
     for name in others:

@@ -33,7 +33,7 @@ from ict_ref.config.identity import Tree
 from ict_ref.config.images import ImageDescription, image_description
 from ict_ref.config.network_note import NetworkNote, network_note
 from ict_ref.utils import file_format
-from ict_ref.utils.atomic import atomically, own_folder, remove_leftovers
+from ict_ref.utils.atomic import atomically, own_folder, remove_leftovers, set_aside
 from ict_ref.utils.file_format import LaterFormatError
 
 FORMAT = 2
@@ -204,7 +204,10 @@ def newest_checkpoint(
 
 
 def drop_old(folder: Path, keep: int, milestones: Collection[int] = ()) -> None:
-    """Delete all checkpoints but the `keep` newest and the milestones."""
+    """Delete all checkpoints but the `keep` newest and the milestones; rename those that may be damaged milestones."""
     for step, old in list(checkpoints(folder).items())[keep:]:
-        if step not in milestones and description(old).get("milestone") is not True:
+        about = description(old)
+        if not about:
+            set_aside(old)
+        elif step not in milestones and about.get("milestone") is not True:
             old.unlink()
