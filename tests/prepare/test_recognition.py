@@ -79,6 +79,25 @@ def test_an_archive_of_500_images_is_not_called_cifar_10(tmp_path: Path, capsys:
     assert (about(tmp_path / "out")["published"], about(tmp_path / "out")["class_order"]) == (None, None)
 
 
+@pytest.mark.parametrize("kind", ["python", "binary"])
+@pytest.mark.parametrize("inner", ["./cifar-10-batches", "data/cifar10", ".", "/data", "batches-py"])
+def test_an_archive_packed_again_is_read_wherever_its_batches_lie(inner: str, kind: str, tmp_path: Path) -> None:
+    batches = cifar(kind, PIXELS, LABELS)
+    source = write_archive(tmp_path / "a.tar.gz", inner, batches | {"._data_batch_1": b"AppleDouble"})
+    assert prepare(source, "--unknown-files", "--out", tmp_path / "out") == 0
+    published = write_archive(tmp_path / "b.tar.gz", INNER[kind], batches)
+    assert prepare(published, "--unknown-files", "--out", tmp_path / "expected") == 0
+    images = [(tmp_path / name / "images.npy").read_bytes() for name in ("out", "expected")]
+    assert images[0] == images[1]
+
+
+def test_an_archive_with_batches_in_two_folders_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    batches = cifar("python", PIXELS, LABELS)
+    twice = {f"{folder}/{name}": content for folder in "ab" for name, content in batches.items()}
+    assert prepare(write_archive(tmp_path / "a.tar.gz", ".", twice), "--out", tmp_path / "out") == 2
+    assert "expected the batches in one folder, got a and b" in capsys.readouterr().err
+
+
 def test_the_md5s_are_those_on_the_page_of_cifar_10() -> None:
     assert MD5 == {"python": "c58f30108f718f92721af3b95e74349a", "binary": "c32a1d4ab5d03f1284b67883e8d87530"}
 

@@ -4,10 +4,10 @@ import gzip
 import hashlib
 import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -83,17 +83,32 @@ def from_archive(path: Path, split: Split, *, unknown_files: bool = False) -> So
         compressed = read_regular(path, LARGEST_ARCHIVE)
         content = _decompressed(compressed)
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
-            members = {member.name: member for member in archive if member.isfile()}
-            kind: Kind = "binary" if any(name.startswith(INNER["binary"]) for name in members) else "python"
+            members = {PurePosixPath(member.name): member for member in archive if member.isfile()}
+            kind, folder = _inner(members, split)
             batches = {}
             for name in FILES[kind][split]:
-                member = members.get(f"{INNER[kind]}/{name}")
+                member = members.get(folder / name)
                 file = archive.extractfile(member) if member else None
                 if file is None:
-                    raise ValueError(f"expected the member {INNER[kind]}/{name}, got other members")
+                    raise ValueError(f"expected the member {folder / name}, got other members")
                 batches[name] = file.read()
     compared = _of_archive(path, kind, _md5(compressed), batches)
     return _source(path, kind, split, batches, compared, unknown_files=unknown_files)
+
+
+def _inner(members: Collection[PurePosixPath], split: Split) -> tuple[Kind, PurePosixPath]:
+    """Return the kind of batches in an archive and their folder, which may have another name in one packed again.
+
+    Raises:
+        ValueError: Several folders have batches of this split.
+    """
+    kind = folder_kind([member.name for member in members]) or "python"
+    folders = sorted({member.parent for member in members if member.name in FILES[kind][split]})
+    if len(folders) > 1:
+        raise ValueError(f"expected the batches in one folder, got {folders[0]} and {folders[1]}")
+    if not folders or ".." in folders[0].parts:
+        return kind, PurePosixPath(INNER[kind])
+    return kind, folders[0]
 
 
 def _decompressed(compressed: bytes) -> bytes:
