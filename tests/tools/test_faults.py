@@ -1,6 +1,7 @@
 """The session of faults finds each kind of fault in commands that have it, and none in one that has none."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pickletools
@@ -14,7 +15,7 @@ from typing import Any, TypeAlias
 
 import pytest
 from tools.faults.__main__ import parsed, point_of, share
-from tools.faults.damage import VALUES, apply
+from tools.faults.damage import VALUES, apply, with_checksum_of
 from tools.faults.histories import without_set_aside
 from tools.faults.hostile import generated
 from tools.faults.kills import descendants
@@ -107,6 +108,17 @@ def test_damage_counts_files_of_the_user_and_not_those_of_the_command(outcomes: 
 
 
 @pytest.mark.skipif(not COMPILES, reason="the library of faults is for Linux and needs a C compiler")
+def test_a_result_may_name_a_damaged_file_by_its_own_checksum() -> None:
+    whole, damaged = (hashlib.sha256(content).hexdigest() for content in (b"whole", b"damaged"))
+    found = {
+        "j.json": f'{{"file": "{damaged}", "other": "{whole}", "score": 1}}'.encode(),
+        "a.npz": damaged.encode(),
+    }
+    expected = {"j.json": found["j.json"].replace(damaged.encode(), whole.encode()), "a.npz": found["a.npz"]}
+    assert with_checksum_of(b"whole", b"damaged", found) == expected
+    assert with_checksum_of(b"other", b"other", found) == found
+
+
 def test_the_library_is_built_once() -> None:
     first = built()
     written = first.stat().st_mtime_ns
