@@ -202,8 +202,8 @@ CASES: dict[str, Case] = {
     "normalized_tangent": Case({"g": x, "c": 0.1}, {"g": st.just(torch.tensor(1.0).double()), "c": not_positive}, {}),
     "scm_loss": Case(
         {**TANGENT, "log_weight": f64(0.5, -1.0, 2.0), "c": 0.1},
-        {**BAD_TANGENT, "log_weight": other_shapes(f64(0.5, -1.0, 2.0)), "c": not_positive},
-        {"network": CALLBACK},
+        {**BAD_TANGENT, "c": not_positive},
+        {"network": CALLBACK, "log_weight": "a network's output"},
     ),
     "tangent_warmup": Case(
         {"step": 30, "warmup_steps": 80}, {"step": st.integers(max_value=-1), "warmup_steps": below_one}, {}

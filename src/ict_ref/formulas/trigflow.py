@@ -282,6 +282,7 @@ def scm_loss(
 
     Return one value per example. F_theta- is F_theta without gradient, so the first difference is 0 in value, and the
     gradient in F_theta is -2 exp(w)/d times the normalised tangent. w is `log_weight`, which has a gradient.
+    It is the output of a network: what is not finite in it propagates.
 
     Raises: ValueError as in `trigflow_tangent`, `normalized_tangent` and `adaptive_weighting`.
     """
