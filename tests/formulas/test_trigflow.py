@@ -241,3 +241,8 @@ def test_steps_can_be_vectorized_over_each_of_their_times() -> None:
     by_high = torch.func.vmap(lambda high: trigflow_step(x, velocity, high, t_low))(t[None])
     torch.testing.assert_close(by_low[0], step)
     torch.testing.assert_close(by_high[0], step)
+
+
+def test_the_density_of_the_time_is_0_where_its_divisors_underflow() -> None:
+    density = trigflow_time_density(f64(1e-29, 0.75), p_mean=-1.0, p_std=1e-300)
+    assert torch.equal(density, f64(0.0, 0.0))

@@ -314,7 +314,8 @@ def trigflow_time_density(
     _domain.positive("sigma_data", sigma_data, source)
     _times("t", t, source)
     z = (math.log(sigma_data) + t.tan().log() - p_mean) / p_std
-    return torch.exp(-(z**2) / 2) / (math.sqrt(2 * math.pi) * p_std * t.sin() * t.cos())
+    # The product of the divisors may underflow to 0, and 0/0 is a NaN.
+    return torch.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) / p_std / t.sin() / t.cos()
 
 
 def trigflow_sample(
