@@ -190,3 +190,9 @@ def test_an_empty_range_of_levels_is_rejected(sigma_min: float) -> None:
 def test_a_mean_of_the_lognormal_outside_its_domain_is_rejected(p_mean: float) -> None:
     with pytest.raises(ValueError, match=r"(?i)p_mean"):
         lognormal_density(f64(0.0), p_mean=p_mean)
+
+
+@pytest.mark.parametrize("rho", [5e-324, 2.3e-309, 1e-300])
+def test_the_density_rejects_a_rho_whose_roots_are_infinite(rho: float) -> None:
+    with pytest.raises(ValueError, match=r"rho such that sigma_max\^\(1/rho\) is finite"):
+        log_sigma_density(torch.zeros(1, dtype=torch.float64), sigma_min=0.002, sigma_max=149.0, rho=rho)

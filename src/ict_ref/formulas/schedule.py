@@ -209,6 +209,9 @@ def _roots(sigma_min: float, sigma_max: float, rho: float) -> tuple[float, float
     _domain.noise_range(sigma_min, sigma_max, "iCT Section 2")
     _domain.positive("rho", rho, "iCT Section 2")
     try:
-        return math.pow(sigma_min, 1 / rho), math.pow(sigma_max, 1 / rho)
+        roots = math.pow(sigma_min, 1 / rho), math.pow(sigma_max, 1 / rho)
     except OverflowError:
+        roots = 0.0, math.inf
+    if math.isinf(roots[1]):  # also where 1 / rho is infinite
         _domain.refuse("rho such that sigma_max^(1/rho) is finite (iCT Section 2)", f"rho = {rho}", "the paper uses 7")
+    return roots
