@@ -1,4 +1,4 @@
-"""What `sample` is given is what it does: a first level other than sigma_max is said, and endings have any case."""
+"""`sample` names a first noise level other than sigma_max, and takes endings in any case."""
 
 from pathlib import Path
 

@@ -41,7 +41,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class _Shard:
-    """What one process finds in a shard of the images."""
+    """The findings of one process in a shard of the images."""
 
     moments: Moments
     features: Float32[Tensor, " kept d"]

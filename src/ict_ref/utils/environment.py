@@ -9,7 +9,7 @@ from ict_ref.utils.command_line import expect
 from ict_ref.utils.signals import RENDEZVOUS
 
 DIGITS = re.compile(r"[+-]?\d{1,9}", re.ASCII)
-# What CUDA and SLURM write: numbers, or UUIDs of GPUs and of their parts.
+# CUDA and SLURM write numbers, or UUIDs of GPUs and of their parts.
 GPU = re.compile(r"\d{1,4}|(GPU|MIG)-[\w/-]+", re.ASCII)
 HIDDEN = ("", "-1", "NoDevFiles")
 """Values of CUDA_VISIBLE_DEVICES that show no GPU; the last is SLURM's."""

@@ -84,7 +84,7 @@ def _is_another_module(path: Path) -> bool:
 def _searched_first(folder: str) -> Iterator[None]:
     """Search a folder for modules first while the block loads the target, and last from then on.
 
-    What is imported later, such as Hypothesis, then has the standard library's modules and not others of the same name.
+    Later imports, such as Hypothesis, then find the standard library's modules and not others of the same name.
     """
     sys.path.insert(0, folder)
     try:

@@ -49,7 +49,7 @@ class Reading:
     """Places of batch, channel, row and column; None for another number of axes."""
     scale: Scale
     layout: str | None = None
-    """What is wrong about the axes and the channels."""
+    """The fault of the axes and the channels."""
     deviation: str | None = None
     variant: Variant = Variant(False, False, 0)
     matched: bool | None = None
